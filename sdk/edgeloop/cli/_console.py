@@ -1,0 +1,52 @@
+"""What a verb prints with: the result on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgeloop.progress import Advance
+
+
+@dataclass
+class Console:
+    """`--json`: `result` prints one object on stdout. Otherwise `result` prints text there. Progress goes to stderr."""
+
+    json: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    def result(self, data: Mapping[str, Any], text: str) -> None:
+        """The verb's answer: `data` for --json, `text` for people."""
+        print(json.dumps(data, default=str, ensure_ascii=False) if self.json else text, flush=True)
+
+    def note(self, text: str) -> None:
+        """A line people should see, on stderr."""
+        self.notes.append(text)
+        print(text, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def step(self, label: str, total: int | None = None) -> Iterator[Advance]:
+        """A progress bar on a terminal; nothing elsewhere."""
+        if not sys.stderr.isatty():
+            yield lambda _count: None
+            return
+        try:
+            from rich.console import Console as RichConsole
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import Progress as RichProgress
+        except ImportError:
+            print(f"{label} ...", file=sys.stderr, flush=True)
+            yield lambda _count: None
+            return
+        columns = [TextColumn("{task.description:<28}"), BarColumn(), TimeElapsedColumn()]
+        if total is not None:
+            columns.insert(2, MofNCompleteColumn())
+        with RichProgress(*columns, console=RichConsole(stderr=True)) as bar:
+            task = bar.add_task(label, total=total)
+            yield lambda count: bar.update(task, advance=count)
+            if total is None:
+                bar.update(task, total=1, completed=1)

@@ -1,0 +1,188 @@
+"""Contract: what a model eats and what its outputs mean. Pure values; no I/O but reading the TOML file.
+
+`model value = (pixel - mean) / std`, per channel or for all. The contract travels in the bundle and is enforced on the
+device, so that what was evaluated on the host is what runs there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from edgeloop.errors import ConfigError
+
+INPUT_KINDS = ("image", "tensor")
+COLORS = ("rgb", "bgr", "gray")
+RESIZES = ("stretch", "letterbox", "crop")
+OUTPUT_KINDS = ("classification", "detection", "segmentation", "keypoints", "embedding", "anomaly", "raw")
+CHANNELS = {"rgb": 3, "bgr": 3, "gray": 1}
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One model input.
+
+    kind "image": `size` is (height, width) in pixels and `color` the channel order the model was trained with.
+    kind "tensor": `shape` is the shape of one sample, without the batch axis.
+    `mean` and `std` hold one number, or one per channel (the last axis).
+    """
+
+    name: str = ""
+    kind: str = "tensor"
+    size: tuple[int, int] | None = None
+    color: str = "rgb"
+    shape: tuple[int, ...] | None = None
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    resize: str = "stretch"
+
+    def __post_init__(self) -> None:
+        where = f"input {self.name!r}" if self.name else "input"
+        _one_of(self.kind, INPUT_KINDS, f"{where}: kind")
+        _one_of(self.color, COLORS, f"{where}: color")
+        _one_of(self.resize, RESIZES, f"{where}: resize")
+        if self.kind == "image" and (self.size is None or len(self.size) != 2 or min(self.size) < 1):
+            raise ConfigError(f"{where}: an image needs size = [height, width]")
+        if any(s == 0 or s != s for s in self.std):
+            raise ConfigError(f"{where}: std must not be 0 or NaN")
+        for key, values in (("mean", self.mean), ("std", self.std)):
+            if self.kind == "image" and len(values) not in (1, CHANNELS[self.color]):
+                raise ConfigError(f"{where}: {key} needs 1 or {CHANNELS[self.color]} numbers, got {len(values)}")
+
+    @property
+    def sample_shape(self) -> tuple[int, ...] | None:
+        """Shape of one sample as the model takes it, without the batch axis."""
+        if self.kind == "image" and self.size is not None:
+            return (*self.size, CHANNELS[self.color])
+        return self.shape
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """What the model's outputs mean. `labels[i]` names class i."""
+
+    kind: str = "raw"
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _one_of(self.kind, OUTPUT_KINDS, "output: kind")
+
+
+@dataclass(frozen=True)
+class Contract:
+    """All inputs in the model's order, and the output."""
+
+    inputs: tuple[InputSpec, ...]
+    output: OutputSpec = field(default_factory=OutputSpec)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for TOML, JSON or CBOR; `from_dict` takes them back."""
+        return {
+            "inputs": [{f.name: _plain(getattr(i, f.name)) for f in fields(i)} for i in self.inputs],
+            "output": {"kind": self.output.kind, "labels": list(self.output.labels)},
+        }
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Contract:
+        """The inverse of `to_dict`. Raises ConfigError."""
+        raw_inputs = data.get("inputs")
+        if not isinstance(raw_inputs, Sequence) or isinstance(raw_inputs, str) or not raw_inputs:
+            raise ConfigError("contract: 'inputs' must be a list with at least one input")
+        output = data.get("output", {})
+        if not isinstance(output, Mapping):
+            raise ConfigError("contract: 'output' must be a table")
+        labels = output.get("labels", ())
+        if isinstance(labels, str) or not all(isinstance(x, str) for x in labels):
+            raise ConfigError("contract: output labels must be a list of strings")
+        return Contract(
+            tuple(_input_from(raw) for raw in raw_inputs),
+            OutputSpec(str(output.get("kind", "raw")), tuple(labels)),
+        )
+
+    def with_labels(self, labels: Sequence[str]) -> Contract:
+        return replace(self, output=replace(self.output, labels=tuple(labels)))
+
+
+def load_contract(path: Path) -> Contract:
+    """Read a contract TOML (DESIGN: `[input]` or `[input.NAME]` tables and `[output]`). Raises ConfigError."""
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"contract {path}: {error}") from error
+    unknown = set(data) - {"input", "output"}
+    if unknown:
+        raise ConfigError(f"contract {path}: unknown table [{sorted(unknown)[0]}]", hint="[input] and [output] exist")
+    table = data.get("input")
+    if not isinstance(table, dict) or not table:
+        raise ConfigError(f"contract {path}: an [input] table is missing")
+    if all(isinstance(v, dict) for v in table.values()):
+        inputs = [{"name": name, **value} for name, value in table.items()]
+    else:
+        inputs = [table]
+    output = dict(data.get("output", {}))
+    unknown = set(output) - {"kind", "labels"}
+    if unknown:
+        raise ConfigError(f"contract {path}: unknown key '{sorted(unknown)[0]}' in [output]")
+    if isinstance(output.get("labels"), str):
+        output["labels"] = load_labels(path.parent / output["labels"])
+    return Contract.from_dict({"inputs": inputs, "output": output})
+
+
+def load_labels(path: Path) -> tuple[str, ...]:
+    """One label a line, in class order. `0 background` style numbering is taken off. Raises ConfigError."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"labels {path}: {error}") from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    split = [line.strip().split(maxsplit=1) for line in lines]
+    if lines and all(len(parts) == 2 and parts[0].isdigit() for parts in split):
+        numbered = {int(number): label for number, label in split}
+        if len(numbered) == len(lines):
+            return tuple(numbered.get(i, "") for i in range(max(numbered) + 1))
+    return tuple(line.strip() for line in lines)
+
+
+def _input_from(raw: Any) -> InputSpec:
+    if not isinstance(raw, Mapping):
+        raise ConfigError("contract: every input must be a table")
+    known = {f.name for f in fields(InputSpec)}
+    unknown = set(raw) - known
+    if unknown:
+        raise ConfigError(f"contract: unknown input key '{sorted(unknown)[0]}'", hint=f"known: {', '.join(sorted(known))}")
+    values: dict[str, Any] = dict(raw)
+    try:
+        for key in ("mean", "std"):
+            if key in values:
+                values[key] = _floats(values[key])
+        for key in ("size", "shape"):
+            if values.get(key) is not None:
+                values[key] = tuple(int(x) for x in values[key])
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"contract: input '{key}' must be numbers: {error}") from error
+    for key in ("name", "kind", "color", "resize"):
+        if key in values and not isinstance(values[key], str):
+            raise ConfigError(f"contract: input '{key}' must be a string")
+    return InputSpec(**values)
+
+
+def _floats(value: Any) -> tuple[float, ...]:
+    if isinstance(value, (int, float)):
+        return (float(value),)
+    return tuple(float(x) for x in value)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _one_of(value: str, allowed: Sequence[str], what: str) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{what} {value!r} is not known", hint=f"one of: {', '.join(allowed)}")

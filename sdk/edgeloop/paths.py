@@ -1,0 +1,28 @@
+"""Where edgeloop keeps things on this machine. `EDGELOOP_HOME` puts all of it under one folder (tests, CI)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def _base(kind: str, xdg_variable: str, fallback: str) -> Path:
+    home = os.environ.get("EDGELOOP_HOME")
+    if home:
+        return Path(home) / kind
+    return Path(os.environ.get(xdg_variable) or Path.home() / fallback) / "edgeloop"
+
+
+def config_dir() -> Path:
+    """Keys, trusted keys and the user's own targets."""
+    return _base("config", "XDG_CONFIG_HOME", ".config")
+
+
+def cache_dir() -> Path:
+    """Whatever can be made again: float models by hash, wheels for devices, decoded data."""
+    return _base("cache", "XDG_CACHE_HOME", ".cache")
+
+
+def state_dir() -> Path:
+    """What must survive: version counters, the agent's spool, telemetry stores without a path of their own."""
+    return _base("state", "XDG_STATE_HOME", ".local/state")

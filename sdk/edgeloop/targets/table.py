@@ -1,0 +1,123 @@
+"""The table of known boards, and targets of the user's own from TOML.
+
+CPU facts: Arm Cortex-A53/A72/A76 technical reference manuals (A76 has the dot-product extension, A53 and A72 have not).
+Channel tiles: measured with the emulated instruction counts, multiples of 8 on A72 and 16 on A76; A53 is taken as A72.
+Edge TPU: 8 MB of on-chip SRAM, USB ids 1a6e:089a before and 18d1:9302 after its firmware is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from edgeloop import paths
+from edgeloop.errors import ConfigError, UsageError
+from edgeloop.targets.spec import Accelerator, Target
+
+_GIB = 1 << 30
+_MIB = 1 << 20
+_SOC_TEMPERATURE = "/sys/class/thermal/thermal_zone0/temp"
+
+_EDGETPU_USB = Accelerator("Edge TPU (USB)", "edgetpu", 8 * _MIB, usb_ids=("1a6e:089a", "18d1:9302"))
+_EDGETPU_PCI = Accelerator("Edge TPU (PCIe)", "edgetpu", 8 * _MIB, device_node="/dev/apex_0")
+
+_ALL = (
+    Target(
+        "rpi-zero2w", "Raspberry Pi Zero 2 W", "aarch64", "cortex-a53", 4, 512 * _MIB, 8, False, ("xnnpack", "cpu"),
+        temperature_path=_SOC_TEMPERATURE, throttle_source="vcgencmd",
+    ),
+    Target(
+        "rpi3", "Raspberry Pi 3B+", "aarch64", "cortex-a53", 4, _GIB, 8, False, ("xnnpack", "cpu"),
+        temperature_path=_SOC_TEMPERATURE, throttle_source="vcgencmd",
+    ),
+    Target(
+        "rpi4", "Raspberry Pi 4", "aarch64", "cortex-a72", 4, 2 * _GIB, 8, False, ("xnnpack", "cpu"),
+        temperature_path=_SOC_TEMPERATURE, throttle_source="vcgencmd",
+    ),
+    Target(
+        "rpi5", "Raspberry Pi 5", "aarch64", "cortex-a76", 4, 4 * _GIB, 16, True, ("xnnpack", "cpu"),
+        temperature_path=_SOC_TEMPERATURE, throttle_source="vcgencmd",
+    ),
+    Target(
+        "coral-usb", "Coral USB Accelerator on a Raspberry Pi 4", "aarch64", "cortex-a72", 4, 2 * _GIB, 8, False,
+        ("edgetpu", "xnnpack", "cpu"), accelerator=_EDGETPU_USB,
+        temperature_path=_SOC_TEMPERATURE, throttle_source="vcgencmd",
+        notes="on a USB 2 port an inference takes 100 to 200 ms",
+    ),
+    Target(
+        "coral-dev-board", "Coral Dev Board", "aarch64", "cortex-a53", 4, _GIB, 8, False,
+        ("edgetpu", "xnnpack", "cpu"), accelerator=_EDGETPU_PCI, temperature_path=_SOC_TEMPERATURE,
+        notes="needs a Debian 12 container with /dev/apex_0: its own OS (Python 3.7, glibc 2.28) is too old for LiteRT",
+    ),
+    Target("generic-x86-64", "x86-64 PC", "x86_64", "x86-64", 2, 2 * _GIB, 16, True, ("xnnpack", "cpu")),
+    Target("generic-aarch64", "64-bit Arm board", "aarch64", "cortex-a53", 4, _GIB, 8, False, ("xnnpack", "cpu")),
+    Target(
+        "generic-armv7", "32-bit Arm board", "armv7l", "cortex-a7", 4, 512 * _MIB, 8, False, ("xnnpack", "cpu"),
+        notes="tflite-runtime 2.14: int8 runs on the reference kernels there, 4 to 12 times slower",
+    ),
+)
+
+TARGETS: dict[str, Target] = {target.id: target for target in _ALL}
+
+
+def load_target(name: str) -> Target:
+    """A target by id, by path of a TOML file, or by the name of a TOML in the user's `targets` folder.
+
+    Raises UsageError for an unknown id and ConfigError for a wrong file.
+    """
+    if name in TARGETS:
+        return TARGETS[name]
+    path = Path(name) if name.endswith(".toml") else paths.config_dir() / "targets" / f"{name}.toml"
+    if path.is_file():
+        return _read_target(path)
+    raise UsageError(f"target {name!r} is not known", hint="see `edgeloop targets`, or give the path of a target TOML")
+
+
+def _read_target(path: Path) -> Target:
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib
+    try:
+        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"target {path}: {error}") from error
+    base_id = data.pop("base", None)
+    if base_id is not None and base_id not in TARGETS:
+        raise ConfigError(f"target {path}: base {base_id!r} is not known", hint=f"one of: {', '.join(TARGETS)}")
+    values: dict[str, Any] = {}
+    if base_id is not None:
+        values = {f.name: getattr(TARGETS[base_id], f.name) for f in fields(Target)}
+    known = {f.name for f in fields(Target)}
+    unknown = set(data) - known
+    if unknown:
+        raise ConfigError(f"target {path}: unknown key '{sorted(unknown)[0]}'", hint=f"known: {', '.join(sorted(known))}")
+    values.update({key: tuple(v) if isinstance(v, list) else v for key, v in data.items()})
+    values.setdefault("id", path.stem)
+    values.setdefault("name", values["id"])
+    if isinstance(values.get("accelerator"), dict):
+        values["accelerator"] = _accelerator(path, values["accelerator"])
+    required = {f.name for f in fields(Target) if f.default is MISSING}
+    missing = required - set(values)
+    if missing:
+        raise ConfigError(f"target {path}: '{sorted(missing)[0]}' is missing", hint='or start from `base = "rpi4"`')
+    _check_types(path, values)
+    return Target(**values)
+
+
+def _accelerator(path: Path, table: dict[str, Any]) -> Accelerator:
+    try:
+        return Accelerator(**{key: tuple(v) if isinstance(v, list) else v for key, v in table.items()})
+    except TypeError as error:
+        raise ConfigError(f"target {path}: accelerator: {error}") from error
+
+
+def _check_types(path: Path, values: dict[str, Any]) -> None:
+    expected: dict[str, type | tuple[type, ...]] = {
+        "id": str, "name": str, "architecture": str, "cpu": str, "cores": int, "ram_bytes": int, "channel_tile": int,
+        "has_dot_product": bool, "delegates": tuple,
+    }  # fmt: skip
+    for key, kind in expected.items():
+        if not isinstance(values[key], kind):
+            raise ConfigError(f"target {path}: '{key}' has the wrong type ({type(values[key]).__name__})")
