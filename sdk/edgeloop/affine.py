@@ -1,17 +1,18 @@
 """Affine quantization of arrays: real = scale * (q - zero_point), the int8 scheme of TFLite.
 
-Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
-eq. 1; rounding is half away from zero, as in TFLite's own kernels.
+Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", eq. 1; rounding is half away from zero, as in TFLite's own kernels.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ def quantize(x: npt.ArrayLike, affine: Affine, dtype: npt.DTypeLike) -> Array:
         return values.astype(target, copy=False)
     info = np.iinfo(target)
     codes = round_half_away(values.astype(np.float32, copy=False) / np.float32(affine.scale)) + affine.zero_point
-    return np.clip(codes, info.min, info.max).astype(target)
+    saturated: Array = np.clip(codes, info.min, info.max).astype(target)
+    return saturated
 
 
 def dequantize(q: npt.ArrayLike, affine: Affine) -> npt.NDArray[np.float32]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import ConfigError
+from edgeloop.tomlfile import read_toml
 
 INPUT_KINDS = ("image", "tensor")
 COLORS = ("rgb", "bgr", "gray")
@@ -107,14 +108,7 @@ class Contract:
 
 def load_contract(path: Path) -> Contract:
     """Read a contract TOML (DESIGN: `[input]` or `[input.NAME]` tables and `[output]`). Raises ConfigError."""
-    try:
-        import tomllib
-    except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"contract {path}: {error}") from error
+    data = read_toml(path, "contract")
     unknown = set(data) - {"input", "output"}
     if unknown:
         raise ConfigError(f"contract {path}: unknown table [{sorted(unknown)[0]}]", hint="[input] and [output] exist")
@@ -156,7 +150,9 @@ def _input_from(raw: Any) -> InputSpec:
     known = {f.name for f in fields(InputSpec)}
     unknown = set(raw) - known
     if unknown:
-        raise ConfigError(f"contract: unknown input key '{sorted(unknown)[0]}'", hint=f"known: {', '.join(sorted(known))}")
+        raise ConfigError(
+            f"contract: unknown input key '{sorted(unknown)[0]}'", hint=f"known: {', '.join(sorted(known))}"
+        )
     values: dict[str, Any] = dict(raw)
     try:
         for key in ("mean", "std"):

@@ -84,5 +84,3 @@ def fail(console: Console, error: EdgeloopError) -> int:
 
 def _module(verb: str) -> ModuleType:
     return importlib.import_module(VERBS[verb][0])
-
-

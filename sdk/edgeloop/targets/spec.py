@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Accelerator:
-    """A chip beside the CPU. `usb_ids` are the vendor:product pairs it shows before and after its firmware is loaded."""
+    """A chip beside the CPU. `usb_ids`: the vendor:product pairs it shows before and after its firmware is loaded."""
 
     name: str
     delegate: str

@@ -14,6 +14,7 @@ from typing import Any
 from edgeloop import paths
 from edgeloop.errors import ConfigError, UsageError
 from edgeloop.targets.spec import Accelerator, Target
+from edgeloop.tomlfile import read_toml
 
 _GIB = 1 << 30
 _MIB = 1 << 20
@@ -24,36 +25,98 @@ _EDGETPU_PCI = Accelerator("Edge TPU (PCIe)", "edgetpu", 8 * _MIB, device_node="
 
 _ALL = (
     Target(
-        "rpi-zero2w", "Raspberry Pi Zero 2 W", "aarch64", "cortex-a53", 4, 512 * _MIB, 8, False, ("xnnpack", "cpu"),
-        temperature_path=_SOC_TEMPERATURE, throttle_source="vcgencmd",
+        "rpi-zero2w",
+        "Raspberry Pi Zero 2 W",
+        "aarch64",
+        "cortex-a53",
+        4,
+        512 * _MIB,
+        8,
+        False,
+        ("xnnpack", "cpu"),
+        temperature_path=_SOC_TEMPERATURE,
+        throttle_source="vcgencmd",
     ),
     Target(
-        "rpi3", "Raspberry Pi 3B+", "aarch64", "cortex-a53", 4, _GIB, 8, False, ("xnnpack", "cpu"),
-        temperature_path=_SOC_TEMPERATURE, throttle_source="vcgencmd",
+        "rpi3",
+        "Raspberry Pi 3B+",
+        "aarch64",
+        "cortex-a53",
+        4,
+        _GIB,
+        8,
+        False,
+        ("xnnpack", "cpu"),
+        temperature_path=_SOC_TEMPERATURE,
+        throttle_source="vcgencmd",
     ),
     Target(
-        "rpi4", "Raspberry Pi 4", "aarch64", "cortex-a72", 4, 2 * _GIB, 8, False, ("xnnpack", "cpu"),
-        temperature_path=_SOC_TEMPERATURE, throttle_source="vcgencmd",
+        "rpi4",
+        "Raspberry Pi 4",
+        "aarch64",
+        "cortex-a72",
+        4,
+        2 * _GIB,
+        8,
+        False,
+        ("xnnpack", "cpu"),
+        temperature_path=_SOC_TEMPERATURE,
+        throttle_source="vcgencmd",
     ),
     Target(
-        "rpi5", "Raspberry Pi 5", "aarch64", "cortex-a76", 4, 4 * _GIB, 16, True, ("xnnpack", "cpu"),
-        temperature_path=_SOC_TEMPERATURE, throttle_source="vcgencmd",
+        "rpi5",
+        "Raspberry Pi 5",
+        "aarch64",
+        "cortex-a76",
+        4,
+        4 * _GIB,
+        16,
+        True,
+        ("xnnpack", "cpu"),
+        temperature_path=_SOC_TEMPERATURE,
+        throttle_source="vcgencmd",
     ),
     Target(
-        "coral-usb", "Coral USB Accelerator on a Raspberry Pi 4", "aarch64", "cortex-a72", 4, 2 * _GIB, 8, False,
-        ("edgetpu", "xnnpack", "cpu"), accelerator=_EDGETPU_USB,
-        temperature_path=_SOC_TEMPERATURE, throttle_source="vcgencmd",
+        "coral-usb",
+        "Coral USB Accelerator on a Raspberry Pi 4",
+        "aarch64",
+        "cortex-a72",
+        4,
+        2 * _GIB,
+        8,
+        False,
+        ("edgetpu", "xnnpack", "cpu"),
+        accelerator=_EDGETPU_USB,
+        temperature_path=_SOC_TEMPERATURE,
+        throttle_source="vcgencmd",
         notes="on a USB 2 port an inference takes 100 to 200 ms",
     ),
     Target(
-        "coral-dev-board", "Coral Dev Board", "aarch64", "cortex-a53", 4, _GIB, 8, False,
-        ("edgetpu", "xnnpack", "cpu"), accelerator=_EDGETPU_PCI, temperature_path=_SOC_TEMPERATURE,
+        "coral-dev-board",
+        "Coral Dev Board",
+        "aarch64",
+        "cortex-a53",
+        4,
+        _GIB,
+        8,
+        False,
+        ("edgetpu", "xnnpack", "cpu"),
+        accelerator=_EDGETPU_PCI,
+        temperature_path=_SOC_TEMPERATURE,
         notes="needs a Debian 12 container with /dev/apex_0: its own OS (Python 3.7, glibc 2.28) is too old for LiteRT",
     ),
     Target("generic-x86-64", "x86-64 PC", "x86_64", "x86-64", 2, 2 * _GIB, 16, True, ("xnnpack", "cpu")),
     Target("generic-aarch64", "64-bit Arm board", "aarch64", "cortex-a53", 4, _GIB, 8, False, ("xnnpack", "cpu")),
     Target(
-        "generic-armv7", "32-bit Arm board", "armv7l", "cortex-a7", 4, 512 * _MIB, 8, False, ("xnnpack", "cpu"),
+        "generic-armv7",
+        "32-bit Arm board",
+        "armv7l",
+        "cortex-a7",
+        4,
+        512 * _MIB,
+        8,
+        False,
+        ("xnnpack", "cpu"),
         notes="tflite-runtime 2.14: int8 runs on the reference kernels there, 4 to 12 times slower",
     ),
 )
@@ -75,24 +138,19 @@ def load_target(name: str) -> Target:
 
 
 def _read_target(path: Path) -> Target:
-    try:
-        import tomllib
-    except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib
-    try:
-        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"target {path}: {error}") from error
+    data = read_toml(path, "target")
     base_id = data.pop("base", None)
     if base_id is not None and base_id not in TARGETS:
         raise ConfigError(f"target {path}: base {base_id!r} is not known", hint=f"one of: {', '.join(TARGETS)}")
     values: dict[str, Any] = {}
     if base_id is not None:
-        values = {f.name: getattr(TARGETS[base_id], f.name) for f in fields(Target)}
+        values = {f.name: getattr(TARGETS[base_id], f.name) for f in fields(Target) if f.name not in ("id", "name")}
     known = {f.name for f in fields(Target)}
     unknown = set(data) - known
     if unknown:
-        raise ConfigError(f"target {path}: unknown key '{sorted(unknown)[0]}'", hint=f"known: {', '.join(sorted(known))}")
+        raise ConfigError(
+            f"target {path}: unknown key '{sorted(unknown)[0]}'", hint=f"known: {', '.join(sorted(known))}"
+        )
     values.update({key: tuple(v) if isinstance(v, list) else v for key, v in data.items()})
     values.setdefault("id", path.stem)
     values.setdefault("name", values["id"])
@@ -108,7 +166,8 @@ def _read_target(path: Path) -> Target:
 
 def _accelerator(path: Path, table: dict[str, Any]) -> Accelerator:
     try:
-        return Accelerator(**{key: tuple(v) if isinstance(v, list) else v for key, v in table.items()})
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
+        return Accelerator(**values)
     except TypeError as error:
         raise ConfigError(f"target {path}: accelerator: {error}") from error
 

@@ -1,0 +1,102 @@
+"""The contract: TOML in, values out, clear words for what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeloop.contract import Contract, InputSpec, OutputSpec, load_contract, load_labels
+from edgeloop.errors import ConfigError, EdgeloopError
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    return path
+
+
+def test_reads_the_documented_example(tmp_path):
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    contract = load_contract(
+        write(
+            tmp_path,
+            '[input]\nkind = "image"\nsize = [96, 96]\ncolor = "rgb"\nmean = 0.0\nstd = 255.0\nresize = "stretch"\n'
+            '[output]\nkind = "classification"\nlabels = "labels.txt"\n',
+        )
+    )
+    assert contract.inputs == (InputSpec(kind="image", size=(96, 96), std=(255.0,)),)
+    assert contract.output == OutputSpec("classification", ("cat", "dog"))
+
+
+def test_several_inputs_are_tables_by_name(tmp_path):
+    contract = load_contract(write(tmp_path, '[input.a]\nkind = "tensor"\nshape = [3]\n[input.b]\nkind = "tensor"\n'))
+    assert [i.name for i in contract.inputs] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", r"\[input\] table is missing"),
+        ("[input]\nkind = 'picture'\n", "picture"),
+        ("[input]\nkind = 'image'\n", "size"),
+        ("[input]\nkind = 'image'\nsize=[4,4]\nmean=[1,2]\n", "mean needs 1 or 3"),
+        ("[input]\nstd = 0\n", "std"),
+        ("[input]\nsclae = 1\n", "sclae"),
+        ("[inputs]\nkind = 'tensor'\n", "inputs"),
+        ("[input]\nmean = 'zero'\n", "mean"),
+        ("[input]\nkind='tensor'\n[output]\nkind='guess'\n", "guess"),
+        ("[input]\nkind='tensor'\n[output]\nlabels='absent.txt'\n", "absent.txt"),
+        ("[input\n", "c.toml"),
+    ],
+)
+def test_a_wrong_contract_is_one_clear_config_error(tmp_path, text, said):
+    with pytest.raises(ConfigError, match=said):
+        load_contract(write(tmp_path, text))
+
+
+def test_numbered_labels_lose_their_numbers(tmp_path):
+    (tmp_path / "coco.txt").write_text("0  person\n1  bicycle\n3  car\n")
+    assert load_labels(tmp_path / "coco.txt") == ("person", "bicycle", "", "car")
+
+
+names = st.text(min_size=0, max_size=8)
+specs = st.one_of(
+    st.builds(
+        InputSpec, name=names, kind=st.just("image"), size=st.tuples(st.integers(1, 999), st.integers(1, 999)),
+        color=st.sampled_from(["rgb", "bgr", "gray"]), resize=st.sampled_from(["stretch", "letterbox", "crop"]),
+        std=st.tuples(st.floats(0.5, 300)),
+    ),
+    st.builds(InputSpec, name=names, shape=st.none() | st.tuples(st.integers(1, 99), st.integers(1, 99))),
+)  # fmt: skip
+
+
+@given(st.builds(Contract, st.lists(specs, min_size=1, max_size=3).map(tuple), st.just(OutputSpec("raw", ("a", "b")))))
+def test_survives_a_round_trip_as_plain_values(contract):
+    assert Contract.from_dict(contract.to_dict()) == contract
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
+keys = st.sampled_from(["name", "kind", "size", "color", "shape", "mean", "std", "resize"])
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "inputs": st.lists(st.dictionaries(keys, json_values, max_size=4) | json_values, max_size=2) | json_values,
+            "output": st.dictionaries(st.sampled_from(["kind", "labels"]), json_values) | json_values,
+        },
+    )
+)
+def test_any_plain_values_give_a_contract_or_an_edgeloop_error(data):
+    try:
+        Contract.from_dict(data)
+    except EdgeloopError:
+        pass
