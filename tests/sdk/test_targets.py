@@ -8,7 +8,10 @@ from edgeloop import paths
 from edgeloop.errors import ConfigError, UsageError
 from edgeloop.targets import TARGETS, load_target
 
-DOCUMENTED = ["rpi-zero2w", "rpi3", "rpi4", "rpi5", "coral-usb", "coral-dev-board", "generic-x86-64", "generic-aarch64", "generic-armv7"]
+DOCUMENTED = [
+    "rpi-zero2w", "rpi3", "rpi4", "rpi5", "coral-usb", "coral-dev-board",
+    "generic-x86-64", "generic-aarch64", "generic-armv7",
+]  # fmt: skip
 
 
 def test_every_documented_target_is_there():
