@@ -1,0 +1,159 @@
+"""Dataset: samples by index, decoded when they are asked for, with labels where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeloop.errors import DataError
+from edgeloop.progress import Progress, SilentProgress
+
+Array = npt.NDArray[Any]
+Indices = npt.NDArray[np.int64]
+
+IMAGE = "image"
+TENSOR = "tensor"
+CACHE_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples of one model input.
+
+    kind "image": `sample(i)` is uint8 [H, W, 3] BGR as `cv2.imread` gives it, or gray [H, W]; sizes may differ.
+    kind "tensor": `sample(i)` is an array of `sample_shape`, values as they are in the source.
+    labels: int64 [n] class ids, or None. class_names: names by class id, where the data name them.
+    notes: what was assumed while opening, for the user to see.
+    """
+
+    kind: str
+    source: str
+    size: int
+    read: Callable[[int], Array]
+    labels: Indices | None = None
+    class_names: tuple[str, ...] | None = None
+    sample_shape: tuple[int, ...] | None = None
+    notes: tuple[str, ...] = ()
+    describe: Callable[[int], str] = str
+
+    def __len__(self) -> int:
+        return self.size
+
+    def sample(self, index: int) -> Array:
+        """The raw sample. Raises DataError naming it when it cannot be read."""
+        return self.read(index)
+
+    def unlabelled(self) -> Dataset:
+        """The same samples without their labels (`--ignore-labels`)."""
+        return replace(self, labels=None, class_names=None)
+
+    def subset(self, indices: Sequence[int] | Indices) -> Dataset:
+        """The samples at `indices`, renumbered from 0 in that order."""
+        chosen = np.asarray(indices, np.int64)
+        read, describe = self.read, self.describe
+        return replace(
+            self,
+            size=len(chosen),
+            read=lambda i: read(int(chosen[i])),
+            describe=lambda i: describe(int(chosen[i])),
+            labels=None if self.labels is None else self.labels[chosen],
+        )
+
+    def as_tensors(self) -> Dataset:
+        """For a contract of kind "tensor": images become plain arrays in RGB order, [H, W, 3] or [H, W]."""
+        if self.kind == TENSOR:
+            return self
+        read = self.read
+        return replace(self, kind=TENSOR, read=lambda i: _bgr_to_rgb(read(i)))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Disjoint index sets: what ranges are measured on, and what the result is judged on."""
+
+    calibration: Indices
+    evaluation: Indices
+
+
+def split(dataset: Dataset, n_calibration: int, seed: int = 0) -> Split:
+    """Take `n_calibration` samples for calibration, evenly over the classes, and leave the rest for evaluation.
+
+    Deterministic in (labels, size, seed). With fewer than 2 samples to spare for evaluation, at most half are taken.
+    """
+    chosen = pick(dataset, min(n_calibration, max(1, len(dataset) // 2)), seed)
+    rest = np.setdiff1d(np.arange(len(dataset), dtype=np.int64), chosen, assume_unique=True)
+    return Split(chosen, rest)
+
+
+def pick(dataset: Dataset, count: int, seed: int = 0) -> Indices:
+    """`count` distinct indices in ascending order, evenly over the classes where labels exist. Deterministic."""
+    total = len(dataset)
+    if count >= total:
+        return np.arange(total, dtype=np.int64)
+    random = np.random.default_rng(seed)
+    if dataset.labels is None:
+        return np.sort(random.permutation(total)[:count]).astype(np.int64)
+    # Round-robin over the classes: the k-th sample of every class comes before the (k+1)-th of any.
+    order = random.permutation(total)
+    labels = dataset.labels[order]
+    by_class = np.argsort(labels, kind="stable")
+    sorted_labels = labels[by_class]
+    starts = np.flatnonzero(np.r_[True, sorted_labels[1:] != sorted_labels[:-1]])
+    rank_in_class = np.arange(total) - np.repeat(starts, np.diff(np.r_[starts, total]))
+    ranks = np.empty(total, np.int64)
+    ranks[by_class] = rank_in_class
+    return np.sort(order[np.argsort(ranks, kind="stable")[:count]]).astype(np.int64)
+
+
+def check_samples(
+    dataset: Dataset,
+    indices: Sequence[int] | Indices | None = None,
+    *,
+    progress: Progress | None = None,
+    cache_bytes: int = CACHE_BYTES,
+    threads: int = 2,
+) -> Dataset:
+    """Read the samples at `indices` (default: all) once and return a Dataset that keeps up to `cache_bytes` of them.
+
+    Raises DataError that counts and names unreadable samples, NaN and infinity.
+    """
+    wanted = range(len(dataset)) if indices is None else [int(i) for i in indices]
+    progress = progress or SilentProgress()
+    kept: dict[int, Array] = {}
+    bad: list[str] = []
+    used = 0
+
+    def look(index: int) -> tuple[int, Array | None, str]:
+        try:
+            return index, dataset.read(index), ""
+        except DataError as error:
+            return index, None, error.message
+
+    with progress.step("reading data", total=len(wanted)) as advance, ThreadPoolExecutor(threads) as pool:
+        # In slices, because `map` submits everything at once and its results would pile up.
+        for start in range(0, len(wanted), 256):
+            part = wanted[start : start + 256]
+            for index, sample, problem in pool.map(look, part):
+                if sample is None:
+                    bad.append(problem)
+                    continue
+                if sample.dtype.kind in "fc" and not np.isfinite(sample).all():
+                    bad.append(f"{dataset.describe(index)} holds NaN or infinity")
+                elif used + sample.nbytes <= cache_bytes:
+                    kept[index] = sample
+                    used += sample.nbytes
+            advance(len(part))
+    if bad:
+        count = f" (and {len(bad) - 1} more of {len(wanted)})" if len(bad) > 1 else ""
+        raise DataError(f"{bad[0]}{count}", hint="repair or remove what cannot be used")
+    read = dataset.read
+    return replace(dataset, read=lambda i: kept[i] if i in kept else read(i))
+
+
+def _bgr_to_rgb(image: Array) -> Array:
+    return image[..., ::-1] if image.ndim == 3 and image.shape[-1] == 3 else image

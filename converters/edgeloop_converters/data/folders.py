@@ -1,0 +1,163 @@
+"""Folders of images: class folders, a flat folder, a flat folder with labels.csv. Decoded with OpenCV on access."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from edgeloop.errors import DataError
+from edgeloop_converters.data.dataset import IMAGE, Array, Dataset
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+LABELS_FILE = "labels.csv"
+_MAX_LABELS_BYTES = 256 << 20
+_BESIDE_DATA = ("readme", "license", "copyright", "labels.", "thumbs.db", "desktop.ini")
+
+
+def open_folder(root: Path) -> Dataset:
+    """Class folders (sorted by name: class ids 0, 1, ...), or images, labelled by labels.csv if that is there.
+
+    Raises DataError for a folder that is empty or mixed.
+    """
+    folders, images, others = _list(root)
+    labels_file = root / LABELS_FILE
+    if labels_file.is_file():
+        return _with_labels_file(root, labels_file)
+    if folders and images:
+        raise DataError(
+            f"data {root}: {len(images)} loose images (such as {images[0].name}) beside {len(folders)} folders",
+            hint="either one folder per class, or images only",
+        )
+    if others:
+        raise DataError(_not_images(root, others), hint="move files that are not images out of the data folder")
+    if folders:
+        return _class_folders(root, folders)
+    if not images:
+        raise DataError(f"data {root}: no images here", hint=f"read are {', '.join(sorted(IMAGE_SUFFIXES))}")
+    return _dataset(root, images)
+
+
+def read_image(path: Path) -> Array:
+    """uint8 [H, W, 3] BGR. Raises DataError when the file cannot be decoded."""
+    import cv2
+
+    try:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    except cv2.error as error:  # e.g. larger than OpenCV's pixel limit
+        raise DataError(f"image {path}: {str(error).splitlines()[0]}") from error
+    if image is None:
+        raise DataError(f"image {path}: cannot be read: {_why_unreadable(path)}")
+    return np.asarray(image)
+
+
+def _class_folders(root: Path, folders: list[Path]) -> Dataset:
+    files: list[Path] = []
+    ids: list[int] = []
+    for class_id, folder in enumerate(folders):
+        inner, images, others = _list(folder)
+        if inner:
+            raise DataError(
+                f"data {root}: folder inside the class folder: {folder.name}/{inner[0].name}",
+                hint="give the folder that holds the class folders (train/ or test/)",
+            )
+        if others:
+            raise DataError(_not_images(folder, others), hint="move files that are not images out of the data folder")
+        if not images:
+            raise DataError(f"data {root}: class folder '{folder.name}' holds no images")
+        files += images
+        ids += [class_id] * len(images)
+    return _dataset(root, files, np.asarray(ids, np.int64), tuple(f.name for f in folders))
+
+
+def _with_labels_file(root: Path, labels_file: Path) -> Dataset:
+    where = f"data {labels_file}"
+    if labels_file.stat().st_size > _MAX_LABELS_BYTES:
+        raise DataError(f"{where}: larger than {_MAX_LABELS_BYTES >> 20} MiB")
+    files: list[Path] = []
+    ids: list[int] = []
+    try:
+        with labels_file.open(encoding="utf-8-sig", newline="") as stream:
+            rows = csv.DictReader(stream)
+            if not rows.fieldnames or not {"file", "class_id"} <= set(rows.fieldnames):
+                raise DataError(f"{where}: the first line must name the columns file,class_id")
+            for row in rows:
+                line = f"{where}, line {rows.line_num}"
+                files.append(_inside(root, row["file"] or "", line))
+                ids.append(_class_id(row["class_id"], line))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{where}: {error}") from error
+    if not files:
+        raise DataError(f"{where}: no rows")
+    missing = [f for f in files if not f.is_file()]
+    if missing:
+        raise DataError(f"{where}: {len(missing)} of {len(files)} files are not there, such as {missing[0].name}")
+    return _dataset(root, files, np.asarray(ids, np.int64))
+
+
+def _inside(root: Path, name: str, line: str) -> Path:
+    relative = PurePosixPath(name.replace("\\", "/"))
+    if not name or relative.is_absolute() or ".." in relative.parts:
+        raise DataError(f"{line}: '{name}' is not a file inside the data folder")
+    return root / relative
+
+
+def _class_id(text: str | None, line: str) -> int:
+    try:
+        value = int(text or "")
+    except ValueError:
+        raise DataError(f"{line}: class_id '{text}' is not a whole number") from None
+    if not 0 <= value < 1 << 31:
+        raise DataError(f"{line}: class_id {value} is out of range")
+    return value
+
+
+def _dataset(
+    root: Path, files: list[Path], labels: np.ndarray | None = None, names: tuple[str, ...] | None = None
+) -> Dataset:
+    return Dataset(
+        IMAGE,
+        str(root),
+        len(files),
+        lambda i: read_image(files[i]),
+        labels,
+        names,
+        describe=lambda i: str(files[i]),
+    )
+
+
+def _list(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """(folders, images, other files) by name; hidden files and READMEs do not count."""
+    import os
+
+    folders, images, others = [], [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith((".", "__MACOSX")):
+                    continue
+                path = Path(entry.path)
+                if entry.is_dir():
+                    folders.append(path)
+                elif path.suffix.lower() in IMAGE_SUFFIXES:
+                    images.append(path)
+                elif not name.lower().startswith(_BESIDE_DATA):
+                    others.append(path)
+    except OSError as error:
+        raise DataError(f"data {folder}: {error.strerror}") from error
+    return sorted(folders), sorted(images), sorted(others)
+
+
+def _not_images(folder: Path, others: list[Path]) -> str:
+    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    return f"data {folder}: {others[0].name}{more} is not an image"
+
+
+def _why_unreadable(path: Path) -> str:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        return error.strerror or "not there"
+    return "the file is empty" if size == 0 else "damaged, or not an image"
