@@ -1,0 +1,52 @@
+"""Runtime: the one place that opens an interpreter, and tells what actually ran.
+
+Names load on first use, so that `edgeloop.runtime.delegates` (stdlib only) costs the agent's supervisor no numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgeloop.runtime.delegates import DelegateFailure, DelegateSpec, parse_delegate
+    from edgeloop.runtime.interpreter import RuntimeInfo, runtime_info
+    from edgeloop.runtime.plan import RanOn
+    from edgeloop.runtime.probe import Probe, probe_delegate
+    from edgeloop.runtime.session import Session, TensorInfo, open_first, open_session
+
+__all__ = [
+    "DelegateFailure",
+    "DelegateSpec",
+    "Probe",
+    "RanOn",
+    "RuntimeInfo",
+    "Session",
+    "TensorInfo",
+    "open_first",
+    "open_session",
+    "parse_delegate",
+    "probe_delegate",
+    "runtime_info",
+]
+
+_HOMES = {
+    "DelegateFailure": "delegates",
+    "DelegateSpec": "delegates",
+    "parse_delegate": "delegates",
+    "RuntimeInfo": "interpreter",
+    "runtime_info": "interpreter",
+    "RanOn": "plan",
+    "Probe": "probe",
+    "probe_delegate": "probe",
+    "Session": "session",
+    "TensorInfo": "session",
+    "open_first": "session",
+    "open_session": "session",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
