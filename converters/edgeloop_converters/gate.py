@@ -1,0 +1,87 @@
+"""The gate: a measurement of the exported file against the goals. Pure; nothing here runs a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from edgeloop.errors import UsageError
+from edgeloop_converters.goals import Goals
+
+_ROUNDING = 1e-9
+"""Fractions of counts: 0.755 - 0.750 must not miss a goal of 0.005 by a rounding error."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured on the exported file.
+
+    metric_name: "accuracy" with labels, else "agreement". float_metric, metric, agreement: fractions 0..1, None where
+    it could not be measured. p95_ms holds only a latency measured on the target itself (or a machine of its kind).
+    """
+
+    metric_name: str
+    float_metric: float | None
+    metric: float | None
+    agreement: float | None
+    samples: int
+    bytes: int
+    p95_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """`reasons` says why it did not pass; `unverified` names goals that could not be measured here."""
+
+    passed: bool
+    reasons: tuple[str, ...] = ()
+    unverified: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"passed": self.passed, "reasons": list(self.reasons), "unverified": list(self.unverified)}
+
+
+def check_goals_fit(goals: Goals, *, has_labels: bool, why_not: str = "") -> None:
+    """Before any work: `max_drop` needs labels. Raises UsageError, which also says how to go on without."""
+    if goals.max_drop is not None and not has_labels:
+        because = why_not or "the evaluation data have no labels"
+        raise UsageError(
+            f"--max-drop needs labels, and {because}",
+            hint="use --min-agreement 0.96, or give --eval labels: class folders, labels.csv, or y in an .npz",
+        )
+
+
+def judge(goals: Goals, measured: Measurement) -> Gate:
+    """Every goal that is set is looked at; a goal on accuracy that could not be measured counts as missed."""
+    reasons: list[str] = []
+    unverified: list[str] = []
+    if goals.max_drop is not None:
+        reasons += _judge_drop(goals.max_drop, measured)
+    if goals.min_agreement is not None:
+        if measured.agreement is None:
+            reasons.append("agreement could not be measured: there is no float model to compare with")
+        elif measured.agreement < goals.min_agreement - _ROUNDING:
+            reasons.append(
+                f"agreement with the float model is {measured.agreement:.2%} on {measured.samples} samples, "
+                f"below the goal of {goals.min_agreement:.2%}"
+            )
+    if goals.max_bytes is not None and measured.bytes > goals.max_bytes:
+        reasons.append(f"the model has {measured.bytes} bytes, more than the goal of {goals.max_bytes}")
+    if goals.p95_ms is not None:
+        if measured.p95_ms is None:
+            unverified.append(f"p95 <= {goals.p95_ms:g} ms: not measured on the target")
+        elif measured.p95_ms > goals.p95_ms:
+            reasons.append(f"p95 is {measured.p95_ms:.3g} ms, more than the goal of {goals.p95_ms:g} ms")
+    return Gate(not reasons, tuple(reasons), tuple(unverified))
+
+
+def _judge_drop(max_drop: float, measured: Measurement) -> list[str]:
+    if measured.float_metric is None or measured.metric is None:
+        return ["the drop could not be measured: there is no float metric on these data"]
+    drop = measured.float_metric - measured.metric
+    if drop <= max_drop + _ROUNDING:
+        return []
+    return [
+        f"{measured.metric_name} drops by {drop * 100:.2f} pt on {measured.samples} samples (float "
+        f"{measured.float_metric:.2%}, now {measured.metric:.2%}), more than the goal of {max_drop * 100:g} pt"
+    ]

@@ -1,0 +1,271 @@
+"""Recipe: a conversion as data. What goes in, what must come out, and the ordered passes between.
+
+It is written into the bundle as `recipe.toml`; `edgeloop convert --recipe recipe.toml` does the same conversion again.
+Nothing in a recipe can make code run: `--trust-code` and `module:function` data come from the command line only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from edgeloop.bundle.limits import MAX_VERSION, NAME_PATTERN
+from edgeloop.contract import Contract
+from edgeloop.errors import ConfigError, UsageError
+from edgeloop.tomlfile import parse_toml, read_toml
+from edgeloop_converters.contracts import ContractFlags
+from edgeloop_converters.goals import Goals
+from edgeloop_converters.toml_writer import to_toml
+
+SCHEMA = 1
+SCHEMES = ("int8", "float")
+ENGINES = ("aeq", "tflite")
+EFFORTS = ("fast", "default", "best")
+CALIBRATION_SAMPLES = {"fast": 100, "default": 512, "best": 512}
+DEFAULT_TARGET = "rpi4"
+MAX_SEED = 2**32 - 1
+
+
+def _whole(low: int, high: int) -> Callable[[Any], bool]:
+    return lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v <= high
+
+
+def _one_of(*allowed: str) -> Callable[[Any], bool]:
+    return lambda v: isinstance(v, str) and v in allowed
+
+
+PASSES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
+    # pass: option -> (check, what it must be)
+    "calibrate": {"samples": (_whole(1, 1_000_000), "a whole number from 1 to 1000000")},
+    "quantize": {
+        "scheme": (_one_of(*SCHEMES[:1]), f"one of {', '.join(SCHEMES[:1])}"),
+        "engine": (_one_of(*ENGINES), f"one of {', '.join(ENGINES)}"),
+    },
+}
+
+
+@dataclass(frozen=True)
+class PassStep:
+    """One pass and its options. Raises ConfigError for a pass or option that does not exist."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.name not in PASSES:
+            raise ConfigError(f"recipe: pass {self.name!r} is not known", hint=f"one of: {', '.join(PASSES)}")
+        known = PASSES[self.name]
+        for key, value in self.options.items():
+            if key not in known:
+                raise ConfigError(
+                    f"recipe: pass {self.name!r} has no option {key!r}", hint=f"known: {', '.join(sorted(known))}"
+                )
+            check, expected = known[key]
+            if not check(value):
+                raise ConfigError(f"recipe: pass {self.name!r}: {key} must be {expected}, got {value!r}")
+
+
+def plan_passes(scheme: str, engine: str, effort: str, samples: int | None = None) -> tuple[PassStep, ...]:
+    """The ordered passes for a scheme. "float" needs none: the model is left as it is. Raises UsageError."""
+    for value, allowed, what in ((scheme, SCHEMES, "scheme"), (engine, ENGINES, "engine"), (effort, EFFORTS, "effort")):
+        if value not in allowed:
+            raise UsageError(f"{what} {value!r} is not known", hint=f"one of: {', '.join(allowed)}")
+    if scheme == "float":
+        return ()
+    return (
+        PassStep("calibrate", {"samples": samples or CALIBRATION_SAMPLES[effort]}),
+        PassStep("quantize", {"scheme": scheme, "engine": engine}),
+    )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A conversion. `data` and `evaluation` are specs as `edgeloop_converters.data` takes them.
+
+    `contract` is complete and used as it is. Without one it is detected, and `hints` fix the parts the user has given.
+    `version` None: one more than the last made here. `name` "": the source file's stem.
+    Raises ConfigError or UsageError for values out of range.
+    """
+
+    source: str
+    target: str = DEFAULT_TARGET
+    data: str | None = None
+    evaluation: str | None = None
+    contract: Contract | None = None
+    hints: ContractFlags = field(default_factory=ContractFlags)
+    passes: tuple[PassStep, ...] = field(default_factory=lambda: plan_passes("int8", "aeq", "default"))
+    effort: str = "default"
+    goals: Goals = field(default_factory=Goals)
+    seed: int = 0
+    name: str = ""
+    version: int | None = None
+    ignore_labels: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            raise ConfigError("recipe: the model ('source') is missing")
+        if self.effort not in EFFORTS:
+            raise ConfigError(f"recipe: effort {self.effort!r} is not known", hint=f"one of: {', '.join(EFFORTS)}")
+        if self.name and not NAME_PATTERN.fullmatch(self.name):
+            raise UsageError(
+                f"bundle name {self.name[:100]!r} is not usable", hint="letters, digits, '.', '_' and '-', at most 64"
+            )
+        if self.version is not None and not _whole(1, MAX_VERSION)(self.version):
+            raise UsageError(f"version must be a whole number from 1, got {self.version!r}")
+        if not _whole(0, MAX_SEED)(self.seed):
+            raise ConfigError(f"recipe: seed must be a whole number from 0 to {MAX_SEED}, got {self.seed!r}")
+        names = [step.name for step in self.passes]
+        if names not in ([], ["calibrate", "quantize"]):
+            raise ConfigError(
+                f"recipe: passes {', '.join(names)} cannot be run in this order",
+                hint="calibrate then quantize, or none for a float bundle",
+            )
+
+    @property
+    def scheme(self) -> str:
+        """ "int8", or "float" when no pass quantizes."""
+        return str(self._option("quantize", "scheme", "int8" if self.passes else "float"))
+
+    @property
+    def engine(self) -> str:
+        return str(self._option("quantize", "engine", "aeq"))
+
+    @property
+    def calibration_samples(self) -> int:
+        return int(self._option("calibrate", "samples", CALIBRATION_SAMPLES[self.effort]))
+
+    @property
+    def bundle_name(self) -> str:
+        """`name`, or the source's stem with what cannot be in a name replaced."""
+        if self.name:
+            return self.name
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(self.source).stem).strip("-._")[:64].strip("-._")
+        return stem or "model"
+
+    def _option(self, step: str, key: str, default: Any) -> Any:
+        return next((s.options.get(key, default) for s in self.passes if s.name == step), default)
+
+    def with_contract(self, contract: Contract) -> Recipe:
+        """The recipe as it ran: with the contract that was detected."""
+        return replace(self, contract=contract, hints=ContractFlags())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values without None; `from_dict` takes them back."""
+        values: dict[str, Any] = {
+            "schema": SCHEMA,
+            "source": self.source,
+            "target": self.target,
+            "data": self.data,
+            "eval": self.evaluation,
+            "name": self.name or None,
+            "version": self.version,
+            "effort": self.effort,
+            "seed": self.seed,
+            "ignore_labels": self.ignore_labels,
+            # Said even when empty: no list at all means the default passes.
+            "passes": [{"name": s.name, **s.options} for s in self.passes],
+            "goals": self.goals.to_dict(),
+            "contract": self.contract.to_dict() if self.contract else None,
+            "hints": asdict(self.hints),
+        }
+        plain: dict[str, Any] = _without_none(values)
+        return plain if plain["hints"] else {k: v for k, v in plain.items() if k != "hints"}
+
+    def to_toml(self) -> str:
+        """TOML text that `parse_recipe` reads back as an equal recipe."""
+        return "# A conversion by edgeloop. Do it again: edgeloop convert --recipe recipe.toml\n" + to_toml(
+            self.to_dict()
+        )
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Recipe:
+        """The inverse of `to_dict`. Unknown keys, code to run and wrong types are refused with ConfigError."""
+        unknown = sorted(set(data) - _KEYS.keys())
+        if unknown:
+            raise ConfigError(f"recipe: unknown key {unknown[0]!r}", hint=f"known: {', '.join(sorted(_KEYS))}")
+        for key, value in data.items():
+            if not isinstance(value, _KEYS[key]) or (isinstance(value, bool) and _KEYS[key] is int):
+                raise ConfigError(f"recipe: '{key}' must be a {_KEYS[key].__name__}, got {type(value).__name__}")
+        if data.get("schema", SCHEMA) != SCHEMA:
+            raise ConfigError(f"recipe: schema {data['schema']} is not known here", hint="update edgeloop")
+        for key in ("data", "eval"):
+            if is_code_spec(data.get(key, "")):
+                raise ConfigError(
+                    f"recipe: {key} = {data[key]!r} names code, which is never taken from a file",
+                    hint=f"pass it on the command line: --{key} {data[key]}",
+                )
+        values: dict[str, Any] = {k: data[k] for k in _PLAIN if k in data}
+        values["evaluation"] = data.get("eval")
+        if "passes" in data:
+            values["passes"] = tuple(_step(raw) for raw in data["passes"])
+        else:
+            effort = str(data.get("effort", "default"))
+            values["passes"] = plan_passes("int8", "aeq", effort if effort in EFFORTS else "default")
+        if "contract" in data:
+            values["contract"] = Contract.from_dict(data["contract"])
+        if "goals" in data:
+            values["goals"] = Goals.from_dict(data["goals"])
+        if "hints" in data:
+            values["hints"] = _hints(data["hints"])
+        return Recipe(source=data.get("source", ""), **values)
+
+
+_KEYS: dict[str, type] = {
+    "schema": int, "source": str, "target": str, "data": str, "eval": str, "name": str, "version": int, "effort": str,
+    "seed": int, "ignore_labels": bool, "passes": list, "goals": dict, "contract": dict, "hints": dict,
+}  # fmt: skip
+_PLAIN = ("target", "data", "name", "version", "effort", "seed", "ignore_labels")
+
+
+def is_code_spec(spec: str) -> bool:
+    """`package.module:function`: data that `open_data` makes by running the user's own code."""
+    return ":" in spec and "/" not in spec and not Path(spec).exists()
+
+
+def parse_recipe(text: str, what: str = "recipe") -> Recipe:
+    """TOML text to a recipe. Raises ConfigError (or UsageError for a goal out of range)."""
+    return Recipe.from_dict(parse_toml(text, what))
+
+
+def load_recipe(path: Path) -> Recipe:
+    """A recipe file of at most 1 MiB. Raises ConfigError."""
+    return Recipe.from_dict(read_toml(path, "recipe"))
+
+
+def _step(raw: Any) -> PassStep:
+    if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str):
+        raise ConfigError('recipe: every entry of passes is a table with a name, as `[[passes]] name = "calibrate"`')
+    return PassStep(raw["name"], {k: v for k, v in raw.items() if k != "name"})
+
+
+def _hints(raw: Mapping[str, Any]) -> ContractFlags:
+    known = {f.name for f in fields(ContractFlags)}
+    unknown = sorted(set(raw) - known)
+    if unknown:
+        raise ConfigError(f"recipe: unknown hint {unknown[0]!r}", hint=f"known: {', '.join(sorted(known))}")
+    values: dict[str, Any] = {}
+    for key, value in raw.items():
+        kinds: Any = {"size": int, "mean": (int, float), "std": (int, float), "labels": str}.get(key)
+        if kinds is None and not isinstance(value, str):
+            raise ConfigError(f"recipe: hint '{key}' must be a text")
+        if kinds is not None:
+            if not isinstance(value, (list, tuple)) or any(
+                isinstance(v, bool) or not isinstance(v, kinds) for v in value
+            ):
+                raise ConfigError(f"recipe: hint '{key}' must be a list of {'texts' if kinds is str else 'numbers'}")
+            if key == "size" and len(value) != 2:
+                raise ConfigError("recipe: hint 'size' must be [height, width]")
+            value = tuple(value)
+        values[key] = value
+    return ContractFlags(**values)
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    if isinstance(value, (list, tuple)):
+        return [_without_none(v) for v in value]
+    return value
