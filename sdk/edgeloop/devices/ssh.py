@@ -1,0 +1,260 @@
+"""A device over SSH (asyncssh), as a blocking interface: the event loop lives in a thread of its own.
+
+Host keys: the user's `~/.ssh/known_hosts` and edgeloop's own are respected. A host seen for the first time is shown
+with its fingerprint and recorded; a host whose key has changed is refused (exit 4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import shlex
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from edgeloop import paths
+from edgeloop.devices.connection import Completed, Running
+from edgeloop.errors import DeviceError, MissingExtraError, RefusedError, UsageError
+
+T = TypeVar("T")
+Note = Callable[[str], None]
+
+_CONNECT_TIMEOUT_S = 15.0
+_STDIN_PIECE_BYTES = 1 << 18
+
+
+def connect_ssh(url: str, identity: Path | None, note: Note) -> SshDevice:
+    """`ssh://[user@]host[:port]`. Raises DeviceError, RefusedError (changed host key), MissingExtraError."""
+    try:
+        import asyncssh
+    except ImportError as error:
+        raise MissingExtraError("reaching a device over SSH", "ssh") from error
+    parts = urlsplit(url)
+    if not parts.hostname or parts.path.strip("/") or parts.password:
+        raise UsageError(f"device {url!r} is not understood", hint="ssh://user@host[:port], keys instead of passwords")
+    host, port = parts.hostname, parts.port or 22
+    host_keys = _HostKeys(host, port, note)
+    options: dict[str, Any] = {"known_hosts": host_keys.known(), "client_factory": host_keys.client_factory()}
+    if parts.username:
+        options["username"] = unquote(parts.username)
+    if identity is not None:
+        if not identity.is_file():
+            raise UsageError(f"SSH key {identity} is not there")
+        options["client_keys"] = [str(identity)]
+    loop = _LoopThread()
+    try:
+        connection = loop.call(
+            asyncio.wait_for(asyncssh.connect(host, port, **options), _CONNECT_TIMEOUT_S), _CONNECT_TIMEOUT_S + 5
+        )
+    except (OSError, asyncio.TimeoutError, asyncssh.Error, DeviceError) as error:
+        loop.stop()
+        if host_keys.changed:
+            raise RefusedError(
+                f"the host key of {host}:{port} is not the one known for it ({host_keys.changed})",
+                hint=f"if the device was set up anew: ssh-keygen -R '{_pattern(host, port)}' for each file that has it",
+            ) from error
+        if isinstance(error, asyncssh.PermissionDenied):
+            raise DeviceError(
+                f"{host}:{port} refused the login", hint="check the user name; give a key with --identity FILE"
+            ) from error
+        reason = str(error) or "no answer"
+        raise DeviceError(
+            f"{host}:{port} cannot be reached: {reason}", hint="is it on, and is SSH enabled there?"
+        ) from error
+    host_keys.record_first_contact()
+    return SshDevice(url, loop, connection)
+
+
+class SshDevice:
+    """An open SSH connection. Made by `connect_ssh`."""
+
+    is_local = False
+
+    def __init__(self, url: str, loop: _LoopThread, connection: Any) -> None:
+        self.url = url
+        self._loop = loop
+        self._connection = connection
+
+    def run(self, argv: Sequence[str], *, stdin: Iterable[bytes] = (), timeout_s: float = 60.0) -> Completed:
+        async def work() -> Completed:
+            async with self._connection.create_process(shlex.join(argv), encoding=None) as process:
+                output = asyncio.gather(process.stdout.read(), process.stderr.read())
+                # A command that ends early closes its input; what it says on stderr is the real answer.
+                with contextlib.suppress(BrokenPipeError, ConnectionError):
+                    for chunk in stdin:
+                        for start in range(0, len(chunk), _STDIN_PIECE_BYTES):
+                            process.stdin.write(chunk[start : start + _STDIN_PIECE_BYTES])
+                            await process.stdin.drain()
+                    process.stdin.write_eof()
+                stdout, stderr = await output
+                await process.wait_closed()
+                return Completed(_exit_code(process), stdout, stderr)
+
+        return self._call(work(), timeout_s, argv[0])
+
+    def start(self, argv: Sequence[str], on_line: Callable[[str], None]) -> Running:
+        async def work() -> tuple[Any, int]:
+            import asyncssh
+
+            # The first line is the process id: sshd passes signals on only with privilege separation, so not for root.
+            command = shlex.join(["sh", "-c", 'echo $$; exec "$@"', "sh", *argv])
+            process = await self._connection.create_process(
+                command, stderr=asyncssh.STDOUT, encoding="utf-8", errors="replace"
+            )
+            return process, int((await process.stdout.readline()).strip() or 0)
+
+        process, pid = self._call(work(), _CONNECT_TIMEOUT_S, argv[0])
+        return SshProcess(self, self._loop, process, pid, on_line)
+
+    def forward_to_host(self, host_port: int) -> int:
+        async def work() -> Any:
+            return await self._connection.forward_remote_port("127.0.0.1", 0, "127.0.0.1", host_port)
+
+        listener = self._call(work(), _CONNECT_TIMEOUT_S, "port forwarding")
+        return int(listener.get_port())
+
+    def close(self) -> None:
+        async def work() -> None:
+            self._connection.close()
+            await self._connection.wait_closed()
+
+        with contextlib.suppress(DeviceError):
+            self._call(work(), 5.0, "close")
+        self._loop.stop()
+
+    def _call(self, work: Coroutine[Any, Any, T], timeout_s: float, what: str) -> T:
+        import asyncssh
+
+        try:
+            return self._loop.call(work, timeout_s)
+        except (asyncssh.Error, OSError) as error:
+            raise DeviceError(f"{self.url}: {what}: {error or 'the connection was lost'}") from error
+
+
+class SshProcess:
+    """A process over SSH; its lines are read on the event loop's thread."""
+
+    def __init__(
+        self, device: SshDevice, loop: _LoopThread, process: Any, pid: int, on_line: Callable[[str], None]
+    ) -> None:
+        self._device = device
+        self._process = process
+        self._pid = pid
+        self._ended = threading.Event()
+        loop.submit(self._read(on_line))
+
+    async def _read(self, on_line: Callable[[str], None]) -> None:
+        try:
+            while line := await self._process.stdout.readline():
+                on_line(line.rstrip("\n"))
+            await self._process.wait_closed()
+        finally:
+            self._ended.set()
+
+    def poll(self) -> int | None:
+        return _exit_code(self._process) if self._ended.is_set() else None
+
+    def wait(self, timeout_s: float) -> int | None:
+        self._ended.wait(timeout_s)
+        return self.poll()
+
+    def terminate(self) -> None:
+        self._signal("TERM")
+
+    def kill(self) -> None:
+        self._signal("KILL")
+
+    def _signal(self, name: str) -> None:
+        if not self._ended.is_set() and self._pid > 1:
+            self._device.run(["kill", f"-{name}", str(self._pid)])
+
+
+def _exit_code(process: Any) -> int:
+    """255, as ssh itself gives it, when the connection ended before the command did."""
+    code = process.returncode
+    return 255 if code is None else int(code)
+
+
+class _LoopThread:
+    """An asyncio event loop in a daemon thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="edgeloop-ssh", daemon=True)
+        self._thread.start()
+
+    def call(self, work: Coroutine[Any, Any, T], timeout_s: float) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result(timeout_s)
+        except concurrent.futures.TimeoutError as error:
+            future.cancel()
+            raise DeviceError(f"no answer within {timeout_s:.0f} s") from error
+
+    def submit(self, work: Coroutine[Any, Any, object]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5.0)
+
+
+def _pattern(host: str, port: int) -> str:
+    return host if port == 22 else f"[{host}]:{port}"
+
+
+class _HostKeys:
+    """Known hosts, and what happened to the key that the host showed."""
+
+    def __init__(self, host: str, port: int, note: Note) -> None:
+        self._host, self._port, self._note = host, port, note
+        self._own_file = paths.config_dir() / "known_hosts"
+        self._first_contact: Any = None
+        self.changed = ""
+
+    def known(self) -> Any:
+        import asyncssh
+
+        merged = asyncssh.import_known_hosts("")
+        for path in (Path("~/.ssh/known_hosts").expanduser(), self._own_file):
+            if path.is_file():
+                try:
+                    merged.load(path.read_text(encoding="utf-8", errors="replace"))
+                except ValueError as error:
+                    raise DeviceError(f"{path}: {error}") from error
+        return merged
+
+    def client_factory(self) -> Callable[[], Any]:
+        import asyncssh
+
+        host_keys = self
+        known = self.known()
+
+        class Client(asyncssh.SSHClient):  # type: ignore[misc]
+            def validate_host_public_key(self, host: str, addr: str, port: int, key: Any) -> bool:
+                return host_keys._decide(known, host, addr, port, key)
+
+        return Client
+
+    def _decide(self, known: Any, host: str, addr: str, port: int, key: Any) -> bool:
+        """Only asked for keys that are not among the known ones: new host -> yes, known host -> its key changed."""
+        recorded = known.match(host, addr, port)[0]
+        if recorded:
+            self.changed = str(key.get_fingerprint())
+            return False
+        self._first_contact = key
+        return True
+
+    def record_first_contact(self) -> None:
+        if self._first_contact is None:
+            return
+        key = self._first_contact
+        line = f"{_pattern(self._host, self._port)} {key.export_public_key().decode().strip()}\n"
+        self._own_file.parent.mkdir(parents=True, exist_ok=True)
+        with self._own_file.open("a", encoding="utf-8") as file:
+            file.write(line)
+        self._note(f"first contact with {self._host}:{self._port}: host key {key.get_fingerprint()} recorded")
