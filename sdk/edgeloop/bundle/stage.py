@@ -1,0 +1,123 @@
+"""Unpack a verified bundle into a folder, because an interpreter maps a model from a file of its own."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeloop.bundle.files import sync_directory
+from edgeloop.bundle.limits import MANIFEST
+from edgeloop.bundle.manifest import Manifest
+from edgeloop.errors import EdgeloopError
+
+if TYPE_CHECKING:
+    from edgeloop.bundle.reader import Bundle
+
+_TEMPORARY_PREFIX = ".staging-"
+_CHUNK_BYTES = 256 << 10
+
+
+@dataclass(frozen=True)
+class StagedBundle:
+    """A verified bundle as a folder: the members of the zip under their own names."""
+
+    path: Path
+    manifest: Manifest
+
+    def model_path(self, variant_name: str | None = None) -> Path:
+        """A variant's .tflite; without a name the first variant's. Raises ConfigError for an unknown name."""
+        return self.path / self.manifest.variant(variant_name).file
+
+
+def stage(bundle: Bundle, raw: Mapping[str, bytes], directory: Path) -> StagedBundle:
+    """Unpack `bundle`, with the `raw` members that the manifest does not list, into a folder under `directory`.
+
+    The folder's name holds name, version and the start of the manifest's hash, so another bundle never meets this
+    one's files. It is filled beside, flushed and renamed. One that is there already is checked, and made again if
+    anything in it differs.
+    """
+    manifest = bundle.manifest
+    digest = hashlib.sha256(raw[MANIFEST]).hexdigest()
+    final = directory / f"{manifest.name}-{manifest.version}-{digest[:12]}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with _locked(directory):
+            if not _is_whole(final, bundle, raw):
+                _fill(final, bundle, raw)
+    except OSError as error:
+        reason = "no space left for it" if error.errno == errno.ENOSPC else error.strerror
+        raise EdgeloopError(f"cannot unpack {bundle.path.name} into {directory}: {reason}") from error
+    return StagedBundle(final, manifest)
+
+
+def _fill(final: Path, bundle: Bundle, raw: Mapping[str, bytes]) -> None:
+    for leftover in final.parent.glob(f"{_TEMPORARY_PREFIX}*"):  # of a process that died; the lock is ours
+        _remove(leftover)
+    temporary = final.parent / f"{_TEMPORARY_PREFIX}{os.getpid()}"
+    temporary.mkdir(mode=0o755)
+    try:
+        folders = {temporary}
+        for name in (*raw, *bundle.manifest.members()):
+            path = temporary / name
+            path.parent.mkdir(exist_ok=True)
+            folders.add(path.parent)
+            with path.open("xb") as file:
+                file.write(raw[name] if name in raw else bundle.read(name))
+                file.flush()
+                os.fsync(file.fileno())
+        for folder in folders:
+            sync_directory(folder)
+        if final.exists() or final.is_symlink():
+            _remove(final)
+        temporary.rename(final)
+        sync_directory(final.parent)
+    finally:
+        if temporary.exists():
+            _remove(temporary)
+
+
+def _is_whole(final: Path, bundle: Bundle, raw: Mapping[str, bytes]) -> bool:
+    """Whether the folder holds exactly this bundle. A file too many makes it different, too."""
+    if not final.is_dir() or final.is_symlink():
+        return False
+    wanted = {name: hashlib.sha256(content).hexdigest() for name, content in raw.items()}
+    wanted |= {name: entry.sha256 for name, entry in bundle.manifest.members().items()}
+    found = {str(p.relative_to(final)) for p in final.rglob("*") if p.is_symlink() or not p.is_dir()}
+    return found == set(wanted) and all(_sha256(final / name) == digest for name, digest in wanted.items())
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    with os.fdopen(descriptor, "rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
