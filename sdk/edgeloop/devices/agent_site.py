@@ -82,6 +82,16 @@ def device_requirements() -> list[str]:
     return sorted(set(found))
 
 
+def runtime_constraints(platform: DevicePlatform) -> list[str]:
+    """LiteRT 2.2 and newer need glibc 2.34, though their wheels claim 2.27; 2.1 needs 2.30."""
+    if platform.glibc < (2, 30):
+        raise DeviceError(
+            f"glibc {platform.glibc[0]}.{platform.glibc[1]} is too old for LiteRT (2.30 at least)",
+            hint="Raspberry Pi OS Bookworm or Debian 12 will do",
+        )
+    return ["ai-edge-litert<2.2"] if platform.glibc < (2, 34) else []
+
+
 def pack_own_code() -> bytes:
     """A zip of edgeloop's and edgeloop_agent's device modules, the same bytes for the same code."""
     buffer = io.BytesIO()
@@ -109,7 +119,7 @@ def _own_files() -> Iterator[tuple[str, bytes]]:
 
 
 def _fetch_wheels(platform: DevicePlatform) -> tuple[Path, ...]:
-    requirements = device_requirements()
+    requirements = [*device_requirements(), *runtime_constraints(platform)]
     python = f"{platform.python[0]}{platform.python[1]}"
     key = hashlib.sha256("\n".join([*requirements, VERSION]).encode()).hexdigest()[:10]
     glibc = f"{platform.glibc[0]}.{platform.glibc[1]}"
