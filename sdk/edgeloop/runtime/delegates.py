@@ -16,6 +16,7 @@ class DelegateKind:
     library: str = ""
     takes_device: bool = False
     fix: str = ""
+    crash_fix: str = "the library does not fit this runtime; get one that was built for it"
 
 
 KINDS: Mapping[str, DelegateKind] = {
@@ -24,7 +25,8 @@ KINDS: Mapping[str, DelegateKind] = {
     "edgetpu": DelegateKind(
         "libedgetpu.so.1",
         takes_device=True,
-        fix="install a libedgetpu built for this runtime (docs/runtime.md); Google's own build crashes with LiteRT",
+        fix="install a libedgetpu that was built for this runtime (docs/runtime.md)",
+        crash_fix="Google's own libedgetpu crashes with runtimes since 2.12: install a rebuilt one (docs/runtime.md)",
     ),
     "gpu": DelegateKind(
         "libtensorflowlite_gpu_delegate.so",

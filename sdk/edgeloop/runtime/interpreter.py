@@ -61,7 +61,7 @@ def load_backend() -> Backend:
             broken.append((f"{info} {clash}", "pip install 'numpy<2'"))
             continue
         try:
-            with captured_stderr():
+            with captured_stderr(replay=False):  # TensorFlow's import alone says six lines
                 return Backend(info, importlib.import_module(candidate.module))
         except (ImportError, SystemError, AttributeError) as error:
             broken.append(import_trouble(info, str(error)))

@@ -29,7 +29,7 @@ def probe_delegate(spec: DelegateSpec | str, *, timeout_s: float = 20.0) -> Prob
     except subprocess.TimeoutExpired:
         return Probe(False, f"{wanted} did not answer within {timeout_s:g} s", "unplug and replug its device")
     if child.returncode < 0:
-        fix = KINDS[wanted.name].fix or "the library does not fit this runtime; get another build"
+        fix = KINDS[wanted.name].crash_fix
         return Probe(False, f"{wanted} crashed while loading (signal {-child.returncode})", fix)
     try:
         answer = json.loads(child.stdout)

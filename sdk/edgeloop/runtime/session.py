@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeloop.affine import Affine
-from edgeloop.errors import DataError, DelegateError, RefusedError, UsageError
+from edgeloop.errors import DataError, DelegateError, DeviceError, RefusedError, UsageError
 from edgeloop.runtime._stderr import captured_stderr
 from edgeloop.runtime.delegates import DelegateFailure, DelegateSpec, parse_delegate
 from edgeloop.runtime.interpreter import Backend, load_backend
@@ -128,9 +128,10 @@ def open_session(
 ) -> Session:
     """Open a .tflite on one delegate. `Session.ran_on` tells what it really runs on.
 
-    A `Path` is memory-mapped by the runtime; bytes are held. `keep_tensors` makes inner tensors readable (slower:
-    XNNPACK then fuses nothing). Raises RefusedError (corrupt), UsageError (wrong use, no runtime, an op this runtime
-    does not know), DelegateError (the delegate cannot be loaded or cannot run the model).
+    A `Path` is memory-mapped by the runtime; bytes are held. `keep_tensors` makes inner tensors readable: more memory,
+    no measured time on LiteRT; tflite-runtime 2.14 then leaves XNNPACK out. Raises RefusedError (corrupt), UsageError
+    (wrong use, no runtime, an op this runtime does not know), DelegateError (the delegate cannot be loaded or cannot
+    run the model), DeviceError (not enough memory).
     """
     spec = parse_delegate(delegate)
     if threads < 1:
@@ -145,7 +146,7 @@ def open_session(
     name = "the model" if isinstance(model, bytes) else str(model)
     interpreter = _create(backend, model, spec, threads, keep_tensors, name)
     own = _nodes(interpreter)
-    with captured_stderr() as _:
+    with captured_stderr():
         if native is not None:
             try:
                 interpreter._interpreter.ModifyGraphWithDelegate(native._get_native_delegate_pointer())
@@ -160,12 +161,17 @@ def open_session(
             if len(with_library) > len(own) and native is not None and "custom op" not in str(error):
                 raise delegate_refused(spec, str(error)) from None
             raise model_refused(name, str(error), spec, backend.info) from None
+        except MemoryError:
+            raise DeviceError(f"not enough memory to run {name}", hint="use a smaller model or input") from None
         every = _nodes(interpreter)
     ran_on = describe_run(
         str(spec), spec.name, own, with_library[len(own) :], every[len(with_library) :], str(backend.info),
         _why_no_xnnpack(),
     )  # fmt: skip
-    return Session(interpreter, ran_on, keep_tensors=keep_tensors)
+    try:
+        return Session(interpreter, ran_on, keep_tensors=keep_tensors)
+    except ValueError as error:  # a tensor's name that is no UTF-8
+        raise model_refused(name, str(error), spec, backend.info) from None
 
 
 def open_first(
@@ -233,4 +239,4 @@ def _tensor_info(details: Any) -> TensorInfo:
 
 def _why_no_xnnpack() -> str:
     # XNNPACK's CPU detection reads this folder; where it is missing (qemu-user), TFLite drops XNNPACK silently.
-    return "" if Path("/sys/devices/system/cpu").is_dir() else ": /sys/devices/system/cpu is missing here"
+    return "" if Path("/sys/devices/system/cpu/possible").exists() else ": /sys/devices/system/cpu is missing here"

@@ -1,0 +1,204 @@
+"""What the board says about itself: temperature, throttling, clock, load, memory. stdlib only; None: it is unknown.
+
+`root` is where /proc and /sys are looked for, so that a copied or made-up tree can be read as well. `vcgencmd` (the
+firmware's tool on a Raspberry Pi) is asked only on the real root and only where sysfs does not know.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path("/")
+
+# Source: Raspberry Pi documentation, "vcgencmd get_throttled": bits 0-3 now, the same 16 higher: since boot.
+THROTTLE_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
+_NOW_MASK = 0xF
+_SINCE_BOOT_SHIFT = 16
+_THROTTLED_FILES = ("*firmware/get_throttled", "*/*firmware/get_throttled")  # the place differs between kernels
+_CPU_ZONES = ("cpu-thermal", "cpu_thermal", "x86_pkg_temp", "soc-thermal", "soc_thermal", "cpu")
+
+
+@dataclass(frozen=True)
+class Gauges:
+    """All of it at one moment. Temperature in °C; the throttle flags are the firmware's bits."""
+
+    temperature_c: float | None
+    throttle_flags: int | None
+    frequency_mhz: float | None
+    governor: str | None
+    load_1m: float | None
+    memory_available_bytes: int | None
+    rss_bytes: int | None
+
+    def numbers(self) -> dict[str, float]:
+        """What is known, as the numeric gauges of a telemetry report."""
+        known = {
+            "temperature_c": self.temperature_c,
+            "throttle_flags": self.throttle_flags,
+            "frequency_mhz": self.frequency_mhz,
+            "load_1m": self.load_1m,
+            "memory_available_bytes": self.memory_available_bytes,
+            "rss_bytes": self.rss_bytes,
+        }
+        return {name: float(value) for name, value in known.items() if value is not None}
+
+
+def read_gauges(*, pids: Sequence[int] = (), root: Path = ROOT) -> Gauges:
+    """Everything; `rss_bytes` is the sum over `pids` (default: this process)."""
+    sizes = [rss_bytes(pid, root=root) for pid in pids or (os.getpid(),)]
+    known = [size for size in sizes if size is not None]
+    return Gauges(
+        temperature_c(root=root),
+        throttle_flags(root=root),
+        frequency_mhz(root=root),
+        governor(root=root),
+        load_1m(root=root),
+        memory_available_bytes(root=root),
+        sum(known) if known else None,
+    )
+
+
+def temperature_c(*, root: Path = ROOT) -> float | None:
+    """The CPU's temperature; of several thermal zones the one named after the CPU, else the hottest."""
+    best: float | None = None
+    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
+        value = _integer(zone / "temp")
+        if value is None or not -50_000 < value < 200_000:  # millidegrees; some zones report nonsense when idle
+            continue
+        if (_text(zone / "type") or "") in _CPU_ZONES:
+            return value / 1000
+        best = max(best if best is not None else -273.0, value / 1000)
+    return best
+
+
+def throttle_flags(*, root: Path = ROOT) -> int | None:
+    """The firmware's throttling bits (see `describe_throttling`), None off a Raspberry Pi."""
+    for pattern in _THROTTLED_FILES:
+        for path in (root / "sys/devices/platform").glob(pattern):
+            return _hex(_text(path) or "")
+    if root != ROOT or shutil.which("vcgencmd") is None:
+        return None
+    try:
+        done = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=2, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return _hex(done.stdout.partition("=")[2])
+
+
+def is_throttled(flags: int | None) -> bool | None:
+    """True when the clock is held back right now; None when nobody knows."""
+    return None if flags is None else bool(flags & _NOW_MASK)
+
+
+def describe_throttling(flags: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(what holds now, what happened since boot), in words."""
+    now = tuple(text for bit, text in THROTTLE_BITS.items() if flags >> bit & 1)
+    past = tuple(text for bit, text in THROTTLE_BITS.items() if flags >> (bit + _SINCE_BOOT_SHIFT) & 1)
+    return now, past
+
+
+def frequency_mhz(*, root: Path = ROOT) -> float | None:
+    """The fastest core's present clock."""
+    found = [_integer(path) for path in (root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")]
+    return max((khz / 1000 for khz in found if khz), default=None)
+
+
+def frequency_limit_mhz(*, root: Path = ROOT) -> float | None:
+    """The highest clock that the fastest core can have."""
+    found = [_integer(path) for path in (root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/cpuinfo_max_freq")]
+    return max((khz / 1000 for khz in found if khz), default=None)
+
+
+def governor(*, root: Path = ROOT) -> str | None:
+    """How core 0's clock is chosen: "ondemand", "performance", ..."""
+    return _text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None
+
+
+def load_1m(*, root: Path = ROOT) -> float | None:
+    text = _text(root / "proc/loadavg")
+    try:
+        return float(text.split()[0]) if text else None
+    except (ValueError, IndexError):
+        return None
+
+
+def memory_available_bytes(*, root: Path = ROOT) -> int | None:
+    """What programs could still take without swapping."""
+    return _kib_line(root / "proc/meminfo", "MemAvailable:")
+
+
+def memory_total_bytes(*, root: Path = ROOT) -> int | None:
+    return _kib_line(root / "proc/meminfo", "MemTotal:")
+
+
+def rss_bytes(pid: int | str = "self", *, root: Path = ROOT) -> int | None:
+    """Resident memory of a process, shared pages counted fully."""
+    return _kib_line(root / f"proc/{pid}/status", "VmRSS:")
+
+
+def pss_bytes(pid: int | str = "self", *, root: Path = ROOT) -> int | None:
+    """Resident memory with shared pages split among their users: sums of it over processes are honest."""
+    return _kib_line(root / f"proc/{pid}/smaps_rollup", "Pss:")
+
+
+def cpu_seconds(pid: int | str = "self", *, root: Path = ROOT) -> float | None:
+    """User and system time that a process has used."""
+    text = _text(root / f"proc/{pid}/stat")
+    if not text:
+        return None
+    fields = text.rpartition(")")[2].split()  # the name before may hold spaces and brackets
+    try:
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (ValueError, IndexError):
+        return None
+
+
+def board_name(*, root: Path = ROOT) -> str:
+    """The board's own name from the device tree, else the CPU's model name, else the architecture."""
+    model = _text(root / "proc/device-tree/model") or _text(root / "sys/firmware/devicetree/base/model")
+    if model:
+        return model.rstrip("\0").strip()
+    for line in (_text(root / "proc/cpuinfo") or "").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip().lower() in ("model name", "model") and value.strip() and not value.strip().isdigit():
+            return value.strip()
+    return os.uname().machine
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
+
+
+def _integer(path: Path) -> int | None:
+    try:
+        return int(_text(path) or "")
+    except ValueError:
+        return None
+
+
+def _hex(text: str) -> int | None:
+    try:
+        return int(text.strip(), 16)
+    except ValueError:
+        return None
+
+
+def _kib_line(path: Path, key: str) -> int | None:
+    for line in (_text(path) or "").splitlines():
+        if line.startswith(key):
+            parts = line.split()
+            return int(parts[1]) * 1024 if len(parts) > 1 and parts[1].isdigit() else None
+    return None
+
+
+if __name__ == "__main__":  # `python -m edgeloop.probes`: what this board says
+    sys.stdout.write("".join(f"{name} = {value:g}\n" for name, value in read_gauges().numbers().items()))
