@@ -1,0 +1,125 @@
+"""Try a bundle on a device: install the agent there, run it on a source, show its live latency.
+
+Nothing is made permanent: the bundle, its data and its key are removed at the end, the unpacked agent stays for the
+next run unless --remove. Telemetry comes back through the same connection.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from edgeloop.cli._console import Console
+
+EPILOG = """example:
+  edgeloop run local: ic.bundle --source folder:test/
+  edgeloop run ssh://pi@pi4.local ic.bundle --source folder:test/ --count 500
+  edgeloop run ssh://pi@pi4.local ic.bundle --source synthetic: --loop --store sqlite:///telemetry.db
+
+A folder or file that exists on this host is copied to the device for the run; any other is the device's own."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("url", metavar="URL", help="local: or ssh://user@host[:port]")
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path)
+    parser.add_argument("--source", required=True, help="folder:DIR, npz:FILE, video:FILE or synthetic:")
+    parser.add_argument("--count", type=int, metavar="N", help="stop after N frames")
+    parser.add_argument("--rate", type=float, metavar="FPS", help="frames per second at most")
+    parser.add_argument("--loop", action="store_true", help="start the source again at its end, until Ctrl-C")
+    parser.add_argument("--variant", help="default: the bundle's first")
+    parser.add_argument("--delegate", action="append", default=[], help="repeat for a fallback order")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--store", metavar="URL", help="keep the telemetry, for example sqlite:///telemetry.db")
+    parser.add_argument("--identity", type=Path, metavar="FILE", help="SSH private key (default: agent and ~/.ssh)")
+    parser.add_argument("--prefix", metavar="DIR", help="install below DIR on the device instead of /")
+    parser.add_argument("--remove", action="store_true", help="remove the unpacked agent, too, at the end")
+    parser.add_argument("--allow-unsigned", action="store_true", help="run a bundle without a signature (bench only)")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    from edgeloop.devices import connect
+    from edgeloop.devices.trial import TrialOptions, run_trial
+
+    stop = threading.Event()
+    previous = {s: signal.signal(s, lambda *_: stop.set()) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with tempfile.TemporaryDirectory(prefix="edgeloop-") as scratch:
+            options = TrialOptions(
+                bundle=args.bundle,
+                source=args.source,
+                variant=args.variant,
+                delegates=tuple(args.delegate),
+                threads=args.threads,
+                count=args.count,
+                rate=args.rate,
+                loop=args.loop,
+                prefix=args.prefix,
+                keep=not args.remove,
+                allow_unsigned=args.allow_unsigned,
+            )
+            device = connect(args.url, identity=args.identity, note=console.note)
+            try:
+                with _LiveTable(enabled=sys.stderr.isatty() and not console.json) as table:
+                    result = run_trial(
+                        device,
+                        options,
+                        progress=console,
+                        on_refresh=table.refresh,
+                        store_url=args.store or f"sqlite:///{scratch}/telemetry.db",
+                        should_stop=stop.is_set,
+                    )
+            finally:
+                device.close()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    summary = result.summary
+    counters = summary.counters
+    text = [
+        f"{result.bundle} version {result.version}, variant {summary.last.variant}, on {result.platform}",
+        f"ran on {summary.ran_text()}",
+        summary.latency_text(),
+        f"{counters.get('inferences', 0)} inferences, {counters.get('errors', 0)} errors, "
+        f"{summary.reports} reports stored",
+        *(f"event  {event}" for event in summary.events),
+    ]
+    console.result(result.to_dict(), "\n".join(text))
+    return 0
+
+
+class _LiveTable:
+    """The latency table on stderr, drawn again at every refresh while the device runs."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._enabled = enabled
+        self._live: Any = None
+
+    def __enter__(self) -> _LiveTable:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def refresh(self, view: Any) -> None:
+        if not self._enabled:
+            return
+        from edgeloop.telemetry.summary import summarize_device
+
+        summary = summarize_device(view.store, view.device_id)
+        if summary is None:
+            return
+        if self._live is None:
+            from rich.console import Console as RichConsole
+            from rich.live import Live
+
+            self._live = Live(console=RichConsole(stderr=True), transient=True, auto_refresh=False)
+            self._live.start()
+        from rich.text import Text
+
+        self._live.update(Text(f"{view.device_id}  {summary.ran_text()}\n{summary.latency_text()}"), refresh=True)

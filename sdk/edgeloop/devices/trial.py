@@ -1,0 +1,300 @@
+"""`run`: try a bundle on a device. Install the agent there, start it on a source, gather its telemetry, clean up.
+
+Telemetry comes back through the device's own connection into a collector in this process, so what is shown is what the
+collector stored.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from edgeloop.devices.connection import Device, DevicePlatform, Running, read_platform
+from edgeloop.devices.install import InstalledAgent, choose_layout, install_agent, put_file, put_tree, remove
+from edgeloop.errors import DeviceError, RefusedError
+from edgeloop.progress import Progress
+from edgeloop.telemetry.summary import DeviceSummary, summarize_device
+
+if TYPE_CHECKING:
+    from edgeloop.bundle import Bundle
+    from edgeloop.telemetry.store.database import Store
+
+_FILE_SOURCES = ("folder", "npz", "video")
+_REFRESH_S = 0.5
+_STOP_TIMEOUT_S = 15.0
+_COPIED_FILES_MAX_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class TrialOptions:
+    """What to run. `source` is the agent's source URL; a folder or file that exists on this host is copied over."""
+
+    bundle: Path
+    source: str
+    variant: str | None = None
+    delegates: tuple[str, ...] = ()
+    threads: int = 1
+    count: int | None = None
+    rate: float | None = None
+    loop: bool = False
+    report_interval_s: float = 1.0
+    prefix: str | None = None
+    keep: bool = True
+    allow_unsigned: bool = False
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What the collector had of the device when the agent ended."""
+
+    url: str
+    platform: str
+    agent_version: str
+    bundle: str
+    version: int
+    summary: DeviceSummary
+    exit_code: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """`run --json`."""
+        last, counters = self.summary.last, self.summary.counters
+        stages = {row.pop("stage"): row for row in self.summary.latency_table()}
+        total = stages.get("total", {})
+        return {
+            "url": self.url,
+            "device": last.device,
+            "platform": self.platform,
+            "agent_version": self.agent_version,
+            "bundle": self.bundle,
+            "version": self.version,
+            "variant": last.variant,
+            "delegate_asked": last.delegate_asked,
+            "delegate": last.delegate_ran,
+            "delegated_ops": last.delegated_ops,
+            "total_ops": last.total_ops,
+            "runtime": last.runtime,
+            "reports": self.summary.reports,
+            **{name: counters.get(name, 0) for name in ("frames", "inferences", "errors", "drops")},
+            **{key: total.get(key) for key in ("p50_ms", "p95_ms", "p99_ms")},
+            "latency": stages,
+            "gauges": dict(last.gauges),
+            "events": list(self.summary.events),
+            "exit_code": self.exit_code,
+        }
+
+
+@dataclass
+class TrialView:
+    """What a live display reads while the trial runs."""
+
+    device_id: str
+    store: Store
+    last_lines: list[str] = field(default_factory=list)
+
+    def note_line(self, line: str) -> None:
+        self.last_lines.append(line)
+        del self.last_lines[:-20]
+
+
+def run_trial(
+    device: Device,
+    options: TrialOptions,
+    *,
+    progress: Progress,
+    on_refresh: Callable[[TrialView], None],
+    store_url: str,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrialResult:
+    """Run to the end of the source, or until `should_stop()`: the agent then stops and sends its last report.
+
+    Raises DeviceError, RefusedError (bundle), and DeviceError with the agent's own words when it failed.
+    """
+    from edgeloop.bundle import Bundle
+    from edgeloop.telemetry.collector.server import start_collector
+
+    bundle = Bundle.open(options.bundle, allow_unsigned=options.allow_unsigned)
+    with ExitStack() as cleanup:
+        collector = start_collector(store_url)
+        cleanup.callback(collector.stop)
+        platform = read_platform(device) if not device.is_local else None
+        device_id = f"{platform.hostname if platform else 'local'}-{token_hex(3)}"
+        place = _prepare(device, platform, bundle, options, progress, cleanup)
+        port = device.forward_to_host(_port(collector.url))
+        command = [
+            *place.command,
+            *_agent_arguments(place, options),
+            *("--telemetry", f"http://127.0.0.1:{port}", "--device", device_id, "--state", place.state),
+        ]
+        view = TrialView(device_id, collector.store)
+        running = device.start(command, view.note_line)
+        exit_code = _watch(running, view, on_refresh, should_stop)
+        if exit_code not in (0, None) and not should_stop():
+            raise _agent_failed(device, exit_code, view.last_lines)
+        return _result(device, platform, place, bundle, view, exit_code or 0)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where everything of this trial is on the device."""
+
+    command: list[str]
+    bundle: str
+    trust: str | None
+    source: str
+    state: str
+    agent_version: str
+
+
+def _prepare(
+    device: Device,
+    platform: DevicePlatform | None,
+    bundle: Bundle,
+    options: TrialOptions,
+    progress: Progress,
+    cleanup: ExitStack,
+) -> _Place:
+    from edgeloop.version import VERSION
+
+    if platform is None:
+        import tempfile
+
+        state = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="edgeloop-run-", ignore_cleanup_errors=True))
+        command = [sys.executable, "-m", "edgeloop_agent"]
+        return _Place(command, str(options.bundle.resolve()), None, options.source, state, VERSION)
+    layout = choose_layout(device, platform, options.prefix)
+    with progress.step("install the agent") as advance:
+        agent = install_agent(device, platform, layout, advance)
+    done = "was there already" if agent.was_there else "installed"
+    progress.note(f"agent {agent.version} {done}: {layout.agent(agent.version)}")
+    trial = layout.state / "trials" / token_hex(4)
+    cleanup.callback(_clean_up, device, agent, trial, options.keep)
+    with progress.step("copy bundle and data"):
+        target = trial / options.bundle.name
+        put_file(device, options.bundle, target)
+        trust = _put_trust(device, bundle, trial)
+        source = _put_source(device, options.source, trial, progress)
+    return _Place(agent.command, str(target), trust, source, str(trial / "state"), agent.version)
+
+
+def _put_trust(device: Device, bundle: Bundle, trial: PurePosixPath) -> str | None:
+    """The key this host verified the bundle with, for this one run; what the device itself trusts is not changed."""
+    import tempfile
+
+    from edgeloop.bundle import TrustStore
+
+    if bundle.signed_by is None:
+        return None
+    trusted = TrustStore.default().keys.get(bundle.signed_by)
+    if trusted is None:
+        raise RefusedError(f"the key {bundle.signed_by} that signed the bundle is not trusted here any more")
+    with tempfile.NamedTemporaryFile("w", suffix=".pub") as file:
+        file.write(trusted.key.to_text())
+        file.flush()
+        put_file(device, Path(file.name), trial / "signer.pub")
+    return str(trial / "signer.pub")
+
+
+def _put_source(device: Device, source: str, trial: PurePosixPath, progress: Progress) -> str:
+    scheme, separator, rest = source.partition(":")
+    path = Path(rest).expanduser()
+    if not separator or scheme not in _FILE_SOURCES or not path.exists():
+        return source
+    size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
+    if size > _COPIED_FILES_MAX_BYTES:
+        raise DeviceError(
+            f"source {rest} is {size / 1e9:.1f} GB, too much to copy", hint="copy it to the device yourself"
+        )
+    progress.note(f"source {rest} is on this host: {size / 1e6:.1f} MB copied to the device for this run")
+    target = trial / "source" / path.resolve().name
+    if path.is_dir():
+        put_tree(device, path, target)
+    else:
+        put_file(device, path, target)
+    return f"{scheme}:{target}"
+
+
+def _agent_arguments(place: _Place, options: TrialOptions) -> list[str]:
+    arguments = ["run", "--bundle", place.bundle, "--source", place.source]
+    arguments += ["--threads", str(options.threads), "--report-interval", f"{options.report_interval_s:g}"]
+    for delegate in options.delegates:
+        arguments += ["--delegate", delegate]
+    optional: Sequence[tuple[str, object]] = (
+        ("--variant", options.variant),
+        ("--count", options.count),
+        ("--rate", options.rate),
+        ("--trust", place.trust),
+    )
+    for flag, value in optional:
+        if value is not None:
+            arguments += [flag, str(value)]
+    if options.loop:
+        arguments.append("--loop")
+    if options.allow_unsigned:
+        arguments.append("--allow-unsigned")
+    return arguments
+
+
+def _watch(
+    running: Running, view: TrialView, on_refresh: Callable[[TrialView], None], should_stop: Callable[[], bool]
+) -> int | None:
+    """Until the agent ends, or shortly after it was asked to."""
+    asked_s: float | None = None
+    while True:
+        code = running.wait(_REFRESH_S)
+        on_refresh(view)
+        if code is not None:
+            return code
+        if asked_s is None and should_stop():
+            asked_s = time.monotonic()
+            running.terminate()
+        elif asked_s is not None and time.monotonic() - asked_s > _STOP_TIMEOUT_S:
+            running.kill()
+            return None
+
+
+def _agent_failed(device: Device, code: int, lines: Sequence[str]) -> DeviceError:
+    said = [line for line in lines if line.startswith("edgeloop-agent:")]
+    reason = said[-1].removeprefix("edgeloop-agent:").strip() if said else (lines[-1] if lines else "it said nothing")
+    hints = [line.strip().removeprefix("->").strip() for line in lines if line.strip().startswith("->")]
+    return DeviceError(
+        f"the agent on {device.url} ended with exit code {code}: {reason}", hint=hints[-1] if hints else None
+    )
+
+
+def _result(
+    device: Device, platform: DevicePlatform | None, place: _Place, bundle: Bundle, view: TrialView, exit_code: int
+) -> TrialResult:
+    import platform as host
+
+    summary = summarize_device(view.store, view.device_id)
+    if summary is None:
+        said = " | ".join(view.last_lines[-3:]) or "nothing"
+        raise DeviceError(f"no report of {device.url} arrived; the agent said: {said}")
+    if platform is None:
+        described = f"this host ({host.machine()})"
+    else:
+        described = f"{platform.hostname}: {platform.machine}, Python {platform.python[0]}.{platform.python[1]}"
+    manifest = bundle.manifest
+    return TrialResult(device.url, described, place.agent_version, manifest.name, manifest.version, summary, exit_code)
+
+
+def _clean_up(device: Device, agent: InstalledAgent, trial: PurePosixPath, keep: bool) -> None:
+    targets = [trial] if keep else [trial, agent.layout.agent(agent.version)]
+    try:
+        remove(device, *targets)
+    except DeviceError:
+        return  # the connection is gone; the next run has its own folder
+
+
+def _port(url: str) -> int:
+    port = urlsplit(url).port
+    if port is None:
+        raise DeviceError(f"the collector has no port in {url}")
+    return port

@@ -1,0 +1,74 @@
+"""One device's reports put together, as the store has them: what `run` and `demo` show at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgeloop.telemetry.histogram import Histogram
+from edgeloop.telemetry.report import STAGES, Report
+
+if TYPE_CHECKING:
+    from edgeloop.telemetry.store.database import Store
+
+
+@dataclass(frozen=True)
+class DeviceSummary:
+    """Counters summed and histograms merged over `reports` reports; `last` is the newest of them."""
+
+    reports: int
+    counters: Mapping[str, int]
+    latency: Mapping[str, Histogram]
+    events: tuple[str, ...]
+    last: Report
+
+    def latency_table(self) -> list[dict[str, Any]]:
+        """A row per stage in pipeline order: stage, n, p50_ms, p95_ms, p99_ms."""
+        return [
+            {
+                "stage": stage,
+                "n": histogram.count,
+                "p50_ms": histogram.percentile(50),
+                "p95_ms": histogram.percentile(95),
+                "p99_ms": histogram.percentile(99),
+            }
+            for stage in STAGES
+            if (histogram := self.latency.get(stage)) is not None
+        ]
+
+    def latency_text(self) -> str:
+        """The same as lines for people."""
+        lines = [f"{'stage':<12} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9} {'n':>8}"]
+        lines += [
+            f"{r['stage']:<12} {r['p50_ms']:>9.3f} {r['p95_ms']:>9.3f} {r['p99_ms']:>9.3f} {r['n']:>8}"
+            for r in self.latency_table()
+        ]
+        return "\n".join(lines)
+
+    def ran_text(self) -> str:
+        """Which delegate ran, of what it was asked to, and how much of the model it took."""
+        last = self.last
+        asked = "" if last.delegate_ran == last.delegate_asked else f" (asked: {last.delegate_asked})"
+        return f"{last.delegate_ran}{asked}, {last.delegated_ops} of {last.total_ops} ops, {last.runtime}"
+
+
+def summarize_device(store: Store, device: str) -> DeviceSummary | None:
+    """None when no report of this device arrived."""
+    from edgeloop.telemetry.store import Selection
+
+    selection = Selection(device=device)
+    counters: Counter[str] = Counter()
+    events: list[str] = []
+    last: Report | None = None
+    reports = 0
+    for stored in store.reports(selection):
+        last = stored.report
+        reports += 1
+        counters.update(last.counters)
+        events += [f"{event.kind}: {event.detail}" for event in last.events]
+    if last is None:
+        return None
+    latency = {group[0]: histogram for group, histogram in store.latency(selection).items()}
+    return DeviceSummary(reports, dict(counters), latency, tuple(events), last)
