@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
-from edgeloop.progress import Progress
+from edgeloop.progress import Progress, SilentProgress
+from edgeloop_converters.child import Child
+from edgeloop_converters.frontends.floats import normalize
+from edgeloop_converters.frontends.table import FRONTENDS, detect
+
+CHILD_MODULE = "edgeloop_converters.frontends.child"
 
 
 @dataclass(frozen=True)
@@ -24,27 +30,90 @@ class FloatModel:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-class Conversion(Protocol):
-    """A conversion under way. Leaving the `with` block without asking for the result stops it."""
+class Conversion:
+    """A conversion under way. `result` waits; `close`, or leaving the `with` block, stops what still runs."""
 
-    frontend: str
+    def __init__(self, source: Path, frontend: str, batch: int, child: Child | None) -> None:
+        self.source = source
+        self.frontend = frontend
+        self._batch = batch
+        self._child = child
+        self._done: FloatModel | None = None
 
-    def result(self, progress: Progress | None = None) -> FloatModel: ...
-    def close(self) -> None: ...
-    def __enter__(self) -> Conversion: ...
-    def __exit__(self, *_: object) -> None: ...
+    def result(self, progress: Progress | None = None) -> FloatModel:
+        """The float model; the same one when asked again. Raises as `start_conversion` says."""
+        if self._done is None:
+            with (progress or SilentProgress()).step(f"converting {self.source.name}"):
+                self._done = self._collect()
+            self.close()
+        return self._done
+
+    def close(self) -> None:
+        """Stop the child and remove its files. Safe to call twice."""
+        if self._child is not None:
+            self._child.close()
+
+    def __enter__(self) -> Conversion:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _collect(self) -> FloatModel:
+        answer: dict[str, Any] = {}
+        data: bytes | Path = self.source
+        if self._child is not None:
+            answer = self._child.result()
+            data = self._child.folder / "out.tflite"
+        start = time.perf_counter()
+        tflite, notes = normalize(data, self.source, self._batch, answer.get("inputs", ()), answer.get("outputs", ()))
+        seconds = {**answer.get("seconds", {}), "normalize": round(time.perf_counter() - start, 3)}
+        return FloatModel(
+            tflite, self.frontend, answer.get("versions", {}), (*answer.get("notes", ()), *notes), seconds
+        )
 
 
 def start_conversion(
-    source: Path, *, trust_code: bool = False, batch: int = 1, signature: str | None = None
+    source: Path,
+    *,
+    trust_code: bool = False,
+    batch: int = 1,
+    signature: str | None = None,
+    shape: Sequence[int] | None = None,
 ) -> Conversion:
-    """Detect, scan for code, and start converting; returns at once.
+    """Detect the format and start converting; returns at once.
 
-    signature: which one to take of a SavedModel that has several.
-    Raises UsageError (not a supported model), MissingExtraError, RefusedError (code inside the model, corrupt file);
-    `result()` raises UsageError or RefusedError for what only the native converter finds.
+    signature: which one to take of a SavedModel that has several. shape: of one sample, for a model whose own input
+    shape has free dimensions. Raises UsageError (not a supported model); `Conversion.result` raises MissingExtraError,
+    RefusedError (code inside the model, corrupt file) and UsageError (what the converter cannot do).
     """
-    raise NotImplementedError
+    name = detect(source)
+    child = start_native("float", source, name, trust_code, batch, signature, shape) if FRONTENDS[name].native else None
+    return Conversion(source, name, batch, child)
+
+
+def start_native(
+    task: str,
+    source: Path,
+    frontend: str,
+    trust_code: bool,
+    batch: int,
+    signature: str | None,
+    shape: Sequence[int] | None,
+    **more: Any,
+) -> Child:
+    """The child for `task` ("float" or "int8"); it writes `out.tflite` into its folder."""
+    request = {
+        "task": task,
+        "source": str(source.absolute()),
+        "frontend": frontend,
+        "trust_code": trust_code,
+        "batch": batch,
+        "signature": signature,
+        "shape": None if shape is None else [int(d) for d in shape],
+        **more,
+    }
+    return Child(CHILD_MODULE, request, what=f"converting {source}")
 
 
 def to_float_tflite(
@@ -53,8 +122,9 @@ def to_float_tflite(
     trust_code: bool = False,
     batch: int = 1,
     signature: str | None = None,
+    shape: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> FloatModel:
     """`start_conversion(...).result()`."""
-    with start_conversion(source, trust_code=trust_code, batch=batch, signature=signature) as conversion:
+    with start_conversion(source, trust_code=trust_code, batch=batch, signature=signature, shape=shape) as conversion:
         return conversion.result(progress)

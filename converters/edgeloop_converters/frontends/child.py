@@ -1,0 +1,53 @@
+"""The child process of the native frontends: `python -m edgeloop_converters.frontends.child`, see
+`edgeloop_converters.child` for the protocol."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from edgeloop.errors import EdgeloopError, MissingExtraError
+
+
+def _tasks() -> dict[str, Callable[[dict[str, Any]], dict[str, Any]]]:
+    from edgeloop_converters.frontends import native
+
+    return {"float": native.to_float, "int8": native.to_int8}
+
+
+def main() -> None:
+    """Answer one request. Never raises; the exit code says nothing, the answer does."""
+    line = sys.stdin.readline()
+    answer_to = os.dup(1)
+    os.dup2(2, 1)  # libraries print to stdout, some of them from C++
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    try:
+        request = json.loads(line)
+        answer = _tasks()[request["task"]](request)
+    except MissingExtraError as error:
+        answer = {"error": "MissingExtraError", "feature": error.message.split(" needs the ")[0], "extra": error.extra}
+    except EdgeloopError as error:
+        answer = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+    except MemoryError:
+        answer = {"error": "", "message": "memory ran out", "hint": "close other programs, or use a larger machine"}
+    except BaseException as error:  # whatever a native library throws ends as one line in the parent
+        from edgeloop_converters.frontends.explain import explain
+
+        message, hint = explain(error)
+        answer = {"error": "", "message": message, "hint": hint}
+    os.write(answer_to, (json.dumps(answer) + "\n").encode())
+    # TensorFlow takes half a second to tear itself down, for nothing.
+    os._exit(0)
+
+
+def _leave_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(3)
+
+
+if __name__ == "__main__":
+    main()

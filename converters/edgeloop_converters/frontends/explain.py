@@ -1,0 +1,25 @@
+"""What a native converter's exception means, in one line."""
+
+from __future__ import annotations
+
+import re
+
+# MLIR: error: 'tf.Erf' op is neither a custom op nor a flex op
+_NO_COUNTERPART = re.compile(r"'?tf\.(\w+)'? op is neither a custom op nor a flex op")
+_NOISE = re.compile(r"^(Traceback|File |\s*\^|loc\(|<unknown>:0|WARNING|INFO|I0000|E0000|W0000)")
+_LINE = 300
+
+
+def explain(error: BaseException) -> tuple[str, str | None]:
+    """(message, hint) for an exception of TensorFlow, Keras or h5py; the message is one line of at most 300 signs."""
+    text = str(error)
+    ops = sorted(set(_NO_COUNTERPART.findall(text)))
+    if ops:
+        some = ", ".join(ops[:4]) + (" ..." if len(ops) > 4 else "")
+        return f"TFLite has no counterpart for {some}", "replace it in the model by ops that TFLite knows"
+    if isinstance(error, ModuleNotFoundError):
+        return f"the package '{error.name}' is missing", "pip install 'edgeloop[keras]'"
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not _NOISE.match(line.strip())]
+    first = lines[0] if lines else "no further message"
+    kind = type(error).__name__
+    return (first if kind in ("ValueError", "ConverterError", "RuntimeError") else f"{kind}: {first}")[:_LINE], None

@@ -1,0 +1,125 @@
+"""The last step of every way in: a .tflite made float32 throughout, batch 1, unique tensor names, with a signature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgeloop.errors import UsageError
+from edgeloop.graph import Graph, Subgraph, Tensor
+
+_QUANTIZED_KINDS = {
+    "int8": "is quantized to int8 already",
+    "uint8": "is quantized to uint8 already",
+    "int16": "is quantized to 16-bit activations already",
+    "mixed": "is partly quantized already",
+    "compiled": "is compiled for the Edge TPU",
+}
+_HINT = "give the float model it was made from"
+
+
+def normalize(
+    data: bytes | Path, source: Path, batch: int = 1, inputs: Sequence[str] = (), outputs: Sequence[str] = ()
+) -> tuple[bytes, tuple[str, ...]]:
+    """(float .tflite, notes). `inputs`, `outputs`: names for the signature where the converter kept none.
+
+    Raises RefusedError (corrupt), UsageError (quantized already, another batch size)."""
+    graph = Graph.read(data)
+    notes = make_float(graph, source)
+    _fix_batch(graph, source, batch)
+    graph.ensure_unique_names()
+    signature = graph.ensure_signature()
+    signature.inputs = _named(signature.inputs, inputs)
+    signature.outputs = _named(signature.outputs, outputs)
+    return graph.write(), notes
+
+
+def _named(arguments: dict[str, int], names: Sequence[str]) -> dict[str, int]:
+    if len(names) != len(arguments):
+        return arguments
+    return dict(zip(names, arguments.values(), strict=True))
+
+
+def make_float(graph: Graph, source: Path) -> tuple[str, ...]:
+    """Constants stored as float16 or int8 become float32. Returns notes. Raises UsageError for a quantized model."""
+    kind = graph.numeric_kind()
+    if kind in _QUANTIZED_KINDS:
+        raise UsageError(f"{source} {_QUANTIZED_KINDS[kind]}", hint=_HINT)
+    if kind == "hybrid":
+        _widen(graph)
+        note = "only looks float: its weights are int8 already, so what is called float here has lost accuracy before"
+        return (f"{source} {note}; {_HINT} if you have it",)
+    if kind == "float16":
+        _widen(graph)
+        return (f"{source} stores its weights as float16",)
+    if not any(t.dtype == "float32" for t in graph.inputs) and not any(t.dtype == "float32" for t in graph.outputs):
+        raise UsageError(f"{source}: neither its inputs nor its outputs are float32", hint=_HINT)
+    return ()
+
+
+def _widen(graph: Graph) -> None:
+    for subgraph in graph.subgraphs:
+        for tensor in subgraph.tensors:
+            if tensor.data is not None and tensor.raw is False and _is_weight(tensor):
+                tensor.data, tensor.dtype, tensor.quantization = _as_float(tensor), "float32", None
+        _drop_dequantize(subgraph)
+
+
+def _is_weight(tensor: Tensor) -> bool:
+    if tensor.dtype == "float16":
+        return True
+    return tensor.dtype in ("int8", "uint8", "int4") and tensor.is_quantized
+
+
+def _as_float(tensor: Tensor) -> np.ndarray:
+    assert tensor.data is not None
+    values = tensor.data.astype(np.float32)
+    quantization = tensor.quantization
+    if tensor.dtype == "float16" or quantization is None or not len(quantization.scale):
+        return values
+    if quantization.details is not None:
+        raise UsageError(f"weight '{tensor.name}' is quantized in blocks", hint=_HINT)
+    shape = [1] * values.ndim
+    if len(quantization.scale) > 1:
+        shape[quantization.dimension] = -1
+    zero = quantization.zero_point if len(quantization.zero_point) else np.zeros(1, np.int64)
+    return (values - zero.reshape(shape if len(zero) > 1 else [1] * values.ndim)).astype(np.float32) * (
+        quantization.scale.astype(np.float32).reshape(shape)
+    )
+
+
+def _drop_dequantize(subgraph: Subgraph) -> None:
+    """DEQUANTIZE of what is a float32 constant by now does nothing: its readers take the constant."""
+    renamed: dict[int, int] = {}
+    kept = []
+    for op in subgraph.ops:
+        source = op.inputs[0] if op.inputs else -1
+        if op.name == "DEQUANTIZE" and source >= 0 and subgraph.tensors[source].data is not None:
+            renamed[op.outputs[0]] = source
+        else:
+            kept.append(op)
+    for op in kept:
+        op.inputs = [renamed.get(i, i) for i in op.inputs]
+    subgraph.outputs = [renamed.get(i, i) for i in subgraph.outputs]
+    subgraph.ops = kept
+
+
+def _fix_batch(graph: Graph, source: Path, batch: int) -> None:
+    for tensor in graph.inputs:
+        free = tensor.shape_signature
+        if free is not None and any(d < 0 for d in free[1:]):
+            raise UsageError(
+                f"{source}: input '{tensor.name}' has no fixed shape ({list(free)})",
+                hint="export it with a fixed input shape",
+            )
+        if tensor.shape and tensor.shape[0] != batch and len(tensor.shape) > 1:
+            raise UsageError(
+                f"{source}: input '{tensor.name}' takes a batch of {tensor.shape[0]}",
+                hint=f"export it with batch {batch}",
+            )
+    for subgraph in graph.subgraphs:
+        for tensor in subgraph.tensors:
+            if tensor.shape_signature is not None and batch == 1 and tensor.shape[:1] == (1,):
+                tensor.shape_signature = None

@@ -1,0 +1,136 @@
+"""Loading Keras files inside the child: Keras 3 first, tf-keras for config errors of its age, code never."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeloop.errors import MissingExtraError, RefusedError, UsageError
+from edgeloop_converters.frontends.file_scan import scan_h5, scan_keras_zip
+from edgeloop_converters.frontends.native import Loaded, Stages, fixed_spec, import_tensorflow
+
+_TITLES = {"keras": "reading .keras files", "h5": "reading .h5 files"}
+
+# What Keras 3 says of configs that Keras 2 wrote and Keras 2 can read. Anything else is a real error.
+_OLD_CONFIG = re.compile(
+    r"Unrecognized keyword argument|unexpected keyword argument|could not be deserialized properly"
+    r"|(Unknown layer|Could not locate class):? '(TFOpLambda|SlicingOpLambda)'"
+    r"|Error when deserializing class|not valid root scope name|Argument `(axis|dtype|shape|data_format)`"
+)
+_UNSAFE = re.compile(r"unsafe|safe_mode|arbitrary code|[Ll]ambda[` ]|security", re.ASCII)
+_UNKNOWN = re.compile(r"(?:Unknown layer|Could not locate (?:class|function)):? '([^']+)'")
+
+
+def load_keras(
+    source: Path,
+    form: str,
+    *,
+    batch: int,
+    shape: Sequence[int] | None,
+    folder: Path,
+    trust_code: bool,
+    stages: Stages,
+) -> Loaded:
+    """Scan the file, then load it. Raises RefusedError (code, damaged file), UsageError (no such layer)."""
+    try:
+        import h5py  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(_TITLES[form], "keras") from error
+    if form == "keras":
+        scan_keras_zip(source, trust_code=trust_code)
+    else:
+        scan_h5(source, trust_code=trust_code)
+    stages.done("scan")
+    tf = import_tensorflow(_TITLES[form], stages)
+    # Keras goes by the suffix; detection went by the content.
+    path = _with_suffix(source, ".keras" if form == "keras" else ".h5", folder)
+    import keras
+
+    notes: tuple[str, ...] = ()
+    versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=not trust_code)
+        inputs, structure, nest = model.inputs, getattr(model, "_inputs_struct", None), tf.nest
+    except Exception as error:
+        if not _is_old_config(str(error)):
+            raise _load_error(source, error) from error
+        model, versions["tf_keras"] = _load_tf_keras(source, path, error)
+        inputs, structure, nest = model.inputs, getattr(model, "_nested_inputs", None), tf.nest
+        notes = ("loaded with tf-keras: Keras 3 does not read this Keras 2 config",)
+    if not inputs:
+        raise UsageError(f"{source}: the model has no inputs yet", hint="call it once, or give it an Input, and save")
+    names = _unique([_name_of(t, i) for i, t in enumerate(inputs)])
+    specs = [fixed_spec(tf, n, t.shape, t.dtype, batch, shape) for n, t in zip(names, inputs, strict=True)]
+    output_names = _unique(list(getattr(model, "output_names", [])))
+
+    def call(*arrays: Any) -> dict[str, Any]:
+        given = arrays[0] if len(arrays) == 1 and structure is None else list(arrays)
+        if structure is not None:
+            given = nest.pack_sequence_as(structure, list(arrays))
+        flat = nest.flatten(model(given, training=False))
+        named = output_names if len(output_names) == len(flat) else [f"output_{i}" for i in range(len(flat))]
+        return dict(zip(named, flat, strict=True))
+
+    return Loaded(call, specs, versions, notes, model)
+
+
+def _load_tf_keras(source: Path, path: Path, first: Exception) -> tuple[Any, str]:
+    try:
+        import tf_keras
+    except ImportError as error:
+        raise MissingExtraError("reading this Keras 2 file", "keras") from error
+    try:
+        return tf_keras.models.load_model(path, compile=False), str(tf_keras.__version__)
+    except Exception as error:
+        raise _load_error(source, error if _UNKNOWN.search(str(error)) else first) from error
+
+
+def _is_old_config(message: str) -> bool:
+    return bool(_OLD_CONFIG.search(message)) and not _UNSAFE.search(message.replace("TFOpLambda", ""))
+
+
+def _load_error(source: Path, error: Exception) -> UsageError | RefusedError:
+    message = str(error)
+    if _UNSAFE.search(message):
+        return RefusedError(f"{source}: Keras refuses it: {_first_line(message)}", hint="--trust-code loads it anyway")
+    unknown = _UNKNOWN.search(message)
+    if unknown:
+        return UsageError(
+            f"{source}: '{unknown.group(1)}' is not one of Keras' own layers, and its code is not in the file",
+            hint="export the model as a SavedModel: model.export('folder')",
+        )
+    return UsageError(f"{source}: Keras cannot load it: {_first_line(message)}")
+
+
+def _first_line(message: str) -> str:
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return lines[0][:300] if lines else "no further message"
+
+
+def _with_suffix(source: Path, suffix: str, folder: Path) -> Path:
+    absolute = source.absolute()
+    if absolute.suffix == suffix:
+        return absolute
+    linked = folder / f"model{suffix}"
+    try:
+        linked.symlink_to(absolute)
+    except OSError:
+        shutil.copyfile(absolute, linked)
+    return linked
+
+
+def _name_of(tensor: Any, i: int) -> str:
+    return str(getattr(tensor, "name", None) or f"input_{i}")
+
+
+def _unique(names: list[str]) -> list[str]:
+    seen: dict[str, int] = {}
+    out = []
+    for name in names:
+        count = seen.get(name, 0)
+        seen[name] = count + 1
+        out.append(f"{name}_{count}" if count else name)
+    return out
