@@ -1,0 +1,82 @@
+"""Task metrics and agreement, as numbers. Nothing here runs a model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeloop.errors import MissingExtraError
+
+Array = npt.NDArray[Any]
+Ids = npt.NDArray[np.int64]
+
+TOP_1 = "top-1"
+COSINE = "cosine"
+RELATIVE = "1 - relative error"
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """accuracy; precision, recall and F1 as the mean over the classes that occur (macro). Fractions 0..1."""
+
+    accuracy: float
+    precision: float
+    recall: float
+    f1: float
+
+    def to_dict(self) -> dict[str, float]:
+        return dict(vars(self))
+
+
+def preload_sklearn() -> None:
+    """Import scikit-learn (about 1 s) in a thread, while other work goes on."""
+
+    def load() -> None:
+        with suppress(ImportError):  # said where it is needed
+            import sklearn.metrics  # noqa: F401
+
+    threading.Thread(target=load, name="import-sklearn", daemon=True).start()
+
+
+def classification_scores(labels: Ids, predictions: Ids) -> ClassScores:
+    """labels, predictions: class ids [n], n >= 1. Raises MissingExtraError without scikit-learn."""
+    try:
+        from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+    except ImportError as error:
+        raise MissingExtraError("evaluation", "convert") from error
+    precision, recall, f1, _ = precision_recall_fscore_support(labels, predictions, average="macro", zero_division=0.0)
+    return ClassScores(float(accuracy_score(labels, predictions)), float(precision), float(recall), float(f1))
+
+
+def confusion_matrix(labels: Ids, predictions: Ids, classes: int) -> npt.NDArray[np.int64]:
+    """int64 [classes, classes]: rows are the true class, columns the predicted one."""
+    flat = np.bincount(labels * classes + predictions, minlength=classes * classes)
+    return flat.reshape(classes, classes).astype(np.int64)
+
+
+def agreement_kind(output_kind: str) -> str:
+    """How agreement with the float model is measured for a contract's output kind."""
+    return {"classification": TOP_1, "embedding": COSINE}.get(output_kind, RELATIVE)
+
+
+def output_agreement(kind: str, reference: Sequence[Array], other: Sequence[Array]) -> float:
+    """Agreement of one sample's raw outputs (float32, any shapes) with the reference's, 0..1; 1 is equal.
+
+    COSINE: cosine similarity, floored at 0. RELATIVE: 1 - |other - reference| / |reference| (L2), floored at 0.
+    """
+    a = np.concatenate([np.ravel(x).astype(np.float64) for x in reference])
+    b = np.concatenate([np.ravel(x).astype(np.float64) for x in other])
+    if a.shape != b.shape:  # outputs of a size that depends on the input
+        return 0.0
+    norm_a, norm_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+    if norm_a == 0 or (norm_b == 0 and kind == COSINE):
+        return 1.0 if norm_a == norm_b else 0.0
+    if kind == COSINE:
+        return max(0.0, float(a @ b) / (norm_a * norm_b))
+    return max(0.0, 1.0 - float(np.linalg.norm(b - a)) / norm_a)

@@ -1,0 +1,213 @@
+"""Run exported files over a dataset with the kernels the target uses (XNNPACK), through the device's own preprocessing.
+
+Every sample is read and decoded once for all models. One session per model and thread: invoke releases the GIL.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeloop.contract import Contract
+from edgeloop.errors import DataError, UsageError
+from edgeloop.postprocess import Decoder, Result, compile_output
+from edgeloop.preprocess import Preprocessor, compile_input
+from edgeloop.progress import Progress, SilentProgress
+from edgeloop.runtime import RanOn, Session, open_session
+from edgeloop_converters.data import Dataset
+from edgeloop_converters.evaluate.metrics import TOP_1, agreement_kind, output_agreement
+
+Indices = npt.NDArray[np.int64]
+
+DELEGATE = "xnnpack"
+THREADS = 2
+_CHUNK = 16
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One model over n samples.
+
+    predictions: class ids int64 [n] and scores float32 [n], the model's output for them; None unless a classification.
+    agreement: float32 [n] with the reference model (1 or 0 for top-1); None for the reference itself.
+    """
+
+    ran_on: RanOn
+    predictions: Indices | None = None
+    scores: npt.NDArray[np.float32] | None = None
+    agreement: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Models by name over the same samples. labels: int64 [n] or None. agreement_kind: see `metrics`."""
+
+    indices: Indices
+    labels: Indices | None
+    agreement_kind: str
+    outcomes: Mapping[str, Outcome]
+    classes: int = 0
+
+
+@dataclass
+class _Lane:
+    """A model's session and compiled contract; one per thread."""
+
+    name: str
+    session: Session
+    prepare: Preprocessor
+    decode: Decoder
+
+    def run(self, frame: npt.NDArray[Any]) -> Result:
+        session = self.session
+        session.set_input(0, self.prepare(frame))
+        session.invoke()
+        return self.decode([session.output(i) for i in range(len(session.outputs))])
+
+
+def run_models(
+    models: Mapping[str, bytes],
+    contract: Contract,
+    dataset: Dataset,
+    indices: Sequence[int] | Indices | None = None,
+    *,
+    reference: str | None = None,
+    threads: int = THREADS,
+    progress: Progress | None = None,
+    label: str = "evaluating",
+) -> Evaluation:
+    """Run every model over the samples at `indices` (default: all).
+
+    reference: the model the others are compared with. Raises DataError for samples that cannot be read or do not fit,
+    ConfigError where contract and model do not fit.
+    """
+    chosen = np.arange(len(dataset), dtype=np.int64) if indices is None else np.asarray(indices, np.int64)
+    if len(chosen) == 0:
+        raise DataError(f"data {dataset.source}: no samples to evaluate on")
+    if len(contract.inputs) != 1:
+        raise UsageError(f"a model with {len(contract.inputs)} inputs cannot be evaluated on data of one input")
+    kind = agreement_kind(contract.output.kind)
+    with ExitStack() as stack:
+        # Opened here and not in the threads: opening catches the runtime's noise on the process's one stderr.
+        lanes = [
+            [_open_lane(stack, name, model, contract) for name, model in models.items()]
+            for _ in range(max(1, min(threads, -(-len(chosen) // _CHUNK))))
+        ]
+        results = {name: _Results(len(chosen), kind, is_reference=name == reference) for name in models}
+        work = _Work(dataset, chosen, kind, reference, results)
+        reporter = progress or SilentProgress()
+        with reporter.step(label, total=len(chosen)) as advance:
+            work.run(lanes, advance)
+        ran_on = {lane.name: lane.session.ran_on for lane in lanes[0]}
+        classes = _class_count(lanes[0][0].session) if kind == TOP_1 else 0
+    outcomes = {name: r.outcome(ran_on[name], compared=reference is not None) for name, r in results.items()}
+    labels = None if dataset.labels is None else dataset.labels[chosen]
+    return Evaluation(chosen, labels, kind, outcomes, classes)
+
+
+def _open_lane(stack: ExitStack, name: str, model: bytes, contract: Contract) -> _Lane:
+    session = stack.enter_context(open_session(model, delegate=DELEGATE))
+    if len(session.inputs) != 1:
+        raise UsageError(f"the {name} model has {len(session.inputs)} inputs; the data give one")
+    return _Lane(
+        name,
+        session,
+        compile_input(contract.inputs[0], session.inputs[0]),
+        compile_output(contract.output, session.outputs, top_k=1),
+    )
+
+
+def _class_count(session: Session) -> int:
+    return int(np.prod(session.outputs[0].shape))
+
+
+class _Results:
+    """Arrays that the threads fill, each at its own positions."""
+
+    def __init__(self, n: int, kind: str, *, is_reference: bool) -> None:
+        self.predictions = np.zeros(n, np.int64) if kind == TOP_1 else None
+        self.scores = np.zeros(n, np.float32) if kind == TOP_1 else None
+        self.agreement = np.zeros(n, np.float32)
+        self.is_reference = is_reference
+
+    def put(self, position: int, result: Result) -> None:
+        if self.predictions is not None and self.scores is not None:
+            best = result.top[0]
+            self.predictions[position], self.scores[position] = best.class_id, best.score
+
+    def outcome(self, ran_on: RanOn, *, compared: bool) -> Outcome:
+        agreement = self.agreement if compared and not self.is_reference else None
+        return Outcome(ran_on, self.predictions, self.scores, agreement)
+
+
+@dataclass
+class _Work:
+    """The loop over samples, shared by the threads."""
+
+    dataset: Dataset
+    chosen: Indices
+    kind: str
+    reference: str | None
+    results: Mapping[str, _Results]
+    starts: itertools.count[int] = field(default_factory=lambda: itertools.count(0, _CHUNK))
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, lanes: Sequence[list[_Lane]], advance: Callable[[int], None]) -> None:
+        if len(lanes) == 1:
+            self._loop(lanes[0], advance)
+            return
+        lock = threading.Lock()
+
+        def locked_advance(count: int) -> None:
+            with lock:
+                advance(count)
+
+        with ThreadPoolExecutor(len(lanes), thread_name_prefix="evaluate") as pool:
+            futures = [pool.submit(self._loop, lane, locked_advance) for lane in lanes]
+            try:
+                for future in futures:
+                    future.result()
+            finally:  # an error or Ctrl-C in one place ends the others after their sample
+                self.stop.set()
+
+    def _loop(self, lanes: Sequence[_Lane], advance: Callable[[int], None]) -> None:
+        try:
+            while not self.stop.is_set():
+                start = next(self.starts)
+                if start >= len(self.chosen):
+                    return
+                end = min(start + _CHUNK, len(self.chosen))
+                for position in range(start, end):
+                    if self.stop.is_set():
+                        return
+                    self._one(position, lanes)
+                advance(end - start)
+        except BaseException:
+            self.stop.set()
+            raise
+
+    def _one(self, position: int, lanes: Sequence[_Lane]) -> None:
+        index = int(self.chosen[position])
+        frame = self.dataset.sample(index)
+        try:
+            found = {lane.name: lane.run(frame) for lane in lanes}
+        except DataError as error:
+            raise DataError(f"{self.dataset.describe(index)}: {error.message}", hint=error.hint) from error
+        for name, result in found.items():
+            self.results[name].put(position, result)
+            if self.reference is not None and name != self.reference:
+                self.results[name].agreement[position] = _agreement(self.kind, found[self.reference], result)
+
+
+def _agreement(kind: str, reference: Result, other: Result) -> float:
+    if kind == TOP_1:
+        return float(reference.top[0].class_id == other.top[0].class_id)
+    return output_agreement(kind, reference.values, other.values)

@@ -1,0 +1,78 @@
+"""Metrics and agreement against values worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeloop.runtime import RanOn
+from edgeloop_converters.evaluate import classification_scores, confusion_matrix, summarize
+from edgeloop_converters.evaluate.metrics import COSINE, RELATIVE, agreement_kind, output_agreement
+from edgeloop_converters.evaluate.per_op import MAX_SNR_DB, snr_db
+from edgeloop_converters.evaluate.run import Evaluation, Outcome
+
+RAN = RanOn("xnnpack", "xnnpack", 1, 1, "test")
+LABELS = np.array([0, 0, 1, 1, 2, 2])
+GUESSES = np.array([0, 1, 1, 1, 2, 0])
+
+
+def test_macro_scores_by_hand() -> None:
+    scores = classification_scores(LABELS, GUESSES)
+    assert scores.accuracy == pytest.approx(4 / 6)
+    assert scores.precision == pytest.approx((1 / 2 + 2 / 3 + 1) / 3)
+    assert scores.recall == pytest.approx((1 / 2 + 1 + 1 / 2) / 3)
+    assert scores.f1 == pytest.approx((0.5 + 0.8 + 2 / 3) / 3)
+
+
+def test_confusion_rows_are_the_true_class() -> None:
+    assert confusion_matrix(LABELS, GUESSES, 3).tolist() == [[1, 1, 0], [0, 2, 0], [1, 0, 1]]
+
+
+def test_agreement_follows_the_output_kind() -> None:
+    assert [agreement_kind(k) for k in ("classification", "embedding", "raw")] == ["top-1", COSINE, RELATIVE]
+    one, two = np.array([[3.0, 4.0]]), np.array([[6.0, 8.0]])
+    assert output_agreement(COSINE, [one], [two]) == pytest.approx(1.0)
+    assert output_agreement(RELATIVE, [one], [two]) == 0.0
+    assert output_agreement(RELATIVE, [one], [one * 1.1]) == pytest.approx(0.9)
+    zero = np.zeros((1, 2))
+    assert output_agreement(COSINE, [zero], [zero]) == 1.0
+    assert output_agreement(COSINE, [one], [zero]) == 0.0
+    assert output_agreement(RELATIVE, [zero], [one]) == 0.0
+    assert output_agreement(RELATIVE, [one], [np.zeros((1, 3))]) == 0.0
+
+
+def evaluation(labels: np.ndarray | None) -> Evaluation:
+    same = (GUESSES == LABELS).astype(np.float32)
+    scores = np.ones(6, np.float32)
+    outcomes = {"float": Outcome(RAN, LABELS, scores), "int8": Outcome(RAN, GUESSES, scores, same)}
+    return Evaluation(np.arange(6), labels, "top-1", outcomes, 3)
+
+
+def test_with_labels_the_metric_is_accuracy() -> None:
+    quality = summarize(evaluation(LABELS), "int8", reference="float")
+    assert quality.metrics.metric == "accuracy"
+    assert (quality.metrics.float_, quality.metrics.n) == (1.0, 6)
+    assert quality.metrics.this == pytest.approx(4 / 6)
+    assert quality.metrics.agreement == pytest.approx(4 / 6)
+    assert quality.confusion is not None
+    assert quality.confusion.sum() == 6
+
+
+def test_without_labels_the_metric_is_agreement() -> None:
+    metrics = summarize(evaluation(None), "int8", reference="float").metrics
+    assert (metrics.metric, metrics.float_) == ("agreement", 1.0)
+    assert metrics.this == metrics.agreement == pytest.approx(4 / 6)
+
+
+def test_without_a_reference_agreement_is_not_made_up() -> None:
+    both = evaluation(LABELS)
+    alone = Evaluation(both.indices, LABELS, "top-1", {"int8": Outcome(RAN, GUESSES, None, None)}, 3)
+    metrics = summarize(alone, "int8", reference=None).metrics
+    assert (metrics.float_, metrics.agreement) == (None, None)
+    assert metrics.this == pytest.approx(4 / 6)
+
+
+def test_snr_of_equal_and_of_silent_tensors_is_a_number() -> None:
+    assert snr_db(1.0, 0.0) == MAX_SNR_DB
+    assert snr_db(0.0, 1.0) == -MAX_SNR_DB
+    assert snr_db(100.0, 1.0) == pytest.approx(20.0)
