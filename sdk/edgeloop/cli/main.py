@@ -17,6 +17,7 @@ from edgeloop.version import VERSION
 VERBS: dict[str, tuple[str, str]] = {
     # verb: (module, one line). A verb module has `EPILOG`, `add_arguments(parser)` and `run(args, console) -> int`.
     "targets": ("edgeloop.cli.targets", "list the boards edgeloop knows"),
+    "bench": ("edgeloop.cli.bench", "measure a model or bundle on a device"),
 }
 
 _EXIT_INTERRUPTED = 130

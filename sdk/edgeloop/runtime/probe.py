@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ def probe_delegate(spec: DelegateSpec | str, *, timeout_s: float = 20.0) -> Prob
     wanted = parse_delegate(spec)
     command = [sys.executable, "-m", "edgeloop.runtime.probe", str(wanted)]
     try:
-        child = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)
+        environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # what lies in the present folder must not shadow modules
+        child = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False, env=environment)
     except subprocess.TimeoutExpired:
         return Probe(False, f"{wanted} did not answer within {timeout_s:g} s", "unplug and replug its device")
     if child.returncode < 0:

@@ -1,0 +1,317 @@
+"""Bench: how fast a model runs here, with everything a number needs to mean something.
+
+One inference is what an application pays: `set_input`, `invoke`, `output`. Several models or delegates are measured
+interleaved, chunk by chunk and forth and back, so that a clock that drifts hits all of them alike.
+
+`python -m edgeloop.bench --json MODEL.tflite` is the whole of it in a process of its own; it needs numpy and an
+interpreter only, so the host runs just this on a device (`BenchRequest.argv`, `BenchReport.from_json`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeloop import probes
+from edgeloop.errors import (
+    EXIT_REFUSED,
+    EXIT_USAGE,
+    DelegateError,
+    DeviceError,
+    EdgeloopError,
+    RefusedError,
+    UsageError,
+)
+from edgeloop.runtime.delegates import DelegateFailure, parse_delegate
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from edgeloop.bundle import Profile
+    from edgeloop.runtime import Session
+
+DEFAULT_RUNS = 200
+WARM_UP_S = 0.2
+_WARM_UP_RUNS = 3  # at least
+_ROUNDS = 10
+_ERRORS: Mapping[int, type[EdgeloopError]] = {EXIT_USAGE: UsageError, EXIT_REFUSED: RefusedError}  # others: DeviceError
+CASE_MARK = "@bench "  # a line on stderr that names the case which is now loaded: a crash is then that one's
+
+
+@dataclass(frozen=True)
+class BenchRequest:
+    """What to measure on each model: every delegate, or with `first_only` the first of them that opens."""
+
+    delegates: tuple[str, ...] = ("xnnpack",)
+    threads: int = 1
+    n: int = DEFAULT_RUNS
+    first_only: bool = False
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise UsageError(f"n must be at least 1, got {self.n}")
+        if self.threads < 1:
+            raise UsageError(f"threads must be at least 1, got {self.threads}")
+        if not self.delegates:
+            raise UsageError("no delegate was named", hint="for example xnnpack or cpu")
+        for delegate in self.delegates:
+            parse_delegate(delegate)
+
+    def argv(self, models: Sequence[str]) -> list[str]:
+        """Arguments for `python -m edgeloop.bench` on the device that has `models` under these paths."""
+        delegates = [arg for delegate in self.delegates for arg in ("--delegate", delegate)]
+        first = ["--first"] if self.first_only else []
+        return ["--json", "--threads", str(self.threads), "-n", str(self.n), *delegates, *first, "--", *models]
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """One case. Percentiles are over `n` inferences, interpolated linearly.
+
+    `delegate` is what ran; `throttled` is None where the board does not tell; `rss_bytes` is what a process has that
+    holds this one model; `cpu_percent` counts one core as 100.
+    """
+
+    model: str
+    device: str
+    delegate: str
+    delegate_asked: str
+    delegated_ops: int
+    total_ops: int
+    runtime: str
+    threads: int
+    n: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    mean_ms: float
+    min_ms: float
+    throughput_per_s: float
+    throttled: bool | None
+    load_ms: float
+    rss_bytes: int | None
+    cpu_percent: float
+    temperature_c: float | None = None
+    frequency_mhz: float | None = None
+    governor: str | None = None
+    note: str = ""
+
+    def profile(self) -> Profile:
+        """As it travels in a bundle."""
+        from edgeloop.bundle import Profile
+
+        return Profile(
+            self.device, self.delegate, self.threads, self.n, self.p50_ms, self.p95_ms, self.p99_ms,
+            bool(self.throttled),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """All cases that could be measured, in the order asked for, and the delegates that could not be opened."""
+
+    results: tuple[BenchResult, ...]
+    failures: tuple[DelegateFailure, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """`bench --json`: the first case's keys at the top, all cases under `results`."""
+        first = asdict(self.results[0]) if self.results else {}
+        return {
+            **first,
+            "results": [asdict(result) for result in self.results],
+            "failures": [asdict(failure) for failure in self.failures],
+        }
+
+    @staticmethod
+    def from_json(text: str | bytes) -> BenchReport:
+        """What `python -m edgeloop.bench --json` printed. Raises the error that it printed, else DeviceError."""
+        try:
+            data = json.loads(text)
+            if "error" in data:
+                error = data["error"]
+                raise _ERRORS.get(error["exit_code"], DeviceError)(str(error["message"]), hint=error["hint"])
+            return BenchReport(
+                tuple(BenchResult(**_known(BenchResult, result)) for result in data["results"]),
+                tuple(DelegateFailure(**_known(DelegateFailure, failure)) for failure in data["failures"]),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError):
+            shown = text[:80] if isinstance(text, str) else text[:80].decode("utf-8", "replace")
+            raise DeviceError(f"bench answered with something else than its result: {shown!r}") from None
+
+
+def bench_model(
+    model: bytes | Path, *, delegates: Sequence[str] = ("xnnpack",), threads: int = 1, n: int = DEFAULT_RUNS,
+    first_only: bool = False, name: str = "",
+) -> BenchReport:  # fmt: skip
+    """Measure one model in this process. Raises like `open_session`; a delegate that is not there is in `failures`,
+    and a DelegateError when none is.
+    """
+    label = name or (model.stem if isinstance(model, Path) else "model")
+    return bench_models({label: model}, BenchRequest(tuple(delegates), threads, n, first_only))
+
+
+def bench_models(
+    models: Mapping[str, bytes | Path], request: BenchRequest, *, on_case: Callable[[str], None] = lambda _name: None
+) -> BenchReport:
+    """Measure every model on every delegate of the request, interleaved. `on_case` hears each case before it loads."""
+    from edgeloop.runtime.interpreter import load_backend
+
+    load_backend()  # its import is no part of a model's load time
+    base_rss = probes.rss_bytes()
+    failures: list[DelegateFailure] = []
+    cases: list[_Case] = []
+    try:
+        for name, model in models.items():
+            for delegate in request.delegates:
+                on_case(f"{name} on {delegate}")
+                try:
+                    cases.append(_Case(name, model, delegate, request.threads, base_rss))
+                except DelegateError as error:
+                    failures.append(DelegateFailure(str(delegate), error.message, error.hint or ""))
+                    continue
+                if request.first_only:
+                    break
+        if not cases:
+            raise DelegateError("; ".join(f.reason for f in failures), hint=failures[-1].fix or None)
+        _measure(cases, request.n)
+        return BenchReport(tuple(case.result() for case in cases), tuple(failures))
+    finally:
+        for case in cases:
+            case.session.close()
+
+
+def _measure(cases: Sequence[_Case], n: int) -> None:
+    rounds = min(_ROUNDS, n)
+    for index in range(rounds):
+        count = n // rounds + (index < n % rounds)
+        for case in cases if index % 2 == 0 else reversed(cases):
+            case.run(count)
+
+
+class _Case:
+    """One model on one delegate: loaded, warmed up, and its samples so far."""
+
+    def __init__(self, name: str, model: bytes | Path, delegate: str, threads: int, base_rss: int | None) -> None:
+        from edgeloop.runtime.session import open_session
+
+        self.name, self.threads = name, threads
+        before = probes.rss_bytes()
+        started = time.perf_counter()
+        self.session = open_session(model, delegate=delegate, threads=threads)
+        self.load_ms = (time.perf_counter() - started) * 1e3
+        try:
+            self.frame = random_inputs(self.session)
+            self._warm_up()
+        except EdgeloopError:
+            self.session.close()
+            raise
+        after = probes.rss_bytes()
+        # Later cases share this process with earlier ones: each is given the empty process plus what it added.
+        known = before is not None and after is not None and base_rss is not None
+        self.rss_bytes = base_rss + after - before if known else None  # type: ignore[operator]
+        self.samples_ns: list[int] = []
+        self.wall_s = 0.0
+        self.throttled: bool | None = None
+
+    def _warm_up(self) -> None:
+        self.session.run(*self.frame)  # checks the frame, and packs weights on the first call
+        cpu, wall, until = time.process_time(), time.perf_counter(), time.perf_counter() + WARM_UP_S
+        count = 1
+        while count < _WARM_UP_RUNS or time.perf_counter() < until:
+            self.session.run(*self.frame)
+            count += 1
+        # CPU time is counted in coarse ticks on some kernels: warm-up makes the base long enough for small models.
+        self.cpu_s, self.cpu_wall_s = time.process_time() - cpu, time.perf_counter() - wall
+
+    def run(self, count: int) -> None:
+        session, frame, samples = self.session, self.frame, self.samples_ns
+        set_input, invoke, output, clock = session.set_input, session.invoke, session.output, time.perf_counter_ns
+        inputs, outputs = tuple(enumerate(frame)), range(len(session.outputs))
+        cpu, wall = time.process_time(), time.perf_counter()
+        for _ in range(count):
+            started = clock()
+            for i, array in inputs:
+                set_input(i, array)
+            invoke()
+            for i in outputs:
+                output(i)
+            samples.append(clock() - started)
+        elapsed = time.perf_counter() - wall
+        self.wall_s += elapsed
+        self.cpu_s, self.cpu_wall_s = self.cpu_s + time.process_time() - cpu, self.cpu_wall_s + elapsed
+        now = probes.is_throttled(probes.throttle_flags())
+        self.throttled = now if self.throttled is None else bool(now or self.throttled)
+
+    def result(self) -> BenchResult:
+        import numpy as np
+
+        ms = np.array(self.samples_ns, dtype=np.float64) / 1e6
+        p50, p95, p99 = (round(float(x), 4) for x in np.percentile(ms, (50, 95, 99)))
+        ran = self.session.ran_on
+        return BenchResult(
+            model=self.name, device=probes.board_name(), delegate=ran.ran, delegate_asked=ran.asked,
+            delegated_ops=ran.delegated_ops, total_ops=ran.total_ops, runtime=ran.runtime, threads=self.threads,
+            n=len(self.samples_ns), p50_ms=p50, p95_ms=p95, p99_ms=p99, mean_ms=round(float(ms.mean()), 4),
+            min_ms=round(float(ms.min()), 4), throughput_per_s=round(len(self.samples_ns) / self.wall_s, 2),
+            throttled=self.throttled, load_ms=round(self.load_ms, 3), rss_bytes=self.rss_bytes,
+            cpu_percent=round(100 * self.cpu_s / self.cpu_wall_s, 1), temperature_c=probes.temperature_c(),
+            frequency_mhz=probes.frequency_mhz(), governor=probes.governor(), note=ran.note,
+        )  # fmt: skip
+
+
+def random_inputs(session: Session) -> list[npt.NDArray[np.generic]]:
+    """One sample per input, always the same: integers over their whole range, floats in 0..1."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    samples: list[npt.NDArray[np.generic]] = []
+    for info in session.inputs:
+        if info.dtype.kind in "iu":
+            limits = np.iinfo(info.dtype)
+            samples.append(rng.integers(limits.min, limits.max, info.shape, dtype=info.dtype, endpoint=True))
+        elif info.dtype.kind in "fb":
+            samples.append(rng.random(info.shape).astype(info.dtype))
+        else:
+            raise UsageError(f"input {info.name} is of type {info.dtype}: no sample can be made up for it")
+    return samples
+
+
+def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the keys that a newer edgeloop on the other side may have added."""
+    names = {f.name for f in fields(kind)}
+    return {key: value for key, value in data.items() if key in names}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`python -m edgeloop.bench`: result or error as one JSON object on stdout."""
+    parser = argparse.ArgumentParser(prog="python -m edgeloop.bench", description="Measure models on this machine.")
+    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL.tflite")
+    parser.add_argument("--delegate", action="append", default=[])
+    parser.add_argument("--first", action="store_true", help="only the first delegate that opens")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("-n", type=int, default=DEFAULT_RUNS)
+    parser.add_argument("--json", action="store_true", help="the only output there is")
+    args = parser.parse_args(argv)
+    try:
+        request = BenchRequest(tuple(args.delegate) or ("xnnpack",), args.threads, args.n, args.first)
+        report = bench_models(
+            {model.stem: model for model in args.models},
+            request,
+            on_case=lambda name: print(CASE_MARK + name, file=sys.stderr, flush=True),
+        )
+    except EdgeloopError as error:
+        print(json.dumps({"error": {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}}))
+        return error.exit_code
+    print(json.dumps(report.to_dict()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
