@@ -1,0 +1,138 @@
+"""`edgeloop-agent`: the only place on a device that prints errors and exits."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgeloop.errors import EXIT_DONE, EXIT_USAGE, EdgeloopError, UsageError
+from edgeloop.version import VERSION
+
+_RUN_EPILOG = """examples:
+  edgeloop-agent run --bundle ic.bundle --source folder:frames/ --count 500 --sink jsonl:out.jsonl
+  edgeloop-agent run --bundle kws.bundle --source npz:kws.npz --telemetry http://192.168.1.5:8080
+  edgeloop-agent run --bundle ic.bundle --source synthetic: --rate 10 \\
+      --delegate edgetpu --delegate external:./libx.so?key=value --delegate xnnpack --telemetry serial:///dev/ttyUSB0
+  edgeloop-agent run --config /etc/edgeloop/agent.toml
+
+A config file has the same keys as the flags: bundle = "ic.bundle", delegate = ["edgetpu", "xnnpack"], ...; flags win.
+Exit codes: 0 done, 2 wrong use, 3 a device failed, 4 the bundle was refused."""
+
+_DOCTOR_EPILOG = """example:
+  edgeloop-agent doctor
+  edgeloop-agent doctor --json"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edgeloop-agent",
+        description="Run a signed model bundle on this device and report its latency.",
+        epilog="Start with: edgeloop-agent doctor",
+    )
+    parser.add_argument("--version", action="version", version=f"edgeloop-agent {VERSION}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    run = verbs.add_parser(
+        "run", help="run a bundle on a source of frames", epilog=_RUN_EPILOG,
+        description="Run a bundle on a source of frames, supervised, with telemetry.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    _add_run_arguments(run)
+    doctor = verbs.add_parser(
+        "doctor", help="check this device", epilog=_DOCTOR_EPILOG,
+        description="Check Python, runtime, delegates, serial ports and throttling: each finding with its fix.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    for sub in (run, doctor):
+        sub.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else there")
+    return parser
+
+
+def _add_run_arguments(run: argparse.ArgumentParser) -> None:
+    """Every destination is a field of AgentConfig; `None` or empty: not given."""
+    add = run.add_argument
+    add("--config", metavar="FILE", type=Path, help="TOML file with these same keys; flags win over it")
+    add("--bundle", metavar="FILE", type=Path, help="the bundle to run")
+    add("--source", metavar="SOURCE", help="folder:DIR, npz:FILE, video:FILE or synthetic:[?seed=N]")
+    add("--count", metavar="N", type=int, help="stop after so many frames")
+    add("--loop", action="store_true", help="start over at the end of the source")
+    add("--rate", metavar="FPS", type=float, help="at most so many frames per second (default: as fast as it goes)")
+    add("--sink", dest="sinks", metavar="SINK", action="append", help="jsonl:FILE, or jsonl:- for stdout")
+    add("--delegate", dest="delegates", metavar="NAME", action="append",
+        help="cpu, xnnpack, edgetpu[:usb:N], gpu, external:LIB?key=value; repeat it for the fallback order "
+        "(default: the variant's own list)")  # fmt: skip
+    add("--variant", metavar="NAME", help="which model of the bundle (default: its first)")
+    add("--threads", metavar="N", type=int, help="threads of the interpreter (default: 1)")
+    add("--telemetry", metavar="URL", help="where reports go: http(s)://HOST:PORT, serial:///dev/ttyX?baud=115200")
+    add("--device", metavar="ID", help="this device's name in the reports (default: the host name)")
+    add("--state", metavar="DIR", type=Path, help="folder for the spool and unpacked bundles")
+    add("--report-interval", metavar="S", type=float, help="seconds between two reports (default: 10)")
+    add("--trust", metavar="PATH", type=Path, action="append",
+        help="accept bundles signed by the key in this .pub file or folder, and by no other; may be repeated")  # fmt: skip
+    add("--allow-unsigned", action="store_true",
+        help="run a bundle that no trusted key signed (for the bench; said in every report)")  # fmt: skip
+    add("--heartbeat-timeout", metavar="S", type=float, help="a silent worker is restarted (default: 10)")
+    add("--frame-timeout", metavar="S", type=float, help="a worker stuck in one frame is restarted (default: 30)")
+    add("--load-timeout", metavar="S", type=float, help="time to load and self-test the model (default: 120)")
+    add("--stop-timeout", metavar="S", type=float, help="time to deliver the last report when stopped (default: 5)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, run, and turn errors into one line and an exit code."""
+    args = build_parser().parse_args(argv)
+    try:
+        return _run(args) if args.verb == "run" else _doctor(args)
+    except EdgeloopError as error:
+        return _fail(error, as_json=args.json)
+    except BrokenPipeError:  # `edgeloop-agent ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_USAGE
+
+
+def _run(args: argparse.Namespace) -> int:
+    from edgeloop_agent.config import load_config
+
+    flags = {k: v for k, v in vars(args).items() if k not in ("verb", "config", "json")}
+    config = load_config({k: tuple(v) if isinstance(v, list) else v for k, v in flags.items()}, args.config)
+    if args.json and "jsonl:-" in config.sinks:
+        raise UsageError("--json and --sink jsonl:- both want stdout", hint="send the results to a file: jsonl:FILE")
+    from edgeloop_agent.run import run_agent, summary_text
+
+    outcome = run_agent(config, _tell)
+    if args.json:
+        body = outcome.summary
+        if outcome.error is not None:
+            body = {**body, "error": _error_body(outcome.error)}
+        print(json.dumps(body, ensure_ascii=False), flush=True)
+    else:
+        # Results own stdout when they go there.
+        print(summary_text(outcome.summary), file=sys.stderr if "jsonl:-" in config.sinks else sys.stdout, flush=True)
+    return EXIT_DONE if outcome.error is None else _fail(outcome.error, as_json=False)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    raise UsageError("doctor is not there yet")
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _error_body(error: EdgeloopError) -> dict[str, object]:
+    return {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+
+
+def _fail(error: EdgeloopError, *, as_json: bool) -> int:
+    print(f"edgeloop-agent: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"  -> {error.hint}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": _error_body(error)}, ensure_ascii=False), flush=True)
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""The agent's settings: from flags, or from a TOML file with the same keys; flags win. Unknown keys are refused."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from edgeloop import paths
+from edgeloop.errors import ConfigError, RefusedError, UsageError
+from edgeloop_agent.supervision import Policy
+
+_NEVER_IN_A_FILE = "allow_unsigned"
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """Everything `edgeloop-agent run` can be told. Times in seconds, as in the file and the flags.
+
+    `delegates` empty means: the variant's own list. `count` and `rate` None mean: all there are, as fast as it goes.
+    """
+
+    bundle: Path
+    source: str
+    variant: str | None = None
+    delegates: tuple[str, ...] = ()
+    threads: int = 1
+    count: int | None = None
+    loop: bool = False
+    rate: float | None = None
+    sinks: tuple[str, ...] = ()
+    telemetry: str | None = None
+    device: str = ""
+    state: Path = Path()
+    report_interval: float = 10.0
+    trust: tuple[Path, ...] = ()
+    allow_unsigned: bool = False
+    heartbeat_timeout: float = Policy.heartbeat_timeout_s
+    frame_timeout: float = Policy.frame_timeout_s
+    load_timeout: float = Policy.load_timeout_s
+    stop_timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.threads < 1 or self.threads > 256:
+            raise UsageError(f"threads must be 1..256, got {self.threads}")
+        if self.count is not None and self.count < 1:
+            raise UsageError(f"count must be at least 1, got {self.count}")
+        if self.rate is not None and not 0 < self.rate <= 1e6:
+            raise UsageError(f"rate must be a positive number of frames per second, got {self.rate:g}")
+        for name in ("report_interval", "heartbeat_timeout", "frame_timeout", "load_timeout"):
+            value = getattr(self, name)
+            if not 0.1 <= value <= 86400:
+                raise UsageError(f"{name} must be 0.1 to 86400 seconds, got {value:g}")
+        if not 0 <= self.stop_timeout <= 300:
+            raise UsageError(f"stop_timeout must be 0 to 300 seconds, got {self.stop_timeout:g}")
+        if self.heartbeat_timeout < 2:
+            raise UsageError("heartbeat_timeout must be at least 2 seconds: the worker speaks once a second")
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(
+            heartbeat_timeout_s=self.heartbeat_timeout,
+            frame_timeout_s=self.frame_timeout,
+            load_timeout_s=self.load_timeout,
+        )
+
+
+# The key in the file (and the flag, with - for _) where it differs from the field.
+_KEYS = {"delegates": "delegate", "sinks": "sink"}
+_FIELD_OF_KEY = {_KEYS.get(f.name, f.name): f.name for f in fields(AgentConfig)}
+_LISTS = frozenset({"delegates", "sinks", "trust"})
+_PATHS = frozenset({"bundle", "state", "trust"})
+_NUMBERS = {
+    "threads": int, "count": int, "rate": float, "report_interval": float, "heartbeat_timeout": float,
+    "frame_timeout": float, "load_timeout": float, "stop_timeout": float,
+}  # fmt: skip
+
+
+def load_config(flags: Mapping[str, Any], file: Path | None = None) -> AgentConfig:
+    """`flags`: field -> value, None or empty where not given. Raises ConfigError or UsageError."""
+    values: dict[str, Any] = {}
+    if file is not None:
+        from edgeloop.tomlfile import read_toml
+
+        values = _from_file(read_toml(file, "agent config"), file)
+    values.update({k: v for k, v in flags.items() if v not in (None, (), [], False)})
+    for needed in ("bundle", "source"):
+        if needed not in values:
+            raise UsageError(
+                f"--{needed} is missing", hint=f"give --{needed}, or --config FILE with the key '{needed}'"
+            )
+    config = AgentConfig(**values)
+    if not config.device:
+        config = replace(config, device=default_device_id())
+    if config.state == Path():
+        config = replace(config, state=paths.state_dir() / "agent")
+    if config.allow_unsigned and os.environ.get("INVOCATION_ID"):
+        raise RefusedError(
+            "--allow-unsigned is for the bench and refused under systemd",
+            hint="sign the bundle: edgeloop bundle sign FILE",
+        )
+    return config
+
+
+def default_device_id() -> str:
+    """The host's name: what `flash` and `deploy` make unique on every board."""
+    return socket.gethostname() or "device"
+
+
+def _from_file(table: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key == _NEVER_IN_A_FILE:
+            raise ConfigError(
+                f"agent config {file}: '{key}' cannot be set in a file", hint="it exists only as a flag, for the bench"
+            )
+        name = _FIELD_OF_KEY.get(key)
+        if name is None:
+            known = ", ".join(k for k in _FIELD_OF_KEY if k != _NEVER_IN_A_FILE)
+            raise ConfigError(f"agent config {file}: unknown key '{key}'", hint=f"known: {known}")
+        values[name] = _typed(name, key, value, file)
+    return values
+
+
+def _typed(name: str, key: str, value: Any, file: Path) -> Any:
+    def wrong(expected: str) -> ConfigError:
+        return ConfigError(f"agent config {file}: '{key}' must be {expected}")
+
+    if name == "loop":
+        if not isinstance(value, bool):
+            raise wrong("true or false")
+        return value
+    if name in _NUMBERS:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or (_NUMBERS[name] is int and not isinstance(value, int))
+        ):
+            raise wrong("a whole number" if _NUMBERS[name] is int else "a number")
+        return _NUMBERS[name](value)
+    if name in _LISTS:
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, list) or not all(isinstance(x, str) and x for x in items):
+            raise wrong("a string or a list of strings")
+        return tuple(Path(x) for x in items) if name in _PATHS else tuple(items)
+    if not isinstance(value, str) or not value:
+        raise wrong("a string")
+    return Path(value) if name in _PATHS else value

@@ -1,0 +1,114 @@
+"""How supervisor and worker talk: a socket with length-prefixed CBOR messages, and one shared page of counters.
+
+The page survives the worker, so a worker that is killed between two messages still leaves exact counts behind, and the
+next one goes on after the frame that was in its hands. Messages are dicts with a "kind":
+
+    supervisor -> worker   start {bundle, variant, delegate, source, ...}
+    worker -> supervisor   ready {ran_on, ...}  stats {latency, counters}  event {event, detail}
+                           fault {blame, exit_code, message, hint}  done {reason}
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import struct
+import threading
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import cbor2
+
+from edgeloop.errors import DeviceError
+from edgeloop_agent.tally import Counts
+
+MAX_MESSAGE_BYTES = 1 << 20
+_LENGTH = struct.Struct(">I")
+
+# Slots of the page, unsigned 64-bit each, written by the worker alone.
+BEGUN = 0  # frames taken from the source, unreadable ones too
+INFERRED = 1  # inferences that gave a result
+ERRORS = 2  # frames that failed their checks
+BUSY_SINCE_NS = 3  # CLOCK_MONOTONIC when the frame in work was taken; 0 while waiting for one
+SINK_ERRORS = 4  # result lines that could not be written
+_SLOTS = 8
+
+
+class Slots(Protocol):
+    """The page as the loop sees it."""
+
+    def __getitem__(self, index: int, /) -> int: ...
+    def __setitem__(self, index: int, value: int, /) -> None: ...
+
+
+def counts_of(slots: Slots) -> Counts:
+    """The slots as a value."""
+    return Counts(slots[BEGUN], slots[INFERRED], slots[ERRORS], slots[SINK_ERRORS])
+
+
+class Page:
+    """The shared counters, as an indexable `slots` of ints. Made by the supervisor, mapped again by the worker."""
+
+    def __init__(self, fd: int | None = None) -> None:
+        self.fd = os.memfd_create("edgeloop-progress") if fd is None else fd
+        if fd is None:
+            os.ftruncate(self.fd, mmap.PAGESIZE)
+        self._map = mmap.mmap(self.fd, mmap.PAGESIZE)
+        self.slots = memoryview(self._map).cast("Q")[:_SLOTS]
+
+    def close(self) -> None:
+        self.slots.release()
+        os.close(self.fd)
+
+
+class Channel:
+    """One end of the socket. `send` may be called from several threads; `receive` from one."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self._buffer = bytearray()
+        self._lock = threading.Lock()
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Raises OSError when the other side is gone."""
+        body = cbor2.dumps(dict(message))
+        with self._lock:
+            self.socket.sendall(_LENGTH.pack(len(body)) + body)
+
+    def receive(self) -> list[dict[str, Any]] | None:
+        """Every message that is complete after one read; blocks if nothing is there. None: the other side closed.
+
+        Raises DeviceError for bytes that are not messages.
+        """
+        try:
+            data = self.socket.recv(1 << 16)
+        except ConnectionError:
+            return None
+        if not data:
+            return None
+        self._buffer += data
+        messages = []
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if length > MAX_MESSAGE_BYTES:
+                raise DeviceError(f"the worker sent a message of {length} bytes")
+            end = _LENGTH.size + length
+            if len(self._buffer) < end:
+                break
+            messages.append(_decode(bytes(self._buffer[_LENGTH.size : end])))
+            del self._buffer[:end]
+        return messages
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def _decode(body: bytes) -> dict[str, Any]:
+    try:
+        message = cbor2.loads(body)
+    except Exception as error:  # cbor2 raises many kinds for broken input
+        raise DeviceError(f"the worker sent something that is not CBOR: {error}") from error
+    if not isinstance(message, dict) or not isinstance(message.get("kind"), str):
+        raise DeviceError("the worker sent a message without a kind")
+    return message

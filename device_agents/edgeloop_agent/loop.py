@@ -1,0 +1,158 @@
+"""The worker's frame loop: source -> preprocess -> invoke -> postprocess -> sink, with nothing in it that costs.
+
+Per frame: five readings of the clock, one tuple appended to a list, three numbers stored. Everything else (histograms,
+messages) happens twice a second in `Recorder.flush`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from operator import sub
+
+from edgeloop.errors import DataError, DelegateError
+from edgeloop.telemetry.histogram import Histogram
+from edgeloop_agent.ipc import BEGUN, BUSY_SINCE_NS, ERRORS, INFERRED, SINK_ERRORS, Channel, Slots, counts_of
+from edgeloop_agent.pipeline import Pipeline
+from edgeloop_agent.sinks import Sink
+from edgeloop_agent.sources import Source
+
+FLUSH_EVERY_NS = 500_000_000
+_LONGEST_SLEEP_S = 0.1  # a stop is noticed after this much waiting for the next frame
+
+
+@dataclass
+class Control:
+    """`stopping` is set by the signal handler; the loop finishes its frame and ends."""
+
+    stopping: bool = False
+
+
+class Recorder:
+    """Collects what the loop measures and sends it; `flush` may be called by the loop and by the heartbeat thread."""
+
+    def __init__(self, channel: Channel, slots: Slots, sinks: Sequence[Sink]) -> None:
+        self.times: list[tuple[int, int, int, int, int]] = []
+        self.last_flush_ns = time.perf_counter_ns()
+        self._channel = channel
+        self._slots = slots
+        self._sinks = sinks
+        self._said: set[str] = set()
+        self._lock = threading.Lock()
+
+    def flush(self) -> None:
+        """Send the latencies gathered since the last time, and let the sinks write. This is the heartbeat, too."""
+        with self._lock:
+            self.last_flush_ns = time.perf_counter_ns()
+            # Taken from the front of the list, step by step atomic, while the loop may append to its end.
+            count = len(self.times)
+            taken = self.times[:count]
+            del self.times[:count]
+            for sink in self._sinks:
+                sink.flush()
+                if sink.problem:
+                    self.event_once("sink_failed", f"results are not written: {sink.problem}")
+            self._slots[SINK_ERRORS] = sum(sink.lost for sink in self._sinks)
+            message = {"kind": "stats", "latency": _histograms(taken), "counts": astuple(counts_of(self._slots))}
+            self._channel.send(message)
+
+    def event_once(self, event: str, detail: str) -> None:
+        """Tell the supervisor, the first time only: a thousand bad frames are one event and a counter."""
+        if event not in self._said:
+            self._said.add(event)
+            self._channel.send({"kind": "event", "event": event, "detail": detail})
+
+
+def run_loop(
+    pipeline: Pipeline,
+    source: Source,
+    sinks: Sequence[Sink],
+    recorder: Recorder,
+    slots: Slots,
+    control: Control,
+    *,
+    count: int | None,
+    period_s: float = 0.0,
+) -> str:
+    """Run until the source ends ("end"), `count` frames were taken ("count") or a stop was asked for ("stop").
+
+    Raises DelegateError when the model fails while it runs, DeviceError when the source is lost.
+    """
+    read, prepare, set_input = source.read, pipeline.prepare, pipeline.set_input
+    invoke, collect, decode = pipeline.invoke, pipeline.collect, pipeline.decode
+    clock, wall_clock = time.perf_counter_ns, time.time
+    record = recorder.times.append
+    limit = -1 if count is None else count
+    begun = inferred = errors = 0
+    due_s = time.monotonic()
+    while begun != limit:
+        if period_s:
+            due_s = _wait_until(due_s, control) + period_s
+        if control.stopping:
+            return "stop"
+        t0 = clock()
+        try:
+            item = read()
+        except DataError as error:
+            begun, errors = begun + 1, errors + 1
+            slots[BEGUN], slots[ERRORS] = begun, errors
+            recorder.event_once("bad_input", str(error))
+            continue
+        if item is None:
+            return "end"
+        frame, name = item
+        begun += 1
+        t1 = clock()
+        slots[BEGUN] = begun
+        slots[BUSY_SINCE_NS] = t1
+        try:
+            array = prepare(frame)
+        except Exception as error:  # whatever a frame provokes (cv2.error among them) is that frame's fault
+            errors += 1
+            slots[ERRORS], slots[BUSY_SINCE_NS] = errors, 0
+            recorder.event_once("bad_input", f"{name}: {error}")
+            continue
+        try:
+            set_input(array)
+            t2 = clock()
+            invoke()
+            t3 = clock()
+            raw = collect()
+        except (RuntimeError, ValueError) as error:
+            raise DelegateError(f"the model failed while it ran: {' '.join(str(error).split())[:200]}") from error
+        result = decode(raw)
+        t4 = clock()
+        record((t0, t1, t2, t3, t4))
+        inferred += 1
+        slots[INFERRED] = inferred
+        slots[BUSY_SINCE_NS] = 0
+        for sink in sinks:
+            sink.write(name, wall_clock(), result, (t4 - t0) * 1e-6)
+        if t4 - recorder.last_flush_ns >= FLUSH_EVERY_NS:
+            recorder.flush()
+    return "count"
+
+
+def _wait_until(due_s: float, control: Control) -> float:
+    """Sleep until `due_s` on the monotonic clock; the time to count the next period from. Late: from now, no burst."""
+    while not control.stopping:
+        left = due_s - time.monotonic()
+        if left <= 0:
+            break
+        time.sleep(min(left, _LONGEST_SLEEP_S))
+    return max(due_s, time.monotonic() - _LONGEST_SLEEP_S)
+
+
+def _histograms(times: list[tuple[int, int, int, int, int]]) -> dict[str, bytes]:
+    """Wire form of the histogram of every stage, from (start, captured, prepared, invoked, decoded) in ns."""
+    if not times:
+        return {}
+    columns = list(zip(*times, strict=True))
+    spans = {
+        stage: (columns[i], columns[i + 1])
+        for i, stage in enumerate(("capture", "preprocess", "invoke", "postprocess"))
+    }
+    spans["total"] = (columns[0], columns[4])
+    return {stage: Histogram.of_ns(map(sub, ends, starts)).to_wire() for stage, (starts, ends) in spans.items()}

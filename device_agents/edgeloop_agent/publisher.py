@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+
+class Publisher: ...
+
+
+def open_publisher(*a): ...

@@ -1,0 +1,109 @@
+"""`edgeloop-agent run` as a function: verify and stage the bundle, supervise a worker, deliver the reports, sum up."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from edgeloop.bundle import Bundle, StagedBundle, TrustStore
+from edgeloop.errors import EdgeloopError
+from edgeloop.runtime.delegates import parse_delegate
+from edgeloop_agent.config import AgentConfig
+from edgeloop_agent.publisher import Publisher, open_publisher
+from edgeloop_agent.sinks import check_sink
+from edgeloop_agent.sources import parse_source
+from edgeloop_agent.statedir import BUNDLES, SPOOL, locked_state
+from edgeloop_agent.supervisor import End, NoOutlet, Supervisor
+from edgeloop_agent.tally import Identity, Tally
+
+FALLBACK_ORDER = ("xnnpack", "cpu")
+"""For a variant whose bundle names no delegates."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended, and its sums. `error` is None after a clean end (source over, count reached, stopped)."""
+
+    summary: dict[str, Any]
+    error: EdgeloopError | None = None
+
+
+def run_agent(config: AgentConfig, tell: Callable[[str], None]) -> Outcome:
+    """Run until the source ends, the count is reached or SIGTERM or SIGINT comes. `tell` gets lines for people.
+
+    Raises EdgeloopError for what is wrong before the first worker starts.
+    """
+    parse_source(config.source)
+    for sink in config.sinks:
+        check_sink(sink)
+    asked = tuple(str(parse_delegate(text)) for text in config.delegates)
+    with locked_state(config.state) as state:
+        staged, unsigned = _stage(config, tell)
+        variant = staged.manifest.variant(config.variant)
+        who = Identity(
+            device=config.device,
+            boot=os.urandom(8).hex(),
+            bundle=staged.manifest.name,
+            version=staged.manifest.version,
+            variant=variant.name,
+            unsigned=unsigned,
+        )
+        tally = Tally(who)
+        publisher = open_publisher(config.telemetry, state / SPOOL, config.device, tell) if config.telemetry else None
+        supervisor = Supervisor(
+            config,
+            bundle=str(staged.path),
+            delegates=asked or tuple(dict.fromkeys(variant.delegates)) or FALLBACK_ORDER,
+            tally=tally,
+            outlet=publisher or NoOutlet(),
+            tell=tell,
+        )
+        began = time.monotonic()
+        try:
+            end = supervisor.run()
+        finally:
+            if publisher is not None:
+                publisher.close(config.stop_timeout)
+        return Outcome(_summary(tally, end, publisher, time.monotonic() - began), end.error)
+
+
+def _stage(config: AgentConfig, tell: Callable[[str], None]) -> tuple[StagedBundle, bool]:
+    """The verified bundle, unpacked in the state folder, and whether it was let in unsigned."""
+    trust = TrustStore.from_paths(config.trust) if config.trust else TrustStore.default()
+    bundle = Bundle.open(config.bundle, trust=trust, allow_unsigned=config.allow_unsigned)
+    if bundle.signed_by is None:
+        tell(f"warning: {config.bundle.name} is not signed by a trusted key; every report says so (--allow-unsigned)")
+    return bundle.stage(config.state / BUNDLES), bundle.signed_by is None
+
+
+def _summary(tally: Tally, end: End, publisher: Publisher | None, seconds: float) -> dict[str, Any]:
+    summary = tally.summary()
+    reports = {"made": tally.seq, **(publisher.totals() if publisher is not None else {"delivered": 0, "waiting": 0})}
+    return {**summary, "seconds": round(seconds, 3), "end": end.reason, "reports": reports}
+
+
+def summary_text(summary: dict[str, Any]) -> str:
+    """The table that a run ends with."""
+    share = f" ({summary['delegated_ops']} of {summary['total_ops']} ops)" if summary["total_ops"] else ""
+    lines = [
+        f"{summary['bundle']} {summary['version']} ({summary['variant']}) on {summary['delegate_ran'] or 'nothing'}{share}"
+        f", {summary['runtime'] or 'no runtime'}",
+        f"frames {summary['frames']}, inferences {summary['inferences']}, errors {summary['errors']}"
+        + (f", lost {summary['drops']}" if summary["drops"] else "")
+        + (f", result lines lost {summary['sink_errors']}" if summary["sink_errors"] else "")
+        + f", {summary['seconds']:.1f} s",
+    ]
+    if summary["latency"]:
+        lines.append(f"{'stage':<12} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9}")
+        for stage, at in summary["latency"].items():
+            lines.append(f"{stage:<12} {at['p50_ms']:>9.3f} {at['p95_ms']:>9.3f} {at['p99_ms']:>9.3f}")
+    lines += [f"fallback: {text}" for text in summary["fallbacks"]]
+    if summary["restarts"]:
+        lines.append(f"worker restarts: {summary['restarts']}")
+    reports = summary["reports"]
+    if reports["delivered"] or reports["waiting"]:
+        lines.append(f"reports delivered {reports['delivered']}, waiting {reports['waiting']}")
+    return "\n".join(lines)

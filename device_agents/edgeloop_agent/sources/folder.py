@@ -1,0 +1,72 @@
+"""`folder:DIR`: every image below a folder, in the order of the sorted paths (so class folder after class folder)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+
+from edgeloop.errors import DataError
+from edgeloop_agent.sources import SourceSpec, Wanted
+
+if TYPE_CHECKING:
+    from edgeloop_agent.sources import Frame
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+
+
+class FolderSource:
+    """Images as uint8 [H, W, 3] BGR; for a contract of kind "tensor" in RGB order, as the converter read them."""
+
+    def __init__(self, spec: SourceSpec, wanted: Wanted, *, skip: int = 0, loop: bool = False) -> None:
+        self._root = spec.path.rstrip("/") or "/"
+        self._names = _images_below(self._root)
+        if not self._names:
+            raise DataError(f"source {spec}: no images here", hint=f"read are {', '.join(IMAGE_SUFFIXES)}")
+        self._loop = loop
+        self._next = skip % len(self._names) if loop else skip
+        self._to_rgb = wanted.input.kind == "tensor"
+
+    def read(self) -> tuple[Frame, str] | None:
+        at = self._next
+        if at >= len(self._names):
+            if not self._loop:
+                return None
+            at = 0
+        self._next = at + 1
+        name = self._names[at]
+        path = f"{self._root}/{name}"
+        try:
+            frame = cv2.imread(path, cv2.IMREAD_COLOR)
+        except cv2.error as error:  # e.g. larger than OpenCV's pixel limit
+            raise DataError(f"image {path}: {_first_line(error)}") from error
+        if frame is None:
+            raise DataError(f"image {path}: {_why_unreadable(Path(path))}")
+        return (cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) if self._to_rgb else frame), name
+
+    def close(self) -> None:
+        self._names = []
+
+
+def _images_below(root: str) -> list[str]:
+    """Paths relative to `root`, sorted. Hidden files and folders do not count; links to folders are not followed."""
+    names: list[str] = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        inner = os.path.relpath(folder, root)
+        prefix = "" if inner == "." else f"{inner}/"
+        names += [prefix + f for f in files if not f.startswith(".") and f.lower().endswith(IMAGE_SUFFIXES)]
+    return sorted(names)
+
+
+def _why_unreadable(path: Path) -> str:
+    try:
+        return "the file is empty" if path.stat().st_size == 0 else "damaged, or not an image"
+    except OSError as error:
+        return error.strerror or "not there"
+
+
+def _first_line(error: cv2.error) -> str:
+    return " ".join(str(error).split())[:200]

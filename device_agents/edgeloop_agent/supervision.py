@@ -1,0 +1,159 @@
+"""What the supervisor decides when a worker fails: pure functions over frozen values, no processes and no clock.
+
+    fault of the delegate    (it could not be loaded, failed its self-test, crashed or hung)  -> the next of the order
+    any other fault          (killed from outside, out of memory, source gone)                -> the same one again
+
+A delegate that cannot start, or that failed `faults_until_quarantine` times, is not tried again until the agent
+restarts. When every delegate is out: give up if not one inference ever succeeded, else keep trying the one that worked.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, replace
+from enum import Enum
+
+
+class Blame(Enum):
+    """Whose fault it was, which decides where the next worker starts."""
+
+    START = "start"  # the delegate could not be loaded or its golden outputs were wrong: trying again changes nothing
+    RUN = "run"  # the worker crashed or hung while it used the delegate
+    OTHER = "other"  # the worker failed, perhaps by the delegate's fault: the same one again, not for ever
+    OUTSIDE = "outside"  # killed by somebody, or the source is lost: nothing is held against the delegate
+
+
+# SIGKILL comes from outside (the kernel when memory runs out, an operator); so do SIGTERM, SIGINT and SIGHUP.
+_SIGNALS_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One failure of a worker. `detail`: one line for people; `ran_s`: seconds since it was ready (0: never was)."""
+
+    blame: Blame
+    detail: str
+    ran_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Times in seconds. A worker that ran `stable_after_s` clears what was held against its delegate."""
+
+    backoff_first_s: float = 0.5
+    backoff_max_s: float = 60.0
+    faults_until_quarantine: int = 3
+    stable_after_s: float = 60.0
+    heartbeat_timeout_s: float = 10.0
+    frame_timeout_s: float = 30.0
+    load_timeout_s: float = 120.0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How the delegates stand. All tuples are in the fallback order; `current` is the index of the one in use."""
+
+    delegates: tuple[str, ...]
+    faults: tuple[int, ...]
+    quarantined: tuple[bool, ...]
+    current: int = 0
+    streak: int = 0
+    proven: int | None = None
+
+    @staticmethod
+    def start(delegates: tuple[str, ...]) -> Standing:
+        return Standing(delegates, (0,) * len(delegates), (False,) * len(delegates))
+
+    @property
+    def delegate(self) -> str:
+        return self.delegates[self.current]
+
+    def with_success(self) -> Standing:
+        """An inference succeeded on the current delegate."""
+        return self if self.proven == self.current else replace(self, proven=self.current)
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Start a worker on `standing.delegate` after `delay_s`; `kind` and `detail` make the event of the report."""
+
+    delay_s: float
+    kind: str  # "fallback" | "restart"
+    detail: str
+    quarantined: str = ""  # the delegate that is out from now on, if one is
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """No delegate is left and nothing ever worked."""
+
+    detail: str
+
+
+def after_fault(standing: Standing, policy: Policy, fault: Fault) -> tuple[Standing, Restart | GiveUp]:
+    """The standing after a fault of the current worker, and what to do now."""
+    at = standing.current
+    if fault.ran_s >= policy.stable_after_s:
+        standing = replace(standing, faults=_set(standing.faults, at, 0), streak=0)
+    count = standing.faults[at] + (fault.blame is not Blame.OUTSIDE)
+    out = fault.blame is Blame.START or count >= policy.faults_until_quarantine
+    newly_out = out and not standing.quarantined[at]
+    standing = replace(
+        standing,
+        faults=_set(standing.faults, at, count),
+        quarantined=_set(standing.quarantined, at, out or standing.quarantined[at]),
+        streak=standing.streak + 1,
+    )
+    to = _next_delegate(standing, stay=fault.blame in (Blame.OTHER, Blame.OUTSIDE))
+    if to is None and standing.proven is None:
+        return standing, GiveUp(f"no delegate left: {standing.delegates[at]}: {fault.detail}")
+    target = standing.proven if to is None else to
+    assert target is not None
+    moved = target != at
+    fresh = moved and standing.faults[target] == 0
+    delay_s = 0.0 if fresh else min(policy.backoff_max_s, policy.backoff_first_s * 2.0 ** min(standing.streak - 1, 30))
+    was, now = standing.delegates[at], standing.delegates[target]
+    detail = f"{was} -> {now}: {fault.detail}" if moved else f"{was}: {fault.detail}"
+    decision = Restart(delay_s, "fallback" if moved else "restart", detail, was if newly_out else "")
+    return replace(standing, current=target), decision
+
+
+def overdue(
+    policy: Policy, *, ready: bool, since_start_s: float, since_message_s: float, busy_s: float
+) -> Fault | None:
+    """The watchdog: a fault when the worker is silent, or has been at one frame, for too long. Ages in seconds."""
+    if not ready:
+        if since_start_s > policy.load_timeout_s:
+            return Fault(Blame.RUN, f"not ready {policy.load_timeout_s:g} s after its start")
+        return None
+    if since_message_s > policy.heartbeat_timeout_s:
+        return Fault(Blame.RUN, f"hung: no heartbeat for {policy.heartbeat_timeout_s:g} s")
+    if busy_s > policy.frame_timeout_s:
+        return Fault(Blame.RUN, f"hung: one frame took more than {policy.frame_timeout_s:g} s")
+    return None
+
+
+def describe_exit(returncode: int, last_words: str = "") -> Fault:
+    """What a worker's death without a word means. `returncode` as subprocess gives it: negative is a signal."""
+    tail = f": {last_words}" if last_words else ""
+    # A shell or an emulator in between reports a signal as 128 + its number.
+    number = -returncode if returncode < 0 else returncode - 128
+    try:
+        name = signal.Signals(number)
+    except ValueError:
+        return Fault(Blame.OTHER, f"worker exited with code {returncode}{tail}")
+    if name in _SIGNALS_FROM_OUTSIDE:
+        return Fault(Blame.OUTSIDE, f"worker was killed by {name.name}")
+    return Fault(Blame.RUN, f"worker died of {name.name}{tail}")
+
+
+def _next_delegate(standing: Standing, *, stay: bool) -> int | None:
+    """The current one if `stay`, else the next usable one of the order, else an earlier one, else the current one."""
+    at, n = standing.current, len(standing.delegates)
+    order = [*range(at + 1, n), *range(at)]
+    candidates = [at, *order] if stay else [*order, at]
+    return next((i for i in candidates if not standing.quarantined[i]), None)
+
+
+def _set(values: tuple[object, ...], index: int, value: object) -> tuple:  # type: ignore[type-arg]
+    return (*values[:index], value, *values[index + 1 :])

@@ -1,0 +1,348 @@
+"""The supervisor process: keeps a worker running, and reports. It imports no numpy and never touches a frame.
+
+What to do after a fault is decided in `supervision`; here are the processes, the clock and the reports around it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+from edgeloop import probes
+from edgeloop.errors import (
+    EXIT_DEVICE,
+    EXIT_REFUSED,
+    EXIT_USAGE,
+    DataError,
+    DeviceError,
+    EdgeloopError,
+    RefusedError,
+    UsageError,
+)
+from edgeloop.telemetry.histogram import Histogram
+from edgeloop.telemetry.report import STAGES, Event, Report
+from edgeloop_agent.config import AgentConfig
+from edgeloop_agent.launcher import WorkerProcess
+from edgeloop_agent.supervision import (
+    Blame,
+    Fault,
+    GiveUp,
+    Standing,
+    after_fault,
+    describe_exit,
+    overdue,
+)
+from edgeloop_agent.tally import Counts, RunsOn, Tally
+
+_WORKER_EXIT_S = 2.0  # from the end of its socket to the end of its process
+_CHECK_EVERY_S = 1.0
+_ERRORS: Mapping[int, type[EdgeloopError]] = {
+    EXIT_USAGE: UsageError,
+    EXIT_DEVICE: DeviceError,
+    EXIT_REFUSED: RefusedError,
+}
+_RAN_ON_FIELDS = frozenset(f.name for f in fields(RunsOn))
+
+
+class Outlet(Protocol):
+    """Where reports go."""
+
+    def submit(self, report: Report) -> None:
+        """Keep it safe for delivery. Never raises: what cannot be kept is counted."""
+
+    def gauges(self) -> dict[str, float]:
+        """How much waits."""
+
+
+class NoOutlet:
+    """Without `--telemetry` there are no reports beyond the table at the end."""
+
+    def submit(self, report: Report) -> None:
+        pass
+
+    def gauges(self) -> dict[str, float]:
+        return {}
+
+
+@dataclass(frozen=True)
+class End:
+    """How a run ended: reason "end" (of the source), "count", "stop" (a signal) or "failed", with the error."""
+
+    reason: str
+    error: EdgeloopError | None = None
+
+
+class Supervisor:
+    """One run of the agent. `tell` gets lines for people."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        *,
+        bundle: str,
+        delegates: tuple[str, ...],
+        tally: Tally,
+        outlet: Outlet,
+        tell: Callable[[str], None],
+    ) -> None:
+        """bundle: folder of the staged bundle; delegates: the fallback order."""
+        self._config = config
+        self._policy = config.policy
+        self._bundle = bundle
+        self._tally = tally
+        self._outlet = outlet
+        self._tell = tell
+        self._standing = Standing.start(delegates)
+        self._worker: WorkerProcess | None = None
+        self._said_fault: dict[str, Any] | None = None
+        self._hung: Fault | None = None
+        self._done: str | None = None
+        self._stop_signals = 0
+        self._stop_deadline_s: float | None = None
+        self._started_s = self._period_started_s = self._launch_at_s = time.monotonic()
+        self._selector = selectors.DefaultSelector()
+
+    def run(self) -> End:
+        """Until the source ends, `count` is reached, a signal asks for a stop, or nothing is left to try."""
+        with self._signals():
+            try:
+                end: End | None = None
+                while end is None:
+                    end = self._step()
+            finally:
+                if self._worker is not None:
+                    self._worker.close()
+                self._selector.close()
+        if end.error is not None:
+            self._happened("failed", end.error.message)
+        self._report()
+        return end
+
+    def _step(self) -> End | None:
+        now = time.monotonic()
+        worker = self._worker
+        if worker is None:
+            if self._stop_signals:
+                return End("stop")
+            if self._remaining == 0:
+                return End("count")
+            if now >= self._launch_at_s:
+                return self._launch()
+        else:
+            self._watch(worker, now)
+        if now - self._period_started_s >= self._config.report_interval:
+            self._report()
+        for key, _ in self._selector.select(self._patience_s(time.monotonic())):
+            end: End | None = key.data()
+            if end is not None:
+                return end
+        return None
+
+    # -- the worker's life
+
+    def _launch(self) -> End | None:
+        config = self._config
+        start = {
+            "bundle": self._bundle,
+            "variant": self._tally.identity.variant,
+            "delegate": self._standing.delegate,
+            "threads": config.threads,
+            "source": config.source,
+            "sinks": list(config.sinks),
+            "skip": self._tally.frames,
+            "count": self._remaining,
+            "loop": config.loop,
+            "rate": config.rate,
+        }
+        try:
+            self._worker = worker = WorkerProcess(start)
+        except DeviceError as error:
+            return End("failed", error)
+        self._tally.worker_started()
+        self._said_fault = self._hung = self._done = None
+        self._selector.register(worker.channel.socket, selectors.EVENT_READ, self._on_message)
+        self._selector.register(worker.stderr_fd, selectors.EVENT_READ, self._on_stderr)
+        return None
+
+    def _watch(self, worker: WorkerProcess, now: float) -> None:
+        if self._stop_signals:
+            if self._stop_deadline_s is None:
+                self._stop_deadline_s = now + self._config.stop_timeout
+                worker.terminate()
+            elif now >= self._stop_deadline_s or self._stop_signals > 1:
+                worker.kill()
+            return
+        fault = overdue(
+            self._policy,
+            ready=worker.ready_s is not None,
+            since_start_s=now - worker.started_s,
+            since_message_s=now - worker.last_message_s,
+            busy_s=worker.busy_s,
+        )
+        if fault is not None and self._hung is None:
+            self._hung = fault
+            worker.kill()
+
+    def _on_stderr(self) -> None:
+        if self._worker is not None and not self._worker.read_stderr():
+            self._selector.unregister(self._worker.stderr_fd)
+
+    def _on_message(self) -> End | None:
+        worker = self._worker
+        if worker is None:
+            return None
+        try:
+            messages = worker.channel.receive()
+            for message in messages or ():
+                worker.last_message_s = time.monotonic()
+                self._handle(worker, message)
+        except (DeviceError, DataError, KeyError, TypeError, ValueError) as error:
+            self._hung = Fault(Blame.RUN, f"worker spoke nonsense: {error}")
+            worker.kill()
+            messages = None
+        return self._ended(worker) if messages is None else None
+
+    def _handle(self, worker: WorkerProcess, message: Mapping[str, Any]) -> None:
+        kind = message["kind"]
+        if kind == "stats":
+            self._tally.counted(Counts(*message["counts"]))
+            self._tally.measured(
+                {s: Histogram.from_wire(message["latency"][s]) for s in STAGES if s in message["latency"]}
+            )
+        elif kind == "ready":
+            worker.ready_s = time.monotonic()
+            self._tally.runs_on = RunsOn(**{k: v for k, v in message["ran_on"].items() if k in _RAN_ON_FIELDS})
+            self._tell(_ready_line(self._tally, message))
+        elif kind == "event":
+            self._happened(message["event"], message["detail"])
+        elif kind == "fault":
+            self._said_fault = dict(message)
+        elif kind == "done":
+            self._done = str(message["reason"])
+
+    def _ended(self, worker: WorkerProcess) -> End | None:
+        """The worker closed its socket: take its last words and counts, then decide."""
+        code = worker.wait(_WORKER_EXIT_S)
+        if code is None:
+            worker.kill()
+            code = worker.wait(_WORKER_EXIT_S)
+        while worker.read_stderr() and worker.poll() is None:
+            pass
+        counts = worker.counts
+        self._tally.worker_ended(counts)
+        if counts.inferred:
+            self._standing = self._standing.with_success()
+        ran_s = 0.0 if worker.ready_s is None else time.monotonic() - worker.ready_s
+        self._selector.unregister(worker.channel.socket)
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(worker.stderr_fd)
+        said, last_words = self._said_fault, worker.last_words
+        worker.close()
+        self._worker = None
+        if self._done is not None:
+            return End(self._done)
+        if self._stop_signals:
+            return End("stop")
+        if said is not None and said["blame"] == "fatal":
+            kind = _ERRORS.get(said["exit_code"], EdgeloopError)
+            return End("failed", kind(str(said["message"]), hint=said["hint"]))
+        return self._recover(self._hung or _fault_from(said) or describe_exit(code or 0, last_words), ran_s)
+
+    def _recover(self, fault: Fault, ran_s: float) -> End | None:
+        fault = Fault(fault.blame, fault.detail, ran_s)
+        if self._said_fault is not None and self._said_fault["blame"] == "source":
+            self._happened("source_lost", fault.detail)
+        self._standing, decision = after_fault(self._standing, self._policy, fault)
+        if isinstance(decision, GiveUp):
+            return End("failed", DeviceError(decision.detail, hint="edgeloop-agent doctor checks the delegates"))
+        if decision.quarantined:
+            self._happened("quarantine", f"{decision.quarantined} is not tried again until the agent restarts")
+        self._tally.count("worker_restarts")
+        self._happened(decision.kind, decision.detail)
+        self._launch_at_s = time.monotonic() + decision.delay_s
+        return None
+
+    # -- reports
+
+    def _happened(self, kind: str, detail: str) -> None:
+        self._tally.happened(Event(kind, time.time(), detail))
+        if kind != "failed":  # that one is printed by whoever ends the program
+            self._tell(f"{kind}: {detail}")
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        pids = (os.getpid(),) if self._worker is None else (os.getpid(), self._worker.pid)
+        gauges = probes.read_gauges(pids=pids).numbers() | self._outlet.gauges()
+        report = self._tally.take_report(
+            time_s=time.time(),
+            uptime_s=now - self._started_s,
+            period_s=now - self._period_started_s,
+            gauges=gauges,
+        )
+        self._period_started_s = now
+        self._outlet.submit(report)
+
+    # -- waiting
+
+    @property
+    def _remaining(self) -> int | None:
+        return None if self._config.count is None else max(0, self._config.count - self._tally.frames)
+
+    def _patience_s(self, now: float) -> float:
+        until = [_CHECK_EVERY_S, self._period_started_s + self._config.report_interval - now]
+        if self._worker is None:
+            until.append(self._launch_at_s - now)
+        if self._stop_deadline_s is not None:
+            until.append(self._stop_deadline_s - now)
+        return max(0.0, min(until))
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT ask for a clean stop and wake up the loop; a second one does not wait for the worker."""
+        reading, writing = os.pipe()
+        for fd in (reading, writing):
+            os.set_blocking(fd, False)
+
+        def asked(*_: object) -> None:
+            self._stop_signals += 1
+
+        def drain() -> None:
+            with contextlib.suppress(BlockingIOError):
+                os.read(reading, 4096)
+
+        before = {number: signal.signal(number, asked) for number in (signal.SIGTERM, signal.SIGINT)}
+        before_fd = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        self._selector.register(reading, selectors.EVENT_READ, drain)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before_fd)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            os.close(reading)
+            os.close(writing)
+
+
+def _fault_from(said: Mapping[str, Any] | None) -> Fault | None:
+    """A worker's own account of its end."""
+    if said is None:
+        return None
+    blame = {"start": Blame.START, "run": Blame.RUN, "source": Blame.OUTSIDE}.get(said["blame"], Blame.OTHER)
+    return Fault(blame, str(said["message"]))
+
+
+def _ready_line(tally: Tally, message: Mapping[str, Any]) -> str:
+    who, on = tally.identity, tally.runs_on
+    golden = message["golden"]
+    tested = f"golden self-test passed on {golden['n']} samples" if golden else "no golden samples"
+    note = f" {on.note}" if on.note else ""
+    return (
+        f"{who.bundle} {who.version} ({who.variant}) runs on {on.ran}: {on.delegated_ops} of {on.total_ops} ops, "
+        f"{on.runtime}; {tested}; loaded in {message['load_ms']:.0f} ms{note}"
+    )

@@ -1,0 +1,153 @@
+"""Sums over the life of an agent and over the period of the next report. No I/O; stdlib only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgeloop.telemetry.histogram import Histogram
+from edgeloop.telemetry.report import MAX_EVENTS, STAGES, Event, Report
+
+PERCENTILES = (50, 95, 99)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a worker has done since it started: frames taken, inferences, frames refused, result lines lost."""
+
+    begun: int = 0
+    inferred: int = 0
+    errors: int = 0
+    sink_errors: int = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Frames taken that neither gave a result nor failed their checks: lost when the worker is dead."""
+        return max(0, self.begun - self.inferred - self.errors)
+
+
+@dataclass(frozen=True)
+class RunsOn:
+    """What a worker said its model runs on; empty until one was ready."""
+
+    asked: str = ""
+    ran: str = ""
+    delegated_ops: int = 0
+    total_ops: int = 0
+    runtime: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What stays the same in every report of one agent run."""
+
+    device: str
+    boot: str
+    bundle: str
+    version: int
+    variant: str
+    unsigned: bool
+
+
+@dataclass
+class Tally:
+    """Add what workers report; `take_report` makes the report of a period and starts the next one."""
+
+    identity: Identity
+    runs_on: RunsOn = field(default_factory=RunsOn)
+    totals: Counter[str] = field(default_factory=Counter)
+    total_latency: dict[str, Histogram] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    seq: int = 0
+    _seen: Counts = field(default_factory=Counts)
+    _period: Counter[str] = field(default_factory=Counter)
+    _period_latency: dict[str, Histogram] = field(default_factory=dict)
+    _period_events: list[Event] = field(default_factory=list)
+
+    @property
+    def frames(self) -> int:
+        return self.totals["frames"]
+
+    def worker_started(self) -> None:
+        """A new worker counts from zero."""
+        self._seen = Counts()
+
+    def counted(self, counts: Counts) -> None:
+        """The running worker's counts, as of now."""
+        seen, self._seen = self._seen, counts
+        self.count("frames", counts.begun - seen.begun)
+        self.count("inferences", counts.inferred - seen.inferred)
+        self.count("errors", counts.errors - seen.errors)
+        self.count("sink_errors", counts.sink_errors - seen.sink_errors)
+
+    def worker_ended(self, counts: Counts) -> None:
+        """Its last counts; a frame that was in its hands is a drop."""
+        self.counted(counts)
+        self.count("drops", counts.in_flight)
+
+    def count(self, name: str, by: int = 1) -> None:
+        if by > 0:
+            self.totals[name] += by
+            self._period[name] += by
+
+    def measured(self, latency: Mapping[str, Histogram]) -> None:
+        """Latencies of some frames, by stage."""
+        for stage, histogram in latency.items():
+            for kept in (self.total_latency, self._period_latency):
+                kept[stage] = kept[stage].merge(histogram) if stage in kept else histogram
+
+    def happened(self, event: Event) -> None:
+        """A report carries up to MAX_EVENTS of them, the latest; the others are counted."""
+        for kept in (self.events, self._period_events):
+            kept.append(event)
+            if len(kept) > MAX_EVENTS:
+                del kept[0]
+                if kept is self._period_events:
+                    self.count("events_dropped")
+
+    @property
+    def has_something(self) -> bool:
+        """Whether a report now would say anything beyond gauges."""
+        return bool(self._period or self._period_events or self._period_latency or not self.seq)
+
+    def take_report(self, *, time_s: float, uptime_s: float, period_s: float, gauges: Mapping[str, float]) -> Report:
+        """The report of the period that ends now."""
+        self.seq += 1
+        who, on = self.identity, self.runs_on
+        counters = {name: self._period[name] for name in ("frames", "inferences", "errors", "drops")} | self._period
+        report = Report(
+            device=who.device, boot=who.boot, seq=self.seq, time_s=time_s, uptime_s=uptime_s, period_s=period_s,
+            bundle=who.bundle, version=who.version, variant=who.variant, unsigned=who.unsigned,
+            delegate_asked=on.asked, delegate_ran=on.ran, delegated_ops=on.delegated_ops, total_ops=on.total_ops,
+            runtime=on.runtime, counters=dict(counters), latency=self._period_latency, gauges=dict(gauges),
+            events=tuple(self._period_events),
+        )  # fmt: skip
+        self._period, self._period_latency, self._period_events = Counter(), {}, []
+        return report
+
+    def summary(self) -> dict[str, Any]:
+        """Everything since the start, as `edgeloop-agent run --json` prints it."""
+        on = self.runs_on
+        return {
+            "device": self.identity.device,
+            "bundle": self.identity.bundle,
+            "version": self.identity.version,
+            "variant": self.identity.variant,
+            "unsigned": self.identity.unsigned,
+            "delegate_asked": on.asked,
+            "delegate_ran": on.ran,
+            "delegated_ops": on.delegated_ops,
+            "total_ops": on.total_ops,
+            "runtime": on.runtime,
+            **{name: self.totals[name] for name in ("frames", "inferences", "errors", "drops", "sink_errors")},
+            "latency": {
+                stage: {"n": h.count, **{f"p{p}_ms": round(h.percentile(p), 6) for p in PERCENTILES}}
+                for stage, h in ((s, self.total_latency[s]) for s in STAGES if s in self.total_latency)
+            },
+            "fallbacks": [e.detail for e in self.events if e.kind == "fallback"],
+            "restarts": self.totals["worker_restarts"],
+            "events": [{"kind": e.kind, "time": e.time_s, "detail": e.detail} for e in self.events],
+        }

@@ -1,0 +1,191 @@
+"""The worker process: opens the model on one delegate, tests it on the golden samples, and runs the frame loop.
+
+Started by the supervisor with the numbers of two inherited file descriptors, the socket and the page of `ipc`. Whatever
+goes wrong becomes one `fault` message, or its death; what follows from that is the supervisor's to decide.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeloop.errors import DelegateError, DeviceError, EdgeloopError
+from edgeloop_agent.ipc import Channel, Page
+from edgeloop_agent.loop import Control, Recorder, run_loop
+from edgeloop_agent.sinks import Sink, open_sink
+from edgeloop_agent.sources import open_source, parse_source
+
+if TYPE_CHECKING:
+    from edgeloop_agent.pipeline import Pipeline
+
+HEARTBEAT_S = 1.0
+_PR_SET_PDEATHSIG = 1
+
+
+def main(argv: Sequence[str]) -> int:
+    """`argv`: socket fd, page fd, the supervisor's process id."""
+    channel = Channel(socket.socket(fileno=int(argv[0])))
+    page = Page(int(argv[1]))
+    _die_with(int(argv[2]))
+    # What C libraries print to stdout would end up between the results of `jsonl:-`.
+    stdout_fd = os.dup(1)
+    os.dup2(2, 1)
+    control = Control()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the supervisor's business
+    signal.signal(signal.SIGTERM, lambda *_: setattr(control, "stopping", True))
+    start = _first_message(channel)
+    if start is None:
+        return 1
+    try:
+        reason = _work(start, channel, page, control, stdout_fd)
+    except OSError as error:
+        if isinstance(error, ConnectionError):  # the supervisor is gone
+            return 1
+        return _send_fault(channel, _unexpected(error))
+    except EdgeloopError as error:
+        return _send_fault(channel, _deliberate(error))
+    except Exception as error:  # a defect or out of memory: one line for the supervisor, who decides
+        return _send_fault(channel, _unexpected(error))
+    channel.send({"kind": "done", "reason": reason})
+    return 0
+
+
+class _CannotStartError(DelegateError):
+    """The delegate cannot be loaded, or computes something else than the golden outputs: trying again is no use."""
+
+
+def _work(start: Mapping[str, Any], channel: Channel, page: Page, control: Control, stdout_fd: int) -> str:
+    """Everything between the start message and the end of the source."""
+    began = time.perf_counter()
+    pipeline, golden = _open_model(start)
+    sinks = [open_sink(text, stdout_fd=stdout_fd) for text in start["sinks"]]
+    source = open_source(parse_source(start["source"]), pipeline.wanted, skip=start["skip"], loop=start["loop"])
+    recorder = Recorder(channel, page.slots, sinks)
+    ready = {
+        "ran_on": asdict(pipeline.session.ran_on),
+        "load_ms": (time.perf_counter() - began) * 1e3,
+        "golden": golden,
+    }
+    channel.send({"kind": "ready", **ready})
+    stop_heart = threading.Event()
+    heart = threading.Thread(target=_beat, args=(recorder, stop_heart), name="heartbeat", daemon=True)
+    heart.start()
+    # What is alive now stays alive: the collector need not walk over it again and again.
+    gc.collect()
+    gc.freeze()
+    rate = start["rate"]
+    try:
+        reason = run_loop(
+            pipeline, source, sinks, recorder, page.slots, control,
+            count=start["count"], period_s=1 / rate if rate else 0.0,
+        )  # fmt: skip
+    finally:
+        stop_heart.set()
+        heart.join(timeout=5)
+        _finish(recorder, sinks)
+        source.close()
+    return reason
+
+
+def _open_model(start: Mapping[str, Any]) -> tuple[Pipeline, dict[str, Any] | None]:
+    """The pipeline on the delegate asked for, after its golden self-test. Raises EdgeloopError."""
+    from edgeloop.bundle.limits import GOLDEN, MANIFEST
+    from edgeloop.bundle.manifest import decode_manifest
+    from edgeloop.runtime import open_session
+    from edgeloop_agent.pipeline import build_pipeline
+
+    staged = Path(start["bundle"])
+    manifest = decode_manifest((staged / MANIFEST).read_bytes())
+    variant = manifest.variant(start["variant"])
+    try:
+        session = open_session(staged / variant.file, delegate=start["delegate"], threads=start["threads"])
+    except DelegateError as error:
+        raise _CannotStartError(error.message, hint=error.hint) from error
+    pipeline = build_pipeline(session, manifest.contract)
+    if manifest.golden is None:
+        return pipeline, None
+    from edgeloop.bundle.golden import check_golden, decode_golden
+
+    golden = decode_golden(manifest.golden, (staged / GOLDEN).read_bytes())
+    check = check_golden(session, manifest.contract, golden, variant.name)
+    if not check.passed:
+        raise _CannotStartError(f"failed its golden self-test: {check.reason}")
+    return pipeline, {"n": check.n, "worst_steps": float(check.worst_steps)}
+
+
+def _beat(recorder: Recorder, stop: threading.Event) -> None:
+    """Speak for the loop while it waits for a frame (a busy loop speaks for itself)."""
+    while not stop.wait(HEARTBEAT_S / 2):
+        if time.perf_counter_ns() - recorder.last_flush_ns > HEARTBEAT_S * 0.75e9:
+            try:
+                recorder.flush()
+            except OSError:  # the supervisor is gone, and this process with it
+                os._exit(1)
+
+
+def _finish(recorder: Recorder, sinks: Sequence[Sink]) -> None:
+    recorder.flush()
+    for sink in sinks:
+        sink.close()
+
+
+def _first_message(channel: Channel) -> dict[str, Any] | None:
+    while True:
+        messages = channel.receive()
+        if messages is None:
+            return None
+        if messages:
+            return messages[0]
+
+
+def _deliberate(error: EdgeloopError) -> dict[str, Any]:
+    blame = "fatal"
+    if isinstance(error, _CannotStartError):
+        blame = "start"
+    elif isinstance(error, DelegateError):
+        blame = "run"
+    elif isinstance(error, DeviceError):
+        blame = "source"
+    return {"blame": blame, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+
+
+def _unexpected(error: Exception) -> dict[str, Any]:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(last.filename).name}:{last.lineno}"
+    text = " ".join(str(error).split())[:200]
+    return {"blame": "other", "message": f"{type(error).__name__} at {where}: {text}", "hint": None, "exit_code": 1}
+
+
+def _send_fault(channel: Channel, fault: Mapping[str, Any]) -> int:
+    try:
+        channel.send({"kind": "fault", **fault})
+    except OSError:
+        return 1
+    return int(fault["exit_code"])
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process when the supervisor dies, however that happens. Linux only; elsewhere the next
+    message fails and ends it."""
+    import ctypes
+
+    try:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    except (OSError, AttributeError):
+        return
+    if os.getppid() != parent:  # it died before the call
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
