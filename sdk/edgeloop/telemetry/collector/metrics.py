@@ -1,0 +1,179 @@
+"""Prometheus' text format 0.0.4: what this collector took in since it started, and the last state of every device.
+
+Latency is a classic histogram whose bounds are every eighth bound of ours (a factor of sqrt(2)), so that no sample
+has to be split between two of them.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from edgeloop.telemetry.histogram import BUCKETS_PER_OCTAVE, Histogram
+from edgeloop.telemetry.report import COUNTERS, STAGES, Report
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+MAX_MODELS = 200
+"""Different (bundle, version, variant, delegate) that get series of their own; more are counted as left out."""
+MAX_DEVICES = 1000
+"""Devices with gauges of their own."""
+
+_MODEL_LABELS = ("bundle", "version", "variant", "delegate")
+_HALF_OCTAVE = BUCKETS_PER_OCTAVE // 2
+_FIRST_BOUND, _LAST_BOUND = 26, 70  # 2**(k / 2) ns: 8.2 us to 34 s
+_BOUNDS = range(_FIRST_BOUND, _LAST_BOUND + 1)
+_BOUND_INDICES = [bound * _HALF_OCTAVE - 1 for bound in _BOUNDS]  # the last bucket of ours below each bound
+_MERGE_AFTER = 256
+
+Model = tuple[str, str, str, str]
+
+
+@dataclass
+class IngestMetrics:
+    """Counts of one collector process; they start at zero with it, as Prometheus expects. Safe between threads."""
+
+    _counts: Counter[str] = field(default_factory=Counter, repr=False)
+    _models: dict[Model, Counter[str]] = field(default_factory=dict, repr=False)
+    _latency: dict[tuple[Model, str], list[Histogram]] = field(default_factory=dict, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def count(self, name: str, more: int = 1) -> None:
+        """name: one of "batches", "batches_refused", "commits_failed", "reports_stored", ... (`_PROCESS_COUNTERS`)."""
+        with self._lock:
+            self._counts[name] += more
+
+    def observe(self, reports: Iterable[Report]) -> None:
+        """Add reports that were stored for the first time."""
+        with self._lock:
+            for report in reports:
+                model = (report.bundle, str(report.version), report.variant, report.delegate_ran)
+                if model not in self._models:
+                    if len(self._models) >= MAX_MODELS:
+                        self._counts["reports_without_series"] += 1
+                        continue
+                    self._models[model] = Counter()
+                counts = self._models[model]
+                for name, value in report.counters.items():
+                    if name in COUNTERS:
+                        counts[name] += value
+                for stage, histogram in report.latency.items():
+                    if stage not in STAGES:  # any name can be sent, and each would cost 46 series
+                        continue
+                    parts = self._latency.setdefault((model, stage), [])
+                    parts.append(histogram)
+                    if len(parts) >= _MERGE_AFTER:
+                        parts[:] = [Histogram.merged(parts)]
+
+    def snapshot(self) -> tuple[dict[str, int], dict[Model, dict[str, int]], dict[tuple[Model, str], Histogram]]:
+        """(process counts, counters by model, latency by model and stage) as they are now."""
+        with self._lock:
+            for parts in self._latency.values():
+                parts[:] = [Histogram.merged(parts)]
+            models = {model: dict(counts) for model, counts in self._models.items()}
+            return dict(self._counts), models, {key: parts[0] for key, parts in self._latency.items()}
+
+
+_PROCESS_COUNTERS = {
+    "batches": "Batches acknowledged.",
+    "batches_refused": "Batches that could not be read as a whole.",
+    "commits_failed": "Batches not acknowledged because the store was not available.",
+    "reports_stored": "Reports stored.",
+    "reports_duplicate": "Reports that had been stored before and were acknowledged again.",
+    "reports_rejected": "Reports rejected and put into quarantine.",
+    "frames_damaged": "Frames on serial lines that did not arrive whole; devices send them again.",
+    "reports_without_series": "Reports stored but left out of the series below, of which there are too many.",
+}
+
+
+def render(metrics: IngestMetrics, devices: Sequence[tuple[float, Report]], version: str) -> str:
+    """The page that Prometheus scrapes. devices: (received_s, last report) of each."""
+    counts, models, latency = metrics.snapshot()
+    lines: list[str] = []
+    lines += _family("edgeloop_build_info", "gauge", "Version of this collector.", [({"version": version}, 1)])
+    for name, text in _PROCESS_COUNTERS.items():
+        lines += _family(f"edgeloop_collector_{name}_total", "counter", text, [({}, counts.get(name, 0))])
+    for name in COUNTERS:
+        samples = [(_labels(model), values[name]) for model, values in models.items() if name in values]
+        text = f"Sum of the counter '{name}' in the reports stored since this collector started."
+        lines += _family(f"edgeloop_agent_{name}_total", "counter", text, samples)
+    lines += _latency_family(latency)
+    lines += _device_families(devices[:MAX_DEVICES])
+    return "\n".join(lines) + "\n"
+
+
+def _latency_family(latency: Mapping[tuple[Model, str], Histogram]) -> Iterator[str]:
+    name = "edgeloop_latency_seconds"
+    if not latency:
+        return
+    yield f"# HELP {name} Latency of a stage of the pipeline on the devices."
+    yield f"# TYPE {name} histogram"
+    for (model, stage), histogram in latency.items():
+        labels = {**_labels(model), "stage": stage}
+        for bound, below in zip(_BOUNDS, cumulative(histogram), strict=True):
+            yield _sample(f"{name}_bucket", {**labels, "le": repr(2.0 ** (bound / 2) / 1e9)}, below)
+        yield _sample(f"{name}_bucket", {**labels, "le": "+Inf"}, histogram.count)
+        yield _sample(f"{name}_sum", labels, histogram.sum_ns / 1e9)
+        yield _sample(f"{name}_count", labels, histogram.count)
+
+
+def cumulative(histogram: Histogram) -> list[int]:
+    """Samples at or below each of the bounds; exact, since our buckets do not cross them."""
+    steps = [0] * (len(_BOUND_INDICES) + 1)
+    for index, count in histogram.buckets.items():
+        steps[bisect_left(_BOUND_INDICES, index)] += count
+    total, below = histogram.zero_count, []
+    for step in steps[:-1]:
+        total += step
+        below.append(total)
+    return below
+
+
+def _device_families(devices: Sequence[tuple[float, Report]]) -> Iterator[str]:
+    families: dict[str, tuple[str, list[tuple[dict[str, str], float]]]] = {
+        "edgeloop_device_info": ("What a device ran when it last reported.", []),
+        "edgeloop_device_last_report_timestamp_seconds": ("When the last report of a device arrived.", []),
+        "edgeloop_device_delegated_ratio": ("Share of the model's ops that the delegate ran.", []),
+        "edgeloop_device_temperature_celsius": ("Temperature of a device.", []),
+        "edgeloop_device_throttle_flags": ("Throttle flags of a device as its firmware gives them.", []),
+        "edgeloop_device_resident_memory_bytes": ("Memory of a device's agent.", []),
+    }
+    gauges = {
+        "temperature_c": "edgeloop_device_temperature_celsius",
+        "throttle_flags": "edgeloop_device_throttle_flags",
+        "rss_bytes": "edgeloop_device_resident_memory_bytes",
+    }
+    for received_s, report in devices:
+        device = {"device": report.device}
+        model = _labels((report.bundle, str(report.version), report.variant, report.delegate_ran))
+        families["edgeloop_device_info"][1].append(({**device, **model, "runtime": report.runtime}, 1))
+        families["edgeloop_device_last_report_timestamp_seconds"][1].append((device, received_s))
+        families["edgeloop_device_delegated_ratio"][1].append((device, report.delegated_share))
+        for gauge, name in gauges.items():
+            if gauge in report.gauges:
+                families[name][1].append((device, report.gauges[gauge]))
+    for name, (text, samples) in families.items():
+        yield from _family(name, "gauge", text, samples)
+
+
+def _labels(model: Model) -> dict[str, str]:
+    return dict(zip(_MODEL_LABELS, model, strict=True))
+
+
+def _family(name: str, kind: str, text: str, samples: Iterable[tuple[Mapping[str, str], float]]) -> Iterator[str]:
+    lines = [_sample(name, labels, value) for labels, value in samples]
+    if lines:
+        yield f"# HELP {name} {text}"
+        yield f"# TYPE {name} {kind}"
+        yield from lines
+
+
+def _sample(name: str, labels: Mapping[str, str], value: float) -> str:
+    inside = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
+    return f"{name}{{{inside}}} {value}" if inside else f"{name} {value}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -1,0 +1,150 @@
+"""What the page and `edgeloop monitor` show: the devices as they are now."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from edgeloop.telemetry.histogram import Histogram
+from edgeloop.telemetry.report import STAGES, Report
+
+if TYPE_CHECKING:
+    from edgeloop.telemetry.store.database import Store
+    from edgeloop.telemetry.store.rows import StoredReport
+
+WINDOW_REPORTS = 60
+"""Latency is over a device's last so many reports, as far as they are of the model and delegate it runs now."""
+
+_THROTTLED_NOW = 0xF  # vcgencmd get_throttled: bits 0-3 are now, bits 16-19 since boot
+
+
+@dataclass(frozen=True)
+class StageView:
+    """Percentiles of one stage over the window."""
+
+    n: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+@dataclass(frozen=True)
+class DeviceView:
+    """One device. throttled: None where the board does not say. histogram: (lower ms, upper ms, count) of `invoke`.
+
+    trend_p95_ms: the invoke p95 of each report of the window, oldest first.
+    """
+
+    device: str
+    received_s: float
+    time_s: float
+    boot: str
+    seq: int
+    uptime_s: float
+    bundle: str
+    version: int
+    variant: str
+    delegate_asked: str
+    delegate_ran: str
+    delegated_share: float
+    runtime: str
+    unsigned: bool
+    inferences_per_s: float | None
+    throttled: bool | None
+    gauges: Mapping[str, float]
+    counters: Mapping[str, int]
+    stages: Mapping[str, StageView]
+    histogram: tuple[tuple[float, float, int], ...]
+    trend_p95_ms: tuple[float, ...]
+    last_event: Mapping[str, Any] | None
+    window_reports: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON keys are the fields' names."""
+        return asdict(self)
+
+
+def describe(recent: Sequence[StoredReport]) -> DeviceView:
+    """recent: at least one report of one device, oldest first. Counters are summed over the window."""
+    last = recent[-1].report
+    window = [each.report for each in recent if _model(each.report) == _model(last)]
+    parts: dict[str, list[Histogram]] = {}
+    counters: dict[str, int] = {}
+    for report in window:
+        for stage, histogram in report.latency.items():
+            parts.setdefault(stage, []).append(histogram)
+        for name, count in report.counters.items():
+            counters[name] = counters.get(name, 0) + count
+    merged = {
+        stage: Histogram.merged(parts[stage])
+        for stage in (*STAGES, *sorted(set(parts) - set(STAGES)))
+        if stage in parts
+    }
+    invoke = merged.get("invoke", Histogram())
+    events = [event for each in recent for event in each.report.events]
+    flags = last.gauges.get("throttle_flags")
+    return DeviceView(
+        device=last.device,
+        received_s=recent[-1].received_s,
+        time_s=last.time_s,
+        boot=last.boot,
+        seq=last.seq,
+        uptime_s=last.uptime_s,
+        bundle=last.bundle,
+        version=last.version,
+        variant=last.variant,
+        delegate_asked=last.delegate_asked,
+        delegate_ran=last.delegate_ran,
+        delegated_share=last.delegated_share,
+        runtime=last.runtime,
+        unsigned=last.unsigned,
+        inferences_per_s=last.counters.get("inferences", 0) / last.period_s if last.period_s > 0 else None,
+        throttled=None if flags is None else bool(int(flags) & _THROTTLED_NOW),
+        gauges=dict(last.gauges),
+        counters=counters,
+        stages={stage: _view(histogram) for stage, histogram in merged.items() if histogram.count},
+        histogram=tuple(invoke.intervals_ms()),
+        trend_p95_ms=tuple(r.latency["invoke"].percentile(95) for r in window if "invoke" in r.latency),
+        last_event=asdict(events[-1]) if events else None,
+        window_reports=len(window),
+    )
+
+
+def _model(report: Report) -> tuple[str, int, str, str]:
+    return report.bundle, report.version, report.variant, report.delegate_ran
+
+
+def _view(histogram: Histogram) -> StageView:
+    p50, p95, p99 = (histogram.percentile(p) for p in (50, 95, 99))
+    return StageView(histogram.count, p50, p95, p99, histogram.max_ms)
+
+
+@dataclass
+class Overview:
+    """The devices of a store, described again only when they have reported since. Safe between threads."""
+
+    store: Store
+    max_devices: int = 1000
+    _known: dict[str, tuple[int, DeviceView]] = field(default_factory=dict, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def devices(self) -> list[DeviceView]:
+        """By name; `max_devices` at most."""
+        with self._lock:
+            views: dict[str, tuple[int, DeviceView]] = {}
+            for last in self.store.latest(details=False, limit=self.max_devices):
+                device = last.report.device
+                known = self._known.get(device)
+                if known is None or known[0] != last.id:
+                    known = last.id, describe(self.store.recent(device, WINDOW_REPORTS))
+                views[device] = known
+            self._known = views
+            return [view for _last_id, view in views.values()]
+
+    def to_dict(self, now_s: float) -> dict[str, Any]:
+        """`/v1/devices` and `monitor --json`: now_s, totals {devices, reports, inferences, quarantined}, devices[]."""
+        devices = [view.to_dict() for view in self.devices()]
+        return {"now_s": now_s, "totals": asdict(self.store.counts()), "devices": devices}

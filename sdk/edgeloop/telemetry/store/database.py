@@ -1,0 +1,236 @@
+"""The store itself: commits batches exactly once, and answers questions about what is there."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import exc as sql_errors
+from sqlalchemy import func, select
+
+from edgeloop.errors import DataError
+from edgeloop.telemetry.histogram import Histogram
+from edgeloop.telemetry.report import Event, Report
+from edgeloop.telemetry.store import Selection, StoreUnavailableError
+from edgeloop.telemetry.store.dialects import Database
+from edgeloop.telemetry.store.rows import ReportRows, StoredReport, from_rows, to_rows
+from edgeloop.telemetry.store.schema import DEVICES, EVENTS, LATENCY, QUARANTINE, REPORTS, prepare
+from edgeloop.telemetry.store.selecting import conditions, group_column, matching, report_ids
+from edgeloop.telemetry.store.writing import Inserted, Job, Quarantined, device_ids, write
+
+_PAGE_ROWS = 500
+_MAX_KNOWN_DEVICES = 100_000
+_EVERYTHING = Selection()
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the store holds."""
+
+    devices: int
+    reports: int
+    inferences: int
+    quarantined: int
+
+
+@dataclass
+class Store:
+    """Reports by (device, boot, seq). Safe to use from several threads, and a SQLite file from several processes.
+
+    Batches that arrive while another one is being written share the next transaction (and its one fsync).
+    """
+
+    database: Database
+    _waiting: list[Job] = field(default_factory=list, repr=False)
+    _waiting_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _write_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _known_devices: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        try:
+            with _opening(self.database.url), self.database.writer.begin() as connection:
+                prepare(connection)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def url(self) -> str:
+        return self.database.url
+
+    def close(self) -> None:
+        self.database.dispose()
+
+    # -- writing
+
+    def insert(
+        self, reports: Iterable[Report], *, refused: Sequence[Quarantined] = (), received_s: float | None = None
+    ) -> Inserted:
+        """Commit all of them, or none: when it returns they survive a power cut, when it raises nothing was stored.
+
+        Reports whose key is there already are counted as duplicates. `refused` goes to the quarantine with them.
+        Raises DataError for a report that cannot be stored, StoreUnavailableError when the database is locked or full.
+        """
+        now = time.time() if received_s is None else received_s
+        return self.insert_rows([to_rows(report, now) for report in reports], refused=refused, received_s=now)
+
+    def insert_rows(self, rows: list[ReportRows], *, refused: Sequence[Quarantined], received_s: float) -> Inserted:
+        """`insert` for reports that were turned into rows before."""
+        job = Job(rows, refused, received_s)
+        with self._waiting_lock:
+            self._waiting.append(job)
+        with self._write_lock:
+            if not job.done:  # else the thread that had the lock before took it along
+                with self._waiting_lock:
+                    jobs, self._waiting = self._waiting, []
+                self._commit(jobs)
+        if job.error is not None:
+            raise job.error
+        return job.result
+
+    def _commit(self, jobs: list[Job]) -> None:
+        try:
+            with _translated(self.database.url), self.database.writer.begin() as connection:
+                found = device_ids(connection, self.database, jobs, self._known_devices)
+                results = [write(connection, self.database, job, found) for job in jobs]
+        except DataError as error:
+            if len(jobs) == 1:
+                jobs[0].error = error
+            else:  # one job's fault is not the others'
+                for job in jobs:
+                    self._commit([job])
+        except Exception as error:
+            for job in jobs:
+                job.error = error
+        else:
+            if len(self._known_devices) + len(found) > _MAX_KNOWN_DEVICES:
+                self._known_devices.clear()
+            self._known_devices.update(found)
+            for job, result in zip(jobs, results, strict=True):
+                job.result = result
+        finally:
+            for job in jobs:
+                job.done = True
+
+    # -- reading
+
+    def reports(self, selection: Selection = _EVERYTHING, *, after_id: int = 0) -> Iterator[StoredReport]:
+        """In the order of arrival. Reads in pages, so that a long export neither holds memory nor a lock."""
+        while True:
+            page = self._page(matching(selection, REPORTS.c.id > after_id).order_by(REPORTS.c.id).limit(_PAGE_ROWS))
+            yield from page
+            if len(page) < _PAGE_ROWS:
+                return
+            after_id = page[-1].id
+
+    def latest(
+        self, selection: Selection = _EVERYTHING, *, details: bool = True, limit: int | None = None
+    ) -> list[StoredReport]:
+        """The last report to arrive of every device, by device name; no latency and events without `details`.
+
+        `selection` is applied to that report: a device whose last report does not match is left out.
+        """
+        chosen = matching(selection, REPORTS.c.id == DEVICES.c.last_report_id).order_by(DEVICES.c.device)
+        return self._page(chosen.limit(limit), details=details)
+
+    def recent(self, device: str, limit: int) -> list[StoredReport]:
+        """Its last `limit` reports, oldest first."""
+        chosen = matching(Selection(device=device)).order_by(REPORTS.c.id.desc()).limit(limit)
+        return self._page(chosen)[::-1]
+
+    def latency(
+        self, selection: Selection = _EVERYTHING, *, by: Sequence[str] = ()
+    ) -> dict[tuple[str, ...], Histogram]:
+        """Merged histograms by (stage, then the columns named in `by`, as text).
+
+        by: any of "device", "boot", "bundle", "version", "variant", "delegate".
+        """
+        columns = [group_column(name) for name in by]
+        parts: dict[tuple[str, ...], Histogram] = {}
+        after_id = 0
+        while True:
+            statement = (
+                select(LATENCY.c.report_id, LATENCY.c.histogram, LATENCY.c.stage, *columns)
+                .join(REPORTS, REPORTS.c.id == LATENCY.c.report_id)
+                .join(DEVICES, DEVICES.c.id == REPORTS.c.device_id)
+                .where(*conditions(selection), LATENCY.c.report_id.in_(report_ids(selection, after_id, _PAGE_ROWS)))
+                .order_by(LATENCY.c.report_id)
+            )
+            rows = self._read(statement)
+            if not rows:
+                return parts
+            grouped: dict[tuple[str, ...], list[Histogram]] = {}
+            for row in rows:
+                group = tuple(str(value) for value in row[2:])
+                grouped.setdefault(group, []).append(Histogram.from_wire(row.histogram))
+            for group, histograms in grouped.items():
+                known = parts.get(group)
+                parts[group] = Histogram.merged([known, *histograms] if known else histograms)
+            after_id = rows[-1].report_id
+
+    def counts(self) -> Counts:
+        """Totals; cheap, they are kept per device."""
+        d = DEVICES.c
+        devices, reports, inferences = self._read(
+            select(func.count(), func.coalesce(func.sum(d.reports), 0), func.coalesce(func.sum(d.inferences), 0.0))
+        )[0]
+        return Counts(
+            devices=devices,
+            reports=int(reports),
+            inferences=int(inferences),
+            quarantined=self._read(select(func.count()).select_from(QUARANTINE))[0][0],
+        )
+
+    def last_report_id(self) -> int:
+        """Grows with every commit of reports; 0 when there are none."""
+        return int(self._read(select(func.coalesce(func.max(REPORTS.c.id), 0)))[0][0])
+
+    def quarantined(self, limit: int = 100) -> list[Quarantined]:
+        """The newest first."""
+        q = QUARANTINE.c
+        statement = select(q.device, q.boot, q.seq, q.reason, q.body, q.received_s).order_by(q.id.desc()).limit(limit)
+        return [Quarantined(*row) for row in self._read(statement)]
+
+    def _read(self, statement: Any) -> Sequence[Any]:
+        with _translated(self.database.url), self.database.reader.connect() as connection:
+            return connection.execute(statement).all()
+
+    def _page(self, chosen: Any, *, details: bool = True) -> list[StoredReport]:
+        with _translated(self.database.url), self.database.reader.connect() as connection:
+            rows = [dict(row) for row in connection.execute(chosen).mappings()]
+            ids = [row["id"] for row in rows] if details else []
+            latency: dict[int, dict[str, Histogram]] = {}
+            events: dict[int, list[Event]] = {}
+            for start in range(0, len(ids), _PAGE_ROWS):
+                some = ids[start : start + _PAGE_ROWS]
+                for item in connection.execute(select(LATENCY).where(LATENCY.c.report_id.in_(some))):
+                    latency.setdefault(item.report_id, {})[item.stage] = Histogram.from_wire(item.histogram)
+                in_order = select(EVENTS).where(EVENTS.c.report_id.in_(some)).order_by(EVENTS.c.position)
+                for item in connection.execute(in_order):
+                    events.setdefault(item.report_id, []).append(Event(item.kind, item.time_s, item.detail))
+        return [from_rows(row["device"], row, latency.get(row["id"], {}), events.get(row["id"], ())) for row in rows]
+
+
+@contextmanager
+def _translated(url: str) -> Iterator[None]:
+    """Database errors as ours: DataError is a value's fault, StoreUnavailableError the database's or the disk's."""
+    try:
+        yield
+    except (sql_errors.IntegrityError, sql_errors.DataError, sql_errors.InterfaceError) as error:
+        raise DataError(f"cannot be stored: {error.orig}") from error
+    except sql_errors.DBAPIError as error:
+        raise StoreUnavailableError(f"the store {url} is not available: {error.orig}") from error
+
+
+@contextmanager
+def _opening(url: str) -> Iterator[None]:
+    try:
+        yield
+    except sql_errors.OperationalError as error:
+        raise StoreUnavailableError(f"the store {url} cannot be opened: {error.orig}") from error
+    except sql_errors.DBAPIError as error:
+        raise DataError(f"{url} is not a telemetry store: {error.orig}", hint="name another file") from error

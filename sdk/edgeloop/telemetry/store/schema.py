@@ -1,0 +1,143 @@
+"""The tables, and how an older store becomes a current one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    inspect,
+    select,
+)
+
+from edgeloop.errors import ConfigError, DataError
+
+SCHEMA_VERSION = 1
+
+METADATA = MetaData()
+
+# SQLite numbers rows itself only for a column declared INTEGER; everywhere else ids are 64 bits wide.
+_ROW_ID = BigInteger().with_variant(Integer, "sqlite")
+
+META = Table("edgeloop_meta", METADATA, Column("schema_version", Integer, nullable=False))
+
+DEVICES = Table(
+    "devices",
+    METADATA,
+    Column("id", _ROW_ID, primary_key=True),
+    Column("device", Text, nullable=False, unique=True),
+    Column("first_received_s", Float, nullable=False),
+    Column("last_received_s", Float, nullable=False),
+    Column("reports", BigInteger, nullable=False),  # totals, so that a page need not scan the reports
+    Column("inferences", Float, nullable=False),  # a float: a sum of integers from strangers can overflow
+    Column("last_report_id", BigInteger),  # no foreign key: the two tables would need each other
+)
+
+REPORTS = Table(
+    "reports",
+    METADATA,
+    Column("id", _ROW_ID, primary_key=True),
+    Column("device_id", ForeignKey(DEVICES.c.id), nullable=False),
+    Column("boot", String(64), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("received_s", Float, nullable=False),  # the collector's clock; a board without a battery may be years off
+    Column("time_s", Float, nullable=False),  # the device's clock
+    Column("uptime_s", Float, nullable=False),
+    Column("period_s", Float, nullable=False),
+    Column("bundle", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("variant", Text, nullable=False),
+    Column("delegate_asked", Text, nullable=False),
+    Column("delegate_ran", Text, nullable=False),
+    Column("delegated_ops", BigInteger, nullable=False),
+    Column("total_ops", BigInteger, nullable=False),
+    Column("runtime", Text, nullable=False),
+    Column("unsigned", Boolean, nullable=False),
+    Column("inferences", BigInteger, nullable=False),  # also in `counters`; here so that sums need no JSON
+    Column("counters", Text, nullable=False),  # JSON object
+    Column("gauges", Text, nullable=False),  # JSON object
+    Column("unknown", LargeBinary),  # CBOR of the keys this version does not know; NULL when there are none
+    UniqueConstraint("device_id", "boot", "seq", name="report_key"),
+    Index("reports_by_device", "device_id", "id"),
+)
+
+LATENCY = Table(
+    "latency",
+    METADATA,
+    Column("report_id", ForeignKey(REPORTS.c.id), primary_key=True, autoincrement=False),
+    Column("stage", Text, primary_key=True),
+    Column("histogram", LargeBinary, nullable=False),  # Histogram.to_wire()
+    sqlite_with_rowid=False,
+)
+
+EVENTS = Table(
+    "events",
+    METADATA,
+    Column("report_id", ForeignKey(REPORTS.c.id), primary_key=True, autoincrement=False),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("time_s", Float, nullable=False),
+    Column("detail", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+QUARANTINE = Table(
+    "quarantine",
+    METADATA,
+    Column("id", _ROW_ID, primary_key=True),
+    Column("received_s", Float, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("boot", Text, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {
+    # from version: what turns it into version + 1. Each runs in the transaction that records the new version.
+}
+
+
+def prepare(
+    connection: Connection,
+    *,
+    current: int = SCHEMA_VERSION,
+    migrations: Mapping[int, Callable[[Connection], None]] = MIGRATIONS,
+) -> None:
+    """Make the tables in an empty database, or bring an older store forward. Call inside a write transaction.
+
+    Raises DataError for a database that is not ours, ConfigError for a store made by a newer edgeloop.
+    """
+    present = set(inspect(connection).get_table_names())
+    if META.name not in present:
+        foreign = present & set(METADATA.tables)
+        if foreign:
+            raise DataError(
+                f"the database already has a table '{min(foreign)}' that is not edgeloop's",
+                hint="give the telemetry store a file or database of its own",
+            )
+        METADATA.create_all(connection)
+        connection.execute(META.insert(), {"schema_version": current})
+        return
+    found = connection.execute(select(META.c.schema_version)).scalar_one()
+    if found > current:
+        raise ConfigError(
+            f"the store has schema {found}, this edgeloop knows up to {current}",
+            hint="use the edgeloop version that made it, or a newer one",
+        )
+    for version in range(found, current):
+        migrations[version](connection)
+        connection.execute(META.update(), {"schema_version": version + 1})

@@ -1,0 +1,58 @@
+"""Selections as SQL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, select
+
+from edgeloop.errors import DataError
+from edgeloop.telemetry.store import Selection
+from edgeloop.telemetry.store.schema import DEVICES, REPORTS
+
+# SQLAlchemy 2.0 and 2.1 give `Select` different type parameters, hence Any.
+
+
+def matching(selection: Selection, *more: ColumnElement[bool]) -> Any:
+    columns = (DEVICES.c.device, *REPORTS.c)
+    joined = select(*columns).join(DEVICES, DEVICES.c.id == REPORTS.c.device_id)
+    return joined.where(*conditions(selection), *more)
+
+
+def report_ids(selection: Selection, after_id: int, limit: int) -> Any:
+    ids = select(REPORTS.c.id).join(DEVICES, DEVICES.c.id == REPORTS.c.device_id)
+    return ids.where(*conditions(selection), REPORTS.c.id > after_id).order_by(REPORTS.c.id).limit(limit)
+
+
+def conditions(selection: Selection) -> list[ColumnElement[bool]]:
+    r = REPORTS.c
+    wanted = (
+        (DEVICES.c.device, selection.device),
+        (r.boot, selection.boot),
+        (r.bundle, selection.bundle),
+        (r.version, selection.version),
+        (r.variant, selection.variant),
+        (r.delegate_ran, selection.delegate),
+    )
+    met: list[ColumnElement[bool]] = [column == value for column, value in wanted if value is not None]
+    if selection.since_s is not None:
+        met.append(r.time_s >= selection.since_s)
+    if selection.until_s is not None:
+        met.append(r.time_s < selection.until_s)
+    return met
+
+
+_GROUPS = {
+    "device": DEVICES.c.device,
+    "boot": REPORTS.c.boot,
+    "bundle": REPORTS.c.bundle,
+    "version": REPORTS.c.version,
+    "variant": REPORTS.c.variant,
+    "delegate": REPORTS.c.delegate_ran,
+}
+
+
+def group_column(name: str) -> ColumnElement[Any]:
+    if name not in _GROUPS:
+        raise DataError(f"cannot group by {name!r}", hint=f"known: {', '.join(_GROUPS)}")
+    return _GROUPS[name]
