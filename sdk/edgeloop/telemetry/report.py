@@ -107,9 +107,21 @@ class Report:
         return self.delegated_ops / self.total_ops if self.total_ops else 0.0
 
 
-def same_subject(a: Report, b: Report) -> bool:
-    """Whether two reports are about the same thing, so that their histograms may be put together."""
-    return _subject(a) == _subject(b)
+def subject_of(report: Report) -> tuple[object, ...]:
+    """What a report is about; the histograms of two reports belong together when this is equal."""
+    return (
+        report.device,
+        report.boot,
+        report.bundle,
+        report.version,
+        report.variant,
+        report.delegate_asked,
+        report.delegate_ran,
+        report.delegated_ops,
+        report.total_ops,
+        report.runtime,
+        report.unsigned,
+    )
 
 
 def merge_reports(reports: Sequence[Report]) -> Report:
@@ -122,7 +134,7 @@ def merge_reports(reports: Sequence[Report]) -> Report:
     if not reports:
         raise ValueError("no reports to merge")
     last = reports[-1]
-    if not all(same_subject(report, last) for report in reports):
+    if any(subject_of(report) != subject_of(last) for report in reports):
         raise ValueError("reports of different subjects cannot be merged")
     counters: dict[str, int] = {}
     gauges: dict[str, float] = {}
@@ -148,20 +160,4 @@ def merge_reports(reports: Sequence[Report]) -> Report:
         gauges=gauges,
         events=events,
         unknown=unknown,
-    )
-
-
-def _subject(report: Report) -> tuple[object, ...]:
-    return (
-        report.device,
-        report.boot,
-        report.bundle,
-        report.version,
-        report.variant,
-        report.delegate_asked,
-        report.delegate_ran,
-        report.delegated_ops,
-        report.total_ops,
-        report.runtime,
-        report.unsigned,
     )

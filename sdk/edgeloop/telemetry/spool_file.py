@@ -1,0 +1,190 @@
+"""The SQLite file under the spool: opened alone, made anew when it is damaged, its errors turned into ours."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from edgeloop.errors import DeviceError
+
+T = TypeVar("T")
+
+ROW_OVERHEAD_BYTES = 96  # what a row costs beside its body, rounded up
+_LAYOUT_VERSION = 1
+_LAYOUT = f"""
+CREATE TABLE reports (
+    id INTEGER PRIMARY KEY, boot TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, crc INTEGER NOT NULL,
+    subject INTEGER NOT NULL, folded INTEGER NOT NULL DEFAULT 1, sends INTEGER NOT NULL DEFAULT 0,
+    deferred INTEGER NOT NULL DEFAULT 0, UNIQUE (boot, seq));
+CREATE INDEX reports_in_order ON reports (deferred, id);
+CREATE TABLE quarantine (
+    id INTEGER PRIMARY KEY, boot TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+CREATE TABLE used (name TEXT PRIMARY KEY, bytes INTEGER NOT NULL);
+INSERT INTO used VALUES ('reports', 0), ('quarantine', 0);
+CREATE TRIGGER reports_come AFTER INSERT ON reports BEGIN
+    UPDATE used SET bytes = bytes + LENGTH(NEW.body) + {ROW_OVERHEAD_BYTES} WHERE name = 'reports'; END;
+CREATE TRIGGER reports_go AFTER DELETE ON reports BEGIN
+    UPDATE used SET bytes = bytes - LENGTH(OLD.body) - {ROW_OVERHEAD_BYTES} WHERE name = 'reports'; END;
+CREATE TRIGGER quarantine_comes AFTER INSERT ON quarantine BEGIN
+    UPDATE used SET bytes = bytes + LENGTH(NEW.body) + {ROW_OVERHEAD_BYTES} WHERE name = 'quarantine'; END;
+CREATE TRIGGER quarantine_goes AFTER DELETE ON quarantine BEGIN
+    UPDATE used SET bytes = bytes - LENGTH(OLD.body) - {ROW_OVERHEAD_BYTES} WHERE name = 'quarantine'; END;
+PRAGMA user_version = {_LAYOUT_VERSION};
+"""
+_COLUMNS = "boot, seq, body, crc, subject, folded, sends, deferred"
+
+
+class SpoolFullError(DeviceError):
+    """A report could not be kept: the spool, or the disk under it, is full. The caller still has the report."""
+
+
+class SpoolFile:
+    """`run(work)` gives a connection inside a transaction of its own, from any thread of this process."""
+
+    def __init__(self, path: Path, on_notice: Callable[[str], None] | None) -> None:
+        self.path = path
+        self._on_notice = on_notice
+        self._lock = threading.RLock()
+        self._db: sqlite3.Connection | None = None
+
+    def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """`work`'s result, after the commit; nothing has changed when it raises.
+
+        A damaged file is put aside as `NAME.damaged`, what can still be read is taken over, and `work` runs again.
+        SpoolFullError, DeviceError for what else the disk does.
+        """
+        with self._lock:
+            try:
+                return self._attempt(work)
+            except sqlite3.Error as error:
+                if not _means_damaged(error):
+                    raise self._failed(error) from error
+                reason = str(error)
+            try:
+                self._start_anew(reason)
+                return self._attempt(work)
+            except sqlite3.Error as error:
+                raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Closes the file; the next `run` opens it again."""
+        with self._lock:
+            db, self._db = self._db, None
+            if db is not None:
+                with suppress(sqlite3.Error):
+                    db.close()
+
+    def _attempt(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._db is None:
+            self._db = self._open()
+        db = self._db
+        try:
+            db.execute("BEGIN")
+            result = work(db)
+            db.execute("COMMIT")
+        except BaseException:
+            try:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+            except sqlite3.Error:
+                self.close()
+            raise
+        return result
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DeviceError(f"spool {self.path}: its folder cannot be made: {error.strerror}") from error
+        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=1.0)
+        try:
+            # Exclusive: a second agent on the same file is told so at once, and WAL needs no shared memory file.
+            for pragma in (
+                "locking_mode = EXCLUSIVE",
+                "journal_mode = WAL",
+                "synchronous = FULL",
+                "wal_autocheckpoint = 256",
+                "journal_size_limit = 1048576",
+                "cache_size = -512",
+            ):
+                db.execute(f"PRAGMA {pragma}")
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0 and not db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
+                db.executescript(f"BEGIN; {_LAYOUT} COMMIT;")
+            elif version != _LAYOUT_VERSION:
+                raise sqlite3.DatabaseError(f"it has layout {version}, not {_LAYOUT_VERSION}")
+            found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise sqlite3.DatabaseError(str(found))
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _start_anew(self, reason: str) -> None:
+        self.close()
+        aside = self.path.with_name(f"{self.path.name}.damaged")
+        try:
+            for suffix in ("", "-wal"):
+                source = self.path.with_name(self.path.name + suffix)
+                target = aside.with_name(aside.name + suffix)
+                target.unlink(missing_ok=True)
+                if source.exists():
+                    source.replace(target)
+            self.path.with_name(f"{self.path.name}-shm").unlink(missing_ok=True)
+        except OSError as error:
+            raise DeviceError(f"spool {self.path} is damaged and cannot be put aside: {error.strerror}") from error
+        self._db = self._open()
+        saved = _take_over(aside, self._db)
+        self._attempt(lambda db: add_count(db, "moved_aside", 1))
+        if self._on_notice is not None:
+            first_line = " ".join(reason.split())[:120]
+            self._on_notice(
+                f"spool {self.path} was damaged ({first_line}): put aside as {aside.name}, {saved} reports saved"
+            )
+
+    def _failed(self, error: sqlite3.Error) -> DeviceError:
+        text = str(error)
+        if "full" in text:
+            return SpoolFullError(f"spool {self.path}: the disk is full", hint="free some space")
+        self.close()  # after an I/O error only a new connection is sure of what is on the disk
+        if "locked" in text:
+            return DeviceError(f"spool {self.path} is used by another agent", hint="stop it or choose another --state")
+        if "readonly" in text or "unable to open" in text:
+            return DeviceError(f"spool {self.path} cannot be written: {text}", hint="check the folder's permissions")
+        return DeviceError(f"spool {self.path}: {text}")
+
+
+def add_count(db: sqlite3.Connection, name: str, value: int) -> None:
+    """Adds to one of the spool's lasting counts."""
+    if value:
+        db.execute(
+            "INSERT INTO counts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+            (name, value),
+        )
+
+
+def _means_damaged(error: sqlite3.Error) -> bool:
+    # SQLITE_CORRUPT and SQLITE_NOTADB come as DatabaseError itself, everything else as a subclass of it.
+    return type(error) is sqlite3.DatabaseError or "no such table" in str(error) or "no such column" in str(error)
+
+
+def _take_over(damaged: Path, db: sqlite3.Connection) -> int:
+    """Copies the reports that can still be read out of a damaged file; how many those are."""
+    saved = 0
+    with suppress(sqlite3.Error):
+        old = sqlite3.connect(damaged, isolation_level=None, timeout=0.0)
+        try:
+            for row in old.execute(f"SELECT {_COLUMNS} FROM reports ORDER BY id"):
+                # What is wrong in a body shows by its checksum when it is read again.
+                saved += db.execute(
+                    f"INSERT OR IGNORE INTO reports ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row
+                ).rowcount
+        finally:
+            old.close()
+    return saved
