@@ -71,7 +71,7 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
     add("--state", metavar="DIR", type=Path, help="folder for the spool and unpacked bundles")
     add("--report-interval", metavar="S", type=float, help="seconds between two reports (default: 10)")
     add("--trust", metavar="PATH", type=Path, action="append",
-        help="accept bundles signed by the key in this .pub file or folder, and by no other; may be repeated")  # fmt: skip
+        help="accept bundles signed by a key of this .pub file or folder, and no others; may be repeated")  # fmt: skip
     add("--allow-unsigned", action="store_true",
         help="run a bundle that no trusted key signed (for the bench; said in every report)")  # fmt: skip
     add("--heartbeat-timeout", metavar="S", type=float, help="a silent worker is restarted (default: 10)")

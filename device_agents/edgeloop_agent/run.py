@@ -52,7 +52,7 @@ def run_agent(config: AgentConfig, tell: Callable[[str], None]) -> Outcome:
             unsigned=unsigned,
         )
         tally = Tally(who)
-        publisher = open_publisher(config.telemetry, state / SPOOL, config.device, tell) if config.telemetry else None
+        publisher = open_publisher(config.telemetry, state / SPOOL, tell) if config.telemetry else None
         supervisor = Supervisor(
             config,
             bundle=str(staged.path),
@@ -88,9 +88,9 @@ def _summary(tally: Tally, end: End, publisher: Publisher | None, seconds: float
 def summary_text(summary: dict[str, Any]) -> str:
     """The table that a run ends with."""
     share = f" ({summary['delegated_ops']} of {summary['total_ops']} ops)" if summary["total_ops"] else ""
+    ran = f"{summary['delegate_ran'] or 'nothing'}{share}, {summary['runtime'] or 'no runtime'}"
     lines = [
-        f"{summary['bundle']} {summary['version']} ({summary['variant']}) on {summary['delegate_ran'] or 'nothing'}{share}"
-        f", {summary['runtime'] or 'no runtime'}",
+        f"{summary['bundle']} {summary['version']} ({summary['variant']}) on {ran}",
         f"frames {summary['frames']}, inferences {summary['inferences']}, errors {summary['errors']}"
         + (f", lost {summary['drops']}" if summary["drops"] else "")
         + (f", result lines lost {summary['sink_errors']}" if summary["sink_errors"] else "")
