@@ -18,6 +18,8 @@ VERBS: dict[str, tuple[str, str]] = {
     # verb: (module, one line). A verb module has `EPILOG`, `add_arguments(parser)` and `run(args, console) -> int`.
     "targets": ("edgeloop.cli.targets", "list the boards edgeloop knows"),
     "bench": ("edgeloop.cli.bench", "measure a model or bundle on a device"),
+    "doctor": ("edgeloop.cli.doctor", "check this machine, each finding with its fix"),
+    "run": ("edgeloop.cli.run", "try a bundle on a device and see its latency live"),
     "collect": ("edgeloop.cli.collect", "take in the devices' reports, store and show them"),
 }
 
