@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from edgeloop.cli._console import Console
+from edgeloop.telemetry.store import DEFAULT_STORE_URL
 
 if TYPE_CHECKING:
     from edgeloop.telemetry.collector import CollectorHandle
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store",
         metavar="URL",
-        default="sqlite:///telemetry.db",
+        default=DEFAULT_STORE_URL,
         help="default sqlite:///telemetry.db, in this folder",
     )
     parser.add_argument(

@@ -21,6 +21,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "doctor": ("edgeloop.cli.doctor", "check this machine, each finding with its fix"),
     "run": ("edgeloop.cli.run", "try a bundle on a device and see its latency live"),
     "collect": ("edgeloop.cli.collect", "take in the devices' reports, store and show them"),
+    "monitor": ("edgeloop.cli.monitor", "watch the devices in a terminal"),
+    "telemetry": ("edgeloop.cli.telemetry", "export stored reports, simulate devices"),
 }
 
 _EXIT_INTERRUPTED = 130
