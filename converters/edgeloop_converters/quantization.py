@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import io
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
-from edgeloop.progress import Progress
+from edgeloop.errors import MissingExtraError, UsageError
+from edgeloop.graph import Graph, Op, Subgraph
+from edgeloop.progress import Progress, SilentProgress
 from edgeloop_converters.calibration import Ranges
+from edgeloop_converters.op_versions import set_int8_versions
 
 Array = npt.NDArray[Any]
 
 ENGINES = ("aeq", "tflite")
+
+_BORDERS = frozenset({"QUANTIZE", "DEQUANTIZE"})
 
 
 @dataclass(frozen=True)
@@ -30,24 +40,159 @@ class Quantized:
 def quantize_int8(
     model: bytes, ranges: Ranges, *, fully_connected_per_tensor: bool = False, progress: Progress | None = None
 ) -> Quantized:
-    """Static int8 weights (per channel) and activations, int8 input and output.
+    """Static int8 weights (per channel) and activations, int8 input and output; checked afterwards.
 
     fully_connected_per_tensor: one scale per FULLY_CONNECTED weight, which the Edge TPU compiler wants.
-    Raises UsageError when ranges are missing or the quantizer cannot do it.
+    Raises UsageError when the quantizer cannot do it or a range is missing.
     """
-    raise NotImplementedError
+    with (progress or SilentProgress()).step("quantizing"):
+        graph = Graph.read(_pack(model, ranges, fully_connected_per_tensor))
+        floats = float_ops(graph)
+        _check_borders(graph, ranges)
+        set_int8_versions(graph)
+        return Quantized(graph.write(), float_ops=floats, notes=_notes(floats))
 
 
 def quantize_int8_tflite(
     source: Path,
-    samples: Iterable[Array],
+    samples: Iterable[Array | Sequence[Array]],
     *,
     trust_code: bool = False,
     signature: str | None = None,
+    shape: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> Quantized:
-    """`--engine tflite`: TFLiteConverter's own int8 from the source model, in a child process. Not for .tflite sources.
+    """`--engine tflite`: TFLiteConverter's own int8 from the source model, in a child process.
 
-    samples: model inputs [1, ...] float32, as `model_inputs` gives them.
+    samples: float model inputs [1, ...], as `model_inputs` gives them. Raises UsageError for a .tflite source.
     """
-    raise NotImplementedError
+    from edgeloop_converters.frontends.conversion import start_native
+    from edgeloop_converters.frontends.table import FRONTENDS, detect
+
+    frontend = detect(source)
+    if not FRONTENDS[frontend].native:
+        raise UsageError(
+            f"{source}: TFLiteConverter cannot start from a .tflite", hint="leave --engine at aeq, or give the source"
+        )
+    arrays = _columns(samples)
+    with (progress or SilentProgress()).step("quantizing with TFLiteConverter"), _npy_files(arrays) as paths:
+        child = start_native("int8", source, frontend, trust_code, 1, signature, shape, samples=[str(p) for p in paths])
+        with child:
+            answer = child.result()
+            graph = Graph.read((child.folder / "out.tflite").read_bytes())
+    graph.ensure_unique_names()
+    graph.ensure_signature()
+    floats = float_ops(graph)
+    return Quantized(graph.write(), float_ops=floats, notes=(*answer.get("notes", ()), *_notes(floats)))
+
+
+def float_ops(graph: Graph) -> tuple[str, ...]:
+    """Names of the ops that compute in float, in order, with repeats; QUANTIZE and DEQUANTIZE do not count."""
+    return tuple(
+        op.name
+        for subgraph in graph.subgraphs
+        for op in subgraph.ops
+        if op.name not in _BORDERS and _is_float(op, subgraph)
+    )
+
+
+def _is_float(op: Op, subgraph: Subgraph) -> bool:
+    tensors = [t for t in [*subgraph.input_tensors(op), *subgraph.output_tensors(op)] if t is not None]
+    return any(t.dtype in ("float32", "float16") and not t.is_constant for t in tensors)
+
+
+def _pack(model: bytes, ranges: Ranges, per_tensor: bool) -> bytes:
+    try:
+        with _quiet():
+            from ai_edge_quantizer import qtyping, quantizer, recipe
+    except ImportError as error:
+        raise MissingExtraError("int8 quantization", "convert") from error
+    measured = {
+        name: {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)}
+        for name, (low, high) in ranges.tensors.items()
+    }
+    with _quiet() as noise:
+        try:
+            packer = quantizer.Quantizer(model, recipe.static_wi8_ai8())
+            if per_tensor:
+                packer.add_static_config(
+                    ".*",
+                    qtyping.TFLOperationName.FULLY_CONNECTED,
+                    activation_num_bits=8,
+                    weight_num_bits=8,
+                    weight_granularity=qtyping.QuantGranularity.TENSORWISE,
+                )
+            result = packer.quantize(measured, enable_progress_bar=False, enable_progress_report=False)
+        except (
+            ValueError,
+            RuntimeError,
+            KeyError,
+            TypeError,
+            IndexError,
+            NotImplementedError,
+            AssertionError,
+        ) as error:
+            raise UsageError(
+                f"ai-edge-quantizer cannot quantize this model: {_one_line(error, noise.getvalue())}"
+            ) from error
+    if result.quantized_model is None:
+        raise UsageError("ai-edge-quantizer gave no model")
+    return bytes(result.quantized_model)
+
+
+def _check_borders(graph: Graph, ranges: Ranges) -> None:
+    """Input and output must be int8, and the input's scale what calibration found: the library may clip silently."""
+    for tensor in [*graph.inputs, *graph.outputs]:
+        if tensor.dtype == "float32":
+            raise UsageError(f"'{tensor.name}' stayed float at the model's border", hint="try --engine tflite")
+    for tensor in graph.inputs:
+        if tensor.dtype != "int8" or tensor.name not in ranges.tensors or not tensor.affine.is_quantized:
+            continue
+        low, high = ranges.tensors[tensor.name]
+        wanted = (max(high, 0.0) - min(low, 0.0)) / 255
+        got = tensor.affine.scale
+        if wanted > 0 and abs(got - wanted) > 0.02 * wanted:
+            raise UsageError(f"input '{tensor.name}' came out with scale {got:.6g}, measured was {wanted:.6g}")
+
+
+def _notes(floats: Sequence[str]) -> tuple[str, ...]:
+    if not floats:
+        return ()
+    counted = ", ".join(f"{count} {name}" if count > 1 else name for name, count in Counter(floats).items())
+    return (f"stayed float: {counted}",)
+
+
+def _columns(samples: Iterable[Array | Sequence[Array]]) -> list[Array]:
+    rows = [[np.array(s)] if isinstance(s, np.ndarray) else [np.array(a) for a in s] for s in samples]
+    if not rows:
+        raise UsageError("no samples to calibrate with")
+    return [np.stack(column) for column in zip(*rows, strict=True)]
+
+
+@contextlib.contextmanager
+def _npy_files(arrays: Sequence[Array]) -> Iterator[list[Path]]:
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="edgeloop-") as folder:
+        paths = [Path(folder) / f"input{i}.npy" for i in range(len(arrays))]
+        for path, array in zip(paths, arrays, strict=True):
+            np.save(path, array)
+        yield paths
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[io.StringIO]:
+    """What the library prints and logs goes into the buffer that is yielded."""
+    noise = io.StringIO()
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(noise), contextlib.redirect_stderr(noise):
+            yield noise
+    finally:
+        logging.disable(before)
+
+
+def _one_line(error: BaseException, noise: str) -> str:
+    lines = [line.strip() for line in (str(error) or noise).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]
