@@ -24,7 +24,7 @@ Exit codes: 0 done, 2 wrong use, 3 a device failed, 4 the bundle was refused."""
 
 _DOCTOR_EPILOG = """example:
   edgeloop-agent doctor
-  edgeloop-agent doctor --json"""
+  edgeloop-agent doctor --delegate edgetpu --json"""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -46,6 +46,9 @@ def build_parser() -> argparse.ArgumentParser:
         description="Check Python, runtime, delegates, serial ports and throttling: each finding with its fix.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    doctor.add_argument(
+        "--delegate", dest="delegates", metavar="NAME", action="append", help="also try to load this one"
+    )
     for sub in (run, doctor):
         sub.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else there")
     return parser
@@ -114,7 +117,11 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    raise UsageError("doctor is not there yet")
+    from edgeloop.doctor import DEVICE, as_dict, as_text, examine, exit_code
+
+    findings = examine(DEVICE, delegates=args.delegates or ())
+    print(json.dumps(as_dict(findings), ensure_ascii=False) if args.json else as_text(findings), flush=True)
+    return exit_code(findings)
 
 
 def _tell(text: str) -> None:

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.contract import Contract
-from edgeloop.errors import ConfigError
+from edgeloop.errors import ConfigError, DelegateError
 from edgeloop_agent.sources import Wanted
 
 if TYPE_CHECKING:
+    from edgeloop.bundle import Golden
     from edgeloop.postprocess import Result
     from edgeloop.runtime import Session
+
+FALLBACK_ORDER = ("xnnpack", "cpu")
+"""For a variant whose bundle names no delegates."""
 
 
 @dataclass(frozen=True)
@@ -62,3 +66,18 @@ def build_pipeline(session: Session, contract: Contract) -> Pipeline:
         decode=compile_output(contract.output, session.outputs),
         wanted=Wanted(spec, tuple(tensor.shape), tensor.dtype, lowest, highest),
     )
+
+
+def self_test(session: Session, contract: Contract, golden: Golden | None, variant: str) -> dict[str, Any] | None:
+    """Run the golden samples: {"n", "worst_steps"}, None where the bundle has none. Raises DelegateError."""
+    if golden is None:
+        return None
+    from edgeloop.bundle.golden import check_golden
+
+    check = check_golden(session, contract, golden, variant)
+    if not check.passed:
+        raise DelegateError(
+            f"{session.ran_on.ran} failed its golden self-test: {check.reason}",
+            hint="this runtime or delegate computes something else than the one the bundle was made with",
+        )
+    return {"n": check.n, "worst_steps": float(check.worst_steps)}

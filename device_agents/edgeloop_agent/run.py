@@ -12,15 +12,13 @@ from edgeloop.bundle import Bundle, StagedBundle, TrustStore
 from edgeloop.errors import EdgeloopError
 from edgeloop.runtime.delegates import parse_delegate
 from edgeloop_agent.config import AgentConfig
+from edgeloop_agent.pipeline import FALLBACK_ORDER
 from edgeloop_agent.publisher import Publisher, open_publisher
 from edgeloop_agent.sinks import check_sink
 from edgeloop_agent.sources import parse_source
 from edgeloop_agent.statedir import BUNDLES, SPOOL, locked_state
 from edgeloop_agent.supervisor import End, NoOutlet, Supervisor
 from edgeloop_agent.tally import Identity, Tally
-
-FALLBACK_ORDER = ("xnnpack", "cpu")
-"""For a variant whose bundle names no delegates."""
 
 
 @dataclass(frozen=True)
