@@ -85,7 +85,9 @@ def plan_passes(scheme: str, engine: str, effort: str, samples: int | None = Non
 class Recipe:
     """A conversion. `data` and `evaluation` are specs as `edgeloop_converters.data` takes them.
 
-    `contract` is complete and used as it is. Without one it is detected, and `hints` fix the parts the user has given.
+    `contract` is complete and used as it is. Without one it is detected; `contract_file` and `hints`, which win, then
+    fix the parts the user has given. `signature`: which one to take of a SavedModel that has several.
+    `evaluation_samples`: at most so many are evaluated; None: all.
     `version` None: one more than the last made here. `name` "": the source file's stem.
     Raises ConfigError or UsageError for values out of range.
     """
@@ -95,6 +97,7 @@ class Recipe:
     data: str | None = None
     evaluation: str | None = None
     contract: Contract | None = None
+    contract_file: str = ""
     hints: ContractFlags = field(default_factory=ContractFlags)
     passes: tuple[PassStep, ...] = field(default_factory=lambda: plan_passes("int8", "aeq", "default"))
     effort: str = "default"
@@ -103,6 +106,8 @@ class Recipe:
     name: str = ""
     version: int | None = None
     ignore_labels: bool = False
+    evaluation_samples: int | None = None
+    signature: str = ""
 
     def __post_init__(self) -> None:
         if not self.source:
@@ -117,6 +122,13 @@ class Recipe:
             raise UsageError(f"version must be a whole number from 1, got {self.version!r}")
         if not _whole(0, MAX_SEED)(self.seed):
             raise ConfigError(f"recipe: seed must be a whole number from 0 to {MAX_SEED}, got {self.seed!r}")
+        if self.evaluation_samples is not None and not _whole(1, MAX_VERSION)(self.evaluation_samples):
+            raise UsageError(f"the number of evaluation samples must be at least 1, got {self.evaluation_samples!r}")
+        if self.contract is not None and (self.contract_file or self.hints != ContractFlags()):
+            raise UsageError(
+                "the recipe holds the whole contract already; flags cannot change parts of it",
+                hint="change [contract] in the recipe, or remove it there",
+            )
         names = [step.name for step in self.passes]
         if names not in ([], ["calibrate", "quantize"]):
             raise ConfigError(
@@ -150,7 +162,7 @@ class Recipe:
 
     def with_contract(self, contract: Contract) -> Recipe:
         """The recipe as it ran: with the contract that was detected."""
-        return replace(self, contract=contract, hints=ContractFlags())
+        return replace(self, contract=contract, contract_file="", hints=ContractFlags())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values without None; `from_dict` takes them back."""
@@ -165,6 +177,9 @@ class Recipe:
             "effort": self.effort,
             "seed": self.seed,
             "ignore_labels": self.ignore_labels,
+            "eval_samples": self.evaluation_samples,
+            "signature": self.signature or None,
+            "contract_file": self.contract_file or None,
             # Said even when empty: no list at all means the default passes.
             "passes": [{"name": s.name, **s.options} for s in self.passes],
             "goals": self.goals.to_dict(),
@@ -199,6 +214,7 @@ class Recipe:
                 )
         values: dict[str, Any] = {k: data[k] for k in _PLAIN if k in data}
         values["evaluation"] = data.get("eval")
+        values["evaluation_samples"] = data.get("eval_samples")
         if "passes" in data:
             values["passes"] = tuple(_step(raw) for raw in data["passes"])
         else:
@@ -216,8 +232,9 @@ class Recipe:
 _KEYS: dict[str, type] = {
     "schema": int, "source": str, "target": str, "data": str, "eval": str, "name": str, "version": int, "effort": str,
     "seed": int, "ignore_labels": bool, "passes": list, "goals": dict, "contract": dict, "hints": dict,
+    "eval_samples": int, "signature": str, "contract_file": str,
 }  # fmt: skip
-_PLAIN = ("target", "data", "name", "version", "effort", "seed", "ignore_labels")
+_PLAIN = ("target", "data", "name", "version", "effort", "seed", "ignore_labels", "signature", "contract_file")
 
 
 def is_code_spec(spec: str) -> bool:

@@ -17,6 +17,8 @@ from edgeloop.version import VERSION
 VERBS: dict[str, tuple[str, str]] = {
     # verb: (module, one line). A verb module has `EPILOG`, `add_arguments(parser)` and `run(args, console) -> int`.
     "targets": ("edgeloop.cli.targets", "list the boards edgeloop knows"),
+    "convert": ("edgeloop.cli.convert", "make a signed int8 bundle of a trained model"),
+    "evaluate": ("edgeloop.cli.evaluate", "measure an exported file against its float model"),
     "bench": ("edgeloop.cli.bench", "measure a model or bundle on a device"),
     "doctor": ("edgeloop.cli.doctor", "check this machine, each finding with its fix"),
     "run": ("edgeloop.cli.run", "try a bundle on a device and see its latency live"),

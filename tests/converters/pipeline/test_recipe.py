@@ -25,8 +25,8 @@ IMAGE = Contract(
 
 def test_a_full_recipe_survives_toml() -> None:
     recipe = Recipe(
-        "dir/resnet.h5", "rpi5", "calib/", "test/", IMAGE, ContractFlags(), plan_passes("int8", "tflite", "fast"),
-        "fast", Goals(max_drop=0.005, p95_ms=20.0), 7, "ic", 3, True,
+        "dir/resnet.h5", "rpi5", "calib/", "test/", IMAGE, "", ContractFlags(), plan_passes("int8", "tflite", "fast"),
+        "fast", Goals(max_drop=0.005, p95_ms=20.0), 7, "ic", 3, True, 100, "serving_default",
     )  # fmt: skip
     assert parse_recipe(recipe.to_toml()) == recipe
     assert (recipe.scheme, recipe.engine, recipe.calibration_samples) == ("int8", "tflite", 100)

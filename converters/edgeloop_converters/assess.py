@@ -1,0 +1,264 @@
+"""Evaluate what is there already: a bundle's variant or a model file, on any data, against its float model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeloop.bundle import Bundle
+from edgeloop.bundle.manifest import metrics_to_dict
+from edgeloop.contract import Contract, load_contract
+from edgeloop.errors import RefusedError, UsageError
+from edgeloop.progress import Progress, SilentProgress
+from edgeloop_converters.contracts import ContractFlags, detect_contract, fit_data
+from edgeloop_converters.data import Dataset, open_data, pick
+from edgeloop_converters.evaluate import OpError, Quality, per_op_errors, preload_sklearn, run_models, summarize
+from edgeloop_converters.evaluate.per_op import SAMPLES as PER_OP_SAMPLES
+from edgeloop_converters.float_cache import load_float_model
+from edgeloop_converters.frontends import to_float_tflite
+from edgeloop_converters.gate import Gate, Measurement, check_goals_fit, judge
+from edgeloop_converters.goals import Goals
+from edgeloop_converters.report import finite
+from edgeloop_converters.stages import Stages
+from edgeloop_converters.versions import package_versions
+
+FLOAT = "float"
+_ZIP = b"PK\x03\x04"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated. contract: None where it has to be found. float_sha256: of its float model, where known."""
+
+    name: str
+    file: str
+    model: bytes
+    scheme: str
+    contract: Contract | None = None
+    float_sha256: object = None
+    target: str = ""
+    bundle_name: str = ""
+    version: int | None = None
+
+
+@dataclass(frozen=True)
+class AssessResult:
+    """quality of the subject; per_op is empty without a float model to compare with."""
+
+    subject: Subject
+    quality: Quality
+    per_op: tuple[OpError, ...]
+    gate: Gate
+    contract: Contract
+    goals: Goals
+    dataset: Dataset
+    samples: int
+    float_bytes: int | None
+    notes: tuple[str, ...]
+    seconds: float
+    stages: Mapping[str, float]
+
+    def _variant(self) -> dict[str, Any]:
+        return {
+            "name": self.subject.name,
+            "file": self.subject.file,
+            "bytes": len(self.subject.model),
+            "scheme": self.subject.scheme,
+            "metrics": {**metrics_to_dict(self.quality.metrics), "agreement_kind": self.quality.agreement_kind},
+            "scores": None if self.quality.scores is None else self.quality.scores.to_dict(),
+            "per_op": [error.to_dict() for error in self.per_op],
+            "gate": self.gate.to_dict(),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `evaluate --json` prints it."""
+        variant = self._variant()
+        plain: dict[str, Any] = finite(
+            {
+                "name": self.subject.bundle_name or self.subject.name,
+                "version": self.subject.version,
+                "target": self.subject.target or None,
+                "variants": [variant],
+                "per_op": variant["per_op"],
+                "gate": variant["gate"],
+                "notes": list(self.notes),
+                "seconds": self.seconds,
+                "stages": dict(self.stages),
+            }
+        )
+        return plain
+
+    def report(self, command: str = "") -> dict[str, Any]:
+        """For report.json and report.html."""
+        quality = self.quality
+        scores = {self.subject.name: quality.scores, FLOAT: quality.float_scores}
+        labels = list(self.contract.output.labels)
+        labelled = self.dataset.labels is not None
+        return {
+            **self.to_dict(),
+            "schema": 1,
+            "kind": "evaluate",
+            "command": command,
+            "goals": self.goals.to_dict(),
+            "float": None if self.float_bytes is None else {"bytes": self.float_bytes},
+            "scores": {name: s.to_dict() for name, s in scores.items() if s is not None},
+            "agreement_kind": quality.agreement_kind,
+            "confusion": None
+            if quality.confusion is None
+            else {"labels": labels, "matrix": quality.confusion.tolist()},
+            "contract": self.contract.to_dict(),
+            "data": {"evaluation": {"source": self.dataset.source, "samples": self.samples, "labelled": labelled}},
+            "provenance": {"versions": package_versions()},
+        }
+
+
+def evaluate(
+    model: str | Path,
+    data: str | Path,
+    *,
+    reference: str | Path | None = None,
+    variant: str | None = None,
+    contract: str | Path | None = None,
+    hints: ContractFlags | None = None,
+    goals: Goals | None = None,
+    ignore_labels: bool = False,
+    samples: int | None = None,
+    allow_unsigned: bool = False,
+    trust_code: bool = False,
+    threads: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> AssessResult:
+    """Run a bundle's variant (default: the first), or a model file, over data; compare with its float model.
+
+    The float model: `reference` (any format `convert` reads), else the one of this bundle in the host's cache, else
+    none, and agreement is None. Raises UsageError and its kinds, RefusedError for a bundle that is not to be trusted.
+    """
+    stages = Stages()
+    reporter = progress or SilentProgress()
+    wanted = goals or Goals()
+    preload_sklearn()
+    subject = open_subject(
+        Path(model), variant, allow_unsigned=allow_unsigned, trust_code=trust_code, progress=reporter
+    )
+    dataset = open_data(data)
+    if ignore_labels:
+        dataset = dataset.unlabelled()
+    check_goals_fit(
+        wanted,
+        has_labels=dataset.labels is not None,
+        why_not="--ignore-labels leaves them out" if ignore_labels else "",
+    )
+    with stages("load reference"):
+        float_model, notes = _reference(subject, reference, trust_code, reporter)
+    with stages("contract"):
+        settled, dataset, found = _settle(subject, float_model, dataset, contract, hints, seed)
+    notes += found
+    for note in notes:
+        reporter.note(note)
+    indices = np.arange(len(dataset), dtype=np.int64) if samples is None else pick(dataset, samples, seed)
+    models = {subject.name: subject.model} if float_model is None else {FLOAT: float_model, subject.name: subject.model}
+    used = None if float_model is None else FLOAT
+    with stages("evaluate"):
+        evaluation = run_models(
+            models, settled, dataset, indices, reference=used, threads=threads or min(4, os.cpu_count() or 1),
+            progress=reporter,
+        )  # fmt: skip
+        quality = summarize(evaluation, subject.name, reference=used)
+    per_op: tuple[OpError, ...] = ()
+    with stages("error per layer"):
+        if float_model is not None and float_model != subject.model:
+            chosen = indices[:: max(1, len(indices) // PER_OP_SAMPLES)][:PER_OP_SAMPLES]
+            per_op = per_op_errors(float_model, subject.model, settled, dataset, chosen, progress=reporter)
+    metrics = quality.metrics
+    gate = judge(
+        wanted,
+        Measurement(metrics.metric, metrics.float_, metrics.this, metrics.agreement, metrics.n, len(subject.model)),
+    )
+    return AssessResult(
+        subject, quality, per_op, gate, settled, wanted, dataset, len(indices),
+        None if float_model is None else len(float_model), tuple(notes), stages.total, stages.seconds,
+    )  # fmt: skip
+
+
+def open_subject(
+    path: Path, variant: str | None, *, allow_unsigned: bool, trust_code: bool, progress: Progress
+) -> Subject:
+    """A bundle's variant, a .tflite as it is, or any other model through its frontend."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except IsADirectoryError:
+        head = b""
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    if path.suffix == ".bundle" or (head.startswith(_ZIP) and path.suffix != ".keras"):
+        bundle = Bundle.open(path, allow_unsigned=allow_unsigned)
+        manifest = bundle.manifest
+        chosen = manifest.variant(variant)
+        return Subject(
+            chosen.name, chosen.file, bundle.model(chosen.name), chosen.scheme, manifest.contract,
+            manifest.provenance.get("float_sha256"), manifest.target, manifest.name, manifest.version,
+        )  # fmt: skip
+    if variant is not None:
+        raise UsageError(f"--variant {variant}: {path} is a model, not a bundle with variants")
+    if head[4:8] == b"TFL3":
+        model = path.read_bytes()
+        scheme = _scheme(model)
+        return Subject(scheme, str(path), model, scheme)
+    converted = to_float_tflite(path, trust_code=trust_code, progress=progress)
+    return Subject(FLOAT, str(path), converted.tflite, FLOAT)
+
+
+def _scheme(model: bytes) -> str:
+    """The data type of the first input, as a scheme's name. Raises RefusedError for a corrupt file."""
+    from edgeloop.graph import Graph
+
+    main = Graph.read(model).main
+    if not main.inputs:
+        raise RefusedError("the model has no input")
+    dtype = main.tensors[main.inputs[0]].dtype
+    return FLOAT if dtype.startswith("float") else dtype
+
+
+def _reference(
+    subject: Subject, reference: str | Path | None, trust_code: bool, progress: Progress
+) -> tuple[bytes | None, tuple[str, ...]]:
+    if reference is not None:
+        return to_float_tflite(Path(reference), trust_code=trust_code, progress=progress).tflite, ()
+    cached = load_float_model(subject.float_sha256)
+    if cached is not None:
+        return cached, ("compared with the float model of this bundle, kept on this host",)
+    if subject.scheme == FLOAT:
+        return subject.model, ()
+    why = "it is not on this host" if subject.float_sha256 else "it is not known"
+    return None, (f"no comparison with the float model: {why} (give it with --reference MODEL)",)
+
+
+def _settle(
+    subject: Subject,
+    float_model: bytes | None,
+    dataset: Dataset,
+    file: str | Path | None,
+    hints: ContractFlags | None,
+    seed: int,
+) -> tuple[Contract, Dataset, tuple[str, ...]]:
+    model = float_model or subject.model
+    if subject.contract is not None:
+        if file is not None or (hints is not None and hints != ContractFlags()):
+            raise UsageError(
+                "a bundle brings its own contract; flags cannot change it", hint="evaluate the .tflite instead"
+            )
+        ready = fit_data(subject.contract, model, dataset)
+        return subject.contract, ready, ready.notes
+    if file is not None and hints in (None, ContractFlags()):
+        contract = load_contract(Path(file))
+        ready = fit_data(contract, model, dataset)
+        return contract, ready, ready.notes
+    found = detect_contract(model, dataset, file=Path(file) if file else None, flags=hints, seed=seed)
+    return found.contract, found.data, (*found.warnings, *found.notes, *found.data.notes)

@@ -1,0 +1,318 @@
+"""From a trained model to a bundle: load, calibrate, quantize, evaluate the exported file, judge it, pack it.
+
+Native converters run in a child process from the first moment; data are read meanwhile.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeloop.bundle import BundleDraft, Golden, Profile, VariantDraft
+from edgeloop.progress import Progress, SilentProgress
+from edgeloop.targets import Target, load_target
+from edgeloop_converters.evaluate import (
+    OpError,
+    Quality,
+    per_op_errors,
+    preload_sklearn,
+    run_models,
+    summarize,
+)
+from edgeloop_converters.evaluate.per_op import SAMPLES as PER_OP_SAMPLES
+from edgeloop_converters.float_cache import keep_float_model
+from edgeloop_converters.frontends import FRONTENDS, FloatModel, start_conversion
+from edgeloop_converters.gate import Gate, Measurement, check_goals_fit, judge
+from edgeloop_converters.profile import host_profile, is_like_host
+from edgeloop_converters.recipe import Recipe
+from edgeloop_converters.result import ConvertResult, PendingBundle, VariantResult
+from edgeloop_converters.sources import (
+    Datasets,
+    Sources,
+    choose_samples,
+    open_datasets,
+    read_ahead,
+    sample_shape,
+    settle,
+)
+from edgeloop_converters.stages import Stages
+from edgeloop_converters.versions import package_versions
+
+FLOAT = "float"
+
+
+def convert(
+    recipe: Recipe,
+    *,
+    progress: Progress | None = None,
+    trust_code: bool = False,
+    threads: int | None = None,
+    command: str = "",
+) -> ConvertResult:
+    """Run a recipe. Nothing is written but the float model into this host's cache; `result.bundle.save()` writes.
+
+    threads: for evaluation, default one per core up to 4. command: what the user typed, for the report. A goal that is
+    missed is in `result.gate`, not an error. Raises UsageError and its kinds (wrong use, data, contract), RefusedError
+    (corrupt or unsafe model).
+    """
+    stages = Stages()
+    reporter = progress or SilentProgress()
+    target = load_target(recipe.target)
+    data = open_datasets(recipe)
+    check_goals_fit(
+        recipe.goals,
+        has_labels=data.evaluation.labels is not None,
+        why_not="--ignore-labels leaves them out" if recipe.ignore_labels else "",
+    )
+    calibration, evaluation = choose_samples(recipe, data)
+    shape = sample_shape(recipe, data)
+    conversion = start_conversion(
+        Path(recipe.source), trust_code=trust_code, signature=recipe.signature or None, shape=shape
+    )
+    with conversion:
+        preload_sklearn()
+        with stages("read data"):
+            is_native = FRONTENDS[conversion.frontend].native
+            data = read_ahead(data, calibration, evaluation, reporter, all_of_it=is_native)
+        with stages("load model"):
+            model = conversion.result(reporter)
+    with stages("contract"):
+        sources = settle(recipe, model.tflite, data, calibration, evaluation)
+    for note in (*sources.warnings, *model.notes, *sources.notes):
+        reporter.note(note)
+    if recipe.goals.max_drop is not None and sources.contract.output.kind != "classification":
+        check_goals_fit(recipe.goals, has_labels=False, why_not=f"the output is {sources.contract.output.kind!r}")
+    exported = _export(recipe, target, model, sources, trust_code, stages, reporter)
+    for note in exported.notes:
+        reporter.note(note)
+    return _Measured(recipe, target, model, sources, exported, stages, reporter, threads, command).result()
+
+
+@dataclass(frozen=True)
+class _Exported:
+    """The model as it will run, and what the passes had to say."""
+
+    name: str
+    model: bytes
+    scheme: str
+    notes: tuple[str, ...] = ()
+    float_ops: tuple[str, ...] = ()
+
+
+def _export(
+    recipe: Recipe,
+    target: Target,
+    model: FloatModel,
+    sources: Sources,
+    trust_code: bool,
+    stages: Stages,
+    progress: Progress,
+) -> _Exported:
+    """Run the recipe's passes."""
+    if not recipe.passes:
+        return _Exported(FLOAT, model.tflite, FLOAT)
+    from edgeloop_converters.calibration import calibrate, model_inputs
+    from edgeloop_converters.quantization import quantize_int8, quantize_int8_tflite
+
+    data, indices = sources.data.calibration, sources.calibration
+    inputs = model_inputs(sources.contract, model.tflite, data, indices)
+    if recipe.engine == "tflite":
+        with stages("quantize"):
+            done = quantize_int8_tflite(
+                Path(recipe.source),
+                inputs,
+                trust_code=trust_code,
+                signature=recipe.signature or None,
+                progress=progress,
+            )
+    else:
+        with stages("calibrate"):
+            ranges = calibrate(model.tflite, inputs, total=len(indices), progress=progress)
+        with stages("quantize"):
+            is_edgetpu = target.accelerator is not None and target.accelerator.delegate == "edgetpu"
+            done = quantize_int8(model.tflite, ranges, fully_connected_per_tensor=is_edgetpu, progress=progress)
+    notes = done.notes
+    if target.accelerator is not None and target.accelerator.delegate == "edgetpu":
+        notes = (*notes, "this int8 model is not compiled for the Edge TPU: until then it runs on the board's CPU")
+    return _Exported(done.scheme, done.tflite, done.scheme, notes, done.float_ops)
+
+
+@dataclass
+class _Measured:
+    """The second half: evaluate what was exported, judge it, and draft the bundle."""
+
+    recipe: Recipe
+    target: Target
+    model: FloatModel
+    sources: Sources
+    exported: _Exported
+    stages: Stages
+    progress: Progress
+    threads: int | None
+    command: str
+
+    def result(self) -> ConvertResult:
+        with self.stages("evaluate"):
+            quality = self._evaluate()
+        with self.stages("error per layer"):
+            per_op = self._per_op()
+        with self.stages("profile"):
+            profile = host_profile(self.exported.model, self.target, fast=self.recipe.effort == "fast")
+        with self.stages("golden samples"):
+            golden = self._golden()
+        gate = self._judge(quality, profile)
+        variant = VariantResult(self.exported.name, self.exported.model, self.exported.scheme, quality, profile, gate)
+        recipe = self.recipe.with_contract(self.sources.contract)
+        provenance = self._provenance(quality)
+        seconds = self.stages.total
+        report = self._report(variant, per_op, gate, provenance, seconds)
+        draft = self._draft(variant, golden, provenance, report)
+        return ConvertResult(
+            recipe, (variant,), gate, PendingBundle(draft, recipe, gate), report, self._notes(), self.sources.warnings,
+            self.stages.seconds, seconds,
+        )  # fmt: skip
+
+    def _evaluate(self) -> Quality:
+        models = {FLOAT: self.model.tflite, self.exported.name: self.exported.model}
+        evaluation = run_models(
+            models,
+            self.sources.contract,
+            self.sources.data.evaluation,
+            self.sources.evaluation,
+            reference=FLOAT,
+            threads=self.threads or min(4, os.cpu_count() or 1),
+            progress=self.progress,
+            label="evaluating",
+        )
+        return summarize(evaluation, self.exported.name, reference=FLOAT)
+
+    def _per_op(self) -> tuple[OpError, ...]:
+        if self.exported.scheme == FLOAT:
+            return ()
+        return per_op_errors(
+            self.model.tflite,
+            self.exported.model,
+            self.sources.contract,
+            self.sources.data.evaluation,
+            self.sources.evaluation[:: max(1, len(self.sources.evaluation) // PER_OP_SAMPLES)][:PER_OP_SAMPLES],
+            progress=self.progress,
+        )
+
+    def _golden(self) -> Golden | None:
+        from edgeloop_converters.golden import golden_samples
+
+        data = self.sources.data.evaluation.subset(self.sources.evaluation)
+        return golden_samples({self.exported.name: self.exported.model}, self.sources.contract, data, self.recipe.seed)
+
+    def _judge(self, quality: Quality, profile: Profile) -> Gate:
+        metrics = quality.metrics
+        return judge(
+            self.recipe.goals,
+            Measurement(
+                metrics.metric, metrics.float_, metrics.this, metrics.agreement, metrics.n, len(self.exported.model),
+                profile.p95_ms if is_like_host(self.target) else None,
+            ),
+        )  # fmt: skip
+
+    def _provenance(self, quality: Quality) -> dict[str, Any]:
+        source = Path(self.recipe.source)
+        return {
+            "source": source.name,
+            "source_sha256": _file_sha256(source),
+            "float_sha256": keep_float_model(self.model.tflite),
+            "frontend": self.model.frontend,
+            "engine": self.recipe.engine if self.recipe.passes else None,
+            "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "python": platform.python_version(),
+            "versions": {**package_versions(), **self.model.versions},
+        }
+
+    def _notes(self) -> tuple[str, ...]:
+        return (*self.model.notes, *self.sources.notes, *self.exported.notes)
+
+    def _report(
+        self,
+        variant: VariantResult,
+        per_op: tuple[OpError, ...],
+        gate: Gate,
+        provenance: dict[str, Any],
+        seconds: float,
+    ) -> dict[str, Any]:
+        quality, data = variant.quality, self.sources.data
+        scores = {variant.name: quality.scores, FLOAT: quality.float_scores}
+        labels = list(self.sources.contract.output.labels)
+        return {
+            "schema": 1,
+            "kind": "convert",
+            "name": self.recipe.bundle_name,
+            "version": self.recipe.version,
+            "target": self.recipe.target,
+            "command": self.command,
+            "goals": self.recipe.goals.to_dict(),
+            "gate": gate.to_dict(),
+            "variants": [variant.to_dict()],
+            "float": {"bytes": len(self.model.tflite)},
+            "scores": {name: s.to_dict() for name, s in scores.items() if s is not None},
+            "agreement_kind": quality.agreement_kind,
+            "confusion": None
+            if quality.confusion is None
+            else {"labels": labels, "matrix": quality.confusion.tolist()},
+            "per_op": [error.to_dict() for error in per_op],
+            "float_ops": list(self.exported.float_ops),
+            "contract": self.sources.contract.to_dict(),
+            "data": {
+                "calibration": _data_summary(data, "calibration", len(self.sources.calibration)),
+                "evaluation": _data_summary(data, "evaluation", len(self.sources.evaluation)),
+            },
+            "notes": list(self._notes()),
+            "warnings": list(self.sources.warnings),
+            "repairs": [],
+            "seconds": seconds,
+            "stages": self.stages.seconds,
+            "provenance": provenance,
+        }
+
+    def _draft(
+        self, variant: VariantResult, golden: Golden | None, provenance: dict[str, Any], report: Mapping[str, Any]
+    ) -> BundleDraft:
+        float_scores = variant.quality.float_scores
+        return BundleDraft(
+            name=self.recipe.bundle_name,
+            version=self.recipe.version or 1,  # the real one is claimed when the bundle is saved
+            target=self.target.id,
+            contract=self.sources.contract,
+            variants=[
+                VariantDraft(
+                    variant.name, variant.model, variant.scheme, self.target.delegates, variant.quality.metrics,
+                    variant.profile,
+                )
+            ],
+            golden=golden,
+            report=report,
+            provenance={k: v for k, v in provenance.items() if v is not None},
+            float_metrics=float_scores.to_dict() if float_scores else {},
+        )  # fmt: skip
+
+
+def _data_summary(data: Datasets, which: str, samples: int) -> dict[str, Any] | None:
+    if not samples:
+        return None
+    dataset = getattr(data, which)
+    return {"source": dataset.source, "samples": samples, "labelled": dataset.labels is not None}
+
+
+def _file_sha256(path: Path) -> str | None:
+    """Of a file; a SavedModel folder has none."""
+    if not path.is_file():
+        return None
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

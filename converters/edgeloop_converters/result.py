@@ -1,0 +1,178 @@
+"""What a conversion gives back: numbers, the verdict, and a bundle that is written when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeloop.bundle import BundleDraft, Manifest, claim_version, load_or_create_signing_key, write_bundle
+from edgeloop.bundle.limits import model_file
+from edgeloop.bundle.manifest import metrics_to_dict
+from edgeloop.errors import GoalNotMetError, UsageError
+from edgeloop_converters.evaluate import Quality
+from edgeloop_converters.gate import Gate
+from edgeloop_converters.recipe import Recipe
+from edgeloop_converters.report import finite, write_report
+
+if TYPE_CHECKING:
+    from edgeloop.bundle import Profile, SigningKey
+
+
+@dataclass(frozen=True)
+class VariantResult:
+    """One exported model and what was measured of it."""
+
+    name: str
+    model: bytes
+    scheme: str
+    quality: Quality
+    profile: Profile | None
+    gate: Gate
+
+    @property
+    def file(self) -> str:
+        """Its path inside the bundle."""
+        return model_file(self.name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `convert --json` has it."""
+        return {
+            "name": self.name,
+            "file": self.file,
+            "bytes": len(self.model),
+            "scheme": self.scheme,
+            "metrics": {**metrics_to_dict(self.quality.metrics), "agreement_kind": self.quality.agreement_kind},
+            "profile": None if self.profile is None else dict(vars(self.profile)),
+            "gate": self.gate.to_dict(),
+            "repairs": [],
+        }
+
+
+class PendingBundle:
+    """A bundle that is ready to be written. `path`, `manifest` and `signed_by` are set by `save`."""
+
+    def __init__(self, draft: BundleDraft, recipe: Recipe, gate: Gate) -> None:
+        self._draft = draft
+        self._recipe = recipe
+        self._gate = gate
+        self.path: Path | None = None
+        self.manifest: Manifest | None = None
+        self.signed_by: str | None = None
+
+    def save(self, path: Path | str | None = None, *, sign: bool = True, keep_failed: bool = False) -> Path:
+        """Sign and write the bundle, whole or not at all; the path. Default: NAME-VERSION.bundle in the current folder.
+
+        A folder as `path` gets that name in it. Raises GoalNotMetError where the gate did not pass, unless
+        `keep_failed`; UsageError or EdgeloopError where the file cannot be written.
+        """
+        if not self._gate.passed and not keep_failed:
+            raise GoalNotMetError("; ".join(self._gate.reasons), hint="keep the bundle all the same: --keep-failed")
+        key = load_or_create_signing_key() if sign else None
+        return self.save_with(key, path)
+
+    def save_with(self, key: SigningKey | None, path: Path | str | None = None) -> Path:
+        """`save` with a key of one's own (None: unsigned), whatever the gate says."""
+        check_output(path)
+        version = self.version or claim_version(self._draft.name, self._recipe.version)
+        signed_by = None if key is None else key.fingerprint
+        report = {**self._draft.report, "version": version, "signed_by": signed_by}
+        draft = replace(self._draft, version=version, report=finite(report), recipe_toml=self._recipe.to_toml())
+        target = resolve_output(path, self._draft.name, version)
+        self.manifest = write_bundle(target, draft, key)
+        self.path, self.signed_by = target, signed_by
+        return target
+
+    @property
+    def version(self) -> int | None:
+        """The version it was saved as."""
+        return None if self.manifest is None else self.manifest.version
+
+
+def check_output(path: Path | str | None) -> None:
+    """Before any work: raises UsageError where `path` cannot become a file."""
+    if path is None:
+        return
+    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    if not folder.is_dir():
+        raise UsageError(f"output {path}: the folder {folder} does not exist", hint=f"mkdir -p {folder}")
+
+
+def resolve_output(path: Path | str | None, name: str, version: int) -> Path:
+    """The bundle's file for an output that may be a file, a folder, or not given."""
+    default = f"{name}-{version}.bundle"
+    if path is None:
+        return Path(default)
+    return Path(path) / default if Path(path).is_dir() else Path(path)
+
+
+@dataclass(frozen=True)
+class ConvertResult:
+    """A conversion that ran to its end, whether or not the goals were met.
+
+    recipe: as it ran, with the contract that was settled. variants[0] is what the target runs. stages: seconds by
+    stage.
+    """
+
+    recipe: Recipe
+    variants: tuple[VariantResult, ...]
+    gate: Gate
+    bundle: PendingBundle
+    report: Mapping[str, Any]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    stages: Mapping[str, float]
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        return self.recipe.bundle_name
+
+    @property
+    def version(self) -> int | None:
+        """The version of the saved bundle; before that the one asked for, if any."""
+        return self.bundle.version or self.recipe.version
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `convert --json` prints it."""
+        return {
+            "bundle": None if self.bundle.path is None else str(self.bundle.path),
+            "name": self.name,
+            "version": self.version,
+            "target": self.recipe.target,
+            "signed_by": self.bundle.signed_by,
+            "variants": [finite(v.to_dict()) for v in self.variants],
+            "gate": self.gate.to_dict(),
+            "repairs": [],
+            "seconds": self.seconds,
+            "stages": dict(self.stages),
+            "notes": list(self.notes),
+            "warnings": list(self.warnings),
+        }
+
+    def full_report(self) -> dict[str, Any]:
+        """The report with what is known after saving: version, bundle, who signed it."""
+        saved = self.bundle
+        return {
+            **self.report,
+            "version": self.version,
+            "bundle": None if saved.path is None else saved.path.name,
+            "signed_by": saved.signed_by,
+        }
+
+    def write_report(self, folder: Path | str | None = None, *, beside: Path | str | None = None) -> tuple[Path, Path]:
+        """Write report.json and report.html into `folder`, or beside the bundle as NAME.report.json and .html.
+
+        beside: the bundle's path (or its folder) when it was not written. Returns both paths. Raises UsageError where
+        they cannot be written.
+        """
+        if folder is not None:
+            json_path, html_path = Path(folder) / "report.json", Path(folder) / "report.html"
+        else:
+            path = self.bundle.path or Path(beside or ".")
+            path = path / f"{self.name}.bundle" if path.is_dir() else path
+            stem = path.name.removesuffix(".bundle")
+            json_path, html_path = path.with_name(f"{stem}.report.json"), path.with_name(f"{stem}.report.html")
+        write_report(json_path, html_path, self.full_report())
+        return json_path, html_path

@@ -1,0 +1,158 @@
+"""What a conversion starts from, brought together: data, contract, and which samples serve what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeloop.contract import CHANNELS, Contract
+from edgeloop.errors import DataError, UsageError
+from edgeloop.progress import Progress
+from edgeloop_converters.contracts import detect_contract, fit_data
+from edgeloop_converters.data import TENSOR, Dataset, check_samples, open_data, pick, split
+from edgeloop_converters.recipe import Recipe
+
+Indices = npt.NDArray[np.int64]
+
+_READ_AHEAD_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """Calibration and evaluation data; one and the same object when there is no `--eval`."""
+
+    calibration: Dataset
+    evaluation: Dataset
+
+    @property
+    def is_one(self) -> bool:
+        return self.calibration is self.evaluation
+
+
+@dataclass(frozen=True)
+class Sources:
+    """All that is settled before a weight is touched. calibration and evaluation are disjoint when the data are one."""
+
+    contract: Contract
+    data: Datasets
+    calibration: Indices
+    evaluation: Indices
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def open_datasets(recipe: Recipe) -> Datasets:
+    """Open `data` and `evaluation` of a recipe. Raises UsageError when there are none, DataError for what is wrong."""
+    if not recipe.data and not recipe.evaluation:
+        raise UsageError(
+            "data are missing: samples to calibrate and evaluate on",
+            hint="--data DIR (class folders or images), an .npz with x and y, or package.module:function",
+        )
+    if recipe.data is None and recipe.passes:
+        raise UsageError("calibration data are missing", hint="--data DIR; --eval alone is enough for --scheme float")
+    first = open_data(recipe.data or recipe.evaluation or "")
+    second = open_data(recipe.evaluation) if recipe.data and recipe.evaluation else None
+    if recipe.ignore_labels:
+        first = first.unlabelled()
+        second = second.unlabelled() if second else None
+    return Datasets(first, second or first)
+
+
+def sample_shape(recipe: Recipe, data: Datasets) -> Sequence[int] | None:
+    """The shape of one sample where it is known, for models whose own input shape has free dimensions."""
+    if recipe.contract is not None:
+        return recipe.contract.inputs[0].sample_shape
+    if recipe.hints.size is not None:
+        return (*recipe.hints.size, CHANNELS.get(recipe.hints.color or "rgb", 3))
+    return data.calibration.sample_shape if data.calibration.kind == TENSOR else None
+
+
+def choose_samples(recipe: Recipe, data: Datasets) -> tuple[Indices, Indices]:
+    """(calibration, evaluation) indices: evenly over the classes, by the recipe's seed, never the same sample twice."""
+    if data.is_one and recipe.passes:
+        if len(data.calibration) < 2:
+            raise DataError(
+                f"data {data.calibration.source}: one sample cannot be split for calibration and evaluation",
+                hint="give more samples, or others with --eval",
+            )
+        both = split(data.calibration, recipe.calibration_samples, recipe.seed)
+        calibration, evaluation = both.calibration, both.evaluation
+    else:
+        calibration = (
+            pick(data.calibration, recipe.calibration_samples, recipe.seed) if recipe.passes else np.zeros(0, int)
+        )
+        evaluation = np.arange(len(data.evaluation), dtype=np.int64)
+    limit = recipe.evaluation_samples
+    if limit is not None and limit < len(evaluation):
+        evaluation = evaluation[pick(data.evaluation.subset(evaluation), limit, recipe.seed)]
+    return calibration, evaluation
+
+
+def read_ahead(
+    data: Datasets, calibration: Indices, evaluation: Indices, progress: Progress, *, all_of_it: bool
+) -> Datasets:
+    """Decode calibration samples, and with `all_of_it` the others too as long as they fit in memory.
+
+    all_of_it: a native converter works meanwhile in its own process, so the time is there. Raises DataError that counts
+    and names what cannot be read.
+    """
+    if data.is_one:
+        wanted: Any = calibration
+        if all_of_it and _fits(data.calibration, len(calibration) + len(evaluation)):
+            wanted = np.concatenate([calibration, evaluation])
+        ready = check_samples(data.calibration, wanted, progress=progress)
+        return Datasets(ready, ready)
+    first = check_samples(data.calibration, calibration, progress=progress)
+    second = data.evaluation
+    if all_of_it and _fits(second, len(evaluation)):
+        second = check_samples(second, evaluation, progress=progress)
+    return Datasets(first, second)
+
+
+def _fits(dataset: Dataset, count: int) -> bool:
+    return dataset.sample(0).nbytes * count <= _READ_AHEAD_BYTES
+
+
+def settle(recipe: Recipe, model: bytes, data: Datasets, calibration: Indices, evaluation: Indices) -> Sources:
+    """Contract and data that fit each other and the model.
+
+    Detection looks at labelled data first: only those show which scaling is right. Raises ConfigError, DataError.
+    """
+    notes: list[str] = []
+    warnings: list[str] = []
+    contract = recipe.contract
+    first, second = data.calibration, data.evaluation
+    by_second = not data.is_one and first.labels is None and second.labels is not None
+    if contract is None:
+        found = detect_contract(
+            model,
+            second if by_second else first,
+            file=Path(recipe.contract_file) if recipe.contract_file else None,
+            flags=recipe.hints,
+            seed=recipe.seed,
+        )
+        contract = found.contract
+        notes += found.notes
+        warnings += found.warnings
+        if by_second:
+            second = found.data
+            first = fit_data(contract, model, first)
+        else:
+            first = found.data
+            second = first if data.is_one else fit_data(contract, model, second)
+    else:
+        first = fit_data(contract, model, first)
+        second = first if data.is_one else fit_data(contract, model, second)
+    for dataset in (first, second):
+        notes += [note for note in dataset.notes if note not in notes]
+    if data.is_one and recipe.passes:
+        notes.append(
+            f"no --eval was given: of {first.source} {len(calibration)} samples calibrate and {len(evaluation)} others "
+            "evaluate"
+        )
+    return Sources(contract, Datasets(first, second), calibration, evaluation, tuple(notes), tuple(warnings))

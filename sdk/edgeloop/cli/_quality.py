@@ -1,0 +1,106 @@
+"""Numbers of a conversion or an evaluation as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgeloop_converters.assess import AssessResult
+    from edgeloop_converters.evaluate import Quality
+    from edgeloop_converters.result import ConvertResult
+
+_LABEL_WIDTH = 12
+
+
+def conversion_text(result: ConvertResult, report: Path) -> str:
+    """What `convert` ends with: float against exported, the verdict, and what to type next."""
+    variant, provenance = result.variants[0], result.report
+    float_bytes = provenance["float"]["bytes"]
+    lines = [f"{result.name} for {result.recipe.target}", ""]
+    lines += quality_lines(variant.quality, variant.scheme, len(variant.model), float_bytes)
+    if variant.profile is not None:
+        p = variant.profile
+        lines.append(_line("p50 / p95", f"{p.p50_ms:.3g} / {p.p95_ms:.3g} ms on {p.device}, {p.threads} thread"))
+    lines += gate_lines(result.gate.to_dict(), bool(result.recipe.goals.to_dict()))
+    saved = result.bundle
+    lines.append("")
+    if saved.path is not None:
+        signed = f"signed by {saved.signed_by}" if saved.signed_by else "NOT signed: devices refuse it"
+        lines.append(_line("bundle", f"{saved.path} (version {saved.version}, {signed})"))
+    else:
+        lines.append(_line("bundle", "not written, because a goal was missed (--keep-failed writes it)"))
+    lines.append(_line("report", str(report)))
+    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.stages.items() if seconds >= 0.05)
+    lines.append(_line("seconds", f"{result.seconds:.1f} ({stages})"))
+    if saved.path is not None:
+        source = f" --source folder:{result.recipe.evaluation or result.recipe.data}" if _has_folder(result) else ""
+        lines += [
+            "",
+            "next:",
+            f"  edgeloop run ssh://pi@raspberrypi.local {saved.path}{source}",
+            f"  edgeloop-agent run --bundle {saved.path}{source} --sink jsonl:-",
+        ]
+    return "\n".join(lines)
+
+
+def assessment_text(result: AssessResult) -> str:
+    """What `evaluate` prints."""
+    subject = result.subject
+    title = f"{subject.bundle_name} {subject.version}, {subject.name}" if subject.bundle_name else subject.file
+    lines = [title, ""]
+    lines += quality_lines(result.quality, subject.scheme, len(subject.model), result.float_bytes)
+    scores = result.quality.scores
+    if scores is not None:
+        lines.append(
+            _line("macro", f"precision {scores.precision:.2%}, recall {scores.recall:.2%}, F1 {scores.f1:.2%}")
+        )
+    lines += gate_lines(result.gate.to_dict(), bool(result.goals.to_dict()))
+    worst = sorted(result.per_op, key=lambda e: e.snr_db)[:5]
+    if worst:
+        lines += ["", "largest errors against the float model, by op:"]
+        lines += [f"  {e.index:>4} {e.name:<24} {e.snr_db:6.1f} dB  largest {e.max_abs:.3g}" for e in worst]
+    return "\n".join(lines)
+
+
+def quality_lines(quality: Quality, scheme: str, size: int, float_size: int | None) -> list[str]:
+    """The table float | exported."""
+    metrics = quality.metrics
+    is_float = scheme == "float"
+    rows: list[Sequence[str]] = [("", "" if is_float else "float", scheme, "")]
+    samples = f"{metrics.n} samples"
+    if metrics.metric != "agreement":
+        rows.append((metrics.metric, "" if is_float else _percent(metrics.float_), _percent(metrics.this), samples))
+    if not is_float:
+        kind = samples if metrics.metric == "agreement" else ""
+        rows.append(("agreement", "", _percent(metrics.agreement), f"{quality.agreement_kind} {kind}".strip()))
+    rows.append(("size", "" if is_float or float_size is None else _size(float_size), _size(size), ""))
+    return [f"{a:<{_LABEL_WIDTH}}{b:>10}{c:>12}   {d}".rstrip() for a, b, c, d in rows]
+
+
+def gate_lines(gate: Mapping[str, Any], has_goals: bool) -> list[str]:
+    """The verdict and every reason."""
+    if not has_goals:
+        return [_line("goals", "none were set (--max-drop 0.5pt, --min-agreement 0.96)")]
+    lines = [_line("goals", "met" if gate["passed"] else "NOT met")]
+    lines += [f"  - {reason}" for reason in gate["reasons"]]
+    lines += [f"  ? {goal}" for goal in gate["unverified"]]
+    return lines
+
+
+def _has_folder(result: ConvertResult) -> bool:
+    data = result.recipe.evaluation or result.recipe.data
+    return data is not None and Path(data).is_dir()
+
+
+def _line(label: str, text: str) -> str:
+    return f"{label:<{_LABEL_WIDTH}}{text}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value * 100:.2f} %"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1_000_000 else f"{count / 1000:.1f} kB"

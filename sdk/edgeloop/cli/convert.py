@@ -1,0 +1,147 @@
+"""Convert a trained model into a signed bundle for a target: calibrate, quantize to int8, evaluate the exported file
+against the float model, judge it by your goals, pack it with contract, golden samples and a profile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeloop.cli._console import Console
+from edgeloop.cli._contract_flags import add_contract_flags, contract_flags
+from edgeloop.cli._quality import conversion_text
+from edgeloop.errors import EXIT_DONE, EXIT_GOAL_NOT_MET, UsageError
+
+if TYPE_CHECKING:
+    from edgeloop_converters.recipe import Recipe
+
+EPILOG = """examples:
+  edgeloop convert resnet.h5 --data calib/ --eval test/ --target rpi4 --max-drop 0.5pt -o ic.bundle
+  edgeloop convert model.tflite --data kws.npz --target coral-usb --min-agreement 0.96
+  edgeloop convert --recipe recipe.toml
+
+Exit code 1: a goal was not met. Then no bundle is written (--keep-failed writes it), but the report is."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL", help="Keras .keras or .h5, SavedModel folder, float .tflite"
+    )
+    parser.add_argument(
+        "--data", metavar="DATA", help="folder of class folders or images, .npz, or module:function; calibrates"
+    )
+    parser.add_argument("--eval", metavar="DATA", help="data to evaluate on; without it --data is split in two")
+    parser.add_argument("--target", metavar="ID", help="board, see `edgeloop targets` (default: rpi4)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="bundle or folder (default: NAME-VERSION.bundle here)")
+    parser.add_argument("--recipe", metavar="FILE", help="recipe TOML; flags given as well win over it")
+    goals = parser.add_argument_group("goals", "exit code 1 when the exported file misses one")
+    goals.add_argument("--max-drop", metavar="D", help="largest loss of accuracy: 0.5pt or 0.005; needs labels")
+    goals.add_argument("--min-agreement", metavar="A", help="share of samples answered as the float model does: 0.96")
+    goals.add_argument(
+        "--p95-ms", type=float, metavar="MS", help="latency; judged only where it is measured on the target"
+    )
+    goals.add_argument("--max-bytes", metavar="SIZE", help="size of the model file: 95kB")
+    add_contract_flags(parser)
+    how = parser.add_argument_group("how")
+    how.add_argument("--scheme", choices=("int8", "float"), help="int8 (default), or leave the model in float")
+    how.add_argument(
+        "--engine", choices=("aeq", "tflite"), help="ai-edge-quantizer (default), or TFLiteConverter to compare"
+    )
+    how.add_argument(
+        "--effort", choices=("fast", "default", "best"),
+        help="fast calibrates on 100 samples, default on 512; best does the same as default so far",
+    )  # fmt: skip
+    how.add_argument("--calibration-samples", type=int, metavar="N", help="calibrate on N samples")
+    how.add_argument("--eval-samples", type=int, metavar="N", help="evaluate on at most N samples (default: all)")
+    how.add_argument("--seed", type=int, metavar="N", help="which samples are drawn (default: 0)")
+    how.add_argument("--signature", metavar="KEY", help="which signature of a SavedModel to take")
+    how.add_argument("--ignore-labels", action="store_true", help="use labelled data without its labels")
+    how.add_argument(
+        "--trust-code", action="store_true", help="run code inside a Keras file (Lambda layers); else refused"
+    )
+    how.add_argument("--threads", type=int, metavar="N", help="for evaluation (default: one per core, up to 4)")
+    out = parser.add_argument_group("bundle")
+    out.add_argument("--name", help="name of the bundle (default: the model file's)")
+    out.add_argument("--version", type=int, metavar="N", help="default: one more than the last made here")
+    out.add_argument("--no-sign", action="store_true", help="leave the bundle unsigned; devices refuse it")
+    out.add_argument("--keep-failed", action="store_true", help="write the bundle although a goal was missed")
+    out.add_argument(
+        "--report", metavar="DIR", help="put report.json and report.html there (default: beside the bundle)"
+    )
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    from edgeloop.bundle import load_or_create_signing_key
+    from edgeloop_converters.pipeline import convert
+    from edgeloop_converters.result import check_output
+
+    recipe = recipe_of(args)
+    if args.threads is not None and args.threads < 1:
+        raise UsageError(f"--threads must be at least 1, got {args.threads}")
+    check_output(args.output)
+    key = None if args.no_sign else load_or_create_signing_key()
+    if key is not None and key.created:
+        console.note(f"made your signing key {key.fingerprint}; devices need {key.public_path}")
+    result = convert(
+        recipe, progress=console, trust_code=args.trust_code, threads=args.threads, command=command_line(args)
+    )
+    if result.gate.passed or args.keep_failed:
+        result.bundle.save_with(key, args.output)
+    report = result.write_report(args.report, beside=args.output)
+    console.result({**result.to_dict(), "report_html": str(report[1])}, conversion_text(result, report[1]))
+    return EXIT_DONE if result.gate.passed else EXIT_GOAL_NOT_MET
+
+
+def recipe_of(args: argparse.Namespace) -> Recipe:
+    """The recipe file, if one was given, with the flags over it. Raises UsageError, ConfigError."""
+    from dataclasses import replace
+
+    from edgeloop_converters.contracts import ContractFlags
+    from edgeloop_converters.goals import parse_agreement, parse_bytes, parse_drop
+    from edgeloop_converters.recipe import Recipe, load_recipe, plan_passes
+
+    if not args.model and not args.recipe:
+        raise UsageError("which model?", hint="edgeloop convert MODEL --data DIR, or --recipe FILE")
+    recipe = load_recipe(Path(args.recipe)) if args.recipe else Recipe(args.model)
+    goals = {
+        "max_drop": None if args.max_drop is None else parse_drop(args.max_drop),
+        "min_agreement": None if args.min_agreement is None else parse_agreement(args.min_agreement),
+        "p95_ms": args.p95_ms,
+        "max_bytes": None if args.max_bytes is None else parse_bytes(args.max_bytes),
+    }
+    given: dict[str, Any] = {
+        "source": args.model, "data": args.data, "evaluation": args.eval, "target": args.target, "name": args.name,
+        "version": args.version, "effort": args.effort, "seed": args.seed, "signature": args.signature,
+        "contract_file": args.contract, "evaluation_samples": args.eval_samples,
+        "ignore_labels": args.ignore_labels or None,
+    }  # fmt: skip
+    changes = {key: value for key, value in given.items() if value is not None}
+    if any(value is not None for value in goals.values()):
+        changes["goals"] = replace(recipe.goals, **{k: v for k, v in goals.items() if v is not None})
+    hints = contract_flags(args)
+    if hints != ContractFlags():
+        changes["hints"] = hints
+    if args.contract:
+        changes["contract"] = None
+    if args.calibration_samples is not None and args.calibration_samples < 1:
+        raise UsageError(f"--calibration-samples must be at least 1, got {args.calibration_samples}")
+    if any(v is not None for v in (args.scheme, args.engine, args.effort, args.calibration_samples)):
+        keep = None if args.effort or not recipe.passes else recipe.calibration_samples
+        changes["passes"] = plan_passes(
+            args.scheme or recipe.scheme, args.engine or recipe.engine, args.effort or recipe.effort,
+            args.calibration_samples or keep,
+        )  # fmt: skip
+    return replace(recipe, **changes)
+
+
+def command_line(args: argparse.Namespace) -> str:
+    """What to type to do the same again."""
+    words = ["edgeloop", "convert", *([args.model] if args.model else [])]
+    for key, value in vars(args).items():
+        if key in ("model", "verb", "json") or value is None or value is False:
+            continue
+        flag = "-o" if key == "output" else "--" + key.replace("_", "-")
+        words += [flag] if value is True else [flag, str(value)]
+    return shlex.join(words)
