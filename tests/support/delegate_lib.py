@@ -45,6 +45,6 @@ def _build() -> Path:
 
 
 def external(library: Path, **options: object) -> str:
-    """The delegate's name on a command line: external(lib, claim_op=22) -> "external:/…/libxdelegate.so?claim_op=22"."""
+    """The delegate's name on a command line: external(lib, claim_op=22) -> "external:/.../lib.so?claim_op=22"."""
     query = "&".join(f"{key}={value}" for key, value in options.items())
     return f"external:{library}" + (f"?{query}" if query else "")

@@ -69,11 +69,14 @@ def _create(library: ctypes.CDLL, options: Mapping[str, str], said: list[str]) -
 def _open_library(spec: DelegateSpec) -> ctypes.CDLL:
     path = spec.library
     # dlopen() searches the system's folders for a bare name; a name given by the user means a file here, if it exists.
-    wanted = str(Path(path).resolve()) if spec.path and Path(path).exists() else path
+    is_file = bool(spec.path) and Path(path).is_file()
+    wanted = str(Path(path).resolve()) if is_file else path
     try:
         library = ctypes.CDLL(wanted)
     except OSError as error:
-        raise DelegateError(f"delegate {spec}: {why_not_loaded(path, str(error))}", hint=KINDS[spec.name].fix) from None
+        raise DelegateError(
+            f"delegate {spec}: {why_not_loaded(path, str(error), is_file)}", hint=KINDS[spec.name].fix
+        ) from None
     missing = [name for name in (_CREATE, _DESTROY) if not hasattr(library, name)]
     if missing:
         raise DelegateError(
@@ -83,14 +86,17 @@ def _open_library(spec: DelegateSpec) -> ctypes.CDLL:
     return library
 
 
-def why_not_loaded(path: str, text: str) -> str:
-    """dlopen()'s message as one readable reason."""
-    if "No such file" in text and path in text.partition(":")[0]:
-        return f"{path} is not installed" if "/" not in path else f"there is no file {path}"
+def why_not_loaded(path: str, text: str, is_file: bool) -> str:
+    """dlopen()'s message as one readable reason. `is_file`: there is a file at `path`."""
+    named = text.partition(":")[0]
+    if "No such file" in text and not named.endswith(path):
+        return f"{path} needs {named}, which is not installed"
+    if "wrong ELF class" in text or ("No such file" in text and is_file):  # glibc says so of a foreign architecture
+        return f"{path} is built for another architecture"
+    if "No such file" in text:
+        return f"there is no file {path}" if "/" in path else f"{path} is not installed"
     if "invalid ELF header" in text or "file too short" in text:
         return f"{path} is not a shared library"
-    if "wrong ELF class" in text or "cannot open shared object file: Exec format error" in text:
-        return f"{path} is built for another architecture"
     return text.strip().splitlines()[0] if text.strip() else f"{path} cannot be loaded"
 
 
