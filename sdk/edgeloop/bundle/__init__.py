@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeloop.bundle.golden import Golden as Golden
+    from edgeloop.bundle.golden import GoldenCheck as GoldenCheck
+    from edgeloop.bundle.golden import check_golden as check_golden
+    from edgeloop.bundle.golden_maker import make_golden as make_golden
     from edgeloop.bundle.keys import SigningKey as SigningKey
     from edgeloop.bundle.keys import load_or_create_signing_key as load_or_create_signing_key
     from edgeloop.bundle.manifest import Manifest as Manifest
@@ -33,6 +36,7 @@ _HOMES = {
     "Bundle": "reader",
     "BundleDraft": "writer",
     "Golden": "golden",
+    "GoldenCheck": "golden",
     "Manifest": "manifest",
     "Metrics": "manifest",
     "Profile": "manifest",
@@ -42,10 +46,12 @@ _HOMES = {
     "TrustStore": "trust",
     "Variant": "manifest",
     "VariantDraft": "writer",
+    "check_golden": "golden",
     "claim_version": "versions",
     "examine_bundle": "reader",
     "inspect_bundle": "reader",
     "load_or_create_signing_key": "keys",
+    "make_golden": "golden_maker",
     "next_version": "versions",
     "write_bundle": "writer",
 }

@@ -14,6 +14,8 @@ from edgeloop.errors import DataError
 
 if TYPE_CHECKING:
     from edgeloop.affine import Array
+    from edgeloop.contract import Contract
+    from edgeloop.runtime import Session
 
 
 @dataclass(frozen=True)
@@ -82,3 +84,26 @@ def _check(entries: Sequence[GoldenArray], golden: Golden) -> None:
             raise DataError(f"{what}: expected outputs must be float32 (dequantized), not {entry.dtype}")
     if len(entries) > MAX_GOLDEN_ARRAYS or sum(e.data_bytes for e in entries) > MAX_GOLDEN_BYTES:
         raise DataError(f"golden samples: more than {MAX_GOLDEN_BYTES >> 20} MiB or {MAX_GOLDEN_ARRAYS} arrays")
+
+
+@dataclass(frozen=True)
+class GoldenCheck:
+    """Whether a session computes what the bundle expects. `reason`: one line where it does not."""
+
+    passed: bool
+    worst_steps: float
+    n: int
+    reason: str = ""
+    tolerance_steps: float = 0.0
+
+
+def check_golden(session: Session, contract: Contract, golden: Golden, variant: str) -> GoldenCheck:
+    """Run the golden samples of `variant` on an open session.
+
+    Passed: at most one sample in eight lies outside the tolerance of the kernels that ran, and no sample changed a
+    class that was clear. Raises RefusedError where the bundle has no answers of that variant, DataError or
+    ConfigError where they do not fit.
+    """
+    from edgeloop.bundle.golden_run import check
+
+    return check(session, contract, golden, variant)

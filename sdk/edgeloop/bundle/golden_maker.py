@@ -1,0 +1,170 @@
+"""Choose golden samples and measure the tolerance they need. Host only: it runs the models on both of LiteRT's kernel
+sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeloop.bundle.golden import Golden
+from edgeloop.bundle.golden_run import (
+    OTHER_KERNELS,
+    UNKNOWN_TOLERANCE_STEPS,
+    XNNPACK_KERNELS,
+    as_named,
+    compare,
+    kernels_of,
+    output_scales,
+    output_steps,
+    raw_sample,
+    run_samples,
+)
+from edgeloop.bundle.limits import MAX_GOLDEN_BYTES
+from edgeloop.errors import DataError
+from edgeloop.runtime import open_session
+
+if TYPE_CHECKING:
+    from edgeloop.affine import Array
+    from edgeloop.contract import Contract
+
+Outputs = list[npt.NDArray[np.float32]]
+
+SAMPLES = 8
+CANDIDATES = 32
+MIN_SAMPLES = 4
+FLOOR_STEPS = 2.0
+"""Nothing is held to less: a last bit may always fall the other way."""
+XNNPACK_FACTOR = 0.5
+OTHER_KERNELS_FACTOR = 3.0
+"""Tolerance per step that the two kernel sets are apart: measured on nine models, x86-64 and aarch64 (docs/bundle.md)."""
+SHARE_OF_MODEL = 0.25
+"""Golden samples hardly compress: they get this share of the largest model's size, but at least MIN_SAMPLES."""
+_SATURATED_AT_STEPS = 64.0
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """One variant on all candidates: {kernels: outputs [n, ...]}, [n] disagreement of the kernels and distance from
+    saturation, both in output steps, and the class of each sample (0 where there are none)."""
+
+    by_kernels: dict[str, Outputs]
+    scales: list[float]
+    disagreement: npt.NDArray[np.float64]
+    headroom: npt.NDArray[np.float64]
+    classes: npt.NDArray[np.intp]
+
+
+def make_golden(
+    contract: Contract,
+    frames: Iterable[Array | Mapping[str, Array]],
+    models: Mapping[str, bytes | Path],
+    *,
+    count: int = SAMPLES,
+) -> Golden:
+    """Golden samples for `models` (by variant name) out of `frames`, raw as `compile_input` takes them; by input name
+    if several.
+
+    At most CANDIDATES frames are looked at. Chosen are those that say most about a runtime: answers away from
+    saturation, on which XNNPACK and the built-in kernels agree, of different classes. Tolerances come from how far
+    the two are apart on them. Raises DataError: no frame, frames that do not fit, a model that answers NaN.
+    """
+    inputs = _inputs(contract, frames)
+    answers = {name: _run(model, contract, inputs) for name, model in models.items()}
+    if not answers:
+        raise DataError("golden samples: no model to run them on")
+    chosen = _choose(list(answers.values()), _affordable(inputs, answers, models, count))
+    apart = max(_worst_apart(a, chosen) for a in answers.values())
+    both = all(len(a.by_kernels) == 2 for a in answers.values())
+    loose = FLOOR_STEPS + OTHER_KERNELS_FACTOR * apart if both else UNKNOWN_TOLERANCE_STEPS
+    return Golden(
+        {spec.name: array[chosen] for spec, array in zip(contract.inputs, inputs, strict=True)},
+        {name: {k: [o[chosen] for o in outputs] for k, outputs in a.by_kernels.items()} for name, a in answers.items()},
+        {XNNPACK_KERNELS: float(np.ceil(FLOOR_STEPS + XNNPACK_FACTOR * apart)), OTHER_KERNELS: float(np.ceil(loose))},
+    )
+
+
+def _inputs(contract: Contract, frames: Iterable[Array | Mapping[str, Array]]) -> list[Array]:
+    rows = [
+        [raw_sample(spec, frame) for spec, frame in zip(contract.inputs, as_named(contract, sample), strict=True)]
+        for sample in islice(frames, CANDIDATES)
+    ]
+    if not rows:
+        raise DataError("golden samples: there is no frame to choose from")
+    columns = list(zip(*rows, strict=True))
+    for spec, column in zip(contract.inputs, columns, strict=True):
+        if len({array.shape for array in column}) != 1:
+            raise DataError(f"golden samples: frames for input {spec.name!r} have different shapes")
+    return [np.stack(column) for column in columns]
+
+
+def _run(model: bytes | Path, contract: Contract, inputs: Sequence[Array]) -> _Answers:
+    by_kernels: dict[str, Outputs] = {}
+    scales: list[float] = []
+    for delegate in ("xnnpack", "cpu"):
+        with open_session(model, delegate=delegate) as session:
+            outputs = run_samples(session, contract, inputs)
+            if not all(np.isfinite(o).all() for o in outputs):
+                raise DataError("golden samples: the model answers NaN or infinity")
+            by_kernels.setdefault(kernels_of(session), outputs)
+            scales = output_scales(session)
+    one, other = _pair(by_kernels)
+    n = len(inputs[0])
+    steps = output_steps(scales, one)
+    headroom = np.zeros(n)
+    for array, step in zip(one, steps, strict=True):
+        flat = array.reshape(n, -1)
+        room = np.minimum(flat - flat.min(initial=np.inf), flat.max(initial=-np.inf) - flat) / step
+        headroom = np.maximum(headroom, room.max(axis=1, initial=0.0))
+    disagreement = compare(one, other, steps, 0.0, classes=False).steps
+    first = one[0].reshape(n, -1)
+    is_classes = contract.output.kind == "classification" and first.shape[1] > 1
+    classes = first.argmax(axis=1) if is_classes else np.zeros(n, np.intp)
+    return _Answers(by_kernels, scales, disagreement, headroom, classes)
+
+
+def _pair(by_kernels: Mapping[str, Outputs]) -> tuple[Outputs, Outputs]:
+    """The answers of both kernel sets; twice the same where this machine has one."""
+    groups = list(by_kernels.values())
+    return groups[0], groups[-1]
+
+
+def _worst_apart(answers: _Answers, chosen: npt.NDArray[np.intp]) -> float:
+    one, other = ([array[chosen] for array in group] for group in _pair(answers.by_kernels))
+    return float(compare(one, other, output_steps(answers.scales, one), 0.0, classes=False).steps.max())
+
+
+def _choose(answers: Sequence[_Answers], count: int) -> npt.NDArray[np.intp]:
+    """Indices of the samples to keep, in their first order: of the better half, round robin over the classes."""
+    score = np.zeros(len(answers[0].classes))
+    for a in answers:
+        score += (FLOOR_STEPS + a.disagreement) / (1.0 + np.minimum(a.headroom, _SATURATED_AT_STEPS))
+    order = np.argsort(score, kind="stable")
+    better = order[: max(count, len(order) // 2)]
+    taken: dict[int, int] = {}
+    ranked = []
+    for position, index in enumerate(better):
+        kind = int(answers[0].classes[index])
+        ranked.append((taken.get(kind, 0), position, int(index)))
+        taken[kind] = taken.get(kind, 0) + 1
+    return np.array(sorted(index for _, _, index in sorted(ranked)[:count]), dtype=np.intp)
+
+
+def _affordable(
+    inputs: Sequence[Array], answers: Mapping[str, _Answers], models: Mapping[str, bytes | Path], count: int
+) -> int:
+    n = len(inputs[0])
+    per_sample = sum(array.nbytes for array in inputs) // n
+    largest = max(len(m) if isinstance(m, bytes) else m.stat().st_size for m in models.values())
+    budget = int(SHARE_OF_MODEL * largest)
+    outputs = sum(o.nbytes for a in answers.values() for group in a.by_kernels.values() for o in group) // n
+    most = MAX_GOLDEN_BYTES // max(1, per_sample + outputs)
+    if most < 1:
+        raise DataError(f"golden samples: one alone is larger than {MAX_GOLDEN_BYTES >> 20} MiB")
+    return min(count, n, most, max(MIN_SAMPLES, budget // max(1, per_sample)))
