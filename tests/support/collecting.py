@@ -70,10 +70,9 @@ class CollectorProcess:
 @contextmanager
 def collector_process(store: Path, *options: str, listen: str = "127.0.0.1:0") -> Iterator[CollectorProcess]:
     """Started and ready; killed at the end if it still runs."""
-    main = "import sys; from edgeloop.cli.main import main; sys.exit(main())"
     arguments = ["collect", "--json", "--listen", listen, "--store", f"sqlite:///{store}", *options]
     process = subprocess.Popen(
-        [sys.executable, "-c", main, *arguments],
+        [sys.executable, "-m", "edgeloop.cli", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "NO_COLOR": "1"},
     )  # fmt: skip
     try:

@@ -10,7 +10,7 @@ import time
 import tty
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from edgeloop.errors import DataError, DeviceError, MissingExtraError, UsageError
@@ -43,6 +43,7 @@ class SerialPort:
 
     path: str
     baud: int = DEFAULT_BAUD
+    reopens: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return self.path
@@ -68,6 +69,7 @@ class OpenDescriptor:
     """A descriptor that is open already (the master of a pty pair, a socket); closed with the listener."""
 
     descriptor: int
+    reopens: ClassVar[bool] = False  # once closed, its number may be another file's
 
     def __str__(self) -> str:
         return f"descriptor {self.descriptor}"
@@ -130,10 +132,13 @@ class SerialListener:
                 return
             except Exception as error:  # pyserial lets termios.error through, which is no OSError
                 text, _hint = _explain(error)
+                self._close()
+                if not self._port.reopens:
+                    self._ingest.notices.once(f"serial {self._port} ended", f"serial {self._port} {text}")
+                    return
                 self._ingest.notices.trouble(
                     f"serial {self._port}", f"serial port {self._port} {text}; waiting for it to come back"
                 )
-                self._close()
 
     def _reopen(self) -> bool:
         """True when the port is open again, False when the listener is to stop."""
@@ -173,6 +178,9 @@ class SerialListener:
             request_id, batch = split_request(frame.payload)
             ack = self._ingest.handle(batch)
         except (DataError, StoreUnavailableError):  # told by the ingest; without an answer the device sends again
+            return None
+        except Exception as error:  # a defect of ours is no reason to give up the line
+            self._ingest.notices.once(f"defect {type(error).__name__}", f"serial {self._port}: failed: {error!r}")
             return None
         return encode_request(KIND_ACK, request_id, encode_ack(ack))
 

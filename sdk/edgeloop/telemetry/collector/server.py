@@ -14,7 +14,7 @@ from edgeloop.errors import DeviceError, MissingExtraError
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.limits import ListenAddress, check_exposure, parse_listen
 from edgeloop.telemetry.collector.notices import Notices, Say
-from edgeloop.telemetry.collector.serial_listener import OpenDescriptor, SerialListener, SerialPort, parse_serial
+from edgeloop.telemetry.collector.serial_listener import OpenDescriptor, SerialListener, parse_serial
 from edgeloop.telemetry.store import DEFAULT_STORE_URL, open_store
 from edgeloop.telemetry.store.database import Store
 
@@ -28,22 +28,49 @@ SerialSpec = str | int
 
 
 @dataclass
+class HttpServer:
+    """The collector's HTTP face, served by a thread until `stop()`."""
+
+    url: str
+    _server: Any = field(repr=False)
+    _thread: threading.Thread = field(repr=False)
+
+    @classmethod
+    def start(cls, address: ListenAddress, ingest: Ingest, store: Store, *, open_to_all: bool = False) -> HttpServer:
+        """Returns when it takes requests. DeviceError when the address is not to be had; MissingExtraError."""
+        bound = _bind(address)
+        try:
+            server, thread = _start_uvicorn(ingest, store, bound, only_loopback_hosts=not open_to_all)
+        except BaseException:
+            bound.close()
+            raise
+        return cls(address.url(bound.getsockname()[1]), server, thread)
+
+    def stop(self) -> None:
+        """Answer what is in hand, then end. May be called twice."""
+        self._server.should_exit = True
+        self._thread.join(timeout=_STOP_TIMEOUT_S)
+
+
+@dataclass
 class CollectorHandle:
     """A collector that runs in this process until `stop()`; also a context manager."""
 
-    url: str
     store: Store
     ingest: Ingest
-    _server: Any = field(repr=False)
-    _thread: threading.Thread = field(repr=False)
-    _listeners: Sequence[SerialListener] = field(default=(), repr=False)
+    http: HttpServer
+    listeners: Sequence[SerialListener] = ()
+
+    @property
+    def url(self) -> str:
+        """Where it really listens, e.g. `http://127.0.0.1:8080`."""
+        return self.http.url
 
     def stop(self) -> None:
         """Finish what is in hand, answer it, close the store. May be called twice."""
-        for listener in self._listeners:
+        for listener in self.listeners:
             listener.stop()
-        self._server.should_exit = True
-        self._thread.join(timeout=_STOP_TIMEOUT_S)
+        self.http.stop()
         self.store.close()
 
     def __enter__(self) -> CollectorHandle:
@@ -71,26 +98,21 @@ def start_collector(
     address = parse_listen(listen)
     check_exposure(address, open_to_all=open_to_all)
     ports = [OpenDescriptor(p) if isinstance(p, int) else parse_serial(p) for p in serial_ports]
-    bound = _bind(address)
+    store = open_store(store_url)
+    listeners: list[SerialListener] = []
     try:
-        store = open_store(store_url)
-        try:
-            ingest = Ingest(store, Notices(say or _silent))
-            listeners = _start_listeners(ports, ingest)
-            try:
-                server, thread = _start_server(ingest, store, bound, only_loopback_hosts=not open_to_all)
-            except BaseException:
-                for listener in listeners:
-                    listener.stop()
-                raise
-        except BaseException:
-            store.close()
-            raise
+        ingest = Ingest(store, Notices(say or _silent))
+        for port in ports:
+            listener = SerialListener(port, ingest)
+            listener.start()
+            listeners.append(listener)
+        http = HttpServer.start(address, ingest, store, open_to_all=open_to_all)
     except BaseException:
-        bound.close()
+        for listener in listeners:
+            listener.stop()
+        store.close()
         raise
-    url = address.url(bound.getsockname()[1])
-    return CollectorHandle(url, store, ingest, server, thread, listeners)
+    return CollectorHandle(store, ingest, http, listeners)
 
 
 def run_collector(
@@ -136,21 +158,7 @@ def _bind(address: ListenAddress) -> socket.socket:
     return bound
 
 
-def _start_listeners(ports: Sequence[SerialPort | OpenDescriptor], ingest: Ingest) -> list[SerialListener]:
-    started: list[SerialListener] = []
-    try:
-        for port in ports:
-            listener = SerialListener(port, ingest)
-            listener.start()
-            started.append(listener)
-    except BaseException:
-        for listener in started:
-            listener.stop()
-        raise
-    return started
-
-
-def _start_server(
+def _start_uvicorn(
     ingest: Ingest, store: Store, bound: socket.socket, *, only_loopback_hosts: bool
 ) -> tuple[Any, threading.Thread]:
     try:

@@ -1,0 +1,92 @@
+"""The real collector's ends of a line, for the conformance suite: its application on uvicorn, its serial listener."""
+
+from __future__ import annotations
+
+import os
+import tty
+from pathlib import Path
+
+from edgeloop.errors import DeviceError
+from edgeloop.telemetry.codec import Ack
+from edgeloop.telemetry.collector.ingest import Ingest
+from edgeloop.telemetry.collector.limits import parse_listen
+from edgeloop.telemetry.collector.serial_listener import OpenDescriptor, SerialListener
+from edgeloop.telemetry.collector.server import HttpServer
+from edgeloop.telemetry.store import StoreUnavailableError, open_store
+from edgeloop.telemetry.transports import open_transport
+from support.far_end import Collector, Line
+
+
+class _Through(Ingest):
+    """An ingest that asks the line's collector, and loses answers where the suite wants it."""
+
+    line: Line
+    failure: type[DeviceError] = DeviceError
+
+    def handle(self, batch: bytes) -> Ack:
+        ack = self.line.collector.handle(batch)
+        if self.line.take_fault():
+            raise self.failure("the answer was lost")
+        return ack
+
+
+class UvicornLine(Line):
+    """The collector's application as `edgeloop collect` serves it."""
+
+    def __init__(self, collector: Collector, folder: Path) -> None:
+        super().__init__(collector)
+        self._store = open_store(f"sqlite:///{folder / 'page.db'}")
+        self._ingest = _Through(self._store)
+        self._ingest.line = self
+        self._listen = "127.0.0.1:0"
+        self._running: HttpServer | None = None
+        self.come_back()
+        assert self._running is not None
+        self._listen = self._running.url.removeprefix("http://")
+        self.transport = open_transport(self._running.url)
+
+    def come_back(self) -> None:
+        self._running = HttpServer.start(parse_listen(self._listen), self._ingest, self._store)
+
+    def go_away(self) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            running.stop()
+
+    def close(self) -> None:
+        self.transport.close()
+        self.go_away()
+        self._store.close()
+
+
+class ListenerLine(Line):
+    """The collector's serial listener at the master of a pty pair; the transport has the other end by its path."""
+
+    def __init__(self, collector: Collector, folder: Path) -> None:
+        super().__init__(collector)
+        self._store = open_store(f"sqlite:///{folder / 'page.db'}")
+        self._ingest = _Through(self._store)
+        self._ingest.line = self
+        self._ingest.failure = StoreUnavailableError
+        self.path = folder / "port"
+        self.come_back()
+        self.transport = open_transport(f"serial://{self.path}?baud=4000000")
+
+    def come_back(self) -> None:
+        master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        self.path.unlink(missing_ok=True)
+        self.path.symlink_to(os.ttyname(self._slave))
+        self._listener = SerialListener(OpenDescriptor(master), self._ingest)
+        self._listener.start()
+
+    def go_away(self) -> None:
+        self._listener.stop()
+        os.close(self._slave)
+        self.path.unlink()
+
+    def close(self) -> None:
+        self.transport.close()
+        if self.path.is_symlink():
+            self.go_away()
+        self._store.close()
