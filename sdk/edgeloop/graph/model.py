@@ -125,6 +125,21 @@ class Graph:
         """Give tensors with an empty or repeated name one of their own, per subgraph. Returns how many were renamed."""
         return sum(naming.make_unique(subgraph) for subgraph in self.subgraphs)
 
+    def fix_shapes(self) -> int:
+        """Declare shapes that may vary (a free batch) fixed at what `shape` says. Returns how many tensors changed.
+
+        A tensor with a dimension that is not known at all (-1 in `shape`) stays as it is.
+        """
+        varying = [
+            tensor
+            for subgraph in self.subgraphs
+            for tensor in subgraph.tensors
+            if not tensor.is_static and min(tensor.shape, default=1) >= 0
+        ]
+        for tensor in varying:
+            tensor.shape_signature = None
+        return len(varying)
+
     def associated_files(self) -> dict[str, bytes]:
         """Files in the archive of TFLite Metadata (labels), each at most 16 MiB; empty where there is none."""
         return appended.files(self.appended)

@@ -121,9 +121,10 @@ class Op:
     mutating_variable_inputs: list[bool] = field(default_factory=list)
     debug_metadata_index: int = -1
 
-    def option(self, name: str, default: float = 0) -> int:
+    def option(self, name: str, default: int = 0) -> int:
         """An integer field of the options by LiteRT's name ("strideH"); `default` without options."""
-        return int(getattr(self.options, name, default))
+        value = getattr(self.options, name, default)
+        return int(value) if isinstance(value, int) else default
 
 
 @dataclass
@@ -180,7 +181,7 @@ class Subgraph:
         return [None if i == NO_TENSOR else self.tensors[i] for i in op.inputs]
 
     def output_tensors(self, op: Op) -> list[Tensor]:
-        return [self.tensors[i] for i in op.outputs]
+        return [self.tensors[i] for i in op.outputs if i != NO_TENSOR]
 
     def add_tensor(self, tensor: Tensor) -> int:
         """Append and return the index to use in `Op.inputs`."""
