@@ -86,7 +86,7 @@ def load_config(flags: Mapping[str, Any], file: Path | None = None) -> AgentConf
         from edgeloop.tomlfile import read_toml
 
         values = _from_file(read_toml(file, "agent config"), file)
-    values.update({k: v for k, v in flags.items() if v not in (None, (), [], False)})
+    values.update({k: v for k, v in flags.items() if v is not None and v is not False and v != ()})
     for needed in ("bundle", "source"):
         if needed not in values:
             raise UsageError(

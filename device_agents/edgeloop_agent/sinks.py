@@ -119,7 +119,7 @@ def _top(result: Result) -> str:
 
 
 def _number(x: float) -> str:
-    return f"{x:.6g}" if x - x == 0 else "null"  # JSON has no NaN and no infinity
+    return f"{x:.8g}" if x - x == 0 else "null"  # JSON has no NaN and no infinity
 
 
 def _values(result: Result) -> str:

@@ -138,4 +138,19 @@ class Agents:
 def run_cli(*arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """`edgeloop-agent ARGUMENTS`, whatever comes of it."""
     command: Sequence[str] = [sys.executable, "-m", "edgeloop_agent.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env={**os.environ, **(env or {})})
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE_S, env={**os.environ, **(env or {})}
+    )
+
+
+def golden_of(samples: np.ndarray, tolerance_steps: float = 2.0) -> Golden:
+    """Golden samples of the digits model: what it answers here."""
+    from edgeloop.affine import dequantize
+    from edgeloop.preprocess import compile_input
+    from edgeloop.runtime import open_session, runtime_info
+
+    with open_session(digits_int8()) as session:
+        prepare = compile_input(CONTRACT.inputs[0], session.inputs[0])
+        outputs = np.concatenate([dequantize(session.run(prepare(f))[0], session.outputs[0].affine) for f in samples])
+    family = runtime_info().family
+    return Golden({"input": samples[..., None]}, {"int8": {family: [outputs]}}, {family: tolerance_steps})

@@ -1,0 +1,303 @@
+"""The agent as real processes: what it does when all is well, and when workers crash, hang or are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeloop.bundle import Bundle
+from support.agents import CONTRACT, Agents, frames, make_bundle, run_cli
+from support.delegate_lib import RESHAPE, build_delegate, external
+
+CLEAN = {"errors": 0, "drops": 0, "restarts": 0, "fallbacks": [], "sink_errors": 0}
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Iterator[Agents]:
+    started = Agents(tmp_path)
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return make_bundle(tmp_path / "digits.bundle")
+
+
+@pytest.fixture
+def npz(tmp_path: Path) -> Path:
+    path = tmp_path / "x.npz"
+    np.savez(path, x=frames(300))
+    return path
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def kinds(summary: dict) -> list[str]:
+    return [event["kind"] for event in summary["events"]]
+
+
+def test_every_sample_of_an_npz_gives_one_line(agents: Agents, bundle: Path, npz: Path, tmp_path: Path) -> None:
+    code, summary, said = agents.run(
+        "--bundle", bundle, "--source", f"npz:{npz}", "--sink", f"jsonl:{tmp_path}/out.jsonl"
+    )
+    assert code == 0, said
+    assert summary.items() >= {**CLEAN, "frames": 300, "inferences": 300, "end": "end"}.items()
+    assert (summary["bundle"], summary["version"], summary["variant"]) == ("digits", 7, "int8")
+    assert (summary["delegate_asked"], summary["delegate_ran"], summary["unsigned"]) == ("xnnpack", "xnnpack", False)
+    assert summary["delegated_ops"] > 0
+    assert set(summary["latency"]) == {"capture", "preprocess", "invoke", "postprocess", "total"}
+    assert all(stage["n"] == 300 and stage["p50_ms"] <= stage["p99_ms"] for stage in summary["latency"].values())
+    written = lines(tmp_path / "out.jsonl")
+    assert [line["source"] for line in written] == [f"x.npz[{i}]" for i in range(300)]
+    assert all(len(line["top"]) == 3 and line["latency_ms"] > 0 for line in written)
+
+
+def test_results_are_those_of_the_model(agents: Agents, bundle: Path, npz: Path, tmp_path: Path) -> None:
+    import edgeloop_agent
+
+    agents.run("--bundle", bundle, "--source", f"npz:{npz}", "--sink", f"jsonl:{tmp_path}/out.jsonl", "--count", "20")
+    with edgeloop_agent.open(bundle) as model:
+        for line, frame in zip(lines(tmp_path / "out.jsonl"), frames(300), strict=False):
+            result = model(frame)
+            assert line["top"][0]["label"] == result.label
+            assert line["top"][0]["score"] == pytest.approx(result.score)
+
+
+def test_count_loop_and_rate(agents: Agents, bundle: Path, npz: Path) -> None:
+    code, summary, _ = agents.run("--bundle", bundle, "--source", f"npz:{npz}", "--loop", "--count", 700)
+    assert (code, summary["frames"], summary["end"]) == (0, 700, "count")
+    _, summary, _ = agents.run("--bundle", bundle, "--source", "synthetic:", "--count", 11, "--rate", 50)
+    assert summary["frames"] == 11
+    assert summary["seconds"] >= 0.19  # ten periods of 20 ms: never faster
+
+
+def test_frames_that_fail_their_checks_are_counted_and_said_once(agents: Agents, bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(6):
+        cv2.imwrite(str(folder / f"{i}.png"), frames(1, i)[0])
+    for i in (1, 2, 4):
+        (folder / f"{i}.png").write_bytes(b"not a picture")
+    code, summary, said = agents.run("--bundle", bundle, "--source", f"folder:{folder}")
+    assert (code, summary["frames"], summary["inferences"], summary["errors"]) == (0, 6, 3, 3)
+    assert kinds(summary) == ["bad_input"]
+    assert said.count("1.png") == 1
+
+
+def test_samples_of_another_shape_are_never_inferred_on(agents: Agents, bundle: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "bad.npz", x=np.zeros((5, 3), np.float32))
+    code, summary, _ = agents.run("--bundle", bundle, "--source", f"npz:{tmp_path / 'bad.npz'}")
+    assert (code, summary["frames"], summary["inferences"], summary["errors"]) == (0, 5, 0, 5)
+
+
+def test_a_sink_on_a_full_disk_does_not_stop_inference(agents: Agents, bundle: Path, npz: Path) -> None:
+    code, summary, said = agents.run("--bundle", bundle, "--source", f"npz:{npz}", "--sink", "jsonl:/dev/full")
+    assert (code, summary["inferences"], summary["sink_errors"]) == (0, 300, 300)
+    assert said.count("No space left") == 1
+
+
+def test_stdout_carries_nothing_but_results(bundle: Path, npz: Path, tmp_path: Path) -> None:
+    done = run_cli(
+        "run", "--bundle", bundle, "--source", f"npz:{npz}", "--sink", "jsonl:-", "--state", tmp_path / "s",
+        "--delegate", external(build_delegate(), claim_op=RESHAPE),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["source"] for line in done.stdout.splitlines()] == [f"x.npz[{i}]" for i in range(300)]
+    assert "p95" in done.stderr
+
+
+def test_sigterm_ends_it_cleanly_with_everything_written(agents: Agents, bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    agent = agents.start("--bundle", bundle, "--source", "synthetic:", "--rate", 200, "--sink", f"jsonl:{out}")
+    agent.wait_until(lambda: out.exists() and out.stat().st_size, "wrote a result")
+    worker = agent.worker_pid
+    summary = agent.stop()
+    assert agent.process.returncode == 0
+    assert summary.items() >= {**CLEAN, "end": "stop"}.items()
+    assert summary["frames"] == summary["inferences"] == len(lines(out)) == summary["latency"]["total"]["n"]
+    assert not Path(f"/proc/{worker}").exists()
+
+
+def test_a_killed_worker_is_started_again_where_it_was(agents: Agents, bundle: Path, npz: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    agent = agents.start("--bundle", bundle, "--source", f"npz:{npz}", "--rate", 200, "--sink", f"jsonl:{out}")
+    agent.wait_until(lambda: out.exists() and out.stat().st_size, "wrote a result")
+    os.kill(agent.worker_pid or 0, signal.SIGKILL)
+    summary = agent.summary()
+    assert agent.process.returncode == 0, agent.said
+    assert (summary["restarts"], summary["fallbacks"], summary["delegate_ran"]) == (1, [], "xnnpack")
+    assert kinds(summary) == ["restart"]
+    assert "SIGKILL" in summary["events"][0]["detail"]
+    # Every frame was taken once: it gave a result, or was in the dead worker's hands.
+    assert summary["frames"] == 300
+    assert summary["inferences"] + summary["drops"] == 300
+    assert summary["drops"] <= 1
+    written = [line["source"] for line in lines(out)]
+    assert len(written) == len(set(written))
+    assert written[-1] == "x.npz[299]"
+
+
+def test_a_delegate_that_segfaults_is_left_for_the_next(agents: Agents, bundle: Path, npz: Path) -> None:
+    crashing = external(build_delegate(), claim_op=RESHAPE, crash_invoke=1, after=50)
+    code, summary, said = agents.run(
+        "--bundle", bundle, "--source", f"npz:{npz}", "--delegate", crashing, "--delegate", "xnnpack"
+    )
+    assert code == 0, said
+    assert len(summary["fallbacks"]) == 1
+    assert "-> xnnpack: worker died of SIGSEGV" in summary["fallbacks"][0]
+    assert (summary["delegate_asked"], summary["delegate_ran"]) == ("xnnpack", "xnnpack")
+    assert (summary["frames"], summary["inferences"], summary["drops"]) == (300, 299, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"device": "none"}, ""),
+        ({"crash_create": 1}, "SIGSEGV"),
+        ({"claim_op": RESHAPE, "fail_prepare": 1}, ""),
+        ({"claim_op": RESHAPE, "fail_invoke": 1}, "failed"),
+    ],
+    ids=lambda value: next(reversed(value), "") if isinstance(value, dict) else None,
+)
+def test_a_delegate_that_does_not_work_is_left_for_the_next(
+    agents: Agents, bundle: Path, npz: Path, options: dict, why: str
+) -> None:
+    broken = external(build_delegate(), **options)
+    code, summary, said = agents.run(
+        "--bundle", bundle, "--source", f"npz:{npz}", "--delegate", broken, "--delegate", "cpu"
+    )
+    assert code == 0, said
+    assert len(summary["fallbacks"]) == 1
+    assert why in summary["fallbacks"][0]
+    assert summary["delegate_ran"] == "cpu"
+    assert summary["frames"] == summary["inferences"] + summary["drops"] == 300
+
+
+def test_a_delegate_that_hangs_is_ended_by_the_watchdog(agents: Agents, bundle: Path, npz: Path) -> None:
+    hanging = external(build_delegate(), claim_op=RESHAPE, hang_invoke=1, after=10)
+    code, summary, said = agents.run(
+        "--bundle", bundle, "--source", f"npz:{npz}", "--delegate", hanging, "--delegate", "xnnpack",
+        "--frame-timeout", 0.5,
+    )  # fmt: skip
+    assert code == 0, said
+    assert "hung: one frame took more than 0.5 s" in summary["fallbacks"][0]
+    assert (summary["frames"], summary["drops"], summary["inferences"]) == (300, 1, 299)
+
+
+def test_a_worker_that_is_silent_is_ended_by_the_watchdog(agents: Agents, bundle: Path) -> None:
+    agent = agents.start("--bundle", bundle, "--source", "synthetic:", "--rate", 20, "--heartbeat-timeout", 2)
+    agent.wait_until_said("runs on xnnpack")
+    os.kill(agent.worker_pid or 0, signal.SIGSTOP)
+    agent.wait_until_said("no heartbeat for 2 s")
+    agent.wait_until_said("runs on cpu")  # a hang is held against the delegate
+    assert agent.stop()["end"] == "stop"
+
+
+def test_without_a_delegate_that_works_it_says_why_and_fails(agents: Agents, bundle: Path) -> None:
+    code, summary, said = agents.run(
+        "--bundle", bundle, "--source", "synthetic:", "--count", 10,
+        "--delegate", external(build_delegate(), device="none"), "--delegate", "external:/no/such/library.so",
+    )  # fmt: skip
+    assert code == 3
+    assert "no delegate left" in summary["error"]["message"]
+    assert said.splitlines()[-2].startswith("edgeloop-agent: no delegate left")
+    assert "Traceback" not in said
+    assert summary["inferences"] == 0
+
+
+def test_the_worker_dies_with_its_supervisor(agents: Agents, bundle: Path) -> None:
+    agent = agents.start("--bundle", bundle, "--source", "synthetic:", "--rate", 20)
+    agent.wait_until_said("runs on")
+    worker = agent.worker_pid
+    agent.process.kill()
+    agent.process.wait()
+    for _ in range(500):
+        try:
+            state = Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        if state == "Z":
+            return
+        signal.sigtimedwait([], 0.01)
+    raise AssertionError("the worker outlived its supervisor")
+
+
+def test_two_agents_never_share_a_state_folder(agents: Agents, bundle: Path) -> None:
+    first = agents.start("--bundle", bundle, "--source", "synthetic:", "--rate", 20)
+    first.wait_until_said("runs on")
+    code, summary, said = agents.run("--bundle", bundle, "--source", "synthetic:", "--count", 1)
+    assert code == 2
+    assert f"another agent (process {first.process.pid}) is using" in said
+    assert summary["error"]["exit_code"] == 2
+    first.stop()
+    code, _, _ = agents.run("--bundle", bundle, "--source", "synthetic:", "--count", 1)
+    assert code == 0
+
+
+def test_a_bundle_it_cannot_trust_is_refused(agents: Agents, tmp_path: Path) -> None:
+    unsigned = make_bundle(tmp_path / "unsigned.bundle", signed=False)
+    arguments = ("--bundle", unsigned, "--source", "synthetic:", "--count", 3)
+    code, summary, said = agents.run(*arguments)
+    assert (code, summary["error"]["exit_code"]) == (4, 4)
+    assert "Traceback" not in said
+    code, summary, said = agents.run(*arguments, "--allow-unsigned")
+    assert (code, summary["unsigned"]) == (0, True)
+    assert "not signed by a trusted key" in said
+    damaged = make_bundle(tmp_path / "damaged.bundle")
+    raw = bytearray(damaged.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    damaged.write_bytes(raw)
+    assert agents.run("--bundle", damaged, "--source", "synthetic:", "--allow-unsigned")[0] == 4
+
+
+def test_golden_outputs_that_differ_are_a_fault_of_the_delegate(agents: Agents, tmp_path: Path, npz: Path) -> None:
+    from support.agents import golden_of
+
+    bundle = make_bundle(tmp_path / "golden.bundle", golden=golden_of(frames(4)))
+    assert Bundle.open(bundle).manifest.golden is not None
+    lying = external(build_delegate(), claim_op=RESHAPE, wrong=1)
+    code, summary, said = agents.run(
+        "--bundle", bundle, "--source", f"npz:{npz}", "--delegate", lying, "--delegate", "cpu"
+    )
+    assert code == 0, said
+    assert "failed its golden self-test" in summary["fallbacks"][0]
+    assert (summary["delegate_ran"], summary["inferences"]) == ("cpu", 300)
+    assert "golden self-test passed on 4 samples" in said
+
+
+def test_a_contract_that_does_not_fit_the_model_is_one_line(agents: Agents, tmp_path: Path) -> None:
+    wrong = CONTRACT.with_labels(("a", "b"))
+    bundle = make_bundle(tmp_path / "wrong.bundle", contract=wrong)
+    code, summary, said = agents.run("--bundle", bundle, "--source", "synthetic:")
+    assert code == 2
+    assert "2 labels but the model has 10 outputs" in summary["error"]["message"]
+    assert "Traceback" not in said
+
+
+def test_json_and_results_on_stdout_exclude_each_other(bundle: Path) -> None:
+    done = run_cli("run", "--bundle", bundle, "--source", "synthetic:", "--sink", "jsonl:-", "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["exit_code"] == 2
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("doctor", "--help"), ("--version",)])
+def test_help_and_version_work(arguments: tuple[str, ...]) -> None:
+    done = run_cli(*arguments)
+    assert done.returncode == 0
+    assert "edgeloop-agent" in done.stdout
+
+
+def test_doctor_speaks_json() -> None:
+    done = run_cli("doctor", "--json")
+    assert done.returncode in (0, 1)
+    assert json.loads(done.stdout)

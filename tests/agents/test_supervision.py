@@ -1,0 +1,158 @@
+"""The supervisor's decisions, without processes."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeloop_agent.supervision import (
+    Blame,
+    Fault,
+    GiveUp,
+    Policy,
+    Restart,
+    Standing,
+    after_fault,
+    describe_exit,
+    overdue,
+)
+
+POLICY = Policy()
+CRASH = Fault(Blame.RUN, "worker died of SIGSEGV", ran_s=5.0)
+NOT_THERE = Fault(Blame.START, "library missing")
+KILLED = Fault(Blame.OUTSIDE, "worker was killed by SIGKILL", ran_s=5.0)
+
+
+def decide(standing: Standing, *faults: Fault) -> tuple[Standing, Restart | GiveUp]:
+    for fault in faults[:-1]:
+        standing, _ = after_fault(standing, POLICY, fault)
+    return after_fault(standing, POLICY, faults[-1])
+
+
+def test_a_crash_moves_on_to_the_next_delegate_at_once():
+    standing, decision = decide(Standing.start(("edgetpu", "xnnpack", "cpu")), CRASH)
+    assert standing.delegate == "xnnpack"
+    assert decision == Restart(0.0, "fallback", "edgetpu -> xnnpack: worker died of SIGSEGV")
+
+
+def test_a_delegate_that_cannot_start_is_out():
+    standing, decision = decide(Standing.start(("edgetpu", "xnnpack")), NOT_THERE)
+    assert standing.delegate == "xnnpack"
+    assert isinstance(decision, Restart)
+    assert decision.quarantined == "edgetpu"
+    standing, decision = decide(standing.with_success(), CRASH)
+    assert (standing.delegate, decision.kind) == ("xnnpack", "restart")  # never back to the one that is out
+
+
+def test_a_worker_killed_from_outside_comes_back_on_the_same_delegate_and_nothing_is_held_against_it():
+    standing, decision = decide(Standing.start(("xnnpack", "cpu")), *[KILLED] * 10)
+    assert standing.delegate == "xnnpack"
+    assert standing.faults == (0, 0)
+    assert isinstance(decision, Restart)
+    assert decision.kind == "restart"
+
+
+def test_pauses_between_restarts_double_up_to_a_limit():
+    standing = Standing.start(("xnnpack",)).with_success()
+    delays = []
+    for _ in range(10):
+        standing, decision = after_fault(standing, POLICY, KILLED)
+        assert isinstance(decision, Restart)
+        delays.append(decision.delay_s)
+    assert delays == [0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+def test_running_well_for_a_while_clears_the_record():
+    standing, _ = decide(Standing.start(("xnnpack",)), CRASH, CRASH)
+    standing, decision = after_fault(standing, POLICY, Fault(Blame.RUN, "crash", ran_s=POLICY.stable_after_s))
+    assert standing.faults == (1,)
+    assert isinstance(decision, Restart)
+    assert decision.delay_s == POLICY.backoff_first_s
+
+
+def test_after_repeated_faults_a_delegate_is_quarantined():
+    standing = Standing.start(("edgetpu", "xnnpack"))
+    quarantined = []
+    for _ in range(2 * POLICY.faults_until_quarantine - 1):
+        standing, decision = after_fault(standing.with_success(), POLICY, CRASH)
+        assert isinstance(decision, Restart)
+        quarantined.append(decision.quarantined)
+    assert quarantined == ["", "", "", "", "edgetpu"]
+
+
+def test_it_gives_up_only_when_no_delegate_is_left_and_nothing_ever_worked():
+    _, decision = decide(Standing.start(("edgetpu", "xnnpack")), NOT_THERE, NOT_THERE)
+    assert decision == GiveUp("no delegate left: xnnpack: library missing")
+    standing, decision = decide(Standing.start(("xnnpack",)).with_success(), *[CRASH] * 20)
+    assert isinstance(decision, Restart)
+    assert (standing.delegate, decision.delay_s) == ("xnnpack", POLICY.backoff_max_s)
+
+
+def test_when_all_are_out_the_one_that_worked_is_kept_trying():
+    standing = Standing.start(("edgetpu", "xnnpack")).with_success()
+    standing, _ = decide(standing, *[CRASH] * 5, NOT_THERE)
+    standing, decision = after_fault(standing, POLICY, NOT_THERE)
+    assert isinstance(decision, Restart)
+    assert standing.delegate == "edgetpu"
+
+
+faults = st.builds(
+    Fault, st.sampled_from(list(Blame)), st.just("trouble"), st.floats(0, 1e4, allow_nan=False, allow_infinity=False)
+)
+
+
+@given(st.integers(1, 4), st.lists(st.tuples(faults, st.booleans()), max_size=40))
+def test_whatever_happens_there_is_a_delegate_to_run_or_nothing_ever_worked(count, history):
+    standing, succeeded = Standing.start(tuple("abcd"[:count])), False
+    for fault, success in history:
+        if success:
+            standing, succeeded = standing.with_success(), True
+        standing, decision = after_fault(standing, POLICY, fault)
+        if isinstance(decision, GiveUp):
+            assert not succeeded
+            assert all(standing.quarantined)
+            return
+        assert 0 <= decision.delay_s <= POLICY.backoff_max_s
+        assert standing.delegate in standing.delegates
+        assert not standing.quarantined[standing.current] or standing.current == standing.proven
+        assert (decision.kind == "fallback") == ("->" in decision.detail)
+
+
+@pytest.mark.parametrize(
+    ("ages", "text"),
+    [
+        ({"ready": False, "since_start_s": 121}, "not ready"),
+        ({"ready": True, "since_message_s": 11}, "no heartbeat"),
+        ({"ready": True, "busy_s": 31}, "one frame took"),
+    ],
+)
+def test_the_watchdog_finds_a_worker_that_hangs(ages, text):
+    values = {"since_start_s": 1.0, "since_message_s": 1.0, "busy_s": 0.0, **ages}
+    fault = overdue(POLICY, **values)
+    assert fault is not None
+    assert fault.blame is Blame.RUN
+    assert text in fault.detail
+
+
+def test_the_watchdog_is_patient_while_a_model_loads_and_while_no_frames_come():
+    assert overdue(POLICY, ready=False, since_start_s=60, since_message_s=60, busy_s=0) is None
+    assert overdue(POLICY, ready=True, since_start_s=1e6, since_message_s=1, busy_s=0) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "blame", "text"),
+    [
+        (-signal.SIGSEGV, Blame.RUN, "SIGSEGV"),
+        (-signal.SIGILL, Blame.RUN, "SIGILL"),
+        (128 + signal.SIGSEGV, Blame.RUN, "SIGSEGV"),  # as an emulator or a shell reports it
+        (-signal.SIGKILL, Blame.OUTSIDE, "SIGKILL"),
+        (1, Blame.OTHER, "code 1: ModuleNotFoundError"),
+    ],
+)
+def test_a_death_is_described(code, blame, text):
+    fault = describe_exit(code, "ModuleNotFoundError: No module named 'numpy'")
+    assert fault.blame is blame
+    assert text in fault.detail
