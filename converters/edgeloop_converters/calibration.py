@@ -3,7 +3,7 @@
 Libraries' calibrators fail on while-loops, and ai-edge-quantizer's default is a moving average that clips the input.
 
 "grouped" (the default): the samples are dealt into groups of about 16, and the range of a tensor is the mean of its
-groups' true minima and maxima. Rare extremes then cost no resolution, and it matters less which samples were drawn; inputs
+groups' true minima and maxima. Rare extremes then cost no resolution, and the draw of samples matters less; inputs
 and outputs of the model keep their true range. "min-max": the true minimum and maximum of all samples. `docs/adr/0070`.
 """
 
