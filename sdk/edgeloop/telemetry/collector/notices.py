@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 Say = Callable[[str], None]
 _MAX_REMEMBERED = 1000
+_MAX_LINE_CHARS = 500
 
 
 def printable(text: str, limit: int = 200) -> str:
@@ -34,7 +35,7 @@ class Notices:
             if key in self._troubles:
                 return
             self._troubles.add(key)
-        self.say(printable(text))
+        self.say(printable(text, _MAX_LINE_CHARS))
 
     def over(self, key: str, text: str) -> None:
         """`text`, if the trouble `key` had been told."""
@@ -44,7 +45,7 @@ class Notices:
             if key not in self._troubles:
                 return
             self._troubles.remove(key)
-        self.say(printable(text))
+        self.say(printable(text, _MAX_LINE_CHARS))
 
     def once(self, key: str, text: str) -> None:
         """`text`, the first time for `key`; nothing more after a thousand keys, since strangers may choose them."""
@@ -52,4 +53,4 @@ class Notices:
             if key in self._told or len(self._told) >= _MAX_REMEMBERED:
                 return
             self._told.add(key)
-        self.say(printable(text))
+        self.say(printable(text, _MAX_LINE_CHARS))

@@ -131,14 +131,14 @@ class SerialListener:
                 self._ingest.notices.once(f"serial {self._port} ended", f"serial {self._port}: the other end closed it")
                 return
             except Exception as error:  # pyserial lets termios.error through, which is no OSError
-                text, _hint = _explain(error)
                 self._close()
                 if not self._port.reopens:
+                    text, _hint = _explain(error)
                     self._ingest.notices.once(f"serial {self._port} ended", f"serial {self._port} {text}")
                     return
-                self._ingest.notices.trouble(
-                    f"serial {self._port}", f"serial port {self._port} {text}; waiting for it to come back"
-                )
+                # pyserial's words for an unplugged adapter are two lines about multiple access: ours are plainer.
+                text = f"serial port {self._port} stopped working (unplugged?); waiting for it to come back"
+                self._ingest.notices.trouble(f"serial {self._port}", text)
 
     def _reopen(self) -> bool:
         """True when the port is open again, False when the listener is to stop."""
