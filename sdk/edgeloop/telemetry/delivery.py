@@ -24,6 +24,9 @@ from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, NotAcknowledgedErro
 
 FIRST_DELAY_S = 1.0
 MAX_DELAY_S = 60.0
+PATIENCE = 8
+"""A report that was sent so often without an answer lets those behind it go first. Not sooner: while nobody listens,
+each report that is tried is one that can no longer be folded."""
 _FRAME_BYTES = 8  # what a report adds to a batch beside its own bytes
 
 
@@ -61,6 +64,13 @@ def choose_batch(pending: Sequence[SpooledReport], max_reports: int, max_bytes: 
     return pending
 
 
+def lets_others_go_first(batch: Sequence[SpooledReport], error: DeviceError | None) -> bool:
+    """Whether a batch that failed was one report which the far end cannot answer, or did not for PATIENCE times."""
+    if len(batch) != 1 or not isinstance(error, NotAcknowledgedError):
+        return False
+    return error.blames_batch or batch[0].sends + 1 >= PATIENCE * (batch[0].deferred + 1)
+
+
 def retry_delay_s(failures: int, chance: float) -> float:
     """Seconds to wait after that many failures in a row: 1, 2, 4 ... 60, each times 0.5 to 1 by `chance` (0..1), so
     that a fleet does not return all at once. 0 after none."""
@@ -79,8 +89,8 @@ def deliver_pending(
 ) -> DeliveryOutcome:
     """Sends batches until the spool is empty, a batch fails, or `budget_s` is over (the last wait is cut to it).
 
-    The first batch holds `max_reports` at most, each after it twice as many. A single report that the far end cannot
-    answer is put behind all others. A DeviceError, also of the spool, is in the outcome and not raised.
+    The first batch holds `max_reports` at most, each after it twice as many. A DeviceError, also of the spool, is in
+    the outcome and not raised.
     """
     ends_s = None if budget_s is None else time.monotonic() + budget_s
     outcome = DeliveryOutcome()
@@ -108,7 +118,7 @@ def deliver_pending(
     except DeviceError as error:
         outcome = replace(outcome, error=error, failed_batch=len(batch), left=len(batch))
     with suppress(DeviceError):
-        if len(batch) == 1 and isinstance(outcome.error, NotAcknowledgedError) and outcome.error.blames_batch:
+        if lets_others_go_first(batch, outcome.error):
             spool.defer(batch[0])
         outcome = replace(outcome, left=spool.stats().reports)
     return outcome
