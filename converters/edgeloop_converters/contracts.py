@@ -18,7 +18,7 @@ from edgeloop.runtime import open_session
 from edgeloop_converters.calibration import input_infos
 from edgeloop_converters.data import IMAGE, TENSOR, Dataset, fit_labels, pick
 from edgeloop_converters.evidence import input_evidence
-from edgeloop_converters.scalings import WITH_BACKGROUND, candidates, choose_scaling
+from edgeloop_converters.scalings import WITH_BACKGROUND, Choice, candidates, choose_scaling
 
 _PEEK = 16
 
@@ -243,20 +243,27 @@ def _find_scaling(
     scores = {t.full_title: t.accuracy for t in choice.trials}
     best = choice.best
     if choice.is_chance:
-        warnings.append(
-            f"the model gets {best.accuracy:.0%} of {choice.samples} samples right, no better than guessing: check the "
-            "scaling (--mean, --std, --color) and that the labels are in the model's class order"
-        )
+        warnings.append(_no_better_than_guessing(choice, data))
     if len(options) > 1:
-        others = "; ".join(f"{t.full_title}: {t.accuracy:.1%}" for t in choice.trials if t is not best)
-        sure = "" if choice.clear else ", though not by much"
+        others = [f"{t.full_title}: {t.accuracy:.1%}" for t in choice.trials if t is not best][:3]
         notes.append(
-            f"input scaling: {best.full_title}, found by trying on {choice.samples} labelled samples: {best.accuracy:.1%}"
-            f"{sure}" + (f" ({others})" if others else "")
+            f"input scaling: {best.full_title}: {best.accuracy:.1%} of {choice.samples} labelled samples right with it"
+            + ("" if choice.clear else ", though it is not far ahead")
+            + (f" ({'; '.join(others)})" if others else "")
         )
     elif best.offset:
         notes.append(f"class ids + 1: the model has {choice.classes} outputs, a background class in front")
     return best.spec, _shifted(data, best.offset), scores
+
+
+def _no_better_than_guessing(choice: Choice, data: Dataset) -> str:
+    text = (
+        f"the model gets {choice.best.accuracy:.0%} of {choice.samples} samples right, no better than guessing: check "
+        "the scaling (--mean, --std, --color) and that the labels are in the model's class order"
+    )
+    if data.kind == TENSOR and data.sample(0).dtype.kind in "iu":
+        text += "; for data stored as quantized codes, --mean is their zero point and --std is 1 / scale"
+    return text
 
 
 def _without_labels(
