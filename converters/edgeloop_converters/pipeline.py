@@ -17,6 +17,7 @@ from typing import Any
 from edgeloop.bundle import BundleDraft, Golden, Profile, VariantDraft
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.targets import Target, load_target
+from edgeloop_converters.data import pick
 from edgeloop_converters.evaluate import (
     OpError,
     Quality,
@@ -204,11 +205,12 @@ class _Measured:
             progress=self.progress,
         )
 
-    def _golden(self) -> Golden | None:
-        from edgeloop_converters.golden import golden_samples
+    def _golden(self) -> Golden:
+        from edgeloop.bundle.golden_maker import CANDIDATES, make_golden
 
         data = self.sources.data.evaluation.subset(self.sources.evaluation)
-        return golden_samples({self.exported.name: self.exported.model}, self.sources.contract, data, self.recipe.seed)
+        frames = (data.sample(int(i)) for i in pick(data, CANDIDATES, self.recipe.seed))
+        return make_golden(self.sources.contract, frames, {self.exported.name: self.exported.model})
 
     def _judge(self, quality: Quality, profile: Profile) -> Gate:
         metrics = quality.metrics
@@ -279,7 +281,7 @@ class _Measured:
         }
 
     def _draft(
-        self, variant: VariantResult, golden: Golden | None, provenance: dict[str, Any], report: Mapping[str, Any]
+        self, variant: VariantResult, golden: Golden, provenance: dict[str, Any], report: Mapping[str, Any]
     ) -> BundleDraft:
         float_scores = variant.quality.float_scores
         return BundleDraft(
