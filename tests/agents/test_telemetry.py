@@ -1,0 +1,205 @@
+"""What the agent reports, and that every report arrives once, whatever happens to the collector."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgeloop.telemetry.codec import decode_report
+from edgeloop.telemetry.collector.server import CollectorHandle, start_collector
+from edgeloop.telemetry.report import STAGES, Report
+from edgeloop.telemetry.spool import Spool
+from support.agents import Agents, frames, golden_of, make_bundle
+from support.delegate_lib import RESHAPE, build_delegate, external
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Iterator[Agents]:
+    started = Agents(tmp_path)
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return make_bundle(tmp_path / "digits.bundle", golden=golden_of(frames(2)))
+
+
+@pytest.fixture
+def store_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/telemetry.db"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def stored(collector: CollectorHandle, device: str) -> list[Report]:
+    return [each.report for each in collector.store.reports() if each.report.device == device]
+
+
+def total(reports: list[Report], counter: str) -> int:
+    return sum(report.counters.get(counter, 0) for report in reports)
+
+
+def check_complete(reports: list[Report], summary: dict) -> None:
+    """Every report once, and the sums are the agent's own."""
+    assert sorted(r.seq for r in reports) == list(range(1, summary["reports"]["made"] + 1))
+    for counter in ("frames", "inferences", "errors", "drops"):
+        assert total(reports, counter) == summary[counter], counter
+    for stage in STAGES:
+        assert sum(r.latency[stage].count for r in reports if stage in r.latency) == summary["latency"][stage]["n"]
+
+
+def test_reports_say_what_ran_and_add_up(agents: Agents, bundle: Path, store_url: str) -> None:
+    with start_collector(store_url) as collector:
+        code, summary, said = agents.run(
+            "--bundle", bundle, "--source", "synthetic:", "--rate", 200, "--count", 200, "--device", "pi-1",
+            "--telemetry", collector.url, "--report-interval", 0.2,
+        )  # fmt: skip
+        reports = stored(collector, "pi-1")
+    assert code == 0, said
+    check_complete(reports, summary)
+    assert summary["reports"] == {
+        "made": len(reports),
+        "delivered": len(reports),
+        "waiting": 0,
+        "rejected": 0,
+        "lost": 0,
+    }
+    assert len(reports) >= 4
+    last = reports[-1]
+    assert (last.bundle, last.version, last.variant, last.unsigned) == ("digits", 7, "int8", False)
+    assert (last.delegate_asked, last.delegate_ran) == ("xnnpack", "xnnpack")
+    assert 0 < last.delegated_ops <= last.total_ops
+    assert last.gauges["rss_bytes"] > 20e6
+    assert {r.boot for r in reports} == {last.boot}
+
+
+def test_a_fallback_is_reported(agents: Agents, bundle: Path, store_url: str) -> None:
+    crashing = external(build_delegate(), claim_op=RESHAPE, crash_invoke=1, after=20)
+    with start_collector(store_url) as collector:
+        _, summary, _ = agents.run(
+            "--bundle", bundle, "--source", "synthetic:", "--count", 100, "--device", "pi-1",
+            "--delegate", crashing, "--delegate", "cpu", "--telemetry", collector.url,
+        )  # fmt: skip
+        reports = stored(collector, "pi-1")
+    check_complete(reports, summary)
+    events = [event for report in reports for event in report.events]
+    assert [e.kind for e in events] == ["fallback"]
+    assert "SIGSEGV" in events[0].detail
+    assert total(reports, "worker_restarts") == 1
+
+
+def test_the_last_report_is_delivered_when_it_is_stopped(agents: Agents, bundle: Path, store_url: str) -> None:
+    with start_collector(store_url) as collector:
+        agent = agents.start(
+            "--bundle", bundle, "--source", "synthetic:", "--rate", 100, "--device", "pi-1",
+            "--telemetry", collector.url, "--report-interval", 3600,
+        )  # fmt: skip
+        agent.wait_until_said("runs on")
+        summary = agent.stop()
+        reports = stored(collector, "pi-1")
+    assert agent.process.returncode == 0
+    assert summary["reports"]["made"] == len(reports) == 1
+    check_complete(reports, summary) if summary["latency"] else None
+
+
+def test_when_nothing_works_that_is_reported_before_it_fails(agents: Agents, bundle: Path, store_url: str) -> None:
+    with start_collector(store_url) as collector:
+        code, _, _ = agents.run(
+            "--bundle", bundle, "--source", "synthetic:", "--device", "pi-1", "--telemetry", collector.url,
+            "--delegate", external(build_delegate(), device="none"),
+        )  # fmt: skip
+        events = [event.kind for report in stored(collector, "pi-1") for event in report.events]
+    assert code == 3
+    assert "failed" in events
+
+
+def test_a_collector_that_goes_and_comes_back_has_every_report_once(
+    agents: Agents, bundle: Path, store_url: str
+) -> None:
+    port = free_port()
+    agent = agents.start(
+        "--bundle", bundle, "--source", "synthetic:", "--rate", 100, "--device", "pi-1",
+        "--telemetry", f"http://127.0.0.1:{port}", "--report-interval", 0.1,
+    )  # fmt: skip
+    agent.wait_until_said("reports are kept")
+    with start_collector(store_url, f"127.0.0.1:{port}"):
+        agent.wait_until_said("the collector is back")
+    agent.wait_until_said("reports are kept", times=2)
+    os.kill(agent.worker_pid or 0, signal.SIGKILL)
+    agent.wait_until_said("restart: ")
+    with start_collector(store_url, f"127.0.0.1:{port}") as collector:
+        summary = agent.stop()
+        reports = stored(collector, "pi-1")
+    assert summary["reports"]["waiting"] == 0
+    assert sorted(r.seq for r in reports) == list(range(1, summary["reports"]["made"] + 1))
+    assert total(reports, "frames") == summary["frames"]
+
+
+def test_what_could_not_be_delivered_is_delivered_by_the_next_run(
+    agents: Agents, bundle: Path, store_url: str, tmp_path: Path
+) -> None:
+    port = free_port()
+    arguments = ("--bundle", bundle, "--source", "synthetic:", "--count", 50, "--device", "pi-1",
+                 "--telemetry", f"http://127.0.0.1:{port}", "--stop-timeout", 0.5)  # fmt: skip
+    code, summary, _ = agents.run(*arguments)
+    assert (code, summary["reports"]["waiting"]) == (0, 1)  # inference is what it is for: no telemetry is no failure
+    spool = Spool(tmp_path / "state" / "spool.db")
+    assert [decode_report(r.body).counters["frames"] for r in spool.pending(10)] == [50]
+    spool.close()
+    with start_collector(store_url, f"127.0.0.1:{port}") as collector:
+        _, summary, _ = agents.run(*arguments)
+        reports = stored(collector, "pi-1")
+    assert summary["reports"]["delivered"] == 2
+    assert len({r.boot for r in reports}) == 2
+    assert total(reports, "frames") == 100
+
+
+def test_a_killed_agent_loses_no_report_it_had_made(
+    agents: Agents, bundle: Path, store_url: str, tmp_path: Path
+) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    agent = agents.start(
+        "--bundle", bundle, "--source", "synthetic:", "--rate", 100, "--device", "pi-1",
+        "--telemetry", url, "--report-interval", 0.1,
+    )  # fmt: skip
+    agent.wait_until_said("reports are kept")
+    log = tmp_path / "state" / "spool.db-wal"
+    size = log.stat().st_size
+    agent.wait_until(lambda: log.stat().st_size > size + 60_000, "spooled several reports")
+    agent.process.kill()
+    agent.process.wait()
+    with start_collector(store_url, f"127.0.0.1:{port}") as collector:
+        agents.run("--bundle", bundle, "--source", "synthetic:", "--count", 5, "--device", "pi-1", "--telemetry", url)
+        reports = stored(collector, "pi-1")
+    boots = {r.boot: sorted(x.seq for x in reports if x.boot == r.boot) for r in reports}
+    assert len(boots) == 2
+    assert all(seqs == list(range(1, len(seqs) + 1)) for seqs in boots.values())
+    assert max(len(seqs) for seqs in boots.values()) > 3
+
+
+def test_unsigned_is_said_in_every_report(agents: Agents, store_url: str, tmp_path: Path) -> None:
+    unsigned = make_bundle(tmp_path / "u.bundle", signed=False)
+    with start_collector(store_url) as collector:
+        agents.run(
+            "--bundle", unsigned, "--source", "synthetic:", "--count", 5, "--device", "pi-1",
+            "--telemetry", collector.url, "--allow-unsigned",
+        )  # fmt: skip
+        assert [r.unsigned for r in stored(collector, "pi-1")] == [True]
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "http://", "serial://", "nonsense"])
+def test_a_wrong_url_is_wrong_use(agents: Agents, bundle: Path, url: str) -> None:
+    code, summary, said = agents.run("--bundle", bundle, "--source", "synthetic:", "--telemetry", url)
+    assert code == 2
+    assert summary["error"]["exit_code"] == 2
+    assert "Traceback" not in said
