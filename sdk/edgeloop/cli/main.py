@@ -16,7 +16,9 @@ from edgeloop.version import VERSION
 
 VERBS: dict[str, tuple[str, str]] = {
     # verb: (module, one line). A verb module has `EPILOG`, `add_arguments(parser)` and `run(args, console) -> int`.
+    "demo": ("edgeloop.cli.demo", "the whole loop on real input, in under a minute"),
     "targets": ("edgeloop.cli.targets", "list the boards edgeloop knows"),
+    "analyze": ("edgeloop.cli.analyze", "what a model costs, and where its ops would run"),
     "convert": ("edgeloop.cli.convert", "make a signed int8 bundle of a trained model"),
     "evaluate": ("edgeloop.cli.evaluate", "measure an exported file against its float model"),
     "bench": ("edgeloop.cli.bench", "measure a model or bundle on a device"),

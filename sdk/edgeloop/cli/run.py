@@ -7,14 +7,13 @@ next run unless --remove. Telemetry comes back through the same connection.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
 from edgeloop.cli._console import Console
+from edgeloop.cli._stop import stop_requested
 
 EPILOG = """example:
   edgeloop run local: ic.bundle --source folder:test/
@@ -45,39 +44,33 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.devices import connect
     from edgeloop.devices.trial import TrialOptions, run_trial
 
-    stop = threading.Event()
-    previous = {s: signal.signal(s, lambda *_: stop.set()) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with tempfile.TemporaryDirectory(prefix="edgeloop-") as scratch:
-            options = TrialOptions(
-                bundle=args.bundle,
-                source=args.source,
-                variant=args.variant,
-                delegates=tuple(args.delegate),
-                threads=args.threads,
-                count=args.count,
-                rate=args.rate,
-                loop=args.loop,
-                prefix=args.prefix,
-                keep=not args.remove,
-                allow_unsigned=args.allow_unsigned,
-            )
-            device = connect(args.url, identity=args.identity, note=console.note)
-            try:
-                with _LiveTable(enabled=sys.stderr.isatty() and not console.json) as table:
-                    result = run_trial(
-                        device,
-                        options,
-                        progress=console,
-                        on_refresh=table.refresh,
-                        store_url=args.store or f"sqlite:///{scratch}/telemetry.db",
-                        should_stop=stop.is_set,
-                    )
-            finally:
-                device.close()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    with stop_requested() as stop, tempfile.TemporaryDirectory(prefix="edgeloop-") as scratch:
+        options = TrialOptions(
+            bundle=args.bundle,
+            source=args.source,
+            variant=args.variant,
+            delegates=tuple(args.delegate),
+            threads=args.threads,
+            count=args.count,
+            rate=args.rate,
+            loop=args.loop,
+            prefix=args.prefix,
+            keep=not args.remove,
+            allow_unsigned=args.allow_unsigned,
+        )
+        device = connect(args.url, identity=args.identity, note=console.note)
+        try:
+            with _LiveTable(enabled=sys.stderr.isatty() and not console.json) as table:
+                result = run_trial(
+                    device,
+                    options,
+                    progress=console,
+                    on_refresh=table.refresh,
+                    store_url=args.store or f"sqlite:///{scratch}/telemetry.db",
+                    should_stop=stop.is_set,
+                )
+        finally:
+            device.close()
     summary = result.summary
     counters = summary.counters
     text = [

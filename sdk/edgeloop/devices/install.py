@@ -16,7 +16,7 @@ _INSTALL_TIMEOUT_S = 600.0
 _COPY_TIMEOUT_S = 600.0
 
 # Runs on the device. Reads a tar of wheels (zip files) and `own.zip` from stdin; argument: the version's folder.
-_UNPACK = r"""
+UNPACK_SCRIPT = r"""
 import io, os, shutil, sys, tarfile, zipfile
 folder = sys.argv[1]
 fresh = folder + ".partial"
@@ -145,8 +145,8 @@ def install_agent(
     if device.run(["test", "-x", launcher]).exit_code == 0:
         return InstalledAgent(site.version, layout, was_there=True)
     done = device.run(
-        [DEVICE_PYTHON, "-I", "-c", _UNPACK, str(layout.agent(site.version))],
-        stdin=_tar_of_site(site, advance),
+        [DEVICE_PYTHON, "-I", "-c", UNPACK_SCRIPT, str(layout.agent(site.version))],
+        stdin=site_stream(site, advance),
         timeout_s=_INSTALL_TIMEOUT_S,
     )
     _require(done, f"installing the agent on {device.url}")
@@ -194,7 +194,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
             yield piece
 
 
-def _tar_of_site(site: AgentSite, advance: Callable[[int], None]) -> Iterator[bytes]:
+def site_stream(site: AgentSite, advance: Callable[[int], None]) -> Iterator[bytes]:
     for wheel in site.wheels:
         yield from _tar_member(wheel.name, wheel.read_bytes(), advance)
     yield from _tar_member("own.zip", site.own, advance)

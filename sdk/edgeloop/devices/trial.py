@@ -166,7 +166,7 @@ def _prepare(
         import tempfile
 
         state = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="edgeloop-run-", ignore_cleanup_errors=True))
-        command = [sys.executable, "-m", "edgeloop_agent"]
+        command = [sys.executable, "-m", "edgeloop_agent.cli"]
         return _Place(command, str(options.bundle.resolve()), None, options.source, state, VERSION)
     layout = choose_layout(device, platform, options.prefix)
     with progress.step("install the agent") as advance:
@@ -211,7 +211,7 @@ def _put_source(device: Device, source: str, trial: PurePosixPath, progress: Pro
         raise DeviceError(
             f"source {rest} is {size / 1e9:.1f} GB, too much to copy", hint="copy it to the device yourself"
         )
-    progress.note(f"source {rest} is on this host: {size / 1e6:.1f} MB copied to the device for this run")
+    progress.note(f"source {rest} is on this host: {size / 1e3:,.0f} kB copied to the device for this run")
     target = trial / "source" / path.resolve().name
     if path.is_dir():
         put_tree(device, path, target)

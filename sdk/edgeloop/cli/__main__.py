@@ -1,0 +1,7 @@
+"""`python -m edgeloop.cli`, where the console script is not on the PATH."""
+
+import sys
+
+from edgeloop.cli.main import main
+
+sys.exit(main())

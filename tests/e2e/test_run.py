@@ -1,0 +1,117 @@
+"""`edgeloop run`: a bundle tried on this host and over a real sshd, its telemetry stored here."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edgeloop.cli.main import main
+from edgeloop.telemetry.store import open_store
+from support.digits import make_digits_bundle, save_held_out
+from support.sshd import ssh_server
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[Path, Path, Path]:
+    """(bundle, held-out npz, EDGELOOP_HOME with the key that signed it)."""
+    folder = tmp_path_factory.mktemp("made")
+    home = folder / "home"
+    os.environ["EDGELOOP_HOME"] = str(home)
+    return make_digits_bundle(folder), save_held_out(folder), home
+
+
+@pytest.fixture
+def bundle_and_data(made, monkeypatch) -> tuple[Path, Path]:
+    monkeypatch.setenv("EDGELOOP_HOME", str(made[2]))
+    return made[0], made[1]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with ssh_server(tmp_path_factory.mktemp("sshd")) as running:
+        yield running
+
+
+def test_local_shows_what_the_collector_stored(bundle_and_data, capsys):
+    bundle, data = bundle_and_data
+    assert main(["run", "local:", str(bundle), "--source", f"npz:{data}", "--count", "300", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["inferences"], result["errors"], result["delegate"]) == (300, 0, "xnnpack")
+    assert 0 < result["p50_ms"] <= result["p95_ms"] <= result["p99_ms"]
+    assert set(result["latency"]) == {"capture", "preprocess", "invoke", "postprocess", "total"}
+
+
+@pytest.mark.slow
+def test_ssh_installs_runs_reports_and_leaves_only_the_agent(bundle_and_data, server, tmp_path, capsys):
+    bundle, data = bundle_and_data
+    board = tmp_path / "board"
+    store = f"sqlite:///{tmp_path}/kept.db"
+    arguments = ["run", server.url, str(bundle), "--source", f"npz:{data}", "--count", "300", "--json"]
+    arguments += ["--identity", str(server.identity), "--prefix", str(board), "--store", store]
+    assert main(arguments) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert first["inferences"] == 300
+    assert [p.name for p in (board / "opt/edgeloop/agent").iterdir()] == [first["agent_version"]]
+    assert list((board / "var/lib/edgeloop/trials").iterdir()) == []
+
+    assert main([*arguments, "--remove"]) == 0
+    printed = capsys.readouterr()
+    assert "was there already" in printed.err
+    assert list((board / "opt/edgeloop/agent").iterdir()) == []
+    kept = open_store(store)
+    assert kept.counts().inferences == 600
+    kept.close()
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_the_agent_and_keeps_its_last_report(bundle_and_data, server, tmp_path):
+    bundle, data = bundle_and_data
+    command = [sys.executable, "-m", "edgeloop.cli", "run", server.url, str(bundle), "--source", f"npz:{data}"]
+    command += ["--loop", "--rate", "50", "--identity", str(server.identity), "--prefix", str(tmp_path / "b"), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    _wait_for_agent(tmp_path / "b", process)
+    time.sleep(2.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    result = json.loads(out)
+    assert result["inferences"] > 50
+    assert result["exit_code"] == 0
+
+
+def _wait_for_agent(board: Path, process: subprocess.Popen[str]) -> None:
+    for _ in range(600):
+        if list(board.glob("var/lib/edgeloop/trials/*/state/*")) or process.poll() is not None:
+            return
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["local:", "absent.bundle", "--source", "synthetic:"], 2, "absent.bundle"),
+        (["ssh://pi@127.0.0.1:1", "BUNDLE", "--source", "synthetic:"], 3, "cannot be reached"),
+        (["local:", "BUNDLE", "--source", "npz:absent.npz"], 3, "absent.npz"),
+        (["local:", "BUNDLE", "--source", "telepathy:"], 3, "telepathy"),
+    ],
+)
+def test_what_cannot_run_is_said_in_one_line(bundle_and_data, arguments, code, said, capsys):
+    bundle, _ = bundle_and_data
+    assert main(["run", *[str(bundle) if a == "BUNDLE" else a for a in arguments]]) == code
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("edgeloop:")]
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+def test_a_tampered_bundle_is_refused_before_anything_is_copied(bundle_and_data, tmp_path, capsys):
+    content = bytearray(bundle_and_data[0].read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "bad.bundle").write_bytes(content)
+    assert main(["run", "local:", str(tmp_path / "bad.bundle"), "--source", "synthetic:"]) == 4
