@@ -80,8 +80,8 @@ def table(data: Mapping[str, Any], where: str) -> Table:
     made = Table(
         title=Text(title), caption=Text(plain(where, 200)), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
     )
-    made.add_column("device", width=18, no_wrap=True, overflow="ellipsis")
-    made.add_column("ran on", width=14, no_wrap=True, overflow="ellipsis")
+    made.add_column("device", width=17, no_wrap=True, overflow="ellipsis")
+    made.add_column("ran on", width=12, no_wrap=True, overflow="ellipsis")
     made.add_column("stage", width=11, no_wrap=True)
     for name in ("p50 ms", "p95 ms", "p99 ms"):
         made.add_column(name, width=7, justify="right", no_wrap=True)

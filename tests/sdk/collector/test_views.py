@@ -1,0 +1,147 @@
+"""What people see: the overview, the terminal, questions from Python, and devices that are not there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console as RichConsole
+
+from edgeloop.cli.main import main
+from edgeloop.cli.monitor import table
+from edgeloop.errors import DataError, DeviceError, UsageError
+from edgeloop.telemetry.collector import CollectorHandle, start_collector
+from edgeloop.telemetry.histogram import Histogram
+from edgeloop.telemetry.overview import WINDOW_REPORTS, Overview
+from edgeloop.telemetry.query import open_telemetry
+from edgeloop.telemetry.simulate import Simulation, simulate
+from support.collecting import make_report, with_event
+
+
+@pytest.fixture
+def collector(tmp_path: Path) -> Iterator[CollectorHandle]:
+    with start_collector(f"sqlite:///{tmp_path / 'x.db'}") as handle:
+        yield handle
+
+
+def render(data: dict[str, object], width: int = 80) -> str:
+    terminal = RichConsole(width=width, force_terminal=False, record=True)
+    with terminal.capture() as capture:
+        terminal.print(table(data, "here"))
+    return capture.get()
+
+
+def test_the_overview_is_over_the_last_reports_of_what_runs_now(collector: CollectorHandle) -> None:
+    store = collector.store
+    old = [make_report(n, version=2) for n in range(1, 6)]
+    new = [make_report(n, version=3) for n in range(6, 6 + WINDOW_REPORTS)]
+    store.insert(old)
+    store.insert(new)
+    overview = Overview(store)
+    (view,) = overview.devices()
+    assert (view.version, view.window_reports, view.seq) == (3, WINDOW_REPORTS, 5 + WINDOW_REPORTS)
+    expected = Histogram.merged([report.latency["invoke"] for report in new])
+    assert view.stages["invoke"].p95_ms == expected.percentile(95)
+    assert len(view.trend_p95_ms) == WINDOW_REPORTS
+    assert overview.devices()[0] is view, "a device that has not reported is not read again"
+    store.insert([with_event(make_report(200, version=4, gauges={"throttle_flags": 4.0}))])
+    (view,) = overview.devices()
+    assert (view.version, view.window_reports, view.throttled) == (4, 1, True)
+    assert view.last_event == {"kind": "fallback", "time_s": view.time_s, "detail": "edgetpu -> xnnpack"}
+
+
+@pytest.mark.parametrize(("flags", "throttled"), [(0.0, False), (0x50000, False), (0x50005, True), (8.0, True)])
+def test_throttled_means_now_not_since_boot(collector: CollectorHandle, flags: float, throttled: bool) -> None:
+    collector.store.insert([make_report(1, gauges={"throttle_flags": flags})])
+    assert Overview(collector.store).devices()[0].throttled is throttled
+
+
+def test_a_report_with_nothing_in_it_can_be_shown(collector: CollectorHandle) -> None:
+    empty = {"latency": {}, "gauges": {}, "counters": {}, "total_ops": 0, "delegated_ops": 0, "delegate_ran": ""}
+    collector.store.insert([make_report(1, bundle="", period_s=0.0, **empty)])
+    data = Overview(collector.store).to_dict(1.0)
+    assert "pi-1" in render(json.loads(json.dumps(data)))
+
+
+def test_the_terminal_table_fits_80_columns_and_shows_every_stage(collector: CollectorHandle) -> None:
+    collector.store.insert([with_event(make_report(1, gauges={"temperature_c": 81.0, "throttle_flags": 4.0}))])
+    collector.store.insert([make_report(1, device="a-device-with-quite-a-long-name", bundle="b" * 60)])
+    text = render(Overview(collector.store).to_dict(2.0))
+    assert all(len(line) <= 80 for line in text.splitlines())
+    for words in ("capture", "preprocess", "invoke", "postprocess", "total", "xnnpack", "88% of ops", "not edgetpu",
+                  "ic v3 int8", "81 °C, throttled", "p50 ms", "p99 ms"):  # fmt: skip
+        assert words in text, words
+
+
+def test_the_terminal_shows_hostile_names_as_text(collector: CollectorHandle) -> None:
+    collector.store.insert([make_report(1, device="[red]x[/red]\x1b[2J")])
+    text = render(Overview(collector.store).to_dict(2.0))
+    assert "[red]x[/red]?[2J" in text
+    assert "\x1b" not in text
+
+
+def test_monitor_reads_a_store_or_a_collector(collector: CollectorHandle, capsys: pytest.CaptureFixture[str]) -> None:
+    collector.store.insert([make_report(1)])
+    for source in (["--url", collector.url], ["--store", collector.store.url]):
+        assert main(["monitor", "--once", *source]) == 0
+        assert "pi-1" in capsys.readouterr().out
+        assert main(["monitor", "--json", *source]) == 0
+        data = json.loads(capsys.readouterr().out)
+        assert (data["totals"]["reports"], data["devices"][0]["delegate_ran"]) == (1, "xnnpack")
+
+
+def test_monitor_names_what_is_wrong(
+    collector: CollectorHandle, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cases = [
+        (["--url", "http://127.0.0.1:1"], 3, "not reachable"),
+        (["--url", f"{collector.url}/nothing"], 3, "answered 404"),
+        (["--url", "ftp://x"], 2, "http://"),
+        (["--url", collector.url, "--store", "sqlite:///x.db"], 2, "two places"),
+        (["--store", f"sqlite:///{tmp_path / 'none.db'}"], 2, "no telemetry store"),
+    ]
+    for options, code, words in cases:
+        assert main(["monitor", "--once", *options]) == code
+        err = capsys.readouterr().err
+        assert words in err
+        assert len(err.splitlines()) <= 2
+
+
+def test_questions_from_python(collector: CollectorHandle) -> None:
+    collector.store.insert([make_report(n, device=f"pi-{n % 2}", version=2 + n % 2) for n in range(1, 9)])
+    with open_telemetry(collector.store.url) as telemetry:
+        by_device = telemetry.latency("ic", version=3, stage="invoke", by="device")
+        expected = Histogram.merged([make_report(n, device="pi-1").latency["invoke"] for n in (1, 3, 5, 7)])
+        assert by_device.percentile(95) == {"pi-1": expected.percentile(95)}
+        assert by_device.count() == {"pi-1": 80}
+        assert telemetry.histogram("ic").count == 160
+        assert telemetry.histogram("none").count == 0
+        assert len(list(telemetry.reports())) == 8
+        with pytest.raises(DataError, match="cannot group"):
+            telemetry.latency("ic", by="weather")
+
+
+def test_simulated_devices_report_to_a_real_collector(
+    collector: CollectorHandle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["telemetry", "simulate", "--devices", "20", "--reports", "5", "--interval", "0", "--to", collector.url]
+    assert main([*arguments, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["acknowledged"], result["rejected"]) == (100, 0)
+    totals = collector.store.counts()
+    assert (totals.devices, totals.reports, totals.quarantined) == (20, 100, 0)
+    views = {view.device: view for view in Overview(collector.store).devices()}
+    assert views["sim-000"].last_event is not None
+    assert set(views["sim-007"].stages) == {"capture", "preprocess", "invoke", "postprocess", "total"}
+
+
+def test_a_simulation_without_a_collector_gives_up_with_one_line() -> None:
+    with pytest.raises(DeviceError, match="not reachable"):
+        simulate("http://127.0.0.1:1", Simulation(2, 2, 0.0, patience_s=0.0))
+    for wrong in ({"devices": 0}, {"reports": 0}, {"interval_s": -1.0}, {"batch": 1000}):
+        with pytest.raises(UsageError):
+            Simulation(**{"devices": 1, "reports": 1, **wrong})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="scheme"):
+        simulate("nowhere", Simulation(1, 1))
