@@ -13,6 +13,7 @@ from pathlib import Path
 from edgeloop.errors import ConfigError, DataError, DeviceError, UsageError
 from edgeloop.telemetry.codec import MAX_ACK_BYTES, MAX_BATCH_BYTES, Ack, decode_ack, encode_batch
 from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, Address, NotAcknowledgedError
+from edgeloop.telemetry.wire_values import tidy
 
 REPORTS_PATH = "/v1/reports"
 CONTENT_TYPE = "application/cbor"
@@ -103,10 +104,11 @@ class HttpTransport:
             return error
         if isinstance(error, ssl.SSLCertVerificationError):
             return NotAcknowledgedError(
-                f"{self._shown}: its certificate was refused: {error.verify_message}",
+                f"{self._shown}: its certificate was refused: {tidy(error.verify_message)}",
                 hint="give the collector's CA with ?ca=FILE",
             )
-        text = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+        # A stranger's words may be in the error.
+        text = "no answer in time" if isinstance(error, TimeoutError) else tidy(str(error)) or type(error).__name__
         return NotAcknowledgedError(f"{self._shown} is not reachable: {text}", hint="reports are kept until it is back")
 
 

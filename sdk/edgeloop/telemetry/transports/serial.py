@@ -18,9 +18,11 @@ from edgeloop.errors import DataError, DeviceError, EdgeloopError, MissingExtraE
 from edgeloop.telemetry.codec import MAX_ACK_BYTES, Ack, decode_ack, encode_batch
 from edgeloop.telemetry.framing import DELIMITER, KIND_ACK, KIND_BATCH, FrameReader, encode_request, split_request
 from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, Address, NotAcknowledgedError
+from edgeloop.telemetry.wire_values import tidy
 
 DEFAULT_BAUD = 115_200
 _POLL_S = 0.1
+_WRITE_TIMEOUT_S = 1.0  # for a piece that the line carries in a quarter of it
 _BITS_PER_BYTE = 10  # start, eight, stop
 _MAX_ENCODED_ACK_BYTES = MAX_ACK_BYTES + MAX_ACK_BYTES // 254 + 64
 
@@ -75,14 +77,14 @@ class SerialTransport:
 
         try:
             self._port = serial.Serial(
-                self._port_name, self._baud, timeout=_POLL_S, write_timeout=DEFAULT_TIMEOUT_S, exclusive=True
+                self._port_name, self._baud, timeout=_POLL_S, write_timeout=_WRITE_TIMEOUT_S, exclusive=True
             )
         except ValueError as error:  # SerialException is an OSError
             raise UsageError(f"serial port {self._port_name}: {error}", hint="try ?baud=115200") from error
         self._reader = FrameReader(_MAX_ENCODED_ACK_BYTES)
 
     def _write(self, data: bytes, deadline_s: float) -> None:
-        piece = max(self._bytes_per_s // 4, 64)
+        piece = max(self._bytes_per_s // 4, 1)
         for start in range(0, len(data), piece):
             if time.monotonic() > deadline_s:
                 raise TimeoutError
@@ -118,7 +120,7 @@ class SerialTransport:
         elif isinstance(error, TimeoutError) or "timeout" in str(error).lower():
             text, hint = "takes no bytes: nobody reads at the other end", None
         else:
-            text, hint = f"failed: {' '.join(str(error).split())}", "it is tried again"
+            text, hint = f"failed: {tidy(str(error))}", "it is tried again"
         return NotAcknowledgedError(f"serial port {self._port_name} {text}", hint=hint)
 
 
