@@ -145,3 +145,11 @@ def test_a_simulation_without_a_collector_gives_up_with_one_line() -> None:
             Simulation(**{"devices": 1, "reports": 1, **wrong})  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="scheme"):
         simulate("nowhere", Simulation(1, 1))
+
+
+def test_the_facade_opens_a_store(collector: CollectorHandle) -> None:
+    import edgeloop as el
+
+    collector.store.insert([make_report(1)])
+    with el.telemetry.open(collector.store.url) as telemetry:
+        assert telemetry.histogram("ic", version=3).count == 20
