@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
+import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from edgeloop.bench import CASE_MARK, DEFAULT_RUNS, BenchReport, BenchRequest, BenchResult
 from edgeloop.cli._console import Console
 from edgeloop.errors import EXIT_DEVICE, EXIT_DONE, DelegateError, UsageError
+from edgeloop.runtime.child import child_command
 
 EPILOG = """example:
   edgeloop bench model.tflite
@@ -82,16 +82,16 @@ def run_local(_url: str, models: Models, request: BenchRequest, console: Console
             if isinstance(model, bytes):
                 path.write_bytes(model)
             paths.append(str(path))
-        command = [sys.executable, "-m", "edgeloop.bench", *request.argv(paths)]
-        environment = {**os.environ, "PYTHONSAFEPATH": "1"}
-        done = subprocess.run(command, capture_output=True, check=False, env=environment)
+        command = child_command("from edgeloop.bench import main; sys.exit(main())", *request.argv(paths))
+        done = subprocess.run(command, capture_output=True, check=False)
     said = done.stderr.decode("utf-8", "replace").splitlines()
     if done.returncode < 0:
         cases = [line.removeprefix(CASE_MARK) for line in said if line.startswith(CASE_MARK)] or ["the model"]
-        raise DelegateError(
-            f"{cases[-1]} crashed (signal {-done.returncode})",
-            hint="the delegate's library does not fit: edgeloop doctor",
+        out_of_memory = done.returncode == -signal.SIGKILL
+        hint = (
+            "was there too little memory?" if out_of_memory else "the delegate's library does not fit: edgeloop doctor"
         )
+        raise DelegateError(f"{cases[-1]} crashed (signal {-done.returncode})", hint=hint)
     for line in said:
         if not line.startswith(CASE_MARK):
             console.note(line)

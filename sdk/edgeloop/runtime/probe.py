@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
 
 from edgeloop.errors import EdgeloopError
+from edgeloop.runtime.child import child_command
 from edgeloop.runtime.delegates import KINDS, DelegateSpec, parse_delegate
 
 
@@ -24,10 +24,9 @@ class Probe:
 def probe_delegate(spec: DelegateSpec | str, *, timeout_s: float = 20.0) -> Probe:
     """Load the delegate as a session would, without a model. Raises UsageError only for a malformed name."""
     wanted = parse_delegate(spec)
-    command = [sys.executable, "-m", "edgeloop.runtime.probe", str(wanted)]
+    command = child_command("from edgeloop.runtime.probe import main; main()", str(wanted))
     try:
-        environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # what lies in the present folder must not shadow modules
-        child = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False, env=environment)
+        child = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired:
         return Probe(False, f"{wanted} did not answer within {timeout_s:g} s", "unplug and replug its device")
     if child.returncode < 0:
@@ -55,10 +54,11 @@ def probe_here(spec: DelegateSpec) -> Probe:
     return Probe(True, f"built into {runtime}" if not spec.library else f"{spec.library} loads and finds its device")
 
 
-def _main() -> None:
+def main() -> None:
+    """The child: one JSON object on stdout."""
     probe = probe_here(parse_delegate(sys.argv[1]))
     print(json.dumps({"ok": probe.ok, "why": probe.why, "fix": probe.fix}))
 
 
 if __name__ == "__main__":
-    _main()
+    main()

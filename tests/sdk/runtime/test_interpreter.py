@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from edgeloop.runtime import probe_delegate
+from edgeloop.runtime.child import child_command
 from edgeloop.runtime.interpreter import RuntimeInfo, import_trouble, numpy_clash
 
 SDK = Path(__file__).resolve().parents[3] / "sdk"
@@ -97,3 +99,23 @@ def test_naming_delegates_costs_no_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_child_sees_the_packages_of_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a device edgeloop is in a folder that only the launcher knows; the child is `python -I` all the same."""
+    (tmp_path / "only_here.py").write_text("answer = 42\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    command = child_command("import only_here; print(only_here.answer, sys.argv[1:])", "a", "b c")
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "42 ['a', 'b c']\n"
+
+
+def test_what_lies_in_the_present_folder_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "numpy.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    assert probe_delegate("cpu").ok
+
+
+def test_another_python_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGELOOP_PYTHON", f"env SEEN=yes {sys.executable}")
+    command = child_command("import os; print(os.environ['SEEN'])")
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "yes\n"
