@@ -88,9 +88,7 @@ def run_local(_url: str, models: Models, request: BenchRequest, console: Console
     if done.returncode < 0:
         cases = [line.removeprefix(CASE_MARK) for line in said if line.startswith(CASE_MARK)] or ["the model"]
         out_of_memory = done.returncode == -signal.SIGKILL
-        hint = (
-            "was there too little memory?" if out_of_memory else "the delegate's library does not fit: edgeloop doctor"
-        )
+        hint = "was there too little memory?" if out_of_memory else "its library does not fit: edgeloop doctor"
         raise DelegateError(f"{cases[-1]} crashed (signal {-done.returncode})", hint=hint)
     for line in said:
         if not line.startswith(CASE_MARK):
