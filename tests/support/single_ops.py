@@ -17,7 +17,7 @@ _POOL = {"padding": 1, "strideH": 2, "strideW": 2, "filterHeight": 2, "filterWid
 
 @dataclass(frozen=True)
 class Case:
-    """`constants`: shapes of weights (in the model's number format; the second is the bias), or int32 arrays as they are."""
+    """`constants`: shapes of weights (in the model's number format; the second is the bias), or int32 arrays."""
 
     op: str
     inputs: Sequence[tuple[int, ...]]

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgeloop.graph import Graph, Op, Subgraph, Tensor
 from edgeloop.graph.kinds import EDGETPU_OP
+from edgeloop.graph.naming import printable
 from edgeloop.targets import Target
 
 _EIGHT_BIT = frozenset({"int8", "uint8"})
@@ -33,7 +34,7 @@ def refusals(graph: Graph, target: Target | None = None) -> list[str]:
         blocker = next((blocked[i] for i in op.inputs if i in blocked), None)
         reason = _refusal(op, main)
         if not reason and blocker is not None:
-            reason = f"comes after op {blocker} ({main.ops[blocker].name}), which it cannot take"
+            reason = f"comes after op {blocker} ({printable(main.ops[blocker].name)}), which it cannot take"
         if not reason:
             reached.update(op.outputs)
         elif blocker is not None or reached.intersection(op.inputs):

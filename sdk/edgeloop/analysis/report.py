@@ -11,6 +11,7 @@ from edgeloop.analysis.memory import peak_memory_bytes
 from edgeloop.analysis.placement import DelegatePlan, place
 from edgeloop.graph import Graph, Op, Subgraph, Tensor
 from edgeloop.graph.dtypes import ELEMENT_TYPES, FLOAT_TYPES
+from edgeloop.graph.naming import printable
 from edgeloop.targets import Target
 
 
@@ -77,7 +78,7 @@ def analyze(graph: Graph, target: Target | None = None) -> Analysis:
         ops.append(
             OpInfo(
                 index=index,
-                name=op.name,
+                name=printable(op.name),
                 placement=placement.delegate,
                 reason=placement.reason,
                 macs=counter.op(op, main),

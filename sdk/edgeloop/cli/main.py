@@ -23,6 +23,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("edgeloop.cli.evaluate", "measure an exported file against its float model"),
     "bench": ("edgeloop.cli.bench", "measure a model or bundle on a device"),
     "doctor": ("edgeloop.cli.doctor", "check this machine, each finding with its fix"),
+    "bundle": ("edgeloop.cli.bundle", "create, inspect, sign and verify bundles"),
+    "keys": ("edgeloop.cli.keys", "your signing key and the keys trusted here"),
     "run": ("edgeloop.cli.run", "try a bundle on a device and see its latency live"),
     "collect": ("edgeloop.cli.collect", "take in the devices' reports, store and show them"),
     "monitor": ("edgeloop.cli.monitor", "watch the devices in a terminal"),

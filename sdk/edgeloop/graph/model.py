@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeloop.errors import UsageError
+from edgeloop.errors import RefusedError, UsageError
 from edgeloop.graph import appended, naming
 from edgeloop.graph.kinds import numeric_kind
 from edgeloop.graph.values import Op, Signature, Subgraph, Tensor
@@ -48,7 +48,10 @@ class Graph:
             data = Path(source).read_bytes()
         except OSError as error:
             raise UsageError(f"cannot read model {source}: {error.strerror or error}") from error
-        return read_bytes(data)
+        try:
+            return read_bytes(data)
+        except RefusedError as error:
+            raise RefusedError(f"{source}: {error.message}", hint=error.hint) from error
 
     def write(self) -> bytes:
         """As .tflite bytes. Raises UsageError where the values contradict each other."""

@@ -22,6 +22,12 @@ def default_signature(subgraph: Subgraph, taken_keys: set[str]) -> Signature:
     )
 
 
+def printable(name: str, limit: int = 200) -> str:
+    """A name from a file, fit to be shown: no control characters, no bytes that were not UTF-8, not without end."""
+    shown = name if len(name) <= limit else name[: limit - 1] + "…"
+    return "".join(c if c.isprintable() else "�" for c in shown)
+
+
 def make_unique(subgraph: Subgraph) -> int:
     """Rename tensors whose name is empty or taken by one before. Returns how many."""
     wanted = [tensor.name or f"tensor_{index}" for index, tensor in enumerate(subgraph.tensors)]

@@ -11,6 +11,7 @@ from edgeloop.errors import RefusedError
 from edgeloop.graph import appended, litert
 from edgeloop.graph.dtypes import Array, Bytes, unpack
 from edgeloop.graph.model import Graph
+from edgeloop.graph.naming import printable
 from edgeloop.graph.values import NO_TENSOR, Op, Quantization, Signature, Subgraph, Tensor
 from edgeloop.graph.verify import Extent, verify
 
@@ -112,7 +113,7 @@ class _Reader:
         name = text(tensor.name)
         if dtype is None:
             raise RefusedError(
-                f"tensor {name!r} has element type {tensor.type}, which the installed LiteRT does not know",
+                f"tensor {_shown(tensor.name)} has element type {tensor.type}, which this LiteRT does not know",
                 hint="upgrade ai-edge-litert, or get the file again",
             )
         dtype = dtype.lower()
@@ -142,7 +143,7 @@ class _Reader:
         if index == 0:  # by convention the empty buffer
             return None, False
         if index >= len(self.buffers):
-            raise _damaged(f"tensor {text(tensor.name)!r} names buffer {index} of {len(self.buffers)}")
+            raise _damaged(f"tensor {_shown(tensor.name)} names buffer {index} of {len(self.buffers)}")
         raw = self.buffers[index]
         if raw is None or (raw.size == 0 and 0 not in shape):
             return None, False
@@ -183,13 +184,15 @@ class _Reader:
     def _signature(self, entry: Any, subgraphs: Sequence[Subgraph]) -> Signature:
         key = text(entry.signatureKey)
         if entry.subgraphIndex >= len(subgraphs):
-            raise _damaged(f"signature {key!r} names subgraph {entry.subgraphIndex} of {len(subgraphs)}")
+            raise _damaged(
+                f"signature {_shown(entry.signatureKey)} names subgraph {entry.subgraphIndex} of {len(subgraphs)}"
+            )
         indices = _Indices(len(subgraphs[entry.subgraphIndex].tensors))
         maps = []
         for arguments in (entry.inputs or [], entry.outputs or []):
             names = [text(argument.name) for argument in arguments]
             if len(set(names)) != len(names):
-                raise _damaged(f"signature {key!r} has two arguments of one name")
+                raise _damaged(f"signature {_shown(entry.signatureKey)} has two arguments of one name")
             maps.append(dict(zip(names, indices.checked([a.tensorIndex for a in arguments]), strict=True)))
         return Signature(key, entry.subgraphIndex, maps[0], maps[1])
 
@@ -212,6 +215,10 @@ class _Indices:
 def text(value: bytes | None) -> str:
     """A name from the file. Bytes that are not UTF-8 survive as surrogates and are written back as they were."""
     return (value or b"").decode("utf-8", "surrogateescape")
+
+
+def _shown(name: bytes | None) -> str:
+    return repr(printable(text(name), limit=60))
 
 
 def _list(values: Iterable[int] | None) -> list[int]:

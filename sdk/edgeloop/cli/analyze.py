@@ -1,0 +1,149 @@
+"""What a model costs, and where its ops would run on a board. Nothing is run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeloop.cli._console import Console
+from edgeloop.errors import EXIT_DONE
+from edgeloop.targets import Target, load_target
+
+if TYPE_CHECKING:
+    from edgeloop.analysis import Analysis, OpInfo
+    from edgeloop.graph import Graph
+
+EPILOG = """example:
+  edgeloop analyze model.tflite
+  edgeloop analyze model.tflite --target coral-usb      which ops an Edge TPU would take, and why not the others
+  edgeloop analyze ic.bundle --json
+
+MACs are multiply-accumulates of one inference; peak memory is that of activations. Placements are predicted from rules,
+`run` and `bench` show what really ran. See docs/graph.md."""
+
+_NAME_WIDTH = 24
+_KINDS = {
+    "float": "float32",
+    "float16": "float32 on float16 weights",
+    "hybrid": "float32 on integer weights (hybrid)",
+    "mixed": "partly quantized, partly float",
+    "compiled": "compiled for the Edge TPU; the work inside cannot be seen",
+    "other": "no float or quantized tensors",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="a .tflite, a .bundle, or any model that `convert` reads")
+    parser.add_argument(
+        "--target", metavar="ID", help="board, see `edgeloop targets` (default: a bundle's own, else none)"
+    )
+    parser.add_argument("--variant", metavar="NAME", help="of the bundle (default: the first)")
+    parser.add_argument("--trust-code", action="store_true", help="run code inside a Keras file; else it is refused")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    from edgeloop.analysis import analyze
+
+    target = load_target(args.target) if args.target else None
+    graph, own_target = _load(args, console)
+    target = target or own_target
+    analysis = analyze(graph, target)
+    console.result(analysis.to_dict(), _text(args.model.name, graph, analysis, target))
+    return EXIT_DONE
+
+
+def _load(args: argparse.Namespace, console: Console) -> tuple[Graph, Target | None]:
+    """The graph, and the target it was made for where that is known."""
+    from edgeloop.errors import UsageError
+    from edgeloop.graph import Graph
+
+    path: Path = args.model
+    if path.suffix == ".bundle":
+        return _from_bundle(path, args.variant, console)
+    if args.variant:
+        raise UsageError(f"{path} is a model, only bundles have variants", hint="leave out --variant")
+    if path.suffix == ".tflite":
+        return Graph.read(path), None
+    from edgeloop_converters.frontends import detect, to_float_tflite
+
+    if detect(path) == "tflite":
+        return Graph.read(path), None
+    model = to_float_tflite(path, trust_code=args.trust_code, progress=console)
+    for note in model.notes:
+        console.note(note)
+    return Graph.read(model.tflite), None
+
+
+def _from_bundle(path: Path, variant: str | None, console: Console) -> tuple[Graph, Target | None]:
+    """A variant of a bundle. It is only looked at, so a signature is not required, but its absence is said."""
+    from edgeloop.bundle import Bundle
+    from edgeloop.errors import EdgeloopError
+    from edgeloop.graph import Graph
+
+    bundle = Bundle.open(path, allow_unsigned=True)
+    if bundle.signed_by is None:
+        console.note(f"{path.name} is not signed by a key this machine trusts")
+    try:
+        target = load_target(bundle.manifest.target)
+    except EdgeloopError:  # a target of another machine's
+        target = None
+    return Graph.read(bundle.model(variant)), target
+
+
+def _text(name: str, graph: Graph, analysis: Analysis, target: Target | None) -> str:
+    on = f" on {target.name} ({target.id})" if target else ""
+    lines = [
+        f"{name}{on}",
+        _line("computes in", _KINDS.get(analysis.kind, analysis.kind)),
+        _line("inputs", ", ".join(_tensor(t.name, t.shape, t.dtype) for t in graph.inputs)),
+        _line("outputs", ", ".join(_tensor(t.name, t.shape, t.dtype) for t in graph.outputs)),
+        _line("MACs", f"{_short(analysis.macs)} ({analysis.macs:,})"),
+        _line("parameters", f"{analysis.parameters:,} in {analysis.layers} layers"),
+        _line("peak memory", f"{_bytes(analysis.peak_memory_bytes)} of activations"),
+    ]
+    for delegate, plan in analysis.delegates.items():
+        lines.append(_line(delegate, f"{plan.mapped_ops} of {plan.total_ops} ops ({plan.status})"))
+    if analysis.delegates:
+        best = next(iter(analysis.delegates))
+        first = next((op for op in analysis.ops if op.placement != best), None)
+        if first is not None:
+            reason = first.reason.removeprefix(f"not {best}: ").partition("; not ")[0]
+            lines.append(_line(f"not {best}", f"first op {first.index} ({first.name}): {reason}"))
+    return "\n".join([*lines, "", *_table(analysis.ops, analysis.macs)])
+
+
+def _table(ops: Sequence[OpInfo], total_macs: int) -> list[str]:
+    width = max([_NAME_WIDTH, *(len(op.name) for op in ops)])
+    lines = [f"{'op':>4}  {'name':<{width}} {'output':<24} {'MACs':>8} {'share':>6} {'params':>8}  {'runs on':<8} why"]
+    for op in ops:
+        share = f"{op.macs / total_macs:.0%}" if op.macs else ""
+        output = f"{'x'.join(map(str, op.output)) or 'scalar'} {op.dtype}"
+        lines.append(
+            f"{op.index:>4}  {op.name:<{width}} {output:<24} {_short(op.macs) if op.macs else '':>8} {share:>6} "
+            f"{_short(op.parameters) if op.parameters else '':>8}  {op.placement:<8} {op.reason}".rstrip()
+        )
+    return lines
+
+
+def _line(label: str, value: str) -> str:
+    return f"  {label:<14} {value}"
+
+
+def _tensor(name: str, shape: Sequence[int], dtype: str) -> str:
+    from edgeloop.graph.naming import printable
+
+    return f"{printable(name, limit=60)} {list(shape)} {dtype}"
+
+
+def _short(count: int) -> str:
+    """12,501,632 -> "12.5 M"."""
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return str(count)
+
+
+def _bytes(count: int) -> str:
+    return f"{count / (1 << 20):.2f} MiB" if count >= 1 << 20 else f"{count / (1 << 10):.1f} KiB"
