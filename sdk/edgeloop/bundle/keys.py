@@ -59,7 +59,7 @@ def create_signing_key(directory: Path | None = None, *, replace: bool = False) 
     if path.exists():
         if not replace:
             raise UsageError(
-                f"there is a signing key already: {path}", hint="edgeloop keys new --replace keeps it aside"
+                f"there is a signing key already: {path}", hint="edgeloop keys new --replace; the old one is kept aside"
             )
         old = load_signing_key(path)
         aside = path.with_name(f"retired-{old.fingerprint.removeprefix('el:')}")

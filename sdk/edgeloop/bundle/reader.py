@@ -66,7 +66,7 @@ class Bundle:
         self.manifest = manifest
         self.signed_by = signed_by
         self._archive = archive
-        self._raw_manifest = raw_manifest
+        self.raw_manifest = raw_manifest
         self._members = manifest.members()
         self._kept: dict[str, bytes] = {}
 
@@ -134,7 +134,7 @@ class Bundle:
         """
         from edgeloop.bundle.stage import stage
 
-        raw = {MANIFEST: self._raw_manifest, SIGNATURES: self._archive.read(SIGNATURES, MAX_SIGNATURES_BYTES)}
+        raw = {MANIFEST: self.raw_manifest, SIGNATURES: self._archive.read(SIGNATURES, MAX_SIGNATURES_BYTES)}
         return stage(self, raw, Path(directory))
 
     def _verify_members(self) -> None:

@@ -1,0 +1,189 @@
+"""Make a bundle of .tflite files that are finished, and sign one that exists. Host only."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeloop.bundle.limits import MAX_MODEL_BYTES
+from edgeloop.bundle.reader import Bundle, examine_bundle
+from edgeloop.bundle.signatures import SignatureEntry, encode_signatures, sign_manifest
+from edgeloop.bundle.trust import is_valid_signature
+from edgeloop.bundle.writer import BundleDraft, VariantDraft, write_archive
+from edgeloop.errors import ConfigError, DelegateError, UsageError
+
+if TYPE_CHECKING:
+    from edgeloop.affine import Array
+    from edgeloop.bundle.keys import SigningKey
+    from edgeloop.contract import Contract
+    from edgeloop.runtime import Session
+    from edgeloop.targets import Target
+
+Frames = Iterable["Array | Mapping[str, Array]"]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A draft of finished models. `unchecked`: variants that this machine cannot run, so nothing was tried with
+    them.
+    """
+
+    draft: BundleDraft
+    unchecked: tuple[str, ...] = ()
+
+
+def pack(
+    name: str,
+    version: int,
+    target: Target,
+    contract: Contract,
+    models: Mapping[str, Path],
+    frames: Frames | None,
+    *,
+    source_of_frames: str = "given",
+) -> Packed:
+    """Check each model against the contract and put them into a draft, with golden samples out of `frames` (None:
+    without).
+
+    models: file by variant name, the one that the target runs first. Raises RefusedError, ConfigError or DataError
+    for a model that is none or does not fit the contract.
+    """
+    from edgeloop.bundle.golden_maker import make_golden
+
+    contents = {variant: _read_model(path) for variant, path in models.items()}
+    schemes: dict[str, str] = {}
+    unchecked = []
+    for variant, content in contents.items():
+        try:
+            schemes[variant] = _scheme_after_checks(variant, content, contract)
+        except DelegateError:  # compiled for an accelerator that is not here
+            unchecked.append(variant)
+    runnable = {variant: contents[variant] for variant in schemes}
+    golden = make_golden(contract, frames, runnable) if frames is not None and runnable else None
+    drafts = [
+        VariantDraft(variant, content, schemes.get(variant, "compiled"), _delegates(target, variant in schemes))
+        for variant, content in contents.items()
+    ]
+    provenance: dict[str, Any] = {
+        "made_by": "bundle create",
+        "created_s": int(time.time()),
+        "sources": {
+            variant: {"file": path.name, "sha256": _sha256(contents[variant])} for variant, path in models.items()
+        },
+    }
+    if golden is not None:
+        provenance["golden_frames"] = source_of_frames
+    return Packed(
+        BundleDraft(name, version, target.id, contract, drafts, golden, provenance=provenance), tuple(unchecked)
+    )
+
+
+def synthetic_frames(
+    contract: Contract, models: Sequence[Path], count: int = 32, seed: int = 0
+) -> Iterator[dict[str, Array]]:
+    """Frames from a random generator, for golden samples without data: soft color fields and noise, or normal numbers.
+
+    Good enough to tell whether a runtime computes the model; real samples tell more.
+    """
+    import numpy as np
+
+    from edgeloop.preprocess import resize
+
+    random = np.random.default_rng(seed)
+    shapes = _input_shapes(models)
+    for i in range(count):
+        frame: dict[str, Array] = {}
+        for spec, shape in zip(contract.inputs, shapes, strict=True):
+            if spec.kind == "image" and spec.size is not None:
+                side = (3, 6, 12, 48)[i % 4]
+                pixels = random.integers(0, 256, (side, side, 3), dtype=np.uint8)
+                frame[spec.name] = resize(pixels, *spec.size, "stretch")
+            else:
+                values = random.standard_normal(spec.shape or shape) * np.asarray(spec.std) + np.asarray(spec.mean)
+                frame[spec.name] = values.astype(np.float32)
+        yield frame
+
+
+def sign_bundle(path: Path, key: SigningKey, output: Path | None = None) -> None:
+    """Add a signature to a bundle, in place or as `output`. What is in it is verified by hash, whoever signed it
+    before.
+
+    Signatures of other keys that are valid stay. Raises RefusedError for a damaged bundle.
+    """
+    bundle = Bundle.open(path, allow_unsigned=True)
+    raw = bundle.raw_manifest
+    others = [
+        entry
+        for entry in examine_bundle(path).signatures
+        if entry.public_key.raw != key.public_key.raw and is_valid_signature(entry.public_key.raw, entry.signature, raw)
+    ]
+    entries: list[SignatureEntry] = [sign_manifest(raw, key), *others]
+    members = {name: bundle.read(name) for name in bundle.manifest.members()}
+    write_archive(output or path, raw, encode_signatures(entries), members)
+
+
+def _read_model(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_MODEL_BYTES:
+            raise UsageError(f"model {path}: larger than {MAX_MODEL_BYTES >> 20} MiB")
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"model {path}: {error.strerror}") from error
+    if content[4:8] != b"TFL3":
+        raise UsageError(f"{path} is not a .tflite model", hint="edgeloop convert makes one of a trained model")
+    return content
+
+
+def _scheme_after_checks(variant: str, model: bytes, contract: Contract) -> str:
+    from edgeloop.postprocess import compile_output
+    from edgeloop.preprocess import compile_input
+    from edgeloop.runtime import open_session
+
+    with open_session(model) as session:
+        if len(session.inputs) != len(contract.inputs):
+            raise ConfigError(
+                f"variant {variant}: the model has {len(session.inputs)} inputs, the contract {len(contract.inputs)}"
+            )
+        try:
+            for spec, info in zip(contract.inputs, session.inputs, strict=True):
+                compile_input(spec, info)
+            compile_output(contract.output, session.outputs)
+        except ConfigError as error:
+            raise ConfigError(f"variant {variant}: {error.message}", hint=error.hint) from error
+        return _scheme(session)
+
+
+def _scheme(session: Session) -> str:
+    """A name for how the model is quantized: int8, uint8, int16, or what it has inside where its input is float."""
+    given = str(session.inputs[0].dtype)
+    if session.inputs[0].affine.is_quantized:
+        return given
+    inner = {str(info.dtype) for info in session.tensors() if info.affine.is_quantized}
+    return "float" if not inner else f"{min(inner, key=len)}, float input"
+
+
+def _delegates(target: Target, runs_on_cpu: bool) -> tuple[str, ...]:
+    accelerator = target.accelerator.delegate if target.accelerator is not None else "edgetpu"
+    if not runs_on_cpu:
+        return (accelerator,)
+    return tuple(d for d in target.delegates if d != "edgetpu") or ("xnnpack", "cpu")
+
+
+def _input_shapes(models: Sequence[Path]) -> list[tuple[int, ...]]:
+    from edgeloop.runtime import open_session
+
+    for model in models:
+        try:
+            with open_session(model) as session:
+                return [info.shape[1:] if info.shape[:1] == (1,) else info.shape for info in session.inputs]
+        except DelegateError:
+            continue
+    return []
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,265 @@
+"""Make, look at, sign and verify bundles: the signed files that take models to devices."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeloop.cli._console import Console
+from edgeloop.errors import EXIT_DONE, UsageError
+
+if TYPE_CHECKING:
+    from edgeloop.bundle import Manifest, Variant
+    from edgeloop.bundle.packer import Frames
+    from edgeloop.contract import Contract
+
+EPILOG = """example:
+  edgeloop bundle create model_int8.tflite --contract c.toml --target rpi4
+  edgeloop bundle create --variant int8=a.tflite --variant float=b.tflite --contract c.toml --data test/ -o ic.bundle
+  edgeloop bundle inspect ic.bundle
+  edgeloop bundle verify ic.bundle --trust alice.pub
+  edgeloop bundle sign ic.bundle"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="subverb", metavar="VERB", required=True)
+
+    def verb(name: str, line: str) -> argparse.ArgumentParser:
+        return verbs.add_parser(
+            name, help=line, description=line[0].upper() + line[1:] + ".", epilog=EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+
+    create = verb(
+        "create", "make a bundle of .tflite files that are finished (edgeloop convert makes one of a trained model)"
+    )
+    create.add_argument(
+        "models", nargs="*", type=Path, metavar="MODEL", help=".tflite; its variant is named as the file"
+    )
+    create.add_argument("--variant", action="append", default=[], metavar="NAME=FILE", help="a model by variant name")
+    create.add_argument("--contract", type=Path, required=True, metavar="FILE", help="contract TOML (docs/contract.md)")
+    create.add_argument("--labels", type=Path, metavar="FILE", help="one label a line, in class order")
+    create.add_argument("--target", default="rpi4", help="board id or TOML; default: %(default)s")
+    create.add_argument("--name", help="default: the first model's file name")
+    create.add_argument("--version", type=int, metavar="N", help="default: one more than the last made here")
+    create.add_argument("--data", metavar="DATA", help="samples for the self-test on the device; default: random ones")
+    create.add_argument("--no-golden", action="store_true", help="without samples for a self-test")
+    create.add_argument("--no-sign", action="store_true", help="devices refuse it, unless told otherwise on the bench")
+    create.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: NAME-VERSION.bundle")
+
+    inspect = verb("inspect", "show what is in a bundle, trusted or not")
+    inspect.add_argument("bundle", type=Path)
+    inspect.add_argument(
+        "--trust", action="append", metavar="PATH", help="key file or folder instead of this machine's keys"
+    )
+
+    sign = verb("sign", "add your signature to a bundle")
+    sign.add_argument("bundle", type=Path)
+    sign.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: in place")
+
+    verify = verb("verify", "check signature and content as a device does; exit 4 if it would refuse")
+    verify.add_argument("bundle", type=Path)
+    verify.add_argument(
+        "--trust", action="append", metavar="PATH", help="key file or folder instead of this machine's keys"
+    )
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    return {"create": _create, "inspect": _inspect, "sign": _sign, "verify": _verify}[args.subverb](args, console)
+
+
+def _create(args: argparse.Namespace, console: Console) -> int:
+    from edgeloop.bundle import claim_version, write_bundle
+    from edgeloop.bundle.packer import pack
+    from edgeloop.contract import load_contract, load_labels
+    from edgeloop.targets import load_target
+
+    models = _models(args.models, args.variant)
+    contract = load_contract(args.contract)
+    if args.labels is not None:
+        contract = contract.with_labels(load_labels(args.labels))
+    target = load_target(args.target)
+    name = args.name or _as_name(next(iter(models.values())).stem)
+    frames, source = _frames(args, contract, models)
+    packed = pack(name, args.version or 1, target, contract, models, frames, source_of_frames=source)
+    for variant in packed.unchecked:
+        console.note(
+            f"variant {variant} is compiled for an accelerator that is not here: not checked against the contract"
+        )
+    key = None if args.no_sign else _key(console)
+    from dataclasses import replace
+
+    draft = replace(packed.draft, version=claim_version(name, args.version))
+    path = args.output or Path(f"{name}-{draft.version}.bundle")
+    manifest = write_bundle(path, draft, key)
+    data = {"bundle": str(path), "signed_by": None if key is None else key.fingerprint, **manifest.to_dict()}
+    state = f"signed by {key.fingerprint}" if key is not None else "NOT signed: devices refuse it"
+    console.result(data, f"{path}\n{_summary(manifest, path.stat().st_size, state)}")
+    return EXIT_DONE
+
+
+def _inspect(args: argparse.Namespace, console: Console) -> int:
+    from edgeloop.bundle import examine_bundle
+
+    found = examine_bundle(args.bundle, trust=_trust(args))
+    verdict = found.verdict
+    state = {"valid": f"signed by {verdict.fingerprint}, trusted here"}.get(
+        verdict.state, f"REFUSED: {verdict.problem}"
+    )
+    size = args.bundle.stat().st_size
+    signers = [entry.public_key.fingerprint for entry in found.signatures]
+    data = {
+        "bundle": str(args.bundle), "file_bytes": size, "state": verdict.state, "signed_by": verdict.fingerprint,
+        "signatures": signers, "problem": verdict.problem or None, **found.manifest.to_dict(),
+    }  # fmt: skip
+    console.result(data, _summary(found.manifest, size, state))
+    return EXIT_DONE
+
+
+def _sign(args: argparse.Namespace, console: Console) -> int:
+    from edgeloop.bundle.packer import sign_bundle
+
+    key = _key(console)
+    output = args.output or args.bundle
+    sign_bundle(args.bundle, key, output)
+    console.result({"bundle": str(output), "signed_by": key.fingerprint}, f"{output}: signed by {key.fingerprint}")
+    return EXIT_DONE
+
+
+def _verify(args: argparse.Namespace, console: Console) -> int:
+    from edgeloop.bundle import Bundle
+
+    bundle = Bundle.open(args.bundle, trust=_trust(args))
+    manifest = bundle.manifest
+    members = manifest.members()
+    data = {
+        "bundle": str(args.bundle), "state": "valid", "name": manifest.name, "version": manifest.version,
+        "signed_by": bundle.signed_by, "members": {name: entry.sha256 for name, entry in members.items()},
+    }  # fmt: skip
+    line = f"{manifest.name} {manifest.version}, signed by {bundle.signed_by}, {len(members)} files as signed"
+    console.result(data, f"{args.bundle}: good ({line})")
+    return EXIT_DONE
+
+
+def _models(files: list[Path], variants: list[str]) -> dict[str, Path]:
+    """File by variant name, in the order given; --variant first when both are there."""
+    pairs = []
+    for text in variants:
+        name, equals, file = text.partition("=")
+        if not equals or not name or not file:
+            raise UsageError(f"--variant {text!r}: write NAME=FILE", hint="--variant int8=model.tflite")
+        pairs.append((name, Path(file)))
+    pairs += [(_as_name(file.stem), file) for file in files]
+    if not pairs:
+        raise UsageError("no model given", hint="edgeloop bundle create MODEL.tflite --contract c.toml")
+    models = dict(pairs)
+    if len(models) != len(pairs):
+        raise UsageError("two models have one variant name", hint="name them: --variant NAME=FILE")
+    return models
+
+
+def _frames(args: argparse.Namespace, contract: Contract, models: dict[str, Path]) -> tuple[Frames | None, str]:
+    if args.no_golden:
+        return None, ""
+    if args.data is None:
+        from edgeloop.bundle.packer import synthetic_frames
+
+        return synthetic_frames(contract, list(models.values())), "random"
+    from edgeloop.bundle.golden_maker import CANDIDATES
+    from edgeloop_converters.data import open_data, pick
+
+    dataset = open_data(args.data)
+    return (dataset.sample(int(i)) for i in pick(dataset, CANDIDATES)), "data"
+
+
+def _key(console: Console) -> Any:
+    from edgeloop.bundle import load_or_create_signing_key
+
+    key = load_or_create_signing_key()
+    if key.created:
+        console.note(f"made your signing key {key.fingerprint}; devices need {key.public_path}")
+    return key
+
+
+def _trust(args: argparse.Namespace) -> Any:
+    from edgeloop.bundle import TrustStore
+
+    return TrustStore.from_paths(args.trust) if args.trust else None
+
+
+def _as_name(stem: str) -> str:
+    """A file's stem as a bundle or variant name."""
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in stem).strip("._-")
+    return kept[:64].rstrip("._-") or "model"
+
+
+def _summary(manifest: Manifest, file_bytes: int, state: str) -> str:
+    from edgeloop.bundle.limits import GOLDEN
+
+    lines = [
+        f"{manifest.name} {manifest.version} for {manifest.target}, {file_bytes} bytes",
+        f"  {state}",
+        *(_variant_line(v, is_first=i == 0) for i, v in enumerate(manifest.variants)),
+        *(_input_line(manifest, i) for i in range(len(manifest.contract.inputs))),
+        f"  output   {manifest.contract.output.kind}" + _labels(manifest),
+    ]
+    if manifest.golden is not None:
+        n = manifest.golden.arrays[0].shape[0]
+        steps = ", ".join(f"{family} {steps:g}" for family, steps in sorted(manifest.golden.tolerance_steps.items()))
+        lines.append(
+            f"  golden   {n} samples, {manifest.files[GOLDEN].bytes} bytes, tolerance in output steps: {steps}"
+        )
+    else:
+        lines.append("  golden   none: devices cannot test themselves")
+    if manifest.runtime:
+        lines.append(
+            "  runtime  " + ", ".join(f"{family} >= {version}" for family, version in sorted(manifest.runtime.items()))
+        )
+    return "\n".join(_printable(line) for line in lines)
+
+
+def _variant_line(variant: Variant, *, is_first: bool) -> str:
+    parts = [f"  {'variant' if is_first else '       '}  {variant.name}: {variant.scheme}, {variant.bytes} bytes"]
+    metrics, profile = variant.metrics, variant.profile
+    if metrics is not None:
+        if metrics.this is not None:
+            before = "" if metrics.float_ is None else f" (float {metrics.float_:.2%})"
+            parts.append(f"{metrics.metric} {metrics.this:.2%}{before}")
+        if metrics.agreement is not None and metrics.metric != "agreement":
+            parts.append(f"agreement {metrics.agreement:.2%}")
+        parts.append(f"n={metrics.n}")
+    if profile is not None:
+        parts.append(
+            f"p50 {profile.p50_ms:.3g} ms, p95 {profile.p95_ms:.3g} ms on {profile.device} ({profile.delegate})"
+        )
+    if variant.delegates:
+        parts.append("delegates " + " > ".join(variant.delegates))
+    return ", ".join(parts)
+
+
+def _input_line(manifest: Manifest, index: int) -> str:
+    spec = manifest.contract.inputs[index]
+    name = f"{spec.name}: " if spec.name else ""
+    scaling = f"(x - {_numbers(spec.mean)}) / {_numbers(spec.std)}"
+    if spec.kind == "image" and spec.size is not None:
+        return f"  input    {name}image {spec.size[0]}x{spec.size[1]} {spec.color}, {spec.resize}, {scaling}"
+    shape = "x".join(str(n) for n in spec.shape) if spec.shape else "any shape"
+    return f"  input    {name}{spec.kind} {shape}, {scaling}"
+
+
+def _labels(manifest: Manifest) -> str:
+    labels = manifest.contract.output.labels
+    if not labels:
+        return ""
+    shown = ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")
+    return f", {len(labels)} labels: {shown}"
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return f"{values[0]:g}" if len(values) == 1 else "[" + ", ".join(f"{v:g}" for v in values) + "]"
+
+
+def _printable(text: str) -> str:
+    """Without control characters: what is shown may come from a file that nobody vouches for."""
+    return "".join(c if c.isprintable() else "?" for c in text)
