@@ -86,6 +86,16 @@ def test_ctrl_c_stops_the_agent_and_keeps_its_last_report(bundle_and_data, serve
     assert result["exit_code"] == 0
 
 
+@pytest.mark.slow
+def test_bench_measures_on_the_device_and_leaves_no_model_there(bundle_and_data, server, tmp_path, capsys):
+    arguments = ["bench", str(bundle_and_data[0]), "--device", server.url, "--identity", str(server.identity), "--json"]
+    assert main([*arguments, "--prefix", str(tmp_path / "board"), "-n", "50", "--delegate", "xnnpack"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["n"], result["delegate"], result["threads"]) == (50, "xnnpack", 1)
+    assert 0 < result["p50_ms"] <= result["p95_ms"] <= result["p99_ms"]
+    assert list((tmp_path / "board/var/lib/edgeloop/trials").iterdir()) == []
+
+
 def _wait_for_agent(board: Path, process: subprocess.Popen[str]) -> None:
     for _ in range(600):
         if list(board.glob("var/lib/edgeloop/trials/*/state/*")) or process.poll() is not None:

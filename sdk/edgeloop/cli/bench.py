@@ -17,11 +17,12 @@ from edgeloop.runtime.child import child_command
 EPILOG = """example:
   edgeloop bench model.tflite
   edgeloop bench ic.bundle --threads 4 -n 1000
+  edgeloop bench ic.bundle --device ssh://pi@pi4.local             on the board itself
   edgeloop bench ic.bundle --delegate xnnpack --delegate cpu       several delegates are compared, interleaved
   edgeloop bench model.tflite --delegate external:./libx.so?key=value --json"""
 
 Models = Mapping[str, "bytes | Path"]
-Runner = Callable[[str, Models, BenchRequest, Console], BenchReport]
+Runner = Callable[[argparse.Namespace, Models, BenchRequest, Console], BenchReport]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=int, default=1, metavar="N")
     parser.add_argument("-n", type=int, default=DEFAULT_RUNS, help=f"inferences to measure (default {DEFAULT_RUNS})")
+    parser.add_argument("--identity", type=Path, metavar="FILE", help="SSH private key (default: agent and ~/.ssh)")
+    parser.add_argument("--prefix", metavar="DIR", help="install the agent below DIR on the device instead of /")
     parser.add_argument("--allow-unsigned", action="store_true", help="measure a bundle without a trusted signature")
 
 
@@ -44,7 +47,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     delegates = tuple(args.delegate or wishes or ("xnnpack",))
     request = BenchRequest(delegates, args.threads, args.n, first_only=not args.delegate)
     with console.step(f"measure {args.model.name}"):
-        report = runner(args.device, models, request, console)
+        report = runner(args, models, request, console)
     console.result(report.to_dict(), as_text(report))
     for failure in report.failures:
         console.note(f"not measured: {failure.reason}" + (f"\n  -> {failure.fix}" if failure.fix else ""))
@@ -73,7 +76,7 @@ def load_models(path: Path, variants: list[str] | None, allow_unsigned: bool) ->
     return {name: bundle.model(name) for name in names}, known[names[0]].delegates
 
 
-def run_local(_url: str, models: Models, request: BenchRequest, console: Console) -> BenchReport:
+def run_local(_args: argparse.Namespace, models: Models, request: BenchRequest, console: Console) -> BenchReport:
     """In a process of its own: a delegate that crashes is an error line, and memory is the model's, not this CLI's."""
     with tempfile.TemporaryDirectory(prefix="edgeloop-bench-") as folder:
         paths = []
@@ -96,9 +99,21 @@ def run_local(_url: str, models: Models, request: BenchRequest, console: Console
     return BenchReport.from_json(done.stdout.replace(f"{folder}/".encode(), b""))
 
 
+def run_ssh(args: argparse.Namespace, models: Models, request: BenchRequest, console: Console) -> BenchReport:
+    from edgeloop.devices import connect
+    from edgeloop.devices.remote_bench import bench_on_device
+
+    device = connect(args.device, identity=args.identity, note=console.note)
+    try:
+        return bench_on_device(device, models, request, progress=console, prefix=args.prefix)
+    finally:
+        device.close()
+
+
 RUNNERS: dict[str, Runner] = {
     # scheme of --device: how models get there, are measured there, and the report gets back
     "local": run_local,
+    "ssh": run_ssh,
 }
 
 
