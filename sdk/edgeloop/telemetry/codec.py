@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+import cbor2
+
 from edgeloop.errors import DataError
 from edgeloop.telemetry import strict_cbor
 from edgeloop.telemetry.histogram import Histogram
@@ -211,6 +213,12 @@ def decode_report(data: bytes) -> Report:
         unknown=unknown,
         **{field: as_name(body.get(key, ""), field) for key, field in _TEXT_FIELDS.items()},
     )
+
+
+def latency_wires(data: bytes) -> dict[str, bytes]:
+    """Stage -> `Histogram.to_wire` of bytes that `decode_report` accepted, as it came: to store it as it is."""
+    body: dict[int, Any] = cbor2.loads(data)
+    return {label_of(code, STAGES): wire for code, wire in body.get(_K_LATENCY, {}).items()}
 
 
 # -- batches and acknowledgements

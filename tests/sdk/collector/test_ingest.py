@@ -37,6 +37,12 @@ def test_good_reports_are_acknowledged_as_ranges(ingest: Ingest) -> None:
     assert ack.rejected == ()
 
 
+def test_what_is_stored_is_what_was_sent(ingest: Ingest) -> None:
+    reports = [make_report(1), make_report(2, latency={}), make_report(3)]
+    ingest.handle(batch_of(*reports))
+    assert [each.report for each in ingest.store.reports()] == reports
+
+
 def test_duplicates_are_acknowledged_but_not_stored_again(ingest: Ingest) -> None:
     first = ingest.handle(batch_of(make_report(1), make_report(2)))
     assert ingest.handle(batch_of(make_report(1), make_report(2))) == first
@@ -68,8 +74,8 @@ def test_what_the_database_objects_to_is_found_and_rejected_alone(
 ) -> None:
     from edgeloop.telemetry.collector import ingest as module
 
-    def lenient(report, received_s, to_rows=module.to_rows):  # type: ignore[no-untyped-def]
-        rows = to_rows(report, received_s)
+    def lenient(report, received_s, latency, to_rows=module.to_rows):  # type: ignore[no-untyped-def]
+        rows = to_rows(report, received_s, latency)
         if report.seq == 2:
             rows.report["bundle"] = None
         return rows

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from edgeloop.errors import DataError
-from edgeloop.telemetry.codec import Ack, Rejected, accepted_ranges, decode_batch, decode_report
+from edgeloop.telemetry.codec import Ack, Rejected, accepted_ranges, decode_batch, decode_report, latency_wires
 from edgeloop.telemetry.collector.metrics import IngestMetrics
 from edgeloop.telemetry.collector.notices import Notices, printable
 from edgeloop.telemetry.report import Report
@@ -116,7 +116,7 @@ def _sort(bodies: list[bytes], now: float) -> _Sorted:
             found.reject(Rejected.unreadable(body, _reason(error)), "", body)
             continue
         try:
-            row = to_rows(report, now)
+            row = to_rows(report, now, latency_wires(body))
         except DataError as error:
             found.reject(Rejected(report.boot, report.seq, _reason(error)), report.device, body)
             continue

@@ -20,7 +20,7 @@ from edgeloop.telemetry.store.dialects import Database
 from edgeloop.telemetry.store.rows import ReportRows, StoredReport, from_rows, to_rows
 from edgeloop.telemetry.store.schema import DEVICES, EVENTS, LATENCY, QUARANTINE, REPORTS, prepare
 from edgeloop.telemetry.store.selecting import conditions, group_column, matching, report_ids
-from edgeloop.telemetry.store.writing import Inserted, Job, Quarantined, device_ids, write
+from edgeloop.telemetry.store.writing import Inserted, Job, Quarantined, Statements, device_ids, write
 
 _PAGE_ROWS = 500
 _MAX_KNOWN_DEVICES = 100_000
@@ -51,6 +51,7 @@ class Store:
     _known_devices: dict[str, int] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        self._statements = Statements(self.database)
         try:
             with _opening(self.database.url), self.database.writer.begin() as connection:
                 prepare(connection)
@@ -95,8 +96,8 @@ class Store:
     def _commit(self, jobs: list[Job]) -> None:
         try:
             with _translated(self.database.url), self.database.writer.begin() as connection:
-                found = device_ids(connection, self.database, jobs, self._known_devices)
-                results = [write(connection, self.database, job, found) for job in jobs]
+                found = device_ids(connection, self._statements, jobs, self._known_devices)
+                results = [write(connection, self._statements, job, found) for job in jobs]
         except DataError as error:
             if len(jobs) == 1:
                 jobs[0].error = error

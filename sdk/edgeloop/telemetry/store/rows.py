@@ -40,8 +40,11 @@ class ReportRows:
     events: tuple[Event, ...]
 
 
-def to_rows(report: Report, received_s: float) -> ReportRows:
-    """DataError for a report with a value that no store can hold: a NUL, more than 63 bits, NaN, a wild time."""
+def to_rows(report: Report, received_s: float, latency: Mapping[str, bytes] | None = None) -> ReportRows:
+    """DataError for a report with a value that no store can hold: a NUL, more than 63 bits, NaN, a wild time.
+
+    latency: `Histogram.to_wire` of the report's stages where the caller has it already.
+    """
     for name in _TEXTS:
         _check_text(name, getattr(report, name))
     for name in _INTEGERS:
@@ -82,8 +85,9 @@ def to_rows(report: Report, received_s: float) -> ReportRows:
         "gauges": json.dumps(dict(report.gauges)),
         "unknown": cbor2.dumps(dict(report.unknown)) if report.unknown else None,
     }
-    latency = tuple((stage, histogram.to_wire()) for stage, histogram in report.latency.items())
-    return ReportRows(report.key, row, latency, report.events)
+    if latency is None:
+        latency = {stage: histogram.to_wire() for stage, histogram in report.latency.items()}
+    return ReportRows(report.key, row, tuple(latency.items()), report.events)
 
 
 def from_rows(

@@ -53,8 +53,29 @@ class Job:
     error: Exception | None = None
 
 
+class Statements:
+    """The statements of a commit, made once: putting one together costs more than running it."""
+
+    def __init__(self, database: Database) -> None:
+        key = (REPORTS.c.id, REPORTS.c.device_id, REPORTS.c.boot, REPORTS.c.seq)
+        self.add_devices = database.insert_or_ignore(DEVICES).on_conflict_do_nothing()
+        self.add_reports = database.insert_or_ignore(REPORTS).on_conflict_do_nothing().returning(*key)
+        self.add_latency = LATENCY.insert()
+        self.add_events = EVENTS.insert()
+        self.add_totals = (
+            DEVICES.update()
+            .where(DEVICES.c.id == bindparam("of_device"))
+            .values(
+                last_received_s=bindparam("seen_s"),
+                last_report_id=bindparam("last_id"),
+                reports=DEVICES.c.reports + bindparam("more"),
+                inferences=DEVICES.c.inferences + bindparam("done"),
+            )
+        )
+
+
 def device_ids(
-    connection: Connection, database: Database, jobs: Sequence[Job], known: dict[str, int]
+    connection: Connection, statements: Statements, jobs: Sequence[Job], known: dict[str, int]
 ) -> dict[str, int]:
     """Id of every device in the jobs; those not seen before are added. They count as known only after the commit."""
     first_seen: dict[str, float] = {}
@@ -68,7 +89,7 @@ def device_ids(
             {"device": name, "first_received_s": seen, "last_received_s": seen, "reports": 0, "inferences": 0.0}
             for name, seen in unknown.items()
         ]
-        connection.execute(database.insert_or_ignore(DEVICES).on_conflict_do_nothing(), new)
+        connection.execute(statements.add_devices, new)
         names = list(unknown)
         for start in range(0, len(names), _PAGE_ROWS):
             some = DEVICES.c.device.in_(names[start : start + _PAGE_ROWS])
@@ -77,29 +98,27 @@ def device_ids(
     return found
 
 
-def write(connection: Connection, database: Database, job: Job, ids_of_devices: dict[str, int]) -> Inserted:
+def write(connection: Connection, statements: Statements, job: Job, ids_of_devices: dict[str, int]) -> Inserted:
     """Insert one job's new reports with their latency and events, and its refused ones."""
     inserted = Inserted((), 0)
     if job.rows:
         rows = [{"device_id": ids_of_devices[each.key[0]], **each.report} for each in job.rows]
-        key = (REPORTS.c.id, REPORTS.c.device_id, REPORTS.c.boot, REPORTS.c.seq)
-        statement = database.insert_or_ignore(REPORTS).on_conflict_do_nothing().returning(*key)
-        ids = {(row[1], row[2], row[3]): row[0] for row in connection.execute(statement, rows)}
+        ids = {(row[1], row[2], row[3]): row[0] for row in connection.execute(statements.add_reports, rows)}
         new: dict[int, int] = {}  # position in the batch -> id; what is left out is a duplicate
         for position, row in enumerate(rows):
             report_id = ids.pop((row["device_id"], row["boot"], row["seq"]), None)
             if report_id is not None:
                 new[position] = report_id
         if new:
-            _write_details(connection, job, new)
-            _write_totals(connection, job, rows, new)
+            _write_details(connection, statements, job, new)
+            _write_totals(connection, statements, job, rows, new)
         inserted = Inserted(tuple(new), len(rows) - len(new))
     if job.refused:
         _quarantine(connection, job)
     return inserted
 
 
-def _write_details(connection: Connection, job: Job, new: Mapping[int, int]) -> None:
+def _write_details(connection: Connection, statements: Statements, job: Job, new: Mapping[int, int]) -> None:
     latency = [
         {"report_id": report_id, "stage": stage, "histogram": wire}
         for position, report_id in new.items()
@@ -111,12 +130,14 @@ def _write_details(connection: Connection, job: Job, new: Mapping[int, int]) -> 
         for i, event in enumerate(job.rows[position].events)
     ]
     if latency:
-        connection.execute(LATENCY.insert(), latency)
+        connection.execute(statements.add_latency, latency)
     if events:
-        connection.execute(EVENTS.insert(), events)
+        connection.execute(statements.add_events, events)
 
 
-def _write_totals(connection: Connection, job: Job, rows: list[dict[str, Any]], new: Mapping[int, int]) -> None:
+def _write_totals(
+    connection: Connection, statements: Statements, job: Job, rows: list[dict[str, Any]], new: Mapping[int, int]
+) -> None:
     totals: dict[int, dict[str, Any]] = {}
     for position, report_id in new.items():
         row = rows[position]
@@ -125,14 +146,7 @@ def _write_totals(connection: Connection, job: Job, rows: list[dict[str, Any]], 
         total["last_id"] = max(total["last_id"], report_id)
         total["more"] += 1
         total["done"] += row["inferences"]
-    statement = DEVICES.update().where(DEVICES.c.id == bindparam("of_device"))
-    statement = statement.values(
-        last_received_s=bindparam("seen_s"),
-        last_report_id=bindparam("last_id"),
-        reports=DEVICES.c.reports + bindparam("more"),
-        inferences=DEVICES.c.inferences + bindparam("done"),
-    )
-    connection.execute(statement, list(totals.values()))
+    connection.execute(statements.add_totals, list(totals.values()))
 
 
 def _quarantine(connection: Connection, job: Job) -> None:
