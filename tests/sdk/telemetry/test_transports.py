@@ -6,7 +6,6 @@ import datetime
 import ipaddress
 import os
 import ssl
-import stat
 import subprocess
 import sys
 import threading
@@ -248,7 +247,7 @@ def test_a_busy_port_is_one_line(tmp_path: Path) -> None:
 def test_a_port_of_another_group_names_the_group(tmp_path: Path) -> None:
     port = tmp_path / "tty"
     port.touch()
-    port.chmod(stat.S_IWUSR & 0)
+    port.chmod(0)
     with pytest.raises(DeviceError, match="dialout"):
         _send_to(port)
 
