@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -125,7 +126,9 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    """One line for people. Names of files may hold anything; and nobody may be there to read it any more."""
+    with contextlib.suppress(OSError):
+        print("".join(c if c.isprintable() else "?" for c in text), file=sys.stderr, flush=True)
 
 
 def _error_body(error: EdgeloopError) -> dict[str, object]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from edgeloop import paths
 from edgeloop.errors import ConfigError, RefusedError, UsageError
+from edgeloop.telemetry.wire_values import MAX_NAME_CHARS
 from edgeloop_agent.supervision import Policy
 
 _NEVER_IN_A_FILE = "allow_unsigned"
@@ -56,6 +57,8 @@ class AgentConfig:
                 raise UsageError(f"{name} must be 0.1 to 86400 seconds, got {value:g}")
         if not 0 <= self.stop_timeout <= 300:
             raise UsageError(f"stop_timeout must be 0 to 300 seconds, got {self.stop_timeout:g}")
+        if len(self.device) > MAX_NAME_CHARS or not self.device.isprintable():
+            raise UsageError(f"device must be at most {MAX_NAME_CHARS} printable characters")
         if self.heartbeat_timeout < 2:
             raise UsageError("heartbeat_timeout must be at least 2 seconds: the worker speaks once a second")
 

@@ -16,6 +16,7 @@ import socket
 import struct
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import cbor2
@@ -30,7 +31,7 @@ _LENGTH = struct.Struct(">I")
 BEGUN = 0  # frames taken from the source, unreadable ones too
 INFERRED = 1  # inferences that gave a result
 ERRORS = 2  # frames that failed their checks
-BUSY_SINCE_NS = 3  # CLOCK_MONOTONIC when the frame in work was taken; 0 while waiting for one
+BUSY_SINCE_NS = 3  # CLOCK_MONOTONIC when work on a frame began, reading it included; 0 between frames
 SINK_ERRORS = 4  # result lines that could not be written
 _SLOTS = 8
 
@@ -45,6 +46,14 @@ class Slots(Protocol):
 def counts_of(slots: Slots) -> Counts:
     """The slots as a value."""
     return Counts(slots[BEGUN], slots[INFERRED], slots[ERRORS], slots[SINK_ERRORS])
+
+
+def last_counts_of(slots: Slots) -> Counts:
+    """The slots of a dead worker. One that died in the middle of reading a frame has begun this frame, too: the next
+    worker must not meet it again, should it be what kills workers."""
+    counts = counts_of(slots)
+    died_reading = slots[BUSY_SINCE_NS] and not counts.in_flight
+    return replace(counts, begun=counts.begun + 1) if died_reading else counts
 
 
 class Page:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeloop.errors import DeviceError
-from edgeloop_agent.ipc import BUSY_SINCE_NS, Channel, Page, counts_of
+from edgeloop_agent.ipc import BUSY_SINCE_NS, Channel, Page, last_counts_of
 from edgeloop_agent.tally import Counts
 
 PYTHON_VARIABLE = "EDGELOOP_PYTHON"
@@ -55,7 +55,7 @@ class WorkerProcess:
         self._lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._partial = b""
         command = [*python_command(), "-I", "-c", _BOOT, json.dumps([p for p in sys.path if p])]
-        command += [str(theirs.fileno()), str(self.page.fd), str(os.getpid())]
+        command += [str(theirs.fileno()), str(self.page.fd)]
         try:
             with theirs:
                 self._process = subprocess.Popen(
@@ -78,9 +78,9 @@ class WorkerProcess:
             self.channel.send({"kind": "start", **start})
 
     @property
-    def counts(self) -> Counts:
-        """What the worker has done so far, also when it is dead."""
-        return counts_of(self.page.slots)
+    def last_counts(self) -> Counts:
+        """What the worker has done, when it is dead."""
+        return last_counts_of(self.page.slots)
 
     @property
     def busy_s(self) -> float:

@@ -1,6 +1,6 @@
 """The worker's frame loop: source -> preprocess -> invoke -> postprocess -> sink, with nothing in it that costs.
 
-Per frame: five readings of the clock, one tuple appended to a list, three numbers stored. Everything else (histograms,
+Per frame: five readings of the clock, one tuple appended to a list, four numbers stored. Everything else (histograms,
 messages) happens twice a second in `Recorder.flush`.
 """
 
@@ -33,12 +33,13 @@ class Control:
 class Recorder:
     """Collects what the loop measures and sends it; `flush` may be called by the loop and by the heartbeat thread."""
 
-    def __init__(self, channel: Channel, slots: Slots, sinks: Sequence[Sink]) -> None:
+    def __init__(self, channel: Channel, slots: Slots, sinks: Sequence[Sink], control: Control) -> None:
         self.times: list[tuple[int, int, int, int, int]] = []
         self.last_flush_ns = time.perf_counter_ns()
         self._channel = channel
         self._slots = slots
         self._sinks = sinks
+        self._control = control
         self._said: set[str] = set()
         self._lock = threading.Lock()
 
@@ -52,7 +53,9 @@ class Recorder:
             del self.times[:count]
             for sink in self._sinks:
                 sink.flush()
-                if sink.problem:
+                if sink.closed:  # the reader of a pipe has gone, as in `... --sink jsonl:- | head`
+                    self._control.stopping = True
+                elif sink.problem:
                     self.event_once("sink_failed", f"results are not written: {sink.problem}")
             self._slots[SINK_ERRORS] = sum(sink.lost for sink in self._sinks)
             message = {"kind": "stats", "latency": _histograms(taken), "counts": astuple(counts_of(self._slots))}
@@ -92,26 +95,27 @@ def run_loop(
             due_s = _wait_until(due_s, control) + period_s
         if control.stopping:
             return "stop"
-        t0 = clock()
+        # From here to the decoded result a hang is noticed, and a crash costs this one frame.
+        slots[BUSY_SINCE_NS] = t0 = clock()
         try:
             item = read()
         except DataError as error:
             begun, errors = begun + 1, errors + 1
-            slots[BEGUN], slots[ERRORS] = begun, errors
+            slots[BUSY_SINCE_NS], slots[BEGUN], slots[ERRORS] = 0, begun, errors
             recorder.event_once("bad_input", str(error))
             continue
         if item is None:
+            slots[BUSY_SINCE_NS] = 0
             return "end"
         frame, name = item
         begun += 1
         t1 = clock()
         slots[BEGUN] = begun
-        slots[BUSY_SINCE_NS] = t1
         try:
             array = prepare(frame)
         except Exception as error:  # whatever a frame provokes (cv2.error among them) is that frame's fault
             errors += 1
-            slots[ERRORS], slots[BUSY_SINCE_NS] = errors, 0
+            slots[BUSY_SINCE_NS], slots[ERRORS] = 0, errors
             recorder.event_once("bad_input", f"{name}: {error}")
             continue
         try:
@@ -126,8 +130,8 @@ def run_loop(
         t4 = clock()
         record((t0, t1, t2, t3, t4))
         inferred += 1
-        slots[INFERRED] = inferred
         slots[BUSY_SINCE_NS] = 0
+        slots[INFERRED] = inferred
         for sink in sinks:
             sink.write(name, wall_clock(), result, (t4 - t0) * 1e-6)
         if t4 - recorder.last_flush_ns >= FLUSH_EVERY_NS:

@@ -40,10 +40,16 @@ class Publisher:
 
     def submit(self, report: Report) -> None:
         """See `Outlet.submit`: on the disk when this returns, or held in memory and counted as refused."""
+        try:
+            body = encode_report(report)
+        except EdgeloopError as error:
+            self._counts["lost"] += 1
+            self._tell(f"warning: a report cannot be encoded: {error.message}")
+            return
         if len(self._held) == _HELD_REPORTS:
             self._counts["lost"] += 1
+        self._held.append((body, report.boot, report.seq))
         try:
-            self._held.append((encode_report(report), report.boot, report.seq))
             while self._held:
                 self._spool.put(*self._held[0])
                 self._held.popleft()

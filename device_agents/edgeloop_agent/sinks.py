@@ -21,10 +21,14 @@ _FLUSH_LINES = 512
 
 
 class Sink(Protocol):
-    """`lost` counts lines that could not be written, `problem` says why the last time ("" when all is well)."""
+    """`lost` counts lines that could not be written, `problem` says why the last time ("" when all is well).
+
+    `closed`: nobody will ever read what is written.
+    """
 
     lost: int
     problem: str
+    closed: bool
 
     def write(self, source: str, time_s: float, result: Result, latency_ms: float) -> None: ...
     def flush(self) -> None: ...
@@ -42,6 +46,7 @@ class JsonLines:
     def __init__(self, path: str, *, stdout_fd: int = 1) -> None:
         self.lost = 0
         self.problem = ""
+        self.closed = False
         self._lines: list[str] = []
         self._lock = threading.Lock()
         self._rest = b""  # what is left of a line that was cut when the disk was full
@@ -81,6 +86,7 @@ class JsonLines:
             self._rest, self.problem = b"", ""
         except OSError as error:
             self.problem = error.strerror or type(error).__name__
+            self.closed = isinstance(error, BrokenPipeError)
             left = data[done:]
             # The line that was cut is finished first next time, so that the file stays JSON lines.
             torn = data[done - 1 : done] not in (b"", b"\n") or (not done and bool(self._rest))

@@ -96,6 +96,7 @@ class Supervisor:
         self._policy = config.policy
         self._bundle = bundle
         self._tally = tally
+        tally.runs_on = RunsOn(asked=delegates[0])
         self._outlet = outlet
         self._tell = tell
         self._standing = Standing.start(delegates)
@@ -126,22 +127,21 @@ class Supervisor:
 
     def _step(self) -> End | None:
         now = time.monotonic()
-        worker = self._worker
-        if worker is None:
+        if self._worker is None:
             if self._stop_signals:
                 return End("stop")
             if self._remaining == 0:
                 return End("count")
             if now >= self._launch_at_s:
                 return self._launch()
-        else:
-            self._watch(worker, now)
         if now - self._period_started_s >= self._config.report_interval:
             self._report()
         for key, _ in self._selector.select(self._patience_s(time.monotonic())):
             end: End | None = key.data()
             if end is not None:
                 return end
+        # After the messages: when this process was suspended itself, they are here and the worker is not silent.
+        self._watch()
         return None
 
     # -- the worker's life
@@ -170,7 +170,10 @@ class Supervisor:
         self._selector.register(worker.stderr_fd, selectors.EVENT_READ, self._on_stderr)
         return None
 
-    def _watch(self, worker: WorkerProcess, now: float) -> None:
+    def _watch(self) -> None:
+        worker, now = self._worker, time.monotonic()
+        if worker is None:
+            return
         if self._stop_signals:
             if self._stop_deadline_s is None:
                 self._stop_deadline_s = now + self._config.stop_timeout
@@ -234,7 +237,7 @@ class Supervisor:
             code = worker.wait(_WORKER_EXIT_S)
         while worker.read_stderr() and worker.poll() is None:
             pass
-        counts = worker.counts
+        counts = worker.last_counts
         self._tally.worker_ended(counts)
         if counts.inferred:
             self._standing = self._standing.with_success()
@@ -265,6 +268,10 @@ class Supervisor:
             self._happened("quarantine", f"{decision.quarantined} is not tried again until the agent restarts")
         self._tally.count("worker_restarts")
         self._happened(decision.kind, decision.detail)
+        if decision.kind == "fallback":
+            # A report is about one delegate: what comes now is about another.
+            self._report()
+            self._tally.runs_on = RunsOn(asked=self._standing.delegate)
         self._launch_at_s = time.monotonic() + decision.delay_s
         return None
 
@@ -304,7 +311,7 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT ask for a clean stop and wake up the loop; a second one does not wait for the worker."""
+        """SIGTERM, SIGINT and SIGHUP ask for a clean stop and wake up the loop; a second one does not wait."""
         reading, writing = os.pipe()
         for fd in (reading, writing):
             os.set_blocking(fd, False)
@@ -316,7 +323,10 @@ class Supervisor:
             with contextlib.suppress(BlockingIOError):
                 os.read(reading, 4096)
 
-        before = {number: signal.signal(number, asked) for number in (signal.SIGTERM, signal.SIGINT)}
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # else it runs under nohup
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, asked) for number in numbers}
         before_fd = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         self._selector.register(reading, selectors.EVENT_READ, drain)
         try:

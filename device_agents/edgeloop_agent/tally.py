@@ -9,6 +9,7 @@ from typing import Any
 
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.report import MAX_EVENTS, STAGES, Event, Report
+from edgeloop.telemetry.wire_values import MAX_NAME_CHARS
 
 PERCENTILES = (50, 95, 99)
 
@@ -30,7 +31,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class RunsOn:
-    """What a worker said its model runs on; empty until one was ready."""
+    """What a worker said its model runs on; only what was asked for until one is ready."""
 
     asked: str = ""
     ran: str = ""
@@ -108,21 +109,18 @@ class Tally:
                 if kept is self._period_events:
                     self.count("events_dropped")
 
-    @property
-    def has_something(self) -> bool:
-        """Whether a report now would say anything beyond gauges."""
-        return bool(self._period or self._period_events or self._period_latency or not self.seq)
-
     def take_report(self, *, time_s: float, uptime_s: float, period_s: float, gauges: Mapping[str, float]) -> Report:
         """The report of the period that ends now."""
         self.seq += 1
         who, on = self.identity, self.runs_on
         counters = {name: self._period[name] for name in ("frames", "inferences", "errors", "drops")} | self._period
+        rates = {"fps": self._period["inferences"] / period_s} if period_s > 0 else {}
         report = Report(
             device=who.device, boot=who.boot, seq=self.seq, time_s=time_s, uptime_s=uptime_s, period_s=period_s,
             bundle=who.bundle, version=who.version, variant=who.variant, unsigned=who.unsigned,
-            delegate_asked=on.asked, delegate_ran=on.ran, delegated_ops=on.delegated_ops, total_ops=on.total_ops,
-            runtime=on.runtime, counters=dict(counters), latency=self._period_latency, gauges=dict(gauges),
+            delegate_asked=_name(on.asked), delegate_ran=_name(on.ran), delegated_ops=on.delegated_ops,
+            total_ops=on.total_ops, runtime=_name(on.runtime), counters=dict(counters),
+            latency=self._period_latency, gauges={**gauges, **rates},
             events=tuple(self._period_events),
         )  # fmt: skip
         self._period, self._period_latency, self._period_events = Counter(), {}, []
@@ -151,3 +149,9 @@ class Tally:
             "restarts": self.totals["worker_restarts"],
             "events": [{"kind": e.kind, "time": e.time_s, "detail": e.detail} for e in self.events],
         }
+
+
+def _name(text: str) -> str:
+    """What a report takes as a name; a delegate's path may be longer, and its end tells more than its middle."""
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= MAX_NAME_CHARS else f"{text[:20]}...{text[20 + 3 - MAX_NAME_CHARS :]}"

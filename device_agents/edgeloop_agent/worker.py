@@ -6,6 +6,7 @@ goes wrong becomes one `fault` message, or its death; what follows from that is 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -33,10 +34,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(argv: Sequence[str]) -> int:
-    """`argv`: socket fd, page fd, the supervisor's process id."""
+    """`argv`: socket fd, page fd."""
     channel = Channel(socket.socket(fileno=int(argv[0])))
     page = Page(int(argv[1]))
-    _die_with(int(argv[2]))
+    _die_with_parent()
     # What C libraries print to stdout would end up between the results of `jsonl:-`.
     stdout_fd = os.dup(1)
     os.dup2(2, 1)
@@ -70,7 +71,7 @@ def _work(start: Mapping[str, Any], channel: Channel, page: Page, control: Contr
     pipeline, golden = _open_model(start)
     sinks = [open_sink(text, stdout_fd=stdout_fd) for text in start["sinks"]]
     source = open_source(parse_source(start["source"]), pipeline.wanted, skip=start["skip"], loop=start["loop"])
-    recorder = Recorder(channel, page.slots, sinks)
+    recorder = Recorder(channel, page.slots, sinks, control)
     ready = {
         "ran_on": asdict(pipeline.session.ran_on),
         "load_ms": (time.perf_counter() - began) * 1e3,
@@ -170,17 +171,15 @@ def _send_fault(channel: Channel, fault: Mapping[str, Any]) -> int:
     return int(fault["exit_code"])
 
 
-def _die_with(parent: int) -> None:
-    """Have the kernel end this process when the supervisor dies, however that happens. Linux only; elsewhere the next
-    message fails and ends it."""
+def _die_with_parent() -> None:
+    """Have the kernel end this process when the supervisor dies, however that happens.
+
+    Where that does not work (it died before this call, a wrapper in between) the next message fails and ends it.
+    """
     import ctypes
 
-    try:
+    with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    except (OSError, AttributeError):
-        return
-    if os.getppid() != parent:  # it died before the call
-        os._exit(1)
 
 
 if __name__ == "__main__":

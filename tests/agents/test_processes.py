@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -282,6 +284,42 @@ def test_a_contract_that_does_not_fit_the_model_is_one_line(agents: Agents, tmp_
     assert code == 2
     assert "2 labels but the model has 10 outputs" in summary["error"]["message"]
     assert "Traceback" not in said
+
+
+def test_a_reader_of_stdout_that_goes_away_ends_it(bundle: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "edgeloop_agent.cli", "run", "--bundle", str(bundle), "--source", "synthetic:"]
+    process = subprocess.Popen(
+        [*command, "--sink", "jsonl:-", "--state", str(tmp_path / "s")], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["top"]
+    process.stdout.close()
+    assert process.wait(60) == 0
+
+
+def test_the_worker_is_started_by_the_python_that_is_named(agents: Agents, bundle: Path) -> None:
+    """As under emulation, where the kernel cannot start `sys.executable` itself."""
+    arguments = ("--bundle", bundle, "--source", "synthetic:", "--count", 3)
+    code, _, said = agents.run(*arguments, env={"EDGELOOP_PYTHON": f"/usr/bin/env MARK=1 '{sys.executable}' -B"})
+    assert code == 0, said
+    code, summary, _ = agents.run(*arguments, env={"EDGELOOP_PYTHON": "/no/such/python"})
+    assert code == 3
+    assert "cannot start a worker with /no/such/python" in summary["error"]["message"]
+
+
+def test_an_isolated_python_with_a_site_folder_of_its_own_is_enough(bundle: Path, tmp_path: Path) -> None:
+    """The device layout: `python3 -I` with one folder added; the worker has to find the same packages."""
+    places = [p for p in sys.path if Path(p).is_dir()]
+    places += [str(Path(__import__(name).__file__).parent.parent) for name in ("edgeloop", "edgeloop_agent")]
+    script = f"import sys; sys.path[:0] = {places!r}; from edgeloop_agent.cli import main; sys.exit(main())"
+    home = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", script, "run", "--bundle", str(bundle), "--source", "synthetic:",
+         "--count", "3", "--json", "--state", str(tmp_path / "s")],
+        capture_output=True, text=True, env=home, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["inferences"] == 3
 
 
 def test_json_and_results_on_stdout_exclude_each_other(bundle: Path) -> None:

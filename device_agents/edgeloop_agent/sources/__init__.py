@@ -92,12 +92,12 @@ def parse_source(text: str) -> SourceSpec:
         return SourceSpec(scheme, "", options)
     if not rest:
         raise UsageError(f"source {text!r}: the {kind.needs} is missing", hint=f"{scheme}:{kind.needs.upper()}")
-    place = Path(rest)
+    place = Path(rest).expanduser()
     if not place.exists():
         raise DataError(f"source {text}: no such {kind.needs}")
     if (kind.needs == "folder") != place.is_dir():
         raise DataError(f"source {text}: not a {kind.needs}")
-    return SourceSpec(scheme, rest)
+    return SourceSpec(scheme, str(place))
 
 
 def open_source(spec: SourceSpec, wanted: Wanted, *, skip: int = 0, loop: bool = False) -> Source:
