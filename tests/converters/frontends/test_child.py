@@ -1,0 +1,65 @@
+"""The child process: what happens there is one line here."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from edgeloop.errors import UsageError
+from edgeloop_converters.child import Child
+from edgeloop_converters.frontends.explain import explain
+
+
+def test_a_module_that_fails_to_start_is_one_line() -> None:
+    with Child("no_such_module_here", {}, what="converting x") as child, pytest.raises(UsageError) as caught:
+        child.result()
+    assert caught.value.message.startswith("converting x: the converter stopped with exit code 1")
+    assert "no_such_module_here" in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_a_killed_child_is_explained_by_memory() -> None:
+    with Child("code", {}, what="converting x") as child:  # the interactive prompt: waits for more on stdin
+        os.kill(child._process.pid, signal.SIGKILL)
+        with pytest.raises(UsageError, match="memory ran out"):
+            child.result()
+
+
+def test_a_crash_names_its_signal() -> None:
+    with Child("code", {}, what="converting x") as child:
+        os.kill(child._process.pid, signal.SIGSEGV)
+        with pytest.raises(UsageError, match="crashed \\(SIGSEGV\\)"):
+            child.result()
+
+
+def test_noise_on_stdout_is_not_an_answer() -> None:
+    with Child("this", {}, what="converting x") as child, pytest.raises(UsageError, match="exit code 0"):
+        child.result()
+
+
+def test_closing_stops_the_child_and_removes_its_folder() -> None:
+    child = Child("code", {}, what="converting x")
+    folder, process = child.folder, child._process
+    assert folder.is_dir()
+    child.close()
+    child.close()
+    assert process.poll() is not None
+    assert not folder.exists()
+
+
+def test_an_unknown_task_is_one_line() -> None:
+    child = Child("edgeloop_converters.frontends.child", {"task": "dance"}, what="converting x")
+    with child, pytest.raises(UsageError, match="converting x: KeyError: 'dance'"):
+        child.result()
+
+
+def test_ops_without_a_counterpart_are_named() -> None:
+    class ConverterError(Exception):
+        pass
+
+    text = "loc(...): error: 'tf.Erf' op is neither a custom op nor a flex op\n<unknown>:0: note: 'tf.Betainc' op is "
+    message, hint = explain(ConverterError(text + "neither a custom op nor a flex op\nmore\n" * 50))
+    assert message == "TFLite has no counterpart for Betainc, Erf"
+    assert hint
