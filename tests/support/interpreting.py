@@ -24,12 +24,13 @@ def random_input(details: dict[str, Any], random: np.random.Generator) -> Array:
     """Floats in 0..1, or any code of an integer type."""
     shape, dtype = details["shape"], np.dtype(details["dtype"])
     if dtype.kind == "f":
-        return random.random(shape).astype(dtype)
-    if dtype.kind == "b":
-        return random.integers(0, 2, shape).astype(dtype)
-    limits = np.iinfo(dtype)
-    high = min(int(limits.max), 255)
-    return random.integers(max(int(limits.min), -128), high + 1, shape).astype(dtype)
+        values: Array = random.random(shape)
+    elif dtype.kind == "b":
+        values = random.integers(0, 2, shape)
+    else:
+        limits = np.iinfo(dtype)
+        values = random.integers(max(int(limits.min), -128), min(int(limits.max), 255) + 1, shape)
+    return values.astype(dtype)
 
 
 def run(model: bytes, seed: int = 0, inputs: Sequence[Array] | None = None) -> list[Array]:

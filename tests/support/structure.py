@@ -16,7 +16,7 @@ def structure(data: bytes) -> dict[str, Any]:
     """Nested dicts and lists of plain values; constants as bytes."""
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
     buffers = [_buffer(data, buffer) for buffer in model.buffers or []]
-    result = _plain(model)
+    result: dict[str, Any] = _plain(model)
     for name in ("buffers", "operatorCodes", "metadataBuffer"):
         result.pop(name, None)
     result["metadataBuffer"] = [buffers[i] for i in (model.metadataBuffer if model.metadataBuffer is not None else [])]
@@ -43,7 +43,7 @@ def _buffer(data: bytes, buffer: Any) -> bytes | None:
 
 
 def _subgraph(data: bytes, model: Any, subgraph: Any, buffers: list[bytes | None]) -> dict[str, Any]:
-    result = _plain(subgraph)
+    result: dict[str, Any] = _plain(subgraph)
     for plain, tensor in zip(result.get("tensors", []), subgraph.tensors or [], strict=True):
         plain.pop("buffer", None)
         plain["data"] = buffers[tensor.buffer] if tensor.buffer else None

@@ -9,6 +9,7 @@ Inputs are float32 in 0..1, outputs a softmax over `classes`, unless a function 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -118,7 +119,7 @@ def tiny_cnn_graph(
     return b.finish(b.softmax(b.dense(b.mean(x), classes)), signature=signature)
 
 
-def tiny_cnn(seed: int = 0, **options: int) -> bytes:
+def tiny_cnn(seed: int = 0, **options: Any) -> bytes:
     """`tiny_cnn_graph` as bytes, about 3 kB."""
     return tiny_cnn_graph(seed, **options).write()
 

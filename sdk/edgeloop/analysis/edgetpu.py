@@ -63,7 +63,7 @@ def _refusal(op: Op, subgraph: Subgraph) -> str:
     for tensor in inputs:
         if tensor.is_constant and tensor.dtype in ("float32", "float16", "int4", "int2"):
             return f"its weights are {tensor.dtype}"
-    if not values or not outputs:
+    if not inputs or not outputs:
         return "it has no input or output"
     return limit(op, subgraph, inputs, outputs)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeloop.errors import RefusedError
 from edgeloop.graph import appended, litert
-from edgeloop.graph.dtypes import Array, Bytes, unpack
+from edgeloop.graph.dtypes import ELEMENT_TYPES, Array, Bytes, unpack
 from edgeloop.graph.model import Graph
 from edgeloop.graph.naming import printable
 from edgeloop.graph.values import NO_TENSOR, Op, Quantization, Signature, Subgraph, Tensor
@@ -109,14 +109,13 @@ class _Reader:
         )
 
     def _tensor(self, tensor: Any) -> Tensor:
-        dtype = self.types.get(tensor.type)
+        dtype = self.types.get(tensor.type, "").lower()
         name = text(tensor.name)
-        if dtype is None:
+        if dtype not in ELEMENT_TYPES:
             raise RefusedError(
-                f"tensor {_shown(tensor.name)} has element type {tensor.type}, which this LiteRT does not know",
-                hint="upgrade ai-edge-litert, or get the file again",
+                f"tensor {_shown(tensor.name)} has element type {tensor.type}, which is not known here",
+                hint="upgrade edgeloop and ai-edge-litert, or get the file again",
             )
-        dtype = dtype.lower()
         shape = tuple(_list(tensor.shape))
         data, raw = self._constant(tensor, dtype, shape)
         return Tensor(

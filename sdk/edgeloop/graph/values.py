@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -112,7 +113,7 @@ class Op:
     name: str
     inputs: list[int]
     outputs: list[int]
-    options: object | None = None
+    options: Any = None
     version: int = 1
     custom: bool = False
     custom_options: bytes | None = None

@@ -38,7 +38,7 @@ def write_bytes(graph: Graph) -> bytes:
         raise UsageError(f"the model's constants take {size >> 20} MiB; a .tflite holds at most 2 GiB")
     builder = flatbuffers.Builder(size + 64 * len(writer.buffers) + (1 << 16))
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    flat = bytes(builder.Output())
+    flat = bytes(memoryview(builder.Bytes)[builder.Head() :])  # `Output` would copy once more
     if not graph.appended:
         return flat
     return flat + appended.moved(graph.appended, len(flat))

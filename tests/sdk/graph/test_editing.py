@@ -76,7 +76,7 @@ def test_copy_is_independent_and_shares_the_weights() -> None:
     before = graph.write()
     twin = graph.copy()
     assert twin.tensor_by_name("conv_0/weights").data is graph.tensor_by_name("conv_0/weights").data
-    twin.main.ops[0].options.strideH = 1  # type: ignore[union-attr]
+    twin.main.ops[0].options.strideH = 1
     twin.main.tensors[0].name = "renamed"
     twin.signatures.clear()
     assert graph.write() == before
@@ -266,3 +266,13 @@ def test_numeric_kind(graph: Graph, kind: str) -> None:
 )
 def test_numeric_kind_of_real_models(shared_data: Path, name: str, kind: str) -> None:
     assert Graph.read(shared_data / "models" / f"{name}.tflite").numeric_kind() == kind
+
+
+def test_the_example_of_the_guide_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = Path(__file__).resolve().parents[3] / "docs" / "graph.md"
+    example = guide.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    (tmp_path / "model.tflite").write_bytes(tiny_cnn())
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, str(guide), "exec"), {})  # noqa: S102 - the guide's own text
+    edited = Graph.read(tmp_path / "edited.tflite").tensor_by_name("dense_3/bias")
+    assert edited.data is not None and not edited.data.any()

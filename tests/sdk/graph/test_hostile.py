@@ -147,7 +147,8 @@ class _Named:
 
 
 def repeated(table: Any, count: int) -> list[Any]:
-    return [_Named(table, offsets := {})] + [_Named(table, offsets) for _ in range(count - 1)]
+    offsets: dict[int, int] = {}
+    return [_Named(table, offsets) for _ in range(count)]
 
 
 def test_one_subgraph_named_many_times_over() -> None:
