@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import http.client
 import json
 import re
+import shutil
 import socket
 import sqlite3
+import subprocess
 import threading
 import zlib
 from collections.abc import Iterator
@@ -218,3 +221,24 @@ def test_a_stopped_collector_leaves_nothing_behind(tmp_path: Path) -> None:
     assert set(threading.enumerate()) <= before
     with pytest.raises(OSError):
         socket.create_connection(urlsplit(collector.url).netloc.split(":"))
+
+
+@pytest.mark.slow
+def test_a_browser_shows_the_devices_and_runs_nothing_of_theirs(collector: CollectorHandle, tmp_path: Path) -> None:
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    nasty = "<script>document.title='taken'</script>"
+    fields = {"device": HOSTILE, "bundle": nasty, "variant": nasty, "delegate_ran": nasty, "runtime": nasty}
+    post(collector, batch_of(with_event(make_report(1, **fields), kind=nasty, detail=nasty), make_report(2)))
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += ["--virtual-time-budget=3000", "--dump-dom", collector.url]
+    page = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert "<title>edgeloop telemetry</title>" in page
+    assert html.escape(HOSTILE, quote=False) in page
+    assert page.count(html.escape(nasty, quote=False)) >= 4
+    assert page.count("<script") == 1, "only ours"
+    assert "<img" not in page
+    assert "2 devices" in page
+    assert len(re.findall("<rect", page)) > 5, "the distributions are drawn"
+    assert len(re.findall("<tr", page)) == 3
