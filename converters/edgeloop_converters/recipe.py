@@ -25,6 +25,8 @@ SCHEMES = ("int8", "float")
 ENGINES = ("aeq", "tflite")
 EFFORTS = ("fast", "default", "best")
 CALIBRATION_SAMPLES = {"fast": 100, "default": 512, "best": 512}
+EVALUATION_SAMPLES = {"fast": 1000}
+"""At most so many are evaluated unless the recipe says a number; other efforts: all."""
 DEFAULT_TARGET = "rpi4"
 MAX_SEED = 2**32 - 1
 
@@ -87,7 +89,7 @@ class Recipe:
 
     `contract` is complete and used as it is. Without one it is detected; `contract_file` and `hints`, which win, then
     fix the parts the user has given. `signature`: which one to take of a SavedModel that has several.
-    `evaluation_samples`: at most so many are evaluated; None: all.
+    `evaluation_samples`: at most so many are evaluated; None: as many as the effort says.
     `version` None: one more than the last made here. `name` "": the source file's stem.
     Raises ConfigError or UsageError for values out of range.
     """
@@ -156,6 +158,11 @@ class Recipe:
             return self.name
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(self.source).stem).strip("-._")[:64].strip("-._")
         return stem or "model"
+
+    @property
+    def evaluation_limit(self) -> int | None:
+        """At most so many samples are evaluated; None: all."""
+        return self.evaluation_samples or EVALUATION_SAMPLES.get(self.effort)
 
     def _option(self, step: str, key: str, default: Any) -> Any:
         return next((s.options.get(key, default) for s in self.passes if s.name == step), default)

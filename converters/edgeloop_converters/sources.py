@@ -87,7 +87,7 @@ def choose_samples(recipe: Recipe, data: Datasets) -> tuple[Indices, Indices]:
             pick(data.calibration, recipe.calibration_samples, recipe.seed) if recipe.passes else np.zeros(0, int)
         )
         evaluation = np.arange(len(data.evaluation), dtype=np.int64)
-    limit = recipe.evaluation_samples
+    limit = recipe.evaluation_limit
     if limit is not None and limit < len(evaluation):
         evaluation = evaluation[pick(data.evaluation.subset(evaluation), limit, recipe.seed)]
     return calibration, evaluation
@@ -112,6 +112,10 @@ def read_ahead(
     if all_of_it and _fits(second, len(evaluation)):
         second = check_samples(second, evaluation, progress=progress)
     return Datasets(first, second)
+
+
+def _is_same(one: str, other: str) -> bool:
+    return one == other or (Path(one).exists() and Path(one).resolve() == Path(other).resolve())
 
 
 def _fits(dataset: Dataset, count: int) -> bool:
@@ -148,6 +152,10 @@ def settle(recipe: Recipe, model: bytes, data: Datasets, calibration: Indices, e
     else:
         first = fit_data(contract, model, first)
         second = first if data.is_one else fit_data(contract, model, second)
+    if recipe.data and recipe.evaluation and _is_same(recipe.data, recipe.evaluation):
+        warnings.append("--data and --eval are the same: samples that calibrated are evaluated as well")
+    if len(evaluation) < len(second) and not data.is_one:
+        notes.append(f"evaluated on {len(evaluation)} of {len(second)} samples, drawn evenly over the classes")
     for dataset in (first, second):
         notes += [note for note in dataset.notes if note not in notes]
     if data.is_one and recipe.passes:

@@ -51,10 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument(
         "--effort", choices=("fast", "default", "best"),
-        help="fast calibrates on 100 samples, default on 512; best does the same as default so far",
+        help="fast: calibrate on 100 samples, evaluate on at most 1000; default: 512, all; best: as default so far",
     )  # fmt: skip
     how.add_argument("--calibration-samples", type=int, metavar="N", help="calibrate on N samples")
-    how.add_argument("--eval-samples", type=int, metavar="N", help="evaluate on at most N samples (default: all)")
+    how.add_argument(
+        "--eval-samples",
+        type=int,
+        metavar="N",
+        help="evaluate on at most N samples (default: all, with --effort fast 1000)",
+    )
     how.add_argument("--seed", type=int, metavar="N", help="which samples are drawn (default: 0)")
     how.add_argument("--signature", metavar="KEY", help="which signature of a SavedModel to take")
     how.add_argument("--ignore-labels", action="store_true", help="use labelled data without its labels")

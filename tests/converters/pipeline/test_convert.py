@@ -147,6 +147,22 @@ def test_calibration_samples_are_even_over_the_classes_and_follow_the_seed(
     assert (choose_samples(replaced(recipe, seed=1), both)[0] != chosen).any()
 
 
+def test_fast_evaluates_at_most_1000_samples_and_says_so(recipe: Recipe, tmp_path: Path) -> None:
+    split = load_split()
+    images, labels = np.tile(split.held_out_images, (3, 1, 1)), np.tile(split.held_out_labels, 3)
+    np.savez(tmp_path / "many.npz", x=images, y=labels)
+    many = replaced(recipe, evaluation=str(tmp_path / "many.npz"))
+    result = convert(many)
+    assert result.variants[0].quality.metrics.n == 1000
+    assert any("1000 of 1791" in note for note in result.notes)
+    assert convert(replaced(many, evaluation_samples=50)).variants[0].quality.metrics.n == 50
+
+
+def test_evaluating_on_the_calibration_data_is_warned_of(recipe: Recipe, data: tuple[str, str]) -> None:
+    result = convert(replaced(recipe, evaluation=data[0]))
+    assert any("are the same" in warning for warning in result.warnings)
+
+
 def test_without_labels_agreement_is_the_metric(recipe: Recipe) -> None:
     result = convert(replaced(recipe, ignore_labels=True, goals=Goals(min_agreement=0.9)))
     metrics = result.variants[0].quality.metrics
