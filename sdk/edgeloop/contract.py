@@ -95,7 +95,7 @@ class Contract:
         if not isinstance(output, Mapping):
             raise ConfigError("contract: 'output' must be a table")
         labels = output.get("labels", ())
-        if isinstance(labels, str) or not all(isinstance(x, str) for x in labels):
+        if not isinstance(labels, (list, tuple)) or not all(isinstance(x, str) for x in labels):
             raise ConfigError("contract: output labels must be a list of strings")
         return Contract(
             tuple(_input_from(raw) for raw in raw_inputs),
