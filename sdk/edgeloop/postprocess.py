@@ -67,20 +67,44 @@ def _classification(spec: OutputSpec, outputs: Sequence[ModelOutput], top_k: int
         raise ConfigError(f"the contract has {len(spec.labels)} labels but the model has {classes} outputs")
     labels = spec.labels or ("",) * classes
     affine = outputs[0].affine
-    scale, zero_point = (float(np.float32(affine.scale)), affine.zero_point) if affine.is_quantized else (1.0, 0)
     k = min(top_k, classes)
+    if affine.is_quantized and classes <= _FEW_CLASSES:
+        return _few_codes(labels, _Scores(affine), k)
 
     def decode(raw: Sequence[Array]) -> Result:
         # Quantized codes sort like the values they stand for. argmax takes the first of equals: ties go in class order.
         codes = raw[0].astype(np.float32).reshape(-1)
-        top = []
+        best = []
         for _ in range(k):
-            best = int(codes.argmax())
-            # Exact in double precision and then rounded, so this is what `dequantize` gives.
-            score = float(np.float32((codes.item(best) - zero_point) * scale))
-            top.append(ClassScore(best, labels[best], score))
-            codes[best] = -np.inf
-        return Result("classification", tuple(top))
+            best.append(int(codes.argmax()))
+            codes[best[-1]] = -np.inf
+        scores = dequantize(raw[0].reshape(-1)[best], affine).tolist()
+        return Result("classification", tuple([ClassScore(i, labels[i], s) for i, s in zip(best, scores, strict=True)]))
+
+    return decode
+
+
+_FEW_CLASSES = 64  # up to here Python's sort beats numpy's calls
+
+
+class _Scores(dict[int, float]):
+    """Code -> dequantized score, filled as codes turn up."""
+
+    def __init__(self, affine: Affine) -> None:
+        self._affine = affine
+
+    def __missing__(self, code: int) -> float:
+        score = self[code] = float(dequantize([code], self._affine)[0])
+        return score
+
+
+def _few_codes(labels: Sequence[str], scores: _Scores, k: int) -> Decoder:
+    ids = range(len(labels))
+
+    def decode(raw: Sequence[Array]) -> Result:
+        codes = raw[0].ravel().tolist()
+        best = sorted(ids, key=codes.__getitem__, reverse=True)[:k]  # stable: ties go in class order
+        return Result("classification", tuple([ClassScore(i, labels[i], scores[codes[i]]) for i in best]))
 
     return decode
 
