@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edgeloop.telemetry.store.database import Store
     from edgeloop.telemetry.store.rows import StoredReport
 
-WINDOW_REPORTS = 60
+WINDOW_REPORTS = 30
 """Latency is over a device's last so many reports, as far as they are of the model and delegate it runs now."""
 
 _THROTTLED_NOW = 0xF  # vcgencmd get_throttled: bits 0-3 are now, bits 16-19 since boot

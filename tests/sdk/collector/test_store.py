@@ -137,6 +137,14 @@ def test_a_locked_store_stores_nothing_and_works_again_later(store: Store, path:
     assert store.insert([make_report(2)]).stored == 1
 
 
+def test_readers_open_a_store_that_is_being_written(store: Store, path: Path) -> None:
+    store.insert([make_report(1)])
+    with store.database.writer.begin():
+        reader = open_store(f"sqlite:///{path}", create=False, busy_timeout_s=0.05)
+        assert reader.counts().reports == 1
+        reader.close()
+
+
 def test_a_full_disk_stores_nothing_of_the_batch(store: Store) -> None:
     """SQLite's own limit on pages gives the very error of a full disk."""
     store.insert([make_report(1)])

@@ -18,7 +18,7 @@ from edgeloop.telemetry.report import Event, Report
 from edgeloop.telemetry.store import Selection, StoreUnavailableError
 from edgeloop.telemetry.store.dialects import Database
 from edgeloop.telemetry.store.rows import ReportRows, StoredReport, from_rows, to_rows
-from edgeloop.telemetry.store.schema import DEVICES, EVENTS, LATENCY, QUARANTINE, REPORTS, prepare
+from edgeloop.telemetry.store.schema import DEVICES, EVENTS, LATENCY, QUARANTINE, REPORTS, is_current, prepare
 from edgeloop.telemetry.store.selecting import conditions, group_column, matching, report_ids
 from edgeloop.telemetry.store.writing import Inserted, Job, Quarantined, Statements, device_ids, write
 
@@ -53,8 +53,12 @@ class Store:
     def __post_init__(self) -> None:
         self._statements = Statements(self.database)
         try:
-            with _opening(self.database.url), self.database.writer.begin() as connection:
-                prepare(connection)
+            with _opening(self.database.url):
+                with self.database.reader.connect() as connection:
+                    ready = is_current(connection)
+                if not ready:
+                    with self.database.writer.begin() as connection:
+                        prepare(connection)
         except BaseException:
             self.close()
             raise

@@ -132,12 +132,21 @@ def prepare(
         METADATA.create_all(connection)
         connection.execute(META.insert(), {"schema_version": current})
         return
-    found = connection.execute(select(META.c.schema_version)).scalar_one()
-    if found > current:
-        raise ConfigError(
-            f"the store has schema {found}, this edgeloop knows up to {current}",
-            hint="use the edgeloop version that made it, or a newer one",
-        )
-    for version in range(found, current):
+    for version in range(_version(connection, current), current):
         migrations[version](connection)
         connection.execute(META.update(), {"schema_version": version + 1})
+
+
+def is_current(connection: Connection) -> bool:
+    """Whether `prepare` has nothing to do; a reader need not wait for the write lock then. Raises as `prepare`."""
+    return inspect(connection).has_table(META.name) and _version(connection, SCHEMA_VERSION) == SCHEMA_VERSION
+
+
+def _version(connection: Connection, known: int) -> int:
+    found: int = connection.execute(select(META.c.schema_version)).scalar_one()
+    if found > known:
+        raise ConfigError(
+            f"the store has schema {found}, this edgeloop knows up to {known}",
+            hint="use the edgeloop version that made it, or a newer one",
+        )
+    return found
