@@ -10,6 +10,11 @@ from edgeloop.bundle.limits import NAME_PATTERN
 from edgeloop.errors import ConfigError, RefusedError
 
 
+def printable(text: str) -> str:
+    """On one line and without control characters: what is shown may come from a file that nobody vouches for."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def canonical_json(value: Any) -> bytes:
     """One spelling for a JSON value. Raises ConfigError for NaN, infinity and what is no JSON."""
     try:

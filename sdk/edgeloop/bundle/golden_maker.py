@@ -89,11 +89,12 @@ def make_golden(
     return Golden(
         {spec.name: array[chosen] for spec, array in zip(contract.inputs, inputs, strict=True)},
         {name: {k: [o[chosen] for o in outputs] for k, outputs in a.by_kernels.items()} for name, a in answers.items()},
-        {
-            XNNPACK_KERNELS: float(np.ceil(FLOOR_STEPS + XNNPACK_FACTOR * apart - _NOTHING)),
-            OTHER_KERNELS: float(np.ceil(loose - _NOTHING)),
-        },
+        {XNNPACK_KERNELS: _whole(FLOOR_STEPS + XNNPACK_FACTOR * apart), OTHER_KERNELS: _whole(loose)},
     )
+
+
+def _whole(steps: float) -> float:
+    return float(np.ceil(steps - _NOTHING))
 
 
 def _inputs(contract: Contract, frames: Iterable[Array | Mapping[str, Array]]) -> list[Array]:

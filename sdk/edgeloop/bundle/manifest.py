@@ -18,6 +18,7 @@ from edgeloop.bundle.checked import (
     name_at,
     number_at,
     parse_canonical_json,
+    printable,
     table_at,
     text_at,
 )
@@ -192,7 +193,7 @@ class Manifest:
             checked_contract = Contract.from_dict(contract)
         except (ConfigError, TypeError, ValueError, ArithmeticError) as error:
             text = error.message if isinstance(error, ConfigError) else str(error)
-            raise RefusedError(f"manifest.json: {text}") from error
+            raise RefusedError(f"manifest.json: {printable(text)}") from error
         golden = data.get("golden")
         manifest = Manifest(
             name=name_at(data, "name"),
@@ -201,9 +202,11 @@ class Manifest:
             contract=checked_contract,
             variants=tuple(_variant_from(raw) for raw in list_at(data, "variants", MAX_VARIANTS)),
             golden=None if golden is None else _golden_from(golden),
-            runtime={k: as_text(v, f"runtime {k}", 100) for k, v in table_at(data, "runtime").items()},
+            runtime={k: as_text(v, f"runtime {k[:40]!r}", 100) for k, v in table_at(data, "runtime").items()},
             provenance=table_at(data, "provenance"),
-            float_metrics={k: as_number(v, f"float_metrics {k}") for k, v in table_at(data, "float_metrics").items()},
+            float_metrics={
+                k: as_number(v, f"float_metrics {k[:40]!r}") for k, v in table_at(data, "float_metrics").items()
+            },
             files={k: _file_from(k, v) for k, v in table_at(data, "files").items()},
             schema=schema,
         )
@@ -318,7 +321,7 @@ def _golden_from(raw: Any) -> GoldenIndex:
         raise RefusedError("manifest.json: golden arrays without an input")
     if len({a.shape[:1] for a in arrays}) != 1:
         raise RefusedError("manifest.json: golden arrays of different sample counts")
-    steps = {k: as_number(v, f"tolerance {k}") for k, v in table_at(data, "tolerance_steps").items()}
+    steps = {k: as_number(v, f"tolerance {k[:40]!r}") for k, v in table_at(data, "tolerance_steps").items()}
     if any(s < 0 for s in steps.values()):
         raise RefusedError("manifest.json: a golden tolerance is negative")
     return GoldenIndex(arrays, steps)

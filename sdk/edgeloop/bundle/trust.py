@@ -110,13 +110,13 @@ def is_valid_signature(public_key: bytes, signature: bytes, message: bytes) -> b
 
 
 def _is_valid_by_public_interface(public_key: bytes, signature: bytes, message: bytes) -> bool:
-    from securesystemslib.exceptions import VerificationError
+    from securesystemslib.exceptions import UnverifiedSignatureError  # and its subclasses: any failure
     from securesystemslib.signer import Signature, SSlibKey
 
     key = SSlibKey("", "ed25519", "ed25519", {"public": public_key.hex()})
     try:
         key.verify_signature(Signature("", signature.hex()), message)
-    except VerificationError:
+    except UnverifiedSignatureError:
         return False
     return True
 

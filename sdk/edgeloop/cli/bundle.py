@@ -195,6 +195,7 @@ def _as_name(stem: str) -> str:
 
 
 def _summary(manifest: Manifest, file_bytes: int, state: str) -> str:
+    from edgeloop.bundle.checked import printable
     from edgeloop.bundle.limits import GOLDEN
 
     lines = [
@@ -216,7 +217,7 @@ def _summary(manifest: Manifest, file_bytes: int, state: str) -> str:
         lines.append(
             "  runtime  " + ", ".join(f"{family} >= {version}" for family, version in sorted(manifest.runtime.items()))
         )
-    return "\n".join(_printable(line) for line in lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _variant_line(variant: Variant, *, is_first: bool) -> str:
@@ -258,8 +259,3 @@ def _labels(manifest: Manifest) -> str:
 
 def _numbers(values: tuple[float, ...]) -> str:
     return f"{values[0]:g}" if len(values) == 1 else "[" + ", ".join(f"{v:g}" for v in values) + "]"
-
-
-def _printable(text: str) -> str:
-    """Without control characters: what is shown may come from a file that nobody vouches for."""
-    return "".join(c if c.isprintable() else "?" for c in text)
