@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeloop import telemetry as telemetry
+    from edgeloop.devices.api import connect as connect
     from edgeloop.graph import Graph as Graph
     from edgeloop_converters.api import convert as convert
     from edgeloop_converters.assess import evaluate as evaluate
@@ -24,12 +25,13 @@ _HOMES: dict[str, tuple[str, str | None]] = {
     # name: (module, attribute; None: the module itself)
     "Goals": ("edgeloop_converters.goals", "Goals"),
     "Graph": ("edgeloop.graph", "Graph"),
+    "connect": ("edgeloop.devices.api", "connect"),
     "convert": ("edgeloop_converters.api", "convert"),
     "evaluate": ("edgeloop_converters.assess", "evaluate"),
     "telemetry": ("edgeloop.telemetry", None),
 }
 
-__all__ = ["Goals", "Graph", "convert", "evaluate", "telemetry"]
+__all__ = ["Goals", "Graph", "connect", "convert", "evaluate", "telemetry"]
 
 
 def __getattr__(name: str) -> Any:

@@ -96,6 +96,15 @@ def test_bench_measures_on_the_device_and_leaves_no_model_there(bundle_and_data,
     assert list((tmp_path / "board/var/lib/edgeloop/trials").iterdir()) == []
 
 
+def test_python_has_the_same_verbs(bundle_and_data):
+    import edgeloop as el
+
+    with el.connect("local:") as here:
+        result = here.bench(bundle_and_data[0], n=30)
+    assert (result.n, result.delegate) == (30, "xnnpack")
+    assert 0 < result.p95_ms < 1000
+
+
 def _wait_for_agent(board: Path, process: subprocess.Popen[str]) -> None:
     for _ in range(600):
         if list(board.glob("var/lib/edgeloop/trials/*/state/*")) or process.poll() is not None:

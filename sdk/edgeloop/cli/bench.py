@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import subprocess
-import tempfile
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from edgeloop.bench import CASE_MARK, DEFAULT_RUNS, BenchReport, BenchRequest, BenchResult
+from edgeloop.bench import DEFAULT_RUNS, BenchReport, BenchRequest, BenchResult
 from edgeloop.cli._console import Console
-from edgeloop.errors import EXIT_DEVICE, EXIT_DONE, DelegateError, UsageError
-from edgeloop.runtime.child import child_command
+from edgeloop.errors import EXIT_DEVICE, EXIT_DONE
 
 EPILOG = """example:
   edgeloop bench model.tflite
@@ -20,9 +15,6 @@ EPILOG = """example:
   edgeloop bench ic.bundle --device ssh://pi@pi4.local             on the board itself
   edgeloop bench ic.bundle --delegate xnnpack --delegate cpu       several delegates are compared, interleaved
   edgeloop bench model.tflite --delegate external:./libx.so?key=value --json"""
-
-Models = Mapping[str, "bytes | Path"]
-Runner = Callable[[argparse.Namespace, Models, BenchRequest, Console], BenchReport]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,81 +32,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    runner = RUNNERS.get(args.device.partition(":")[0])
-    if runner is None:
-        raise UsageError(f"--device {args.device!r} is not known", hint=f"one of: {', '.join(RUNNERS)}")
-    models, wishes = load_models(args.model, args.variant, args.allow_unsigned)
+    from edgeloop.devices import connect
+    from edgeloop.devices.benching import bench_on_device, load_models
+
+    models, wishes = load_models(args.model, args.variant or (), allow_unsigned=args.allow_unsigned)
     delegates = tuple(args.delegate or wishes or ("xnnpack",))
     request = BenchRequest(delegates, args.threads, args.n, first_only=not args.delegate)
-    with console.step(f"measure {args.model.name}"):
-        report = runner(args, models, request, console)
+    device = connect(args.device, identity=args.identity, note=console.note)
+    try:
+        with console.step(f"measure {args.model.name}"):
+            report = bench_on_device(device, models, request, progress=console, prefix=args.prefix)
+    finally:
+        device.close()
     console.result(report.to_dict(), as_text(report))
     for failure in report.failures:
         console.note(f"not measured: {failure.reason}" + (f"\n  -> {failure.fix}" if failure.fix else ""))
     return EXIT_DEVICE if report.failures and not request.first_only else EXIT_DONE
-
-
-def load_models(path: Path, variants: list[str] | None, allow_unsigned: bool) -> tuple[Models, tuple[str, ...]]:
-    """(models by name, the delegates that the first of them wishes for). A file that is no zip is a .tflite."""
-    try:
-        with path.open("rb") as file:
-            is_zip = file.read(2) == b"PK"
-        if not is_zip and path.suffix != ".bundle":
-            if variants:
-                raise UsageError(f"{path} is a model, only bundles have variants")
-            return {path.stem: path}, ()
-    except OSError as error:
-        raise UsageError(f"model {path}: {error.strerror or error}") from error
-    from edgeloop.bundle import Bundle
-
-    bundle = Bundle.open(path, allow_unsigned=allow_unsigned)
-    known = {variant.name: variant for variant in bundle.manifest.variants}
-    names = variants or [bundle.manifest.variants[0].name]
-    for name in names:
-        if name not in known:
-            raise UsageError(f"{path} has no variant {name!r}", hint=f"it has: {', '.join(known)}")
-    return {name: bundle.model(name) for name in names}, known[names[0]].delegates
-
-
-def run_local(_args: argparse.Namespace, models: Models, request: BenchRequest, console: Console) -> BenchReport:
-    """In a process of its own: a delegate that crashes is an error line, and memory is the model's, not this CLI's."""
-    with tempfile.TemporaryDirectory(prefix="edgeloop-bench-") as folder:
-        paths = []
-        for name, model in models.items():
-            path = model if isinstance(model, Path) else Path(folder) / f"{name}.tflite"
-            if isinstance(model, bytes):
-                path.write_bytes(model)
-            paths.append(str(path))
-        command = child_command("from edgeloop.bench import main; sys.exit(main())", *request.argv(paths))
-        done = subprocess.run(command, capture_output=True, check=False)
-    said = done.stderr.decode("utf-8", "replace").splitlines()
-    if done.returncode < 0:
-        cases = [line.removeprefix(CASE_MARK) for line in said if line.startswith(CASE_MARK)] or ["the model"]
-        out_of_memory = done.returncode == -signal.SIGKILL
-        hint = "was there too little memory?" if out_of_memory else "its library does not fit: edgeloop doctor"
-        raise DelegateError(f"{cases[-1]} crashed (signal {-done.returncode})", hint=hint)
-    for line in said:
-        if not line.startswith(CASE_MARK):
-            console.note(line)
-    return BenchReport.from_json(done.stdout.replace(f"{folder}/".encode(), b""))
-
-
-def run_ssh(args: argparse.Namespace, models: Models, request: BenchRequest, console: Console) -> BenchReport:
-    from edgeloop.devices import connect
-    from edgeloop.devices.remote_bench import bench_on_device
-
-    device = connect(args.device, identity=args.identity, note=console.note)
-    try:
-        return bench_on_device(device, models, request, progress=console, prefix=args.prefix)
-    finally:
-        device.close()
-
-
-RUNNERS: dict[str, Runner] = {
-    # scheme of --device: how models get there, are measured there, and the report gets back
-    "local": run_local,
-    "ssh": run_ssh,
-}
 
 
 def as_text(report: BenchReport) -> str:

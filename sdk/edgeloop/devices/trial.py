@@ -20,6 +20,7 @@ from edgeloop.devices.connection import Device, DevicePlatform, Running, read_pl
 from edgeloop.devices.install import InstalledAgent, choose_layout, install_agent, put_file, put_tree, remove
 from edgeloop.errors import DeviceError, RefusedError
 from edgeloop.progress import Progress
+from edgeloop.telemetry.report import HEADLINE_STAGE
 from edgeloop.telemetry.summary import DeviceSummary, summarize_device
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class TrialResult:
         """`run --json`."""
         last, counters = self.summary.last, self.summary.counters
         stages = {row.pop("stage"): row for row in self.summary.latency_table()}
-        total = stages.get("total", {})
+        headline = stages.get(HEADLINE_STAGE, {})
         return {
             "url": self.url,
             "device": last.device,
@@ -82,7 +83,7 @@ class TrialResult:
             "runtime": last.runtime,
             "reports": self.summary.reports,
             **{name: counters.get(name, 0) for name in ("frames", "inferences", "errors", "drops")},
-            **{key: total.get(key) for key in ("p50_ms", "p95_ms", "p99_ms")},
+            **{key: headline.get(key) for key in ("p50_ms", "p95_ms", "p99_ms")},
             "latency": stages,
             "gauges": dict(last.gauges),
             "events": list(self.summary.events),

@@ -14,6 +14,9 @@ from edgeloop.telemetry.histogram import Histogram
 STAGES = ("capture", "preprocess", "invoke", "postprocess", "total")
 """Stages with a latency histogram, in the order of the pipeline."""
 
+HEADLINE_STAGE = "invoke"
+"""The stage meant where one latency stands for a device: the model's own, which a bench measures, too."""
+
 COUNTERS = (
     "frames",
     "inferences",

@@ -1,0 +1,75 @@
+"""`edgeloop.connect(url)`: a device as an object with the verbs as methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeloop.devices.connection import Device
+from edgeloop.devices.connection import connect as open_device
+from edgeloop.progress import Progress, SilentProgress
+
+if TYPE_CHECKING:
+    from edgeloop.bench import BenchResult
+    from edgeloop.devices.trial import TrialOptions, TrialResult
+
+
+@dataclass(frozen=True)
+class ConnectedDevice:
+    """A device that is reachable until `close()`; also a context manager."""
+
+    device: Device
+    prefix: str | None = None
+
+    def bench(
+        self,
+        model: str | Path,
+        *,
+        variant: str | None = None,
+        delegate: str | None = None,
+        threads: int = 1,
+        n: int = 200,
+        progress: Progress | None = None,
+    ) -> BenchResult:
+        """Measure a .tflite or a bundle there: `pi.bench("ic.bundle", n=500).p95_ms`.
+
+        Without `delegate` the bundle's own wish list, in its order. Raises UsageError, RefusedError, DeviceError.
+        """
+        from edgeloop.bench import BenchRequest
+        from edgeloop.devices.benching import bench_on_device, load_models
+
+        models, wishes = load_models(Path(model), [variant] if variant else ())
+        delegates: Sequence[str] = [delegate] if delegate else wishes or ("xnnpack",)
+        request = BenchRequest(tuple(delegates), threads, n, first_only=delegate is None)
+        report = bench_on_device(
+            self.device, models, request, progress=progress or SilentProgress(), prefix=self.prefix
+        )
+        return report.results[0]
+
+    def run(self, options: TrialOptions, *, store_url: str, progress: Progress | None = None) -> TrialResult:
+        """Try a bundle there, as `edgeloop run` does."""
+        from edgeloop.devices.trial import run_trial
+
+        return run_trial(
+            self.device,
+            options,
+            progress=progress or SilentProgress(),
+            on_refresh=lambda _view: None,
+            store_url=store_url,
+        )
+
+    def close(self) -> None:
+        self.device.close()
+
+    def __enter__(self) -> ConnectedDevice:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+def connect(url: str = "local:", *, identity: str | Path | None = None, prefix: str | None = None) -> ConnectedDevice:
+    """Reach a device: `local:` or `ssh://user@host[:port]`. Raises UsageError, DeviceError, RefusedError."""
+    return ConnectedDevice(open_device(url, identity=None if identity is None else Path(identity)), prefix)
