@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -100,12 +101,17 @@ def load_config(flags: Mapping[str, Any], file: Path | None = None) -> AgentConf
         config = replace(config, device=default_device_id())
     if config.state == Path():
         config = replace(config, state=paths.state_dir() / "agent")
-    if config.allow_unsigned and os.environ.get("INVOCATION_ID"):
+    if config.allow_unsigned and _is_a_service():
         raise RefusedError(
             "--allow-unsigned is for the bench and refused under systemd",
             hint="sign the bundle: edgeloop bundle sign FILE",
         )
     return config
+
+
+def _is_a_service() -> bool:
+    """Started by systemd. A terminal emulator may be a service itself and hand the variable down to its shell."""
+    return bool(os.environ.get("INVOCATION_ID")) and not (sys.stdin is not None and sys.stdin.isatty())
 
 
 def default_device_id() -> str:

@@ -113,7 +113,7 @@ def run_loop(
         slots[BEGUN] = begun
         try:
             array = prepare(frame)
-            item = frame = None  # its memory, still in the CPU's cache, is there for the next frame
+            del item, frame  # its memory, still in the CPU's cache, is there for the next frame
         except Exception as error:  # whatever a frame provokes (cv2.error among them) is that frame's fault
             errors += 1
             slots[BUSY_SINCE_NS], slots[ERRORS] = 0, errors

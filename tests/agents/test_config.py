@@ -81,8 +81,10 @@ def test_bundle_and_source_are_needed() -> None:
 
 
 def test_unsigned_bundles_are_refused_under_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("INVOCATION_ID", raising=False)
     assert load_config({**FLAGS, "allow_unsigned": True}).allow_unsigned
     monkeypatch.setenv("INVOCATION_ID", "0" * 32)
+    monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(RefusedError, match="refused under systemd"):
         load_config({**FLAGS, "allow_unsigned": True})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import tty
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -187,6 +188,20 @@ def test_a_killed_agent_loses_no_report_it_had_made(
     assert len(boots) == 2
     assert all(seqs == list(range(1, len(seqs) + 1)) for seqs in boots.values())
     assert max(len(seqs) for seqs in boots.values()) > 3
+
+
+def test_reports_travel_over_a_serial_line(agents: Agents, bundle: Path, store_url: str) -> None:
+    near, far = os.openpty()
+    tty.setraw(far)
+    with start_collector(store_url, serial_ports=[near]) as collector:
+        code, summary, said = agents.run(
+            "--bundle", bundle, "--source", "synthetic:", "--rate", 100, "--count", 60, "--device", "pi-1",
+            "--telemetry", f"serial://{os.ttyname(far)}", "--report-interval", 0.2,
+        )  # fmt: skip
+        reports = stored(collector, "pi-1")
+    os.close(far)
+    assert code == 0, said
+    check_complete(reports, summary)
 
 
 def test_unsigned_is_said_in_every_report(agents: Agents, store_url: str, tmp_path: Path) -> None:

@@ -59,6 +59,11 @@ def make_bundle(
     return path
 
 
+def _environment(changes: Mapping[str, str] | None) -> dict[str, str]:
+    """This process's, but for what says that a CI runner is a systemd service."""
+    return {**{k: v for k, v in os.environ.items() if k != "INVOCATION_ID"}, **(changes or {})}
+
+
 @dataclass
 class Agent:
     """A running `edgeloop-agent run`."""
@@ -116,7 +121,7 @@ class Agents:
         with stderr_path.open("w") as stderr:
             process = subprocess.Popen(
                 [*command, *map(str, arguments)],
-                stdout=subprocess.PIPE, stderr=stderr, text=True, env={**os.environ, **(env or {})},
+                stdout=subprocess.PIPE, stderr=stderr, text=True, env=_environment(env),
             )  # fmt: skip
         agent = Agent(process, stderr_path)
         self.running.append(agent)
@@ -138,9 +143,7 @@ class Agents:
 def run_cli(*arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """`edgeloop-agent ARGUMENTS`, whatever comes of it."""
     command: Sequence[str] = [sys.executable, "-m", "edgeloop_agent.cli", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=PATIENCE_S, env={**os.environ, **(env or {})}
-    )
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=_environment(env))
 
 
 def golden_of(samples: np.ndarray, tolerance_steps: float = 2.0) -> Golden:
