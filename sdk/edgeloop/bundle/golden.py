@@ -24,7 +24,8 @@ class Golden:
 
     inputs: {input name of the contract: array [n, ...]}, raw frames before the contract's scaling: uint8 images at
     the model's size in the contract's color order, or samples as numbers. outputs: {variant: {runtime family: one
-    float32 array [n, ...] per model output, dequantized}}. tolerance_steps: {runtime family: steps of the output}.
+    float32 array [n, ...] per model output, dequantized; GOLDEN_VALUES of a larger one}}. tolerance_steps: {runtime
+    family: steps of the output}.
     """
 
     inputs: Mapping[str, Array]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from edgeloop.bundle.golden import Golden
 from edgeloop.bundle.golden_run import (
+    LABELS,
     OTHER_KERNELS,
     UNKNOWN_TOLERANCE_STEPS,
     XNNPACK_KERNELS,
@@ -26,7 +27,6 @@ from edgeloop.bundle.golden_run import (
     raw_sample,
     run_samples,
 )
-from edgeloop.bundle.limits import MAX_GOLDEN_BYTES
 from edgeloop.errors import DataError
 from edgeloop.runtime import open_session
 
@@ -38,7 +38,11 @@ Outputs = list[npt.NDArray[np.float32]]
 
 SAMPLES = 8
 CANDIDATES = 32
+LARGE_MODEL_BYTES = 8 << 20
+"""For a larger model as many candidates as samples: the built-in kernels take 0.4 s for one answer of a ResNet-50."""
 MIN_SAMPLES = 4
+MIN_SAMPLES_BYTES = 1 << 20
+CANDIDATES_BYTES = 64 << 20
 FLOOR_STEPS = 2.0
 """Nothing is held to less: a last bit may always fall the other way."""
 XNNPACK_FACTOR = 0.5
@@ -47,7 +51,8 @@ OTHER_KERNELS_FACTOR = 3.0
 (docs/bundle.md).
 """
 SHARE_OF_MODEL = 0.25
-"""Golden samples hardly compress: they get this share of the largest model's size, but at least MIN_SAMPLES."""
+"""Golden samples hardly compress: they get this share of the largest model's size, but at least MIN_SAMPLES where
+those take no more than MIN_SAMPLES_BYTES, and one in any case."""
 _SATURATED_AT_STEPS = 64.0
 _NOTHING = 0.01  # float kernels differ by this little
 
@@ -78,11 +83,12 @@ def make_golden(
     saturation, on which XNNPACK and the built-in kernels agree, of different classes. Tolerances come from how far
     the two are apart on them. Raises DataError: no frame, frames that do not fit, a model that answers NaN.
     """
-    inputs = _inputs(contract, frames)
+    largest = max((len(m) if isinstance(m, bytes) else m.stat().st_size for m in models.values()), default=0)
+    inputs = _inputs(contract, frames, count if largest > LARGE_MODEL_BYTES else max(count, CANDIDATES))
     answers = {name: _run(model, contract, inputs) for name, model in models.items()}
     if not answers:
         raise DataError("golden samples: no model to run them on")
-    chosen = _choose(list(answers.values()), _affordable(inputs, answers, models, count))
+    chosen = _choose(list(answers.values()), _affordable(inputs, largest, count))
     apart = max(_worst_apart(a, chosen) for a in answers.values())
     both = all(len(a.by_kernels) == 2 for a in answers.values())
     loose = FLOOR_STEPS + OTHER_KERNELS_FACTOR * apart if both else UNKNOWN_TOLERANCE_STEPS
@@ -97,11 +103,13 @@ def _whole(steps: float) -> float:
     return float(np.ceil(steps - _NOTHING))
 
 
-def _inputs(contract: Contract, frames: Iterable[Array | Mapping[str, Array]]) -> list[Array]:
-    rows = [
-        [raw_sample(spec, frame) for spec, frame in zip(contract.inputs, as_named(contract, sample), strict=True)]
-        for sample in islice(frames, CANDIDATES)
-    ]
+def _inputs(contract: Contract, frames: Iterable[Array | Mapping[str, Array]], most: int) -> list[Array]:
+    rows: list[list[Array]] = []
+    for sample in islice(frames, most):
+        pairs = zip(contract.inputs, as_named(contract, sample), strict=True)
+        rows.append([raw_sample(spec, frame) for spec, frame in pairs])
+        if sum(array.nbytes for array in rows[0]) * (len(rows) + 1) > CANDIDATES_BYTES:
+            break
     if not rows:
         raise DataError("golden samples: there is no frame to choose from")
     columns = list(zip(*rows, strict=True))
@@ -127,6 +135,8 @@ def _run(model: bytes | Path, contract: Contract, inputs: Sequence[Array]) -> _A
     headroom = np.zeros(n)
     for array, step in zip(one, steps, strict=True):
         flat = array.reshape(n, -1)
+        if step == LABELS:
+            continue
         room = np.minimum(flat - flat.min(initial=np.inf), flat.max(initial=-np.inf) - flat) / step
         headroom = np.maximum(headroom, room.max(axis=1, initial=0.0))
     disagreement = compare(one, other, steps, 0.0, classes=False).steps
@@ -163,15 +173,8 @@ def _choose(answers: Sequence[_Answers], count: int) -> npt.NDArray[np.intp]:
     return np.array(sorted(index for _, _, index in sorted(ranked)[:count]), dtype=np.intp)
 
 
-def _affordable(
-    inputs: Sequence[Array], answers: Mapping[str, _Answers], models: Mapping[str, bytes | Path], count: int
-) -> int:
+def _affordable(inputs: Sequence[Array], largest_model_bytes: int, count: int) -> int:
     n = len(inputs[0])
-    per_sample = sum(array.nbytes for array in inputs) // n
-    largest = max(len(m) if isinstance(m, bytes) else m.stat().st_size for m in models.values())
-    budget = int(SHARE_OF_MODEL * largest)
-    outputs = sum(o.nbytes for a in answers.values() for group in a.by_kernels.values() for o in group) // n
-    most = MAX_GOLDEN_BYTES // max(1, per_sample + outputs)
-    if most < 1:
-        raise DataError(f"golden samples: one alone is larger than {MAX_GOLDEN_BYTES >> 20} MiB")
-    return min(count, n, most, max(MIN_SAMPLES, budget // max(1, per_sample)))
+    sample_bytes = max(1, sum(array.nbytes for array in inputs) // n)
+    least = MIN_SAMPLES if MIN_SAMPLES * sample_bytes <= MIN_SAMPLES_BYTES else 1
+    return min(count, n, max(least, int(SHARE_OF_MODEL * largest_model_bytes) // sample_bytes))

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeloop.affine import Affine, dequantize
+from edgeloop.bundle.limits import GOLDEN_VALUES
 from edgeloop.errors import DataError, RefusedError
 from edgeloop.preprocess import compile_input
 from edgeloop.runtime import TensorInfo, runtime_info
@@ -30,6 +31,7 @@ UNKNOWN_TOLERANCE_STEPS = 8.0
 """Where a bundle does not say: what most int8 networks stay within on other kernels."""
 FLOAT_STEPS = 255
 """An output without quantization is compared in 1/255 of the range that its expected values span."""
+LABELS = -1.0
 _LEAST_STEP = 1e-6
 
 
@@ -50,8 +52,8 @@ def kernels_of(session: Session) -> str:
 
 
 def run_samples(session: Session, contract: Contract, inputs: Sequence[Array]) -> list[Floats]:
-    """Every output, float32 [n, ...] dequantized. inputs: one array [n, ...] per input of the contract, as Golden has
-    them.
+    """Every output, float32 [n, ...] dequantized and `thinned`. inputs: one array [n, ...] per input of the contract,
+    as Golden has them.
 
     Raises DataError or ConfigError where samples and model do not fit.
     """
@@ -65,18 +67,28 @@ def run_samples(session: Session, contract: Contract, inputs: Sequence[Array]) -
         for i, array in enumerate(inputs):
             session.set_input(i, prepare[i](frames[i](array[sample])))
         session.invoke()
-        rows.append([dequantize(_without_batch(session.output(i), info.shape), info.affine)
+        rows.append([dequantize(thinned(_without_batch(session.output(i), info.shape)), info.affine)
                      for i, info in enumerate(session.outputs)])  # fmt: skip
     return [np.stack([row[i] for row in rows]) for i in range(len(session.outputs))]
 
 
+def thinned(output: Array) -> Array:
+    """One sample's output; GOLDEN_VALUES of it, flat, where it has more."""
+    if output.size <= GOLDEN_VALUES:
+        return output
+    return output.reshape(-1)[np.arange(GOLDEN_VALUES) * output.size // GOLDEN_VALUES]
+
+
 def output_scales(session: Session) -> list[float]:
-    """The quantization scale of each output; 0: not quantized."""
-    return [info.affine.scale for info in session.outputs]
+    """The quantization scale of each output; 0: a float output; LABELS: integers that are no quantized values."""
+    return [
+        LABELS if not info.affine.is_quantized and info.dtype.kind in "iub" else info.affine.scale
+        for info in session.outputs
+    ]
 
 
 def output_steps(scales: Sequence[float], expected: Sequence[Array]) -> list[float]:
-    """The size of one step of each output: its scale, else 1/255 of the range of its expected values."""
+    """The step of each output: its scale, else 1/255 of the range of its expected values. LABELS stay so."""
     spans = [float(np.ptp(array)) / FLOAT_STEPS if array.size else 0.0 for array in expected]
     return [scale or max(span, _LEAST_STEP) for scale, span in zip(scales, spans, strict=True)]
 
@@ -88,8 +100,7 @@ def compare(
     expected one led by more than twice the tolerance, so that differences within it could not have changed it."""
     worst = np.zeros(len(expected[0]))
     for want, have, step in zip(expected, actual, steps, strict=True):
-        difference = np.abs(want.astype(np.float64) - have).reshape(len(want), -1) / step
-        worst = np.maximum(worst, np.nan_to_num(difference, nan=np.inf).max(axis=1, initial=0.0))
+        worst = np.maximum(worst, _differences(want.reshape(len(want), -1), have.reshape(len(want), -1), step))
     if not classes or expected[0][0].size < 2:
         return Differences(worst, ())
     want, have = (a[0].reshape(len(worst), -1) for a in (expected, actual))
@@ -97,6 +108,16 @@ def compare(
     is_clear = (best[:, -1] - best[:, -2]) / steps[0] > 2 * tolerance_steps
     changed = is_clear & (want.argmax(axis=1) != have.argmax(axis=1))
     return Differences(worst, tuple(int(i) for i in np.flatnonzero(changed)))
+
+
+def _differences(want: Array, have: Array, step: float) -> npt.NDArray[np.float64]:
+    """[n] steps. LABELS (a map of class ids) have no distance: what counts is the share of them that differ."""
+    if step == LABELS:
+        share: npt.NDArray[np.float64] = (want != have).mean(axis=1) if want.size else np.zeros(len(want))
+        return share * FLOAT_STEPS
+    difference = np.abs(want.astype(np.float64) - have) / step
+    worst: npt.NDArray[np.float64] = np.nan_to_num(difference, nan=np.inf).max(axis=1, initial=0.0)
+    return worst
 
 
 def check(session: Session, contract: Contract, golden: Golden, variant: str) -> GoldenCheck:

@@ -28,6 +28,8 @@ MAX_MEMBERS = MAX_VARIANTS + 5
 MAX_SIGNATURES = 8
 MAX_GOLDEN_ARRAYS = 512
 MAX_DIMENSIONS = 8
+GOLDEN_VALUES = 32768
+"""Of a larger output, golden samples hold this many values, evenly spread. Part of the format."""
 MAX_LZMA_DICTIONARY_BYTES = 16 << 20
 """liblzma allocates what the stream asks for; a hostile header can ask for 4 GiB."""
 MAX_VERSION = (1 << 53) - 1

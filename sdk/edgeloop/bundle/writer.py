@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from edgeloop.bundle.keys import SigningKey
 
 TESTED_RUNTIMES: Mapping[str, str] = {"litert": "2.1", "tflite-runtime": "2.14"}
-"""Lowest version per runtime family that edgeloop's own suite runs on."""
+"""Lowest version per runtime family that the extras `agent` and `agent-armv7` install."""
 
 
 @dataclass(frozen=True)

@@ -158,3 +158,37 @@ def test_real_int8_models_agree_with_themselves_and_fail_with_swapped_colors(sha
         with open_session(model, delegate=delegate) as session:
             assert check_golden(session, contract, golden, "uint8").passed
             assert not check_golden(session, contract, swapped, "uint8").passed
+
+
+def test_a_large_output_is_kept_at_evenly_spread_values():
+    from edgeloop.bundle.golden_run import thinned
+    from edgeloop.bundle.limits import GOLDEN_VALUES
+
+    small = np.zeros((3, 5))
+    assert thinned(small) is small
+    large = np.arange(GOLDEN_VALUES * 2 + 5).reshape(1, -1, 1)
+    kept = thinned(large)
+    assert kept.shape == (GOLDEN_VALUES,)
+    assert (np.diff(kept) >= 2).all()
+    assert kept[0] == 0
+    assert kept[-1] > large.size - 5
+
+
+def test_golden_samples_take_a_share_of_the_model_but_never_none():
+    from edgeloop.bundle.golden_maker import _affordable
+
+    small, large = np.zeros((32, 100), np.uint8), np.zeros((2, 1 << 21), np.uint8)
+    assert _affordable([small], 100_000, 8) == 8
+    assert _affordable([small], 100, 8) == 4
+    assert _affordable([large], 100_000, 8) == 1
+    assert _affordable([small[:3]], 100_000, 8) == 3
+
+
+def test_maps_of_class_ids_are_compared_by_the_share_that_differs():
+    from edgeloop.bundle.golden_run import LABELS
+
+    want = np.zeros((2, 100), np.float32)
+    have = want.copy()
+    have[0, :10] = 17
+    found = compare([want], [have], [LABELS], 2.0, classes=False)
+    assert found.steps.tolist() == pytest.approx([25.5, 0.0])

@@ -7,13 +7,13 @@ import subprocess
 import sys
 
 import pytest
-from support.bundles import members_of, pack_zip
 
 from edgeloop import paths
 from edgeloop.bundle import PublicKey, TrustStore, load_or_create_signing_key
 from edgeloop.bundle.keys import create_signing_key, load_signing_key, trust_key
 from edgeloop.bundle.trust import fingerprint, is_valid_signature, read_public_keys
 from edgeloop.errors import ConfigError, RefusedError, UsageError
+from support.bundles import members_of, pack_zip
 
 # RFC 8032, section 7.1
 RFC_VECTORS = [
