@@ -115,7 +115,7 @@ def _input_spec(tensor: Tensor, dataset: Dataset, given: InputSpec | None, flags
         first = len(shape) == 3 and shape[0] in (1, 3)
         raise ConfigError(
             f"model input '{tensor.name}' is {list(tensor.shape)}, not an image [1, height, width, 1 or 3]",
-            hint="export the model channels-last" if first else "--kind tensor",
+            hint="export the model channels-last" if first else "--input-kind tensor",
         )
     values: dict[str, Any] = {"kind": kind, "name": base.name or tensor.name}
     if kind == IMAGE:
@@ -189,7 +189,7 @@ def _as_read_by(spec: InputSpec, dataset: Dataset) -> Dataset:
         raise DataError(
             f"data {dataset.source}: values {values.min():.3g}..{values.max():.3g} are not pixels 0..255, as the "
             "contract's image wants them",
-            hint="give pixels, or use --kind tensor for data that are scaled already",
+            hint="give pixels, or use --input-kind tensor for data that are scaled already",
         )
     read, describe = dataset.read, dataset.describe
 

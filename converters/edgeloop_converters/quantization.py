@@ -46,6 +46,7 @@ def quantize_int8(
     fully_connected_per_tensor: one scale per FULLY_CONNECTED weight, which the Edge TPU compiler wants.
     Raises UsageError when the quantizer cannot do it or a range is missing.
     """
+    _check_no_loops(Graph.read(model))
     with (progress or SilentProgress()).step("quantizing"):
         graph = Graph.read(_pack(model, ranges, fully_connected_per_tensor))
         floats = float_ops(graph)
@@ -149,6 +150,15 @@ def _pack(model: bytes, ranges: Ranges, per_tensor: bool) -> bytes:
     if result.quantized_model is None:
         raise UsageError("ai-edge-quantizer gave no model")
     return bytes(result.quantized_model)
+
+
+def _check_no_loops(graph: Graph) -> None:
+    loops = sorted({op.name for s in graph.subgraphs for op in s.ops} & {"WHILE", "IF", "CALL_ONCE"})
+    if loops:
+        raise UsageError(
+            f"the model holds {loops[0]} (recurrent layers do): its body cannot be quantized",
+            hint="build recurrent layers with unroll=True, or convert with --scheme float",
+        )
 
 
 def _check_borders(graph: Graph, ranges: Ranges) -> None:

@@ -39,8 +39,9 @@ def load_keras(
         import h5py  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(_TITLES[form], "keras") from error
+    written_by = ""
     if form == "keras":
-        scan_keras_zip(source, trust_code=trust_code)
+        written_by = str(scan_keras_zip(source, trust_code=trust_code).get("keras_version", ""))
     else:
         scan_h5(source, trust_code=trust_code)
     stages.done("scan")
@@ -52,12 +53,14 @@ def load_keras(
     notes: tuple[str, ...] = ()
     versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
     try:
+        if written_by.startswith("2."):
+            raise _WrittenByKeras2("Keras 2 wrote this .keras file")
         model = keras.models.load_model(path, compile=False, safe_mode=not trust_code)
         inputs, structure, nest = model.inputs, getattr(model, "_inputs_struct", None), tf.nest
     except Exception as error:
-        if not _is_old_config(str(error)):
+        if not isinstance(error, _WrittenByKeras2) and not _is_old_config(str(error)):
             raise _load_error(source, error) from error
-        model, versions["tf_keras"] = _load_tf_keras(source, path, error)
+        model, versions["tf_keras"] = _load_tf_keras(source, path, error, trust_code)
         inputs, structure, nest = model.inputs, getattr(model, "_nested_inputs", None), tf.nest
         notes = ("loaded with tf-keras: Keras 3 does not read this Keras 2 config",)
     if not inputs:
@@ -77,15 +80,21 @@ def load_keras(
     return Loaded(call, specs, versions, notes, model)
 
 
-def _load_tf_keras(source: Path, path: Path, first: Exception) -> tuple[Any, str]:
+class _WrittenByKeras2(Exception):
+    """Not an error: the way to tf-keras."""
+
+
+def _load_tf_keras(source: Path, path: Path, first: Exception, trust_code: bool) -> tuple[Any, str]:
     try:
         import tf_keras
     except ImportError as error:
         raise MissingExtraError("reading this Keras 2 file", "keras") from error
     try:
-        return tf_keras.models.load_model(path, compile=False), str(tf_keras.__version__)
+        model = tf_keras.models.load_model(path, compile=False, safe_mode=not trust_code)
+        return model, str(tf_keras.__version__)
     except Exception as error:
-        raise _load_error(source, error if _UNKNOWN.search(str(error)) else first) from error
+        own = isinstance(first, _WrittenByKeras2) or _UNKNOWN.search(str(error))
+        raise _load_error(source, error if own else first) from error
 
 
 def _is_old_config(message: str) -> bool:

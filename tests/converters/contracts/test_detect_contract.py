@@ -141,7 +141,7 @@ def test_float_data_for_an_image_contract_must_be_pixels(model: bytes, save: Sav
     assert np.array_equal(as_pixels.data.sample(0), images[0])
     with pytest.raises(DataError, match=r"values 0\.\.1 are not pixels") as caught:
         detect_contract(model, save(x=(images / 255).astype(np.float32)), flags=flags)
-    assert "--kind tensor" in str(caught.value.hint)
+    assert "--input-kind tensor" in str(caught.value.hint)
 
 
 def test_contracts_that_do_not_fit_the_model_are_refused(model: bytes, save: Save) -> None:

@@ -49,7 +49,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         np.save("k3.npy", m.predict(x, verbose=0))
 
         old = small(tf_keras)
-        old.save("k2.h5")
+        old.save("k2.h5"); old.save("k2.keras")
         np.save("k2.npy", old.predict(x, verbose=0))
 
         i = tf_keras.Input((8, 8, 3))
@@ -112,6 +112,7 @@ def run(model: bytes, x: np.ndarray) -> np.ndarray:
         ("k3.h5", "k3", "h5"),
         ("k3_saved", "k3", "saved_model"),
         ("k2.h5", "k2", "h5"),
+        ("k2.keras", "k2", "keras"),
         ("ops.h5", "ops", "h5"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from edgeloop.affine import dequantize, quantize
 from edgeloop.errors import UsageError
-from edgeloop.graph import Graph
+from edgeloop.graph import Graph, make_options
 from edgeloop.runtime import open_session
 from edgeloop_converters.calibration import Ranges, calibrate
 from edgeloop_converters.demo.digits import load_split
@@ -97,6 +97,15 @@ def test_ops_that_stay_float_are_named() -> None:
         real = before.run(xs[0])[0]
         codes = after.run(quantize(xs[0], after.inputs[0].affine, np.int8))[0]
         assert np.abs(dequantize(codes, after.outputs[0].affine) - real).max() < 0.1 * np.abs(real).max()
+
+
+def test_a_loop_is_refused_with_a_way_out(model: bytes, ranges: Ranges) -> None:
+    graph = Graph.read(model)
+    graph.main.ops[0].name = "WHILE"
+    graph.main.ops[0].options = make_options("WhileOptions", condSubgraphIndex=0, bodySubgraphIndex=0)
+    with pytest.raises(UsageError, match="holds WHILE") as caught:
+        quantize_int8(graph.write(), ranges)
+    assert "unroll=True" in str(caught.value.hint)
 
 
 def test_missing_ranges_are_one_line(model: bytes) -> None:
