@@ -166,6 +166,16 @@ def test_what_could_not_be_delivered_is_delivered_by_the_next_run(
     assert total(reports, "frames") == 100
 
 
+def test_a_collector_that_never_answers_does_not_keep_it_from_ending(agents: Agents, bundle: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        code, summary, said = agents.run(
+            "--bundle", bundle, "--source", "synthetic:", "--count", 50, "--stop-timeout", 0.5,
+            "--telemetry", f"http://127.0.0.1:{silent.getsockname()[1]}",
+        )  # fmt: skip
+    assert code == 0, said
+    assert summary["reports"]["waiting"] == summary["reports"]["made"] == 1
+
+
 def test_a_killed_agent_loses_no_report_it_had_made(
     agents: Agents, bundle: Path, store_url: str, tmp_path: Path
 ) -> None:
