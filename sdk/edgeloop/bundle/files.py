@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -14,6 +15,8 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644, replace: 
     Missing folders are made. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():  # a rename would put a file in the place of /dev/null
+        raise OSError(errno.EEXIST, "it is there already and no ordinary file")
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:

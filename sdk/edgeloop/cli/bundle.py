@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,8 +89,6 @@ def _create(args: argparse.Namespace, console: Console) -> int:
             f"variant {variant} is compiled for an accelerator that is not here: not checked against the contract"
         )
     key = None if args.no_sign else _key(console)
-    from dataclasses import replace
-
     draft = replace(packed.draft, version=claim_version(name, args.version))
     path = args.output or Path(f"{name}-{draft.version}.bundle")
     manifest = write_bundle(path, draft, key)

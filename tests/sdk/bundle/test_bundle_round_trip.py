@@ -205,3 +205,10 @@ def test_opening_and_staging_import_neither_numpy_nor_cryptography_nor_zipfile(b
     arguments = [sys.executable, "-c", code, str(bundle), str(tmp_path / "staged")]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_device_node_is_never_replaced_by_a_bundle(tmp_path, key):
+    os.mkfifo(tmp_path / "small.bundle")
+    with pytest.raises(EdgeloopError, match="no ordinary file"):
+        small_bundle(tmp_path, key)
+    assert (tmp_path / "small.bundle").is_fifo()
