@@ -40,6 +40,8 @@ class Child:
                     stdout=out,
                     stderr=err,
                     env=_environment(self.folder),
+                    # Before Python 3.11 `-m` looks for modules in the current folder first: one of ours, and empty.
+                    cwd=None if request.get("trust_code") else self.folder,
                 )
         except OSError as error:
             shutil.rmtree(self.folder, ignore_errors=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
-from edgeloop.errors import UsageError
+from edgeloop.errors import EdgeloopError, MissingExtraError, UsageError
 from edgeloop_converters.child import Child
+from edgeloop_converters.frontends import to_float_tflite
 from edgeloop_converters.frontends.explain import explain
 
 
@@ -63,3 +65,33 @@ def test_ops_without_a_counterpart_are_named() -> None:
     message, hint = explain(ConverterError(text + "neither a custom op nor a flex op\nmore\n" * 50))
     assert message == "TFLite has no counterpart for Betainc, Erf"
     assert hint
+
+
+@pytest.mark.parametrize(
+    ("package", "source", "words"),
+    [("h5py", "m.h5", r"reading \.h5 files"), ("tensorflow", "saved", "reading SavedModels")],
+)
+def test_a_missing_extra_names_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, source: str, words: str
+) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    (blocked / f"{package}.py").write_text("raise ImportError('not installed')")
+    (tmp_path / "m.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"")
+    monkeypatch.setenv("PYTHONPATH", str(blocked))
+    with pytest.raises(MissingExtraError, match=f"{words} needs the 'keras' extra") as caught:
+        to_float_tflite(tmp_path / source)
+    assert caught.value.hint == "pip install 'edgeloop[keras]'"
+
+
+def test_a_package_of_the_same_name_in_the_current_folder_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "h5py.py").write_text("open('touched', 'w').close()")
+    (tmp_path / "m.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EdgeloopError):
+        to_float_tflite(Path("m.h5"))
+    assert not (tmp_path / "touched").exists()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +225,16 @@ def test_leaving_early_stops_the_child(zoo: Path) -> None:
 def test_nothing_is_printed(zoo: Path, capfd: pytest.CaptureFixture[str]) -> None:
     to_float_tflite(zoo / "k3_saved")
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_child_does_not_outlive_its_parent(zoo: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from edgeloop_converters.frontends import start_conversion\n"
+        "print(start_conversion(Path(sys.argv[1]))._child._process.pid, flush=True); os._exit(0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(zoo / "k3.keras")], capture_output=True, text=True)
+    stat = Path("/proc") / done.stdout.strip() / "stat"
+    deadline = time.monotonic() + 20
+    while stat.exists() and ") Z " not in stat.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not stat.exists() or ") Z " in stat.read_text()
