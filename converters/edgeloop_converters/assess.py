@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from edgeloop.bundle.manifest import metrics_to_dict
 from edgeloop.contract import Contract, load_contract
 from edgeloop.errors import RefusedError, UsageError
 from edgeloop.progress import Progress, SilentProgress
+from edgeloop.version import VERSION
 from edgeloop_converters.contracts import ContractFlags, detect_contract, fit_data
 from edgeloop_converters.data import Dataset, open_data, pick
-from edgeloop_converters.evaluate import OpError, Quality, per_op_errors, preload_sklearn, run_models, summarize
+from edgeloop_converters.evaluate import OpError, Quality, Scorer, per_op_errors, run_models, summarize
 from edgeloop_converters.evaluate.per_op import SAMPLES as PER_OP_SAMPLES
 from edgeloop_converters.float_cache import load_float_model
 from edgeloop_converters.frontends import to_float_tflite
@@ -28,6 +30,7 @@ from edgeloop_converters.stages import Stages
 from edgeloop_converters.versions import package_versions
 
 FLOAT = "float"
+_REFERENCE = "float model"  # no variant can be called so
 _ZIP = b"PK\x03\x04"
 
 
@@ -113,7 +116,7 @@ class AssessResult:
             else {"labels": labels, "matrix": quality.confusion.tolist()},
             "contract": self.contract.to_dict(),
             "data": {"evaluation": {"source": self.dataset.source, "samples": self.samples, "labelled": labelled}},
-            "provenance": {"versions": package_versions()},
+            "provenance": {"edgeloop": VERSION, "versions": package_versions()},
         }
 
 
@@ -142,7 +145,6 @@ def evaluate(
     stages = Stages()
     reporter = progress or SilentProgress()
     wanted = goals or Goals()
-    preload_sklearn()
     subject = open_subject(
         Path(model), variant, allow_unsigned=allow_unsigned, trust_code=trust_code, progress=reporter
     )
@@ -154,22 +156,26 @@ def evaluate(
         has_labels=dataset.labels is not None,
         why_not="--ignore-labels leaves them out" if ignore_labels else "",
     )
-    with stages("load reference"):
-        float_model, notes = _reference(subject, reference, trust_code, reporter)
-    with stages("contract"):
-        settled, dataset, found = _settle(subject, float_model, dataset, contract, hints, seed)
-    notes += found
-    for note in notes:
-        reporter.note(note)
-    indices = np.arange(len(dataset), dtype=np.int64) if samples is None else pick(dataset, samples, seed)
-    models = {subject.name: subject.model} if float_model is None else {FLOAT: float_model, subject.name: subject.model}
-    used = None if float_model is None else FLOAT
-    with stages("evaluate"):
-        evaluation = run_models(
-            models, settled, dataset, indices, reference=used, threads=threads or min(4, os.cpu_count() or 1),
-            progress=reporter,
-        )  # fmt: skip
-        quality = summarize(evaluation, subject.name, reference=used)
+    with Scorer() if dataset.labels is not None else nullcontext() as scorer:
+        with stages("load reference"):
+            float_model, notes = _reference(subject, reference, trust_code, reporter)
+        with stages("contract"):
+            settled, dataset, found = _settle(subject, float_model, dataset, contract, hints, seed)
+        notes += found
+        for note in notes:
+            reporter.note(note)
+        indices = np.arange(len(dataset), dtype=np.int64) if samples is None else pick(dataset, samples, seed)
+        models = {subject.name: subject.model}
+        used = None if float_model is None else subject.name
+        if float_model is not None and float_model != subject.model:
+            used = _REFERENCE
+            models = {_REFERENCE: float_model, **models}
+        with stages("evaluate"):
+            evaluation = run_models(
+                models, settled, dataset, indices, reference=used, threads=threads or min(4, os.cpu_count() or 1),
+                progress=reporter,
+            )  # fmt: skip
+            quality = summarize(evaluation, subject.name, reference=used, scorer=scorer)
     per_op: tuple[OpError, ...] = ()
     with stages("error per layer"):
         if float_model is not None and float_model != subject.model:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from typing import Any
 from edgeloop.bundle import BundleDraft, Golden, Profile, VariantDraft
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.targets import Target, load_target
+from edgeloop.version import VERSION
 from edgeloop_converters.data import pick
 from edgeloop_converters.evaluate import (
     OpError,
     Quality,
+    Scorer,
     per_op_errors,
-    preload_sklearn,
     run_models,
     summarize,
 )
@@ -76,23 +78,24 @@ def convert(
     conversion = start_conversion(
         Path(recipe.source), trust_code=trust_code, signature=recipe.signature or None, shape=shape
     )
-    with conversion:
-        preload_sklearn()
+    with ExitStack() as stack:
+        scorer = stack.enter_context(Scorer()) if data.evaluation.labels is not None else None
+        stack.enter_context(conversion)
         with stages("read data"):
             is_native = FRONTENDS[conversion.frontend].native
             data = read_ahead(data, calibration, evaluation, reporter, all_of_it=is_native)
         with stages("load model"):
             model = conversion.result(reporter)
-    with stages("contract"):
-        sources = settle(recipe, model.tflite, data, calibration, evaluation)
-    for note in (*sources.warnings, *model.notes, *sources.notes):
-        reporter.note(note)
-    if recipe.goals.max_drop is not None and sources.contract.output.kind != "classification":
-        check_goals_fit(recipe.goals, has_labels=False, why_not=f"the output is {sources.contract.output.kind!r}")
-    exported = _export(recipe, target, model, sources, trust_code, stages, reporter)
-    for note in exported.notes:
-        reporter.note(note)
-    return _Measured(recipe, target, model, sources, exported, stages, reporter, threads, command).result()
+        with stages("contract"):
+            sources = settle(recipe, model.tflite, data, calibration, evaluation)
+        for note in (*sources.warnings, *model.notes, *sources.notes):
+            reporter.note(note)
+        if recipe.goals.max_drop is not None and sources.contract.output.kind != "classification":
+            check_goals_fit(recipe.goals, has_labels=False, why_not=f"the output is {sources.contract.output.kind!r}")
+        exported = _export(recipe, target, model, sources, trust_code, stages, reporter)
+        for note in exported.notes:
+            reporter.note(note)
+        return _Measured(recipe, target, model, sources, exported, stages, reporter, threads, command, scorer).result()
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,7 @@ class _Measured:
     progress: Progress
     threads: int | None
     command: str
+    scorer: Scorer | None
 
     def result(self) -> ConvertResult:
         with self.stages("evaluate"):
@@ -191,7 +195,7 @@ class _Measured:
             progress=self.progress,
             label="evaluating",
         )
-        return summarize(evaluation, self.exported.name, reference=FLOAT)
+        return summarize(evaluation, self.exported.name, reference=FLOAT, scorer=self.scorer)
 
     def _per_op(self) -> tuple[OpError, ...]:
         if self.exported.scheme == FLOAT:
@@ -225,6 +229,7 @@ class _Measured:
     def _provenance(self, quality: Quality) -> dict[str, Any]:
         source = Path(self.recipe.source)
         return {
+            "edgeloop": VERSION,
             "source": source.name,
             "source_sha256": _file_sha256(source),
             "float_sha256": keep_float_model(self.model.tflite),

@@ -53,6 +53,7 @@ class BenchRequest:
     threads: int = 1
     n: int = DEFAULT_RUNS
     first_only: bool = False
+    warm_up_s: float = WARM_UP_S
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -172,7 +173,7 @@ def bench_models(
             for delegate in request.delegates:
                 on_case(f"{name} on {delegate}")
                 try:
-                    cases.append(_Case(name, model, delegate, request.threads, base_rss))
+                    cases.append(_Case(name, model, delegate, request, base_rss))
                 except DelegateError as error:
                     failures.append(DelegateFailure(str(delegate), error.message, error.hint or ""))
                     continue
@@ -198,17 +199,19 @@ def _measure(cases: Sequence[_Case], n: int) -> None:
 class _Case:
     """One model on one delegate: loaded, warmed up, and its samples so far."""
 
-    def __init__(self, name: str, model: bytes | Path, delegate: str, threads: int, base_rss: int | None) -> None:
+    def __init__(
+        self, name: str, model: bytes | Path, delegate: str, request: BenchRequest, base_rss: int | None
+    ) -> None:
         from edgeloop.runtime.session import open_session
 
-        self.name, self.threads = name, threads
+        self.name, self.threads = name, request.threads
         before = probes.rss_bytes()
         started = time.perf_counter()
-        self.session = open_session(model, delegate=delegate, threads=threads)
+        self.session = open_session(model, delegate=delegate, threads=request.threads)
         self.load_ms = (time.perf_counter() - started) * 1e3
         try:
             self.frame = random_inputs(self.session)
-            self._warm_up()
+            self._warm_up(request.warm_up_s)
         except EdgeloopError:
             self.session.close()
             raise
@@ -220,9 +223,9 @@ class _Case:
         self.wall_s = 0.0
         self.throttled: bool | None = None
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, seconds: float) -> None:
         self.session.run(*self.frame)  # checks the frame, and packs weights on the first call
-        cpu, wall, until = time.process_time(), time.perf_counter(), time.perf_counter() + WARM_UP_S
+        cpu, wall, until = time.process_time(), time.perf_counter(), time.perf_counter() + seconds
         count = 1
         while count < _WARM_UP_RUNS or time.perf_counter() < until:
             self.session.run(*self.frame)

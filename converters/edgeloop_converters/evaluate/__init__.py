@@ -5,9 +5,10 @@ What is run is the very bytes that go into the bundle, through the preprocessing
 
 from __future__ import annotations
 
-from edgeloop_converters.evaluate.metrics import ClassScores, classification_scores, confusion_matrix, preload_sklearn
+from edgeloop_converters.evaluate.metrics import ClassScores, classification_scores, confusion_matrix
 from edgeloop_converters.evaluate.per_op import OpError, per_op_errors
 from edgeloop_converters.evaluate.run import Evaluation, Outcome, run_models
+from edgeloop_converters.evaluate.scorer import Scorer
 from edgeloop_converters.evaluate.summary import Quality, summarize
 
 __all__ = [
@@ -16,10 +17,10 @@ __all__ = [
     "OpError",
     "Outcome",
     "Quality",
+    "Scorer",
     "classification_scores",
     "confusion_matrix",
     "per_op_errors",
-    "preload_sklearn",
     "run_models",
     "summarize",
 ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,24 +32,14 @@ class ClassScores:
         return dict(vars(self))
 
 
-def preload_sklearn() -> None:
-    """Import scikit-learn (about 1 s) in a thread, while other work goes on."""
-
-    def load() -> None:
-        with suppress(ImportError):  # said where it is needed
-            import sklearn.metrics  # noqa: F401
-
-    threading.Thread(target=load, name="import-sklearn", daemon=True).start()
-
-
 def classification_scores(labels: Ids, predictions: Ids) -> ClassScores:
     """labels, predictions: class ids [n], n >= 1. Raises MissingExtraError without scikit-learn."""
+    from edgeloop_converters.scoring import score
+
     try:
-        from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+        return ClassScores(*score(labels.tolist(), predictions.tolist()))
     except ImportError as error:
         raise MissingExtraError("evaluation", "convert") from error
-    precision, recall, f1, _ = precision_recall_fscore_support(labels, predictions, average="macro", zero_division=0.0)
-    return ClassScores(float(accuracy_score(labels, predictions)), float(precision), float(recall), float(f1))
 
 
 def confusion_matrix(labels: Ids, predictions: Ids, classes: int) -> npt.NDArray[np.int64]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from edgeloop.bundle import Metrics
 from edgeloop_converters.evaluate.metrics import TOP_1, ClassScores, classification_scores, confusion_matrix
 from edgeloop_converters.evaluate.run import Evaluation
+from edgeloop_converters.evaluate.scorer import Scorer
 
 ACCURACY = "accuracy"
 AGREEMENT = "agreement"
@@ -28,10 +29,11 @@ class Quality:
     confusion: npt.NDArray[np.int64] | None = None
 
 
-def summarize(evaluation: Evaluation, name: str, *, reference: str | None) -> Quality:
+def summarize(evaluation: Evaluation, name: str, *, reference: str | None, scorer: Scorer | None = None) -> Quality:
     """Quality of model `name`. With labels of a classification the metric is accuracy, else agreement with `reference`.
 
-    Agreement with itself is 1 by definition, which is what `float` says when agreement is the metric.
+    Agreement with itself is 1 by definition, which is what `float` says when agreement is the metric. scorer:
+    scikit-learn in a process that was started before; None: here.
     """
     outcome = evaluation.outcomes[name]
     n = len(evaluation.indices)
@@ -42,12 +44,13 @@ def summarize(evaluation: Evaluation, name: str, *, reference: str | None) -> Qu
     if labels is None or evaluation.agreement_kind != TOP_1 or outcome.predictions is None:
         metrics = Metrics(AGREEMENT, None if reference is None else 1.0, agreement, agreement, n)
         return Quality(metrics, evaluation.agreement_kind)
-    scores = classification_scores(labels, outcome.predictions)
+    score = scorer.score if scorer is not None else classification_scores
+    scores = score(labels, outcome.predictions)
     float_scores = None
     if reference is not None:
         float_predictions = evaluation.outcomes[reference].predictions
         if float_predictions is not None:
-            float_scores = classification_scores(labels, float_predictions)
+            float_scores = score(labels, float_predictions)
     metrics = Metrics(ACCURACY, float_scores.accuracy if float_scores else None, scores.accuracy, agreement, n)
     classes = evaluation.classes
     confusion = confusion_matrix(labels, outcome.predictions, classes) if classes <= MAX_CONFUSION else None

@@ -74,12 +74,13 @@ def _header(report: Values, title: str) -> Markup:
         said = "all goals met" if not unverified else "goals met as far as they could be measured"
     else:
         said = "no goals were set"
+    verdict = ("passed" if goals else "") if passed else "failed"
     listed = [tag("li", text) for text in [*reasons, *unverified]]
     return tag(
         "header",
         tag("h1", title),
         tag("p", f"for {report.get('target', '')}", class_="soft") if report.get("target") else None,
-        tag("p", said, class_=f"verdict {'passed' if passed else 'failed'}"),
+        tag("p", said, class_=f"verdict {verdict}".strip()),
         tag("ul", listed) if listed else None,
     )
 
@@ -145,7 +146,7 @@ def _variants(report: Values) -> Markup | None:
     where = (variants[0].get("profile") or {}).get("device")
     notes = []
     if kind:
-        notes.append(f"agreement: {_AGREEMENT.get(kind, kind)}.")
+        notes.append(f"Agreement: {_AGREEMENT.get(kind, kind)}.")
     if scores.get(variants[0].get("name")):
         notes.append("Precision, recall and F1 are means over the classes.")
     if where:
@@ -280,7 +281,8 @@ def _input_line(one: Values) -> str:
     def numbers(values: Any) -> str:
         return ", ".join(f"{v:g}" for v in values) if isinstance(values, (list, tuple)) else str(values)
 
-    scaling = f"(value - {numbers(one.get('mean', ()))}) / {numbers(one.get('std', ()))}"
+    mean, std = numbers(one.get("mean", ())), numbers(one.get("std", ()))
+    scaling = "values as they are" if (mean, std) == ("0", "1") else f"(value - {mean}) / {std}"
     if one.get("kind") == "image":
         height, width = one.get("size") or ("?", "?")
         return f"image, {height} x {width}, {one.get('color')}, {one.get('resize')}, {scaling}"

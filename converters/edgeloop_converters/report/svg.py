@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from edgeloop_converters.report.html import Markup, tag
 
 _CHARACTER_PX = 6.3
+_CAPITAL_PX = 7.6
 _MAX_NUMBERED_CLASSES = 20
 
 
@@ -40,7 +41,7 @@ def bar_chart(title: str, bars: Sequence[Bar], *, width: int = 860, row: int = 2
     """Horizontal bars from 0, one per row."""
     if not bars:
         return Markup("")
-    label_px = min(0.42 * width, 12 + _CHARACTER_PX * max(len(b.label) for b in bars))
+    label_px = min(0.42 * width, 12 + _CAPITAL_PX * max(len(b.label) for b in bars))
     shown_px = 14 + _CHARACTER_PX * max(len(b.shown) for b in bars)
     room = width - label_px - shown_px
     most = max((b.value for b in bars if b.value > 0), default=1.0)
@@ -52,7 +53,7 @@ def bar_chart(title: str, bars: Sequence[Bar], *, width: int = 860, row: int = 2
             tag(
                 "g",
                 tag("title", bar.hover or f"{bar.label}: {bar.shown}"),
-                tag("text", _shorten(bar.label, label_px), x=label_px - 8, y=y + row * 0.7, text_anchor="end"),
+                tag("text", _shorten(bar.label, label_px - 8), x=label_px - 8, y=y + row * 0.7, text_anchor="end"),
                 tag(
                     "rect",
                     x=label_px,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeloop.runtime import RanOn
-from edgeloop_converters.evaluate import classification_scores, confusion_matrix, summarize
+from edgeloop_converters.evaluate import Scorer, classification_scores, confusion_matrix, summarize
 from edgeloop_converters.evaluate.metrics import COSINE, RELATIVE, agreement_kind, output_agreement
 from edgeloop_converters.evaluate.per_op import MAX_SNR_DB, snr_db
 from edgeloop_converters.evaluate.run import Evaluation, Outcome
@@ -76,3 +76,13 @@ def test_snr_of_equal_and_of_silent_tensors_is_a_number() -> None:
     assert snr_db(1.0, 0.0) == MAX_SNR_DB
     assert snr_db(0.0, 1.0) == -MAX_SNR_DB
     assert snr_db(100.0, 1.0) == pytest.approx(20.0)
+
+
+def test_scores_from_the_other_process_are_the_same_and_survive_its_death() -> None:
+    with Scorer() as scorer:
+        here = classification_scores(LABELS, GUESSES)
+        assert scorer.score(LABELS, GUESSES) == here
+        assert scorer._process is not None
+        scorer._process.kill()
+        scorer._process.wait()
+        assert scorer.score(LABELS, GUESSES) == here
