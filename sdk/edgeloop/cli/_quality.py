@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,12 +36,12 @@ def conversion_text(result: ConvertResult, report: Path) -> str:
     stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.stages.items() if seconds >= 0.05)
     lines.append(_line("seconds", f"{result.seconds:.1f} ({stages})"))
     if saved.path is not None:
-        source = f" --source folder:{result.recipe.evaluation or result.recipe.data}" if _has_folder(result) else ""
+        source, bundle = _source(result), shlex.quote(str(saved.path))
         lines += [
             "",
             "next:",
-            f"  edgeloop run ssh://pi@raspberrypi.local {saved.path}{source}",
-            f"  edgeloop-agent run --bundle {saved.path}{source} --sink jsonl:-",
+            f"  edgeloop run ssh://pi@raspberrypi.local {bundle}{source}",
+            f"  edgeloop-agent run --bundle {bundle}{source} --sink jsonl:-",
         ]
     return "\n".join(lines)
 
@@ -89,9 +90,11 @@ def gate_lines(gate: Mapping[str, Any], has_goals: bool) -> list[str]:
     return lines
 
 
-def _has_folder(result: ConvertResult) -> bool:
-    data = result.recipe.evaluation or result.recipe.data
-    return data is not None and Path(data).is_dir()
+def _source(result: ConvertResult) -> str:
+    """The evaluation data as the agent's `--source`, where it can read them."""
+    data = result.recipe.evaluation or result.recipe.data or ""
+    kind = "folder" if Path(data).is_dir() else "npz" if data.endswith(".npz") else ""
+    return f" --source {shlex.quote(f'{kind}:{data}')}" if data and kind else ""
 
 
 def _line(label: str, text: str) -> str:
