@@ -29,6 +29,7 @@ from edgeloop_converters.evaluate import (
     summarize,
 )
 from edgeloop_converters.evaluate.per_op import SAMPLES as PER_OP_SAMPLES
+from edgeloop_converters.export import FLOAT, Exported, export
 from edgeloop_converters.float_cache import keep_float_model
 from edgeloop_converters.frontends import FRONTENDS, FloatModel, start_conversion
 from edgeloop_converters.gate import Gate, Measurement, check_goals_fit, judge
@@ -46,8 +47,6 @@ from edgeloop_converters.sources import (
 )
 from edgeloop_converters.stages import Stages
 from edgeloop_converters.versions import package_versions
-
-FLOAT = "float"
 
 
 def convert(
@@ -92,59 +91,10 @@ def convert(
             reporter.note(note)
         if recipe.goals.max_drop is not None and sources.contract.output.kind != "classification":
             check_goals_fit(recipe.goals, has_labels=False, why_not=f"the output is {sources.contract.output.kind!r}")
-        exported = _export(recipe, target, model, sources, trust_code, stages, reporter)
+        exported = export(recipe, target, model, sources, trust_code, stages, reporter)
         for note in exported.notes:
             reporter.note(note)
         return _Measured(recipe, target, model, sources, exported, stages, reporter, threads, command, scorer).result()
-
-
-@dataclass(frozen=True)
-class _Exported:
-    """The model as it will run, and what the passes had to say."""
-
-    name: str
-    model: bytes
-    scheme: str
-    notes: tuple[str, ...] = ()
-    float_ops: tuple[str, ...] = ()
-
-
-def _export(
-    recipe: Recipe,
-    target: Target,
-    model: FloatModel,
-    sources: Sources,
-    trust_code: bool,
-    stages: Stages,
-    progress: Progress,
-) -> _Exported:
-    """Run the recipe's passes."""
-    if not recipe.passes:
-        return _Exported(FLOAT, model.tflite, FLOAT)
-    from edgeloop_converters.calibration import calibrate, model_inputs
-    from edgeloop_converters.quantization import quantize_int8, quantize_int8_tflite
-
-    data, indices = sources.data.calibration, sources.calibration
-    inputs = model_inputs(sources.contract, model.tflite, data, indices)
-    if recipe.engine == "tflite":
-        with stages("quantize"):
-            done = quantize_int8_tflite(
-                Path(recipe.source),
-                inputs,
-                trust_code=trust_code,
-                signature=recipe.signature or None,
-                progress=progress,
-            )
-    else:
-        with stages("calibrate"):
-            ranges = calibrate(model.tflite, inputs, total=len(indices), progress=progress)
-        with stages("quantize"):
-            is_edgetpu = target.accelerator is not None and target.accelerator.delegate == "edgetpu"
-            done = quantize_int8(model.tflite, ranges, fully_connected_per_tensor=is_edgetpu, progress=progress)
-    notes = done.notes
-    if target.accelerator is not None and target.accelerator.delegate == "edgetpu":
-        notes = (*notes, "this int8 model is not compiled for the Edge TPU: until then it runs on the board's CPU")
-    return _Exported(done.scheme, done.tflite, done.scheme, notes, done.float_ops)
 
 
 @dataclass
@@ -155,7 +105,7 @@ class _Measured:
     target: Target
     model: FloatModel
     sources: Sources
-    exported: _Exported
+    exported: Exported
     stages: Stages
     progress: Progress
     threads: int | None
