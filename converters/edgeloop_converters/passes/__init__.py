@@ -1,0 +1,1 @@
+"""Passes that make a quantized model better by changing constants only: ranges, scales, codes, biases."""
