@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import logging
-import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeloop.errors import MissingExtraError, UsageError
+from edgeloop.errors import UsageError
 from edgeloop.graph import Graph, Op, Subgraph
 from edgeloop.progress import Progress, SilentProgress
+from edgeloop_converters.aeq import all_of, pack, static
 from edgeloop_converters.calibration import Ranges
 from edgeloop_converters.op_versions import set_int8_versions
 
@@ -48,7 +46,10 @@ def quantize_int8(
     """
     _check_no_loops(Graph.read(model))
     with (progress or SilentProgress()).step("quantizing"):
-        graph = Graph.read(_pack(model, ranges, fully_connected_per_tensor))
+        rule = static()
+        if fully_connected_per_tensor:
+            rule = all_of(rule, static(op="FULLY_CONNECTED", per_tensor=True))
+        graph = Graph.read(pack(model, ranges, rule))
         floats = float_ops(graph)
         _check_borders(graph, ranges)
         set_int8_versions(graph)
@@ -88,16 +89,6 @@ def quantize_int8_tflite(
     return Quantized(graph.write(), float_ops=floats, notes=(*answer.get("notes", ()), *_notes(floats)))
 
 
-def preload_quantizer() -> None:
-    """Import ai-edge-quantizer (a quarter of a second) in a thread, while a native converter works in its process."""
-
-    def load() -> None:
-        with contextlib.suppress(ImportError):  # said where it is needed
-            import ai_edge_quantizer.quantizer  # noqa: F401
-
-    threading.Thread(target=load, name="import-quantizer", daemon=True).start()
-
-
 def float_ops(graph: Graph) -> tuple[str, ...]:
     """Names of the ops that compute in float, in order, with repeats; QUANTIZE and DEQUANTIZE do not count."""
     return tuple(
@@ -111,45 +102,6 @@ def float_ops(graph: Graph) -> tuple[str, ...]:
 def _is_float(op: Op, subgraph: Subgraph) -> bool:
     tensors = [t for t in [*subgraph.input_tensors(op), *subgraph.output_tensors(op)] if t is not None]
     return any(t.dtype in ("float32", "float16") and not t.is_constant for t in tensors)
-
-
-def _pack(model: bytes, ranges: Ranges, per_tensor: bool) -> bytes:
-    try:
-        with _quiet():
-            from ai_edge_quantizer import qtyping, quantizer, recipe
-    except ImportError as error:
-        raise MissingExtraError("int8 quantization", "convert") from error
-    measured = {
-        name: {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)}
-        for name, (low, high) in ranges.tensors.items()
-    }
-    with _quiet() as noise:
-        try:
-            packer = quantizer.Quantizer(model, recipe.static_wi8_ai8())
-            if per_tensor:
-                packer.add_static_config(
-                    ".*",
-                    qtyping.TFLOperationName.FULLY_CONNECTED,
-                    activation_num_bits=8,
-                    weight_num_bits=8,
-                    weight_granularity=qtyping.QuantGranularity.TENSORWISE,
-                )
-            result = packer.quantize(measured, enable_progress_bar=False, enable_progress_report=False)
-        except (
-            ValueError,
-            RuntimeError,
-            KeyError,
-            TypeError,
-            IndexError,
-            NotImplementedError,
-            AssertionError,
-        ) as error:
-            raise UsageError(
-                f"ai-edge-quantizer cannot quantize this model: {_one_line(error, noise.getvalue())}"
-            ) from error
-    if result.quantized_model is None:
-        raise UsageError("ai-edge-quantizer gave no model")
-    return bytes(result.quantized_model)
 
 
 def _check_no_loops(graph: Graph) -> None:
@@ -199,21 +151,3 @@ def _npy_files(arrays: Sequence[Array]) -> Iterator[list[Path]]:
         for path, array in zip(paths, arrays, strict=True):
             np.save(path, array)
         yield paths
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[io.StringIO]:
-    """What the library prints and logs goes into the buffer that is yielded."""
-    noise = io.StringIO()
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(noise), contextlib.redirect_stderr(noise):
-            yield noise
-    finally:
-        logging.disable(before)
-
-
-def _one_line(error: BaseException, noise: str) -> str:
-    lines = [line.strip() for line in (str(error) or noise).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]
