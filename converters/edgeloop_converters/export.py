@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from edgeloop.progress import Progress
 from edgeloop.targets import Target
 from edgeloop_converters.frontends import FloatModel
 from edgeloop_converters.recipe import Recipe
+from edgeloop_converters.schemes import scheme_named
+from edgeloop_converters.schemes.borders import set_io
+from edgeloop_converters.schemes.job import Job
 from edgeloop_converters.sources import Sources
 from edgeloop_converters.stages import Stages
 
@@ -36,29 +43,38 @@ def export(
     progress: Progress,
 ) -> Exported:
     """Run the recipe's passes."""
-    if not recipe.passes:
+    scheme = scheme_named(recipe.scheme)
+    if scheme.load is None:
         return Exported(FLOAT, model.tflite, FLOAT)
     from edgeloop_converters.calibration import calibrate, model_inputs
-    from edgeloop_converters.quantization import quantize_int8, quantize_int8_tflite
 
     data, indices = sources.data.calibration, sources.calibration
-    inputs = model_inputs(sources.contract, model.tflite, data, indices)
+
+    def inputs() -> Iterator[npt.NDArray[np.float32]]:
+        return model_inputs(sources.contract, model.tflite, data, indices)
+
+    is_edgetpu = target.accelerator is not None and target.accelerator.delegate == "edgetpu"
     if recipe.engine == "tflite":
+        from edgeloop_converters.quantization import quantize_int8_tflite
+
         with stages("quantize"):
             done = quantize_int8_tflite(
                 Path(recipe.source),
-                inputs,
+                inputs(),
                 trust_code=trust_code,
                 signature=recipe.signature or None,
                 progress=progress,
             )
     else:
-        with stages("calibrate"):
-            ranges = calibrate(model.tflite, inputs, total=len(indices), progress=progress)
+        ranges = None
+        if scheme.calibrated:
+            with stages("calibrate"):
+                ranges = calibrate(model.tflite, inputs(), total=len(indices), progress=progress)
         with stages("quantize"):
-            is_edgetpu = target.accelerator is not None and target.accelerator.delegate == "edgetpu"
-            done = quantize_int8(model.tflite, ranges, fully_connected_per_tensor=is_edgetpu, progress=progress)
+            job = Job(model.tflite, ranges, inputs, len(indices), is_edgetpu, recipe.scheme_options, progress)
+            done = scheme.load()(job)
+    tflite = done.tflite if recipe.io in ("", scheme.io) else set_io(done.tflite, recipe.io)
     notes = done.notes
-    if target.accelerator is not None and target.accelerator.delegate == "edgetpu":
+    if is_edgetpu:
         notes = (*notes, "this int8 model is not compiled for the Edge TPU: until then it runs on the board's CPU")
-    return Exported(done.scheme, done.tflite, done.scheme, notes, done.float_ops)
+    return Exported(scheme.name, tflite, scheme.name, notes, done.float_ops)

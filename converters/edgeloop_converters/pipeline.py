@@ -36,6 +36,7 @@ from edgeloop_converters.gate import Gate, Measurement, check_goals_fit, judge
 from edgeloop_converters.profile import host_profile, is_like_host
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.result import ConvertResult, PendingBundle, VariantResult
+from edgeloop_converters.schemes import check_target, cost_notes, scheme_named
 from edgeloop_converters.sources import (
     Datasets,
     Sources,
@@ -66,6 +67,10 @@ def convert(
     stages = Stages()
     reporter = progress or SilentProgress()
     target = load_target(recipe.target)
+    scheme = scheme_named(recipe.scheme)
+    check_target(scheme, target, recipe.io)
+    for note in cost_notes(scheme, target):
+        reporter.note(note)
     data = open_datasets(recipe)
     check_goals_fit(
         recipe.goals,

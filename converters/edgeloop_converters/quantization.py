@@ -44,7 +44,7 @@ def quantize_int8(
     fully_connected_per_tensor: one scale per FULLY_CONNECTED weight, which the Edge TPU compiler wants.
     Raises UsageError when the quantizer cannot do it or a range is missing.
     """
-    _check_no_loops(Graph.read(model))
+    check_no_loops(Graph.read(model))
     with (progress or SilentProgress()).step("quantizing"):
         rule = static()
         if fully_connected_per_tensor:
@@ -104,7 +104,8 @@ def _is_float(op: Op, subgraph: Subgraph) -> bool:
     return any(t.dtype in ("float32", "float16") and not t.is_constant for t in tensors)
 
 
-def _check_no_loops(graph: Graph) -> None:
+def check_no_loops(graph: Graph) -> None:
+    """Raises UsageError for a model with loops: the library quantizes no loop's body."""
     loops = sorted({op.name for s in graph.subgraphs for op in s.ops} & {"WHILE", "IF", "CALL_ONCE"})
     if loops:
         raise UsageError(

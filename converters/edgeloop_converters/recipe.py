@@ -18,10 +18,11 @@ from edgeloop.errors import ConfigError, UsageError
 from edgeloop.tomlfile import parse_toml, read_toml
 from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.goals import Goals
+from edgeloop_converters.schemes import IO_KINDS, SCHEMES, check_io, scheme_named
+from edgeloop_converters.schemes.table import FLOAT
 from edgeloop_converters.toml_writer import to_toml
 
 SCHEMA = 1
-SCHEMES = ("int8", "float")
 ENGINES = ("aeq", "tflite")
 EFFORTS = ("fast", "default", "best")
 CALIBRATION_SAMPLES = {"fast": 100, "default": 512, "best": 512}
@@ -39,12 +40,16 @@ def _one_of(*allowed: str) -> Callable[[Any], bool]:
     return lambda v: isinstance(v, str) and v in allowed
 
 
+_NOT_OF_SCHEME = ("scheme", "engine", "io")
+_QUANTIZING = tuple(name for name in SCHEMES if name != FLOAT)
+
 PASSES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
     # pass: option -> (check, what it must be)
     "calibrate": {"samples": (_whole(1, 1_000_000), "a whole number from 1 to 1000000")},
     "quantize": {
-        "scheme": (_one_of(*SCHEMES[:1]), f"one of {', '.join(SCHEMES[:1])}"),
+        "scheme": (_one_of(*_QUANTIZING), f"one of {', '.join(_QUANTIZING)}"),
         "engine": (_one_of(*ENGINES), f"one of {', '.join(ENGINES)}"),
+        "io": (_one_of(*IO_KINDS), f"one of {', '.join(IO_KINDS)}"),
     },
 }
 
@@ -70,17 +75,25 @@ class PassStep:
                 raise ConfigError(f"recipe: pass {self.name!r}: {key} must be {expected}, got {value!r}")
 
 
-def plan_passes(scheme: str, engine: str, effort: str, samples: int | None = None) -> tuple[PassStep, ...]:
-    """The ordered passes for a scheme. "float" needs none: the model is left as it is. Raises UsageError."""
-    for value, allowed, what in ((scheme, SCHEMES, "scheme"), (engine, ENGINES, "engine"), (effort, EFFORTS, "effort")):
+def plan_passes(
+    scheme: str, engine: str, effort: str, samples: int | None = None, *, io: str = ""
+) -> tuple[PassStep, ...]:
+    """The ordered passes for a scheme. "float" needs none: the model is left as it is. Raises UsageError.
+
+    io: kind of the model's inputs and outputs, "" the scheme's own.
+    """
+    for value, allowed, what in ((engine, ENGINES, "engine"), (effort, EFFORTS, "effort")):
         if value not in allowed:
             raise UsageError(f"{what} {value!r} is not known", hint=f"one of: {', '.join(allowed)}")
-    if scheme == "float":
+    chosen = scheme_named(scheme)
+    check_io(chosen, io)
+    if chosen.name == FLOAT:
         return ()
-    return (
-        PassStep("calibrate", {"samples": samples or CALIBRATION_SAMPLES[effort]}),
-        PassStep("quantize", {"scheme": scheme, "engine": engine}),
-    )
+    if engine == "tflite" and chosen.name != "int8":
+        raise UsageError(f"--engine tflite makes int8 only, not {chosen.name}", hint="leave --engine out")
+    step = {"scheme": chosen.name, "engine": engine, **({"io": io} if io else {})}
+    calibrate = PassStep("calibrate", {"samples": samples or CALIBRATION_SAMPLES[effort]})
+    return (*([calibrate] if chosen.calibrated else []), PassStep("quantize", step))
 
 
 @dataclass(frozen=True)
@@ -132,16 +145,37 @@ class Recipe:
                 hint="change [contract] in the recipe, or remove it there",
             )
         names = [step.name for step in self.passes]
-        if names not in ([], ["calibrate", "quantize"]):
+        if names not in ([], ["quantize"], ["calibrate", "quantize"]):
             raise ConfigError(
                 f"recipe: passes {', '.join(names)} cannot be run in this order",
                 hint="calibrate then quantize, or none for a float bundle",
             )
+        if self.is_calibrated != scheme_named(self.scheme).calibrated:
+            what = "needs no 'calibrate'" if self.is_calibrated else "needs 'calibrate' before it"
+            raise ConfigError(f"recipe: scheme {self.scheme} {what}")
+        check_io(scheme_named(self.scheme), self.io)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether ranges are measured, for which `data` are needed."""
+        return any(step.name == "calibrate" for step in self.passes)
+
+    @property
+    def io(self) -> str:
+        """ "float", "int8", "uint8", or "" for the scheme's own."""
+        return str(self._option("quantize", "io", ""))
 
     @property
     def scheme(self) -> str:
-        """ "int8", or "float" when no pass quantizes."""
+        """A name of `SCHEMES`; "float" when no pass quantizes."""
         return str(self._option("quantize", "scheme", "int8" if self.passes else "float"))
+
+    @property
+    def scheme_options(self) -> dict[str, Any]:
+        """What is set of the scheme itself."""
+        return {
+            k: v for s in self.passes if s.name == "quantize" for k, v in s.options.items() if k not in _NOT_OF_SCHEME
+        }
 
     @property
     def engine(self) -> str:

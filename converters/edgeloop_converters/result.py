@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from edgeloop_converters.report import finite, write_report
 
 if TYPE_CHECKING:
     from edgeloop.bundle import Profile, SigningKey
+
+_MAX_XZ_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,20 @@ class VariantResult:
         """Its path inside the bundle."""
         return model_file(self.name)
 
+    @cached_property
+    def xz_bytes(self) -> int | None:
+        """What the file takes in a bundle or a download, compressed by xz; None above 32 MiB, where it takes long."""
+        import lzma
+
+        return len(lzma.compress(self.model)) if len(self.model) <= _MAX_XZ_BYTES else None
+
     def to_dict(self) -> dict[str, Any]:
         """As `convert --json` has it."""
         return {
             "name": self.name,
             "file": self.file,
             "bytes": len(self.model),
+            "xz_bytes": self.xz_bytes,
             "scheme": self.scheme,
             "metrics": {**metrics_to_dict(self.quality.metrics), "agreement_kind": self.quality.agreement_kind},
             "profile": None if self.profile is None else dict(vars(self.profile)),

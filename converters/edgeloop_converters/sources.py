@@ -53,8 +53,10 @@ def open_datasets(recipe: Recipe) -> Datasets:
             "data are missing: samples to calibrate and evaluate on",
             hint="--data DIR (class folders or images), an .npz with x and y, or package.module:function",
         )
-    if recipe.data is None and recipe.passes:
-        raise UsageError("calibration data are missing", hint="--data DIR; --eval alone is enough for --scheme float")
+    if recipe.data is None and recipe.is_calibrated:
+        raise UsageError(
+            "calibration data are missing", hint="--data DIR; --eval alone is enough for schemes that compute in float"
+        )
     first = open_data(recipe.data or recipe.evaluation or "")
     second = open_data(recipe.evaluation) if recipe.data and recipe.evaluation else None
     if recipe.ignore_labels:
@@ -74,7 +76,7 @@ def sample_shape(recipe: Recipe, data: Datasets) -> Sequence[int] | None:
 
 def choose_samples(recipe: Recipe, data: Datasets) -> tuple[Indices, Indices]:
     """(calibration, evaluation) indices: evenly over the classes, by the recipe's seed, never the same sample twice."""
-    if data.is_one and recipe.passes:
+    if data.is_one and recipe.is_calibrated:
         if len(data.calibration) < 2:
             raise DataError(
                 f"data {data.calibration.source}: one sample cannot be split for calibration and evaluation",
@@ -84,7 +86,9 @@ def choose_samples(recipe: Recipe, data: Datasets) -> tuple[Indices, Indices]:
         calibration, evaluation = both.calibration, both.evaluation
     else:
         calibration = (
-            pick(data.calibration, recipe.calibration_samples, recipe.seed) if recipe.passes else np.zeros(0, int)
+            pick(data.calibration, recipe.calibration_samples, recipe.seed)
+            if recipe.is_calibrated
+            else np.zeros(0, int)
         )
         evaluation = np.arange(len(data.evaluation), dtype=np.int64)
     limit = recipe.evaluation_limit
@@ -158,7 +162,7 @@ def settle(recipe: Recipe, model: bytes, data: Datasets, calibration: Indices, e
         notes.append(f"evaluated on {len(evaluation)} of {len(second)} samples, drawn evenly over the classes")
     for dataset in (first, second):
         notes += [note for note in dataset.notes if note not in notes]
-    if data.is_one and recipe.passes:
+    if data.is_one and recipe.is_calibrated:
         notes.append(
             f"no --eval was given: of {first.source} {len(calibration)} samples calibrate and {len(evaluation)} others "
             "evaluate"

@@ -45,7 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     goals.add_argument("--max-bytes", metavar="SIZE", help="size of the model file: 95kB")
     add_contract_flags(parser)
     how = parser.add_argument_group("how")
-    how.add_argument("--scheme", choices=("int8", "float"), help="int8 (default), or leave the model in float")
+    how.add_argument(
+        "--scheme",
+        metavar="NAME",
+        help="int8 (default), int8-per-tensor, a16w8 (or 16x8), int4, fp16, dynamic, weight-only, or float as it is",
+    )  # fmt: skip
+    how.add_argument(
+        "--io", metavar="KIND", help="the model's inputs and outputs: float, int8 or uint8 (default: the scheme's own)"
+    )
     how.add_argument(
         "--engine", choices=("aeq", "tflite"), help="ai-edge-quantizer (default), or TFLiteConverter to compare"
     )
@@ -132,11 +139,12 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         changes["contract"] = None
     if args.calibration_samples is not None and args.calibration_samples < 1:
         raise UsageError(f"--calibration-samples must be at least 1, got {args.calibration_samples}")
-    if any(v is not None for v in (args.scheme, args.engine, args.effort, args.calibration_samples)):
-        keep = None if args.effort or not recipe.passes else recipe.calibration_samples
+    if any(v is not None for v in (args.scheme, args.io, args.engine, args.effort, args.calibration_samples)):
+        keep = None if args.effort or not recipe.is_calibrated else recipe.calibration_samples
+        own_io = "" if args.scheme else recipe.io
         changes["passes"] = plan_passes(
             args.scheme or recipe.scheme, args.engine or recipe.engine, args.effort or recipe.effort,
-            args.calibration_samples or keep,
+            args.calibration_samples or keep, io=args.io or own_io,
         )  # fmt: skip
     return replace(recipe, **changes)
 

@@ -70,7 +70,7 @@ def test_the_shortest_recipe_gets_the_defaults() -> None:
         ('source = "m"\n[[passes]]\nname = "prune"', "pass 'prune'"),
         ('source = "m"\n[[passes]]\nname = "calibrate"\ncode = "x"', "no option 'code'"),
         ('source = "m"\n[[passes]]\nname = "calibrate"\nsamples = 0', "samples must be"),
-        ('source = "m"\n[[passes]]\nname = "quantize"', "cannot be run in this order"),
+        ('source = "m"\n[[passes]]\nname = "quantize"', "needs 'calibrate'"),
         ('source = "m"\n[[passes]]\nsamples = 3', "table with a name"),
         ('source = "m"\n[contract]\ninputs = []', "at least one input"),
         ("source = ", "recipe:"),
@@ -145,4 +145,4 @@ def test_an_unknown_pass_option_cannot_be_built_in_python() -> None:
     with pytest.raises(ConfigError):
         PassStep("quantize", {"bits": 4})
     with pytest.raises(UsageError):
-        plan_passes("int4", "aeq", "fast")
+        plan_passes("int3", "aeq", "fast")

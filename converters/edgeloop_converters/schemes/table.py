@@ -1,0 +1,158 @@
+"""The vocabulary of `--scheme`: what each is, what it costs, and which target takes it. Data only; nothing heavy.
+
+Speeds are ratios to int8 of the same model, measured on x86-64 with XNNPACK, one thread (docs/converting.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgeloop.errors import UsageError
+from edgeloop.targets import Target
+
+if TYPE_CHECKING:
+    from edgeloop_converters.schemes.job import Job
+    from edgeloop_converters.schemes.verify import Made
+
+    Maker = Callable[[Job], Made]
+
+INT8, INT16, FLOAT = "int8", "int16", "float"
+IO_KINDS = ("float", "int8", "uint8")
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """One way to store and compute a model.
+
+    activations: what tensors between ops hold: "int8", "int16" or "float". weights: the dtype weights are stored in.
+    cost: what the user should hear before it runs, "" where it costs nothing. edgetpu: whether an Edge TPU takes it.
+    load: imports and gives what makes it; None for "float", which is left as it is.
+    """
+
+    name: str
+    summary: str
+    activations: str
+    weights: str
+    load: Callable[[], Maker] | None
+    cost: str = ""
+    edgetpu: bool = False
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether ranges must be measured first."""
+        return self.activations != FLOAT
+
+    @property
+    def io(self) -> str:
+        """The model's inputs and outputs where `--io` does not say otherwise: "float", "int8" or "int16"."""
+        return self.activations
+
+
+def _int8() -> Maker:
+    from edgeloop_converters.schemes.native import int8
+
+    return int8
+
+
+def _int8_per_tensor() -> Maker:
+    from edgeloop_converters.schemes.native import int8_per_tensor
+
+    return int8_per_tensor
+
+
+def _a16w8() -> Maker:
+    from edgeloop_converters.schemes.native import a16w8
+
+    return a16w8
+
+
+def _int4() -> Maker:
+    from edgeloop_converters.schemes.native import int4
+
+    return int4
+
+
+def _fp16() -> Maker:
+    from edgeloop_converters.schemes.native import fp16
+
+    return fp16
+
+
+def _dynamic() -> Maker:
+    from edgeloop_converters.schemes.native import dynamic
+
+    return dynamic
+
+
+def _weight_only() -> Maker:
+    from edgeloop_converters.schemes.native import weight_only
+
+    return weight_only
+
+
+_ALL = (
+    Scheme("int8", "int8 weights, one scale per channel; int8 activations", INT8, "int8", _int8, edgetpu=True),
+    Scheme("int8-per-tensor", "int8 with one scale per weight tensor, for chips without per-channel scales",
+           INT8, "int8", _int8_per_tensor, edgetpu=True),
+    Scheme("a16w8", "int8 weights, int16 activations: nearly the float model's accuracy", INT16, "int8", _a16w8,
+           cost="16-bit activations have no fast kernels: expect 20 to 200 times int8's latency"),
+    Scheme("int4", "int4 weights in CONV_2D and FULLY_CONNECTED, all else int8", INT8, "int4", _int4,
+           cost="XNNPACK leaves most int4 convolutions to slow kernels: expect 3 to 10 times int8's latency, and "
+                "a loss of accuracy"),
+    Scheme("fp16", "float16 weights, computed in float32", FLOAT, "float16", _fp16,
+           cost="computes in float32: about 2 to 3 times int8's latency, and all of the float model's memory"),
+    Scheme("dynamic", "int8 weights; activations stay float and are quantized on the fly", FLOAT, "int8", _dynamic,
+           cost="quantizes activations at every inference: 2 to 4 times int8's latency"),
+    Scheme("weight-only", "int8 weights, unpacked to float32 when the model is loaded", FLOAT, "int8", _weight_only,
+           cost="computes in float32: about 2 to 3 times int8's latency, and all of the float model's memory"),
+    Scheme("float", "the float model as it is", FLOAT, "float32", None),
+)  # fmt: skip
+
+SCHEMES: dict[str, Scheme] = {scheme.name: scheme for scheme in _ALL}
+ALIASES = {"16x8": "a16w8"}
+NAMES = (*SCHEMES, *ALIASES)
+
+
+def scheme_named(name: str) -> Scheme:
+    """The scheme of that name or alias. Raises UsageError that lists them."""
+    found = SCHEMES.get(ALIASES.get(name, name))
+    if found is None:
+        raise UsageError(f"scheme {name!r} is not known", hint=f"one of: {', '.join(SCHEMES)}")
+    return found
+
+
+def check_io(scheme: Scheme, io: str) -> None:
+    """Raises UsageError where the model of `scheme` cannot have inputs and outputs of kind `io` ("": its own)."""
+    if io in ("", scheme.io, FLOAT):
+        return
+    if io not in IO_KINDS:
+        raise UsageError(f"--io {io!r} is not known", hint=f"one of: {', '.join(IO_KINDS)}")
+    if scheme.activations == INT16:
+        raise UsageError(
+            f"--scheme {scheme.name} computes in 16 bit: {io} at its inputs would throw that away",
+            hint="--io float, or no --io for int16 inputs and outputs",
+        )
+    if scheme.activations == FLOAT:
+        raise UsageError(
+            f"--scheme {scheme.name} computes in float: its inputs and outputs are float",
+            hint="leave --io out, or take --scheme int8",
+        )
+
+
+def check_target(scheme: Scheme, target: Target, io: str = "") -> None:
+    """Before any work: raises UsageError, with what to take instead, where the target cannot run the scheme."""
+    if target.accelerator is None or target.accelerator.delegate != "edgetpu" or scheme.name == FLOAT:
+        return
+    if not scheme.edgetpu:
+        takes = ", ".join(s.name for s in SCHEMES.values() if s.edgetpu)
+        raise UsageError(
+            f"{target.name}: the Edge TPU computes in int8 only and cannot take --scheme {scheme.name}",
+            hint=f"--scheme int8 (it takes {takes}), or a target without an Edge TPU",
+        )
+
+
+def cost_notes(scheme: Scheme, target: Target) -> tuple[str, ...]:
+    """What to say before the scheme runs, for the target."""
+    return (f"scheme {scheme.name} on {target.id}: {scheme.cost}",) if scheme.cost else ()
