@@ -92,6 +92,12 @@ def _weight_only() -> Maker:
     return weight_only
 
 
+def _fixed_point() -> Maker:
+    from edgeloop_converters.schemes.fixed_point import fixed_point
+
+    return fixed_point
+
+
 _ALL = (
     Scheme("int8", "int8 weights, one scale per channel; int8 activations", INT8, "int8", _int8, edgetpu=True),
     Scheme("int8-per-tensor", "int8 with one scale per weight tensor, for chips without per-channel scales",
@@ -107,6 +113,8 @@ _ALL = (
            cost="quantizes activations at every inference: 2 to 4 times int8's latency"),
     Scheme("weight-only", "int8 weights, unpacked to float32 when the model is loaded", FLOAT, "int8", _weight_only,
            cost="computes in float32: about 2 to 3 times int8's latency, and all of the float model's memory"),
+    Scheme("fixed-point", "int8 with power-of-two scales only: rescaling is a shift", INT8, "int8", _fixed_point,
+           edgetpu=True),
     Scheme("float", "the float model as it is", FLOAT, "float32", None),
 )  # fmt: skip
 

@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--scheme",
         metavar="NAME",
-        help="int8 (default), int8-per-tensor, a16w8 (or 16x8), int4, fp16, dynamic, weight-only, or float as it is",
+        help="int8 (default), int8-per-tensor, a16w8 (or 16x8), int4, fp16, dynamic, weight-only, fixed-point, "
+        "or float as it is",
     )  # fmt: skip
     how.add_argument(
         "--io", metavar="KIND", help="the model's inputs and outputs: float, int8 or uint8 (default: the scheme's own)"

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from edgeloop.affine import dequantize, quantize
 from edgeloop.errors import ConfigError, UsageError
 from edgeloop.graph import Graph
 from edgeloop.runtime import open_session
-from edgeloop_converters.calibration import calibrate
+from edgeloop_converters.calibration import Ranges, calibrate
 from edgeloop_converters.recipe import PassStep, Recipe, plan_passes
 from edgeloop_converters.schemes import NAMES, SCHEMES, check_io, scheme_named
 from edgeloop_converters.schemes.borders import set_io
+from edgeloop_converters.schemes.fixed_point import power_of_two_ranges
 from edgeloop_converters.schemes.job import Job
 from edgeloop_converters.schemes.verify import Made, other_weights
 from support.tiny_models import TinyBuilder, tiny_cnn, tiny_two_inputs
@@ -38,6 +43,7 @@ def made(name: str, model: bytes, shape: tuple[int, ...] = (1, 8, 8, 3)) -> Made
         ("a16w8", "int16", "int16"),
         ("int4", "int8", "int8"),
         ("fp16", "float16", "float32"),
+        ("fixed-point", "int8", "int8"),
         ("dynamic", "hybrid", "float32"),
         ("weight-only", "hybrid", "float32"),
     ],
@@ -53,6 +59,32 @@ def test_the_file_computes_in_what_the_name_says(name: str, kind: str, dtype: st
 def test_one_scale_per_tensor() -> None:
     graph = Graph.read(made("int8-per-tensor", tiny_cnn()).tflite)
     assert not any(t.is_per_channel for t in graph.main.tensors)
+
+
+def test_every_multiplier_of_a_fixed_point_model_is_a_shift() -> None:
+    model = tiny_cnn()
+    graph = Graph.read(made("fixed-point", model).tflite)
+    tensors = [t for t in graph.main.tensors if t.quantization is not None and t.is_quantized]
+    assert len(tensors) > 8
+    for tensor in tensors:
+        assert tensor.quantization is not None
+        assert (np.frexp(tensor.quantization.scale)[0] == 0.5).all()
+    xs = images(64)
+    with open_session(model) as before, open_session(graph.write()) as after:
+        affine, out = after.inputs[0].affine, after.outputs[0].affine
+        errors = [
+            np.abs(dequantize(after.run(quantize(x, affine, np.int8))[0], out) - before.run(x)[0]).max() for x in xs
+        ]
+    assert np.mean(errors) < 0.03
+
+
+@given(st.floats(1e-6, 1e6), st.floats(-1e6, 1e6))
+def test_spans_of_powers_of_two_clip_at_most_a_fifth(high: float, low: float) -> None:
+    low = min(low, high)
+    span = power_of_two_ranges(Ranges({"x": (low, high)}, 1)).tensors["x"]
+    assert span[1] >= 0.79 * high
+    assert span[0] <= min(0.0, 0.79 * low)
+    assert math.frexp((span[1] - span[0]) / 255)[0] == 0.5
 
 
 def test_weights_that_cannot_be_4_bit_are_named() -> None:
@@ -73,7 +105,7 @@ def with_elu() -> bytes:
     return builder.graph.write()
 
 
-@pytest.mark.parametrize("name", ["int8", "int8-per-tensor", "a16w8", "int4"])
+@pytest.mark.parametrize("name", ["int8", "int8-per-tensor", "a16w8", "int4", "fixed-point"])
 def test_ops_that_stay_float_are_named(name: str) -> None:
     done = made(name, with_elu())
     assert done.float_ops == ("ELU",)
