@@ -9,7 +9,7 @@ and outputs of the model keep their true range. "min-max": the true minimum and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,12 +87,14 @@ def calibrate(
     total: int | None = None,
     threads: int = 1,
     progress: Progress | None = None,
+    on_sample: Callable[[Sequence[str], npt.NDArray[np.float64]], None] | None = None,
 ) -> Ranges:
     """Run a float .tflite over `samples` (each one array, or one per input, [1, ...]) and record ranges, streaming.
 
     total: how many samples come, where it is known: groups are then dealt like cards, so that samples sorted by class
-    do not make groups of one class. Raises DataError naming the tensor when NaN or infinity turns up, and when there
-    are no samples; UsageError for an unknown method.
+    do not make groups of one class. on_sample: is shown each sample's extremes, (tensor names, [tensors, 2]).
+    Raises DataError naming the tensor when NaN or infinity turns up, and when there are no samples; UsageError for an
+    unknown method.
     """
     if method not in METHODS:
         raise UsageError(f"calibration method '{method}' is not known", hint=f"one of: {', '.join(METHODS)}")
@@ -102,12 +104,14 @@ def calibrate(
     seen = 0
     session: Session | None = None
     watched: list[TensorInfo] = []
+    names: list[str] = []
     try:
         with (progress or SilentProgress()).step("calibrating", total=total) as advance:
             for sample in samples:
                 arrays = [sample] if isinstance(sample, np.ndarray) else list(sample)
                 if session is None:
                     session, watched = _open(model, arrays, threads)
+                    names = [info.name for info in watched]
                 for i, array in enumerate(arrays):
                     session.set_input(i, array)
                 session.invoke()
@@ -119,6 +123,8 @@ def calibrate(
                 if not np.isfinite(row).all():
                     bad = int(np.flatnonzero(~np.isfinite(row).all(axis=1))[0])
                     raise _not_finite(watched[bad], session, seen)
+                if on_sample is not None:
+                    on_sample(names, row)
                 extremes.add(seen, row)
                 seen += 1
                 advance(1)

@@ -71,7 +71,7 @@ def detect_contract(
     spec = _input_spec(graph.inputs[0], dataset, given.inputs[0] if given else None, flags)
     labels = _labels(graph, dataset, given, flags)
     output = OutputSpec(_output_kind(graph, dataset, given, flags, spec), labels)
-    data = _as_read_by(spec, dataset)
+    data = read_by(spec, dataset)
     _check_frames(spec, model, data)
     data = _fit_labels(data, output, graph)
     is_classification = output.kind == "classification"
@@ -93,7 +93,7 @@ def fit_data(contract: Contract, model: bytes, dataset: Dataset, *, seed: int = 
     """Other data (`--eval`) brought in line with a contract that is settled, and checked. Raises DataError."""
     graph = Graph.read(model)
     _one_input(graph)
-    data = _as_read_by(contract.inputs[0], dataset)
+    data = read_by(contract.inputs[0], dataset)
     _check_frames(contract.inputs[0], model, data)
     data = _fit_labels(data, contract.output, graph)
     return _with_offset(model, contract, data, seed) if contract.output.kind == "classification" else data
@@ -172,7 +172,7 @@ def _output_kind(graph: Graph, dataset: Dataset, given: Contract | None, flags: 
     return "classification" if says_so or spec.kind == IMAGE else "raw"
 
 
-def _as_read_by(spec: InputSpec, dataset: Dataset) -> Dataset:
+def read_by(spec: InputSpec, dataset: Dataset) -> Dataset:
     """The data in the form that the contract's kind asks for. Raises DataError when they cannot be."""
     if spec.kind == TENSOR:
         return dataset.as_tensors()

@@ -155,20 +155,31 @@ def _round(
     frames = [dataset.sample(int(i)) for i in indices]
     trials = []
     for spec, title in options:
-        try:
-            prepare = compile_input(spec, session.inputs[0])
-        except ConfigError:
+        outputs = outputs_with(session, spec, frames)
+        if outputs is None:
             continue
-        outputs = np.empty((len(frames), int(np.prod(session.outputs[0].shape))), np.float32)
-        for row, frame in enumerate(frames):
-            session.set_input(0, prepare(frame))
-            session.invoke()
-            outputs[row] = dequantize(session.output(0), session.outputs[0].affine).reshape(-1)
         for offset in offsets:
             accuracy, likelihood = _score(outputs, labels + offset)
             trials.append(Trial(spec, title, offset, accuracy, likelihood))
     # Likelihood settles what accuracy on a few samples cannot; the sort is stable, so the more usual one comes first.
     return sorted(trials, key=lambda t: (-t.accuracy, -t.log_likelihood))
+
+
+def outputs_with(session: Session, spec: InputSpec, frames: Sequence[np.ndarray]) -> np.ndarray | None:
+    """float32 [n, classes]: what the model says of `frames` read by `spec`; None where `spec` does not fit its input.
+
+    Raises DataError for frames that do not fit.
+    """
+    try:
+        prepare = compile_input(spec, session.inputs[0])
+    except ConfigError:
+        return None
+    outputs = np.empty((len(frames), int(np.prod(session.outputs[0].shape))), np.float32)
+    for row, frame in enumerate(frames):
+        session.set_input(0, prepare(frame))
+        session.invoke()
+        outputs[row] = dequantize(session.output(0), session.outputs[0].affine).reshape(-1)
+    return outputs
 
 
 def _score(outputs: np.ndarray, labels: np.ndarray) -> tuple[float, float]:

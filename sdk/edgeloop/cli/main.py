@@ -19,6 +19,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "demo": ("edgeloop.cli.demo", "the whole loop on real input, in under a minute"),
     "targets": ("edgeloop.cli.targets", "list the boards edgeloop knows"),
     "analyze": ("edgeloop.cli.analyze", "what a model costs, and where its ops would run"),
+    "check-data": ("edgeloop.cli.check_data", "is my data right? each finding with its fix"),
     "convert": ("edgeloop.cli.convert", "make a signed int8 bundle of a trained model"),
     "evaluate": ("edgeloop.cli.evaluate", "measure an exported file against its float model"),
     "bench": ("edgeloop.cli.bench", "measure a model or bundle on a device"),

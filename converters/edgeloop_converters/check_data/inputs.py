@@ -1,0 +1,181 @@
+"""Values and shapes of the samples: dtype, range, layout, blank ones, outliers. Pure functions of what was observed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeloop.contract import InputSpec
+from edgeloop_converters.check_data.finding import NOTE, SEVERE, WARNING, Finding
+from edgeloop_converters.check_data.observe import Observed
+from edgeloop_converters.data import IMAGE
+
+_BLANK_STD = 1.0
+_BLANK_IS_SEVERE = 0.05
+_FAR_OUT = 12.0
+_MIN_FOR_OUTLIERS = 20
+_MANY_GRAY = 0.9
+
+
+def input_findings(observed: Observed, spec: InputSpec, role: str) -> list[Finding]:
+    """All checks on values. role: "calibration" or "evaluation", for the text."""
+    if not observed.samples:
+        return _unreadable(observed, role)
+    return [
+        *_unreadable(observed, role),
+        *_not_finite(observed, role),
+        *_range(observed, spec, role),
+        *_blank(observed, role),
+        *_outliers(observed, role),
+        *_gray(observed, spec, role),
+    ]
+
+
+def layout_findings(sample: Sequence[int], model: Sequence[int], source: str) -> list[Finding]:
+    """Samples whose axes are in another order than the model's. sample, model: shapes without the batch axis."""
+    ours, theirs = [n for n in sample if n != 1], [n for n in model if n != 1]
+    if ours == theirs or sorted(ours) != sorted(theirs):
+        return []
+    axes = _transposition(ours, theirs)
+    names = "channels first (NCHW)" if len(ours) == 3 and ours[0] == theirs[-1] else "in another order of axes"
+    back = ", ".join(str(a + 1) for a in axes)
+    return [
+        Finding(
+            "layout",
+            SEVERE,
+            f"samples of {source} are {list(sample)} and the model takes {list(model)}: the data are {names}",
+            f"transpose them: x.transpose(0, {back})",
+            {"sample": list(sample), "model": list(model)},
+        )
+    ]
+
+
+def _transposition(ours: Sequence[int], theirs: Sequence[int]) -> list[int]:
+    """Axes of `ours` in the order of `theirs`; equal axes keep their order."""
+    free = list(range(len(ours)))
+    axes = []
+    for n in theirs:
+        axis = next(a for a in free if ours[a] == n)
+        free.remove(axis)
+        axes.append(axis)
+    return axes
+
+
+def _unreadable(observed: Observed, role: str) -> list[Finding]:
+    if not observed.unreadable:
+        return []
+    count = len(observed.unreadable)
+    return [
+        Finding(
+            "readable",
+            SEVERE,
+            f"{count} {role} samples cannot be read: {observed.unreadable[0]}",
+            "repair or remove them",
+            {"count": count},
+        )
+    ]
+
+
+def _not_finite(observed: Observed, role: str) -> list[Finding]:
+    bad = [i for i, s in enumerate(observed.samples) if not s.is_finite]
+    if not bad:
+        return []
+    what = f"{len(bad)} {role} samples hold NaN or infinity, such as {observed.name(bad[0])}"
+    return [Finding("range", SEVERE, what, "repair or remove them", {"count": len(bad)})]
+
+
+def _range(observed: Observed, spec: InputSpec, role: str) -> list[Finding]:
+    """Values that do not fit their own kind, or the scaling that is then applied to them."""
+    low, high = float(observed.column("low").min()), float(observed.column("high").max())
+    numbers = {"min": low, "max": high}
+    if observed.kind == IMAGE:
+        if 0 < high <= 1:
+            what = f"no pixel of the {role} pictures is above 1: they were scaled to 0..1 before they were saved"
+            return [Finding("range", SEVERE, what, "save pictures with pixels 0..255", numbers)]
+        return []
+    scaled = (max(abs(low - m) for m in spec.mean), max(abs(high - m) for m in spec.mean))
+    reach = max(scaled) / min(abs(s) for s in spec.std)
+    is_pixel_scaling = min(spec.std) >= 50 and low >= -1 and high <= 1
+    if is_pixel_scaling and high > low:
+        what = (
+            f"{role} values are {low:.3g}..{high:.3g} already and are divided by {min(spec.std):g} once more: the "
+            f"model sees next to nothing (at most {reach:.2g})"
+        )
+        return [Finding("range", SEVERE, what, "leave --mean and --std out, or give pixels 0..255", numbers)]
+    dtype = _dtype(observed)
+    plain = set(spec.mean) == {0.0} and set(spec.std) == {1.0}
+    if dtype == np.int8 and plain and low < 0:
+        what = f"{role} samples are int8 {low:g}..{high:g}, which looks like quantized codes, and go in unscaled"
+        fix = "--mean ZERO_POINT --std 1/SCALE of the codes, or give real numbers"
+        return [Finding("dtype", WARNING, what, fix, {**numbers, "dtype": "int8"})]
+    return []
+
+
+def _dtype(observed: Observed) -> npt.DTypeLike:
+    return observed.dataset.sample(int(observed.indices[0])).dtype
+
+
+def _blank(observed: Observed, role: str) -> list[Finding]:
+    blank = [i for i, s in enumerate(observed.samples) if s.is_finite and s.std < _limit(observed)]
+    if not blank:
+        return []
+    share = len(blank) / len(observed.samples)
+    return [
+        Finding(
+            "blank",
+            SEVERE if share > _BLANK_IS_SEVERE and len(blank) > 1 else WARNING,
+            f"{len(blank)} of {len(observed.samples)} {role} samples are blank (all values alike), such as "
+            f"{observed.name(blank[0])}",
+            "remove them, or find out why they are empty",
+            {"count": len(blank), "share": share},
+        )
+    ]
+
+
+def _limit(observed: Observed) -> float:
+    """Below this spread a sample is blank: one gray level for pictures, nothing at all for numbers."""
+    return _BLANK_STD if observed.kind == IMAGE else 1e-9 * max(1.0, float(np.abs(observed.column("high")).max()))
+
+
+def _outliers(observed: Observed, role: str) -> list[Finding]:
+    """Samples whose mean, spread or extremes are far from all others: more than 12 times the middle half's width from
+    the median."""
+    finite = [i for i, s in enumerate(observed.samples) if s.is_finite]
+    if len(finite) < _MIN_FOR_OUTLIERS or observed.kind == IMAGE:
+        return []
+    worst: dict[int, float] = {}
+    for name in ("mean", "std", "low", "high"):
+        values = observed.column(name)[finite]
+        quarter, median, three_quarters = np.percentile(values, (25, 50, 75))
+        # A width of zero (all maxima are 255) says nothing about how far is far.
+        width = max(float(three_quarters - quarter), 0.01 * float(np.abs(values).mean()), 1e-12)
+        away = np.abs(values - median) / width
+        for row in np.flatnonzero(away > _FAR_OUT):
+            worst[finite[row]] = max(worst.get(finite[row], 0.0), float(away[row]))
+    if not worst:
+        return []
+    position, distance = max(worst.items(), key=lambda x: x[1])
+    sample = observed.samples[position]
+    return [
+        Finding(
+            "outliers",
+            WARNING,
+            f"{len(worst)} of {len(finite)} {role} samples are far from all others, such as {observed.name(position)} "
+            f"({sample.low:.3g}..{sample.high:.3g}, {distance:.0f} times the usual spread away)",
+            "look at them; they widen the ranges of every layer",
+            {"count": len(worst), "distance": distance},
+        )
+    ]
+
+
+def _gray(observed: Observed, spec: InputSpec, role: str) -> list[Finding]:
+    if observed.kind != IMAGE or spec.color == "gray":
+        return []
+    gray = sum(s.is_gray for s in observed.samples)
+    share = gray / len(observed.samples)
+    if share < _MANY_GRAY or len(observed.samples) < _MIN_FOR_OUTLIERS:
+        return []
+    what = f"{gray} of {len(observed.samples)} {role} pictures are gray, and the model takes {spec.color}"
+    return [Finding("color", NOTE, what, "give color pictures if the model will see such", {"share": share})]
