@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgeloop.contract import Contract
@@ -28,6 +29,7 @@ def convert(
     version: int | None = None,
     seed: int = 0,
     ignore_labels: bool = False,
+    shape: Sequence[int] = (),
     trust_code: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -56,5 +58,6 @@ def convert(
         name=name,
         version=version,
         ignore_labels=ignore_labels,
+        shape=tuple(shape),
     )
     return run_recipe(recipe, progress=progress, trust_code=trust_code, threads=threads)

@@ -78,9 +78,12 @@ def convert(
         why_not="--ignore-labels leaves them out" if recipe.ignore_labels else "",
     )
     calibration, evaluation = choose_samples(recipe, data)
-    shape = sample_shape(recipe, data)
     conversion = start_conversion(
-        Path(recipe.source), trust_code=trust_code, signature=recipe.signature or None, shape=shape
+        Path(recipe.source),
+        trust_code=trust_code,
+        signature=recipe.signature or None,
+        shape=recipe.shape or None,
+        sample_shape=sample_shape(recipe, data),
     )
     with ExitStack() as stack:
         scorer = stack.enter_context(Scorer()) if data.evaluation.labels is not None else None

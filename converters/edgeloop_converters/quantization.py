@@ -73,9 +73,10 @@ def quantize_int8_tflite(
     from edgeloop_converters.frontends.table import FRONTENDS, detect
 
     frontend = detect(source)
-    if not FRONTENDS[frontend].native:
+    if not FRONTENDS[frontend].tflite_engine:
         raise UsageError(
-            f"{source}: TFLiteConverter cannot start from a .tflite", hint="leave --engine at aeq, or give the source"
+            f"{source}: TFLiteConverter starts from Keras files and SavedModels, not from {FRONTENDS[frontend].title}",
+            hint="leave --engine at aeq, or give the source",
         )
     arrays = _columns(samples)
     with (progress or SilentProgress()).step("quantizing with TFLiteConverter"), _npy_files(arrays) as paths:

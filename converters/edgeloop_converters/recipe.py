@@ -102,6 +102,7 @@ class Recipe:
 
     `contract` is complete and used as it is. Without one it is detected; `contract_file` and `hints`, which win, then
     fix the parts the user has given. `signature`: which one to take of a SavedModel that has several.
+    `shape`: of one sample as the source's own input has it, where that leaves dimensions free; (): nothing to say.
     `evaluation_samples`: at most so many are evaluated; None: as many as the effort says.
     `version` None: one more than the last made here. `name` "": the source file's stem.
     Raises ConfigError or UsageError for values out of range.
@@ -123,6 +124,7 @@ class Recipe:
     ignore_labels: bool = False
     evaluation_samples: int | None = None
     signature: str = ""
+    shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.source:
@@ -139,6 +141,8 @@ class Recipe:
             raise ConfigError(f"recipe: seed must be a whole number from 0 to {MAX_SEED}, got {self.seed!r}")
         if self.evaluation_samples is not None and not _whole(1, MAX_VERSION)(self.evaluation_samples):
             raise UsageError(f"the number of evaluation samples must be at least 1, got {self.evaluation_samples!r}")
+        if len(self.shape) > 7 or not all(_whole(1, 1 << 20)(d) for d in self.shape):
+            raise UsageError(f"shape {list(self.shape)} is not a list of 1 to 7 sizes", hint="--shape 3x224x224")
         if self.contract is not None and (self.contract_file or self.hints != ContractFlags()):
             raise UsageError(
                 "the recipe holds the whole contract already; flags cannot change parts of it",
@@ -187,10 +191,11 @@ class Recipe:
 
     @property
     def bundle_name(self) -> str:
-        """`name`, or the source's stem with what cannot be in a name replaced."""
+        """`name`, or the source's stem (of `module:function` the function) with what cannot be in a name replaced."""
         if self.name:
             return self.name
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(self.source).stem).strip("-._")[:64].strip("-._")
+        source = self.source.partition(":")[2] if is_code_spec(self.source) else Path(self.source).stem
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", source).strip("-._")[:64].strip("-._")
         return stem or "model"
 
     @property
@@ -220,6 +225,7 @@ class Recipe:
             "ignore_labels": self.ignore_labels,
             "eval_samples": self.evaluation_samples,
             "signature": self.signature or None,
+            "shape": list(self.shape) or None,
             "contract_file": self.contract_file or None,
             # Said even when empty: no list at all means the default passes.
             "passes": [{"name": s.name, **s.options} for s in self.passes],
@@ -237,8 +243,13 @@ class Recipe:
         )
 
     @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> Recipe:
-        """The inverse of `to_dict`. Unknown keys, code to run and wrong types are refused with ConfigError."""
+    def from_dict(data: Mapping[str, Any], given: Mapping[str, str] | None = None) -> Recipe:
+        """The inverse of `to_dict`. Unknown keys, code to run and wrong types are refused with ConfigError.
+
+        given: `source`, `data` or `eval` from the command line; they replace what the file says, and may name code.
+        """
+        trusted = given or {}
+        data = {**data, **trusted}
         unknown = sorted(set(data) - _KEYS.keys())
         if unknown:
             raise ConfigError(f"recipe: unknown key {unknown[0]!r}", hint=f"known: {', '.join(sorted(_KEYS))}")
@@ -247,11 +258,11 @@ class Recipe:
                 raise ConfigError(f"recipe: '{key}' must be a {_KEYS[key].__name__}, got {type(value).__name__}")
         if data.get("schema", SCHEMA) != SCHEMA:
             raise ConfigError(f"recipe: schema {data['schema']} is not known here", hint="update edgeloop")
-        for key in ("data", "eval"):
-            if is_code_spec(data.get(key, "")):
+        for key, flag in (("source", ""), ("data", "--data "), ("eval", "--eval ")):
+            if key not in trusted and is_code_spec(data.get(key, "")):
                 raise ConfigError(
                     f"recipe: {key} = {data[key]!r} names code, which is never taken from a file",
-                    hint=f"pass it on the command line: --{key} {data[key]}",
+                    hint=f"pass it on the command line: {flag}{data[key]}",
                 )
         values: dict[str, Any] = {k: data[k] for k in _PLAIN if k in data}
         values["evaluation"] = data.get("eval")
@@ -261,6 +272,8 @@ class Recipe:
         else:
             effort = str(data.get("effort", "default"))
             values["passes"] = plan_passes("int8", "aeq", effort if effort in EFFORTS else "default")
+        if "shape" in data:
+            values["shape"] = tuple(data["shape"])
         if "contract" in data:
             values["contract"] = Contract.from_dict(data["contract"])
         if "goals" in data:
@@ -273,13 +286,13 @@ class Recipe:
 _KEYS: dict[str, type] = {
     "schema": int, "source": str, "target": str, "data": str, "eval": str, "name": str, "version": int, "effort": str,
     "seed": int, "ignore_labels": bool, "passes": list, "goals": dict, "contract": dict, "hints": dict,
-    "eval_samples": int, "signature": str, "contract_file": str,
+    "eval_samples": int, "signature": str, "contract_file": str, "shape": list,
 }  # fmt: skip
 _PLAIN = ("target", "data", "name", "version", "effort", "seed", "ignore_labels", "signature", "contract_file")
 
 
 def is_code_spec(spec: str) -> bool:
-    """`package.module:function`: data that `open_data` makes by running the user's own code."""
+    """`package.module:function`: data or a model that code of the user's own makes."""
     return ":" in spec and "/" not in spec and not Path(spec).exists()
 
 
@@ -288,9 +301,10 @@ def parse_recipe(text: str, what: str = "recipe") -> Recipe:
     return Recipe.from_dict(parse_toml(text, what))
 
 
-def load_recipe(path: Path) -> Recipe:
-    """A recipe file of at most 1 MiB. Raises ConfigError."""
-    return Recipe.from_dict(read_toml(path, "recipe"))
+def load_recipe(path: Path, given: Mapping[str, str | None] | None = None) -> Recipe:
+    """A recipe file of at most 1 MiB; `given` as in `from_dict`, None for what was not. Raises ConfigError."""
+    named = {key: value for key, value in (given or {}).items() if value is not None}
+    return Recipe.from_dict(read_toml(path, "recipe"), named)
 
 
 def _step(raw: Any) -> PassStep:

@@ -8,15 +8,21 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from edgeloop.errors import EdgeloopError, MissingExtraError
 
 
-def _tasks() -> dict[str, Callable[[dict[str, Any]], dict[str, Any]]]:
-    from edgeloop_converters.frontends import native
+def _task(request: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """`to_float` or `to_int8` of the frontend's module."""
+    from edgeloop_converters.frontends.table import FRONTENDS
 
-    return {"float": native.to_float, "int8": native.to_int8}
+    functions = {"float": "to_float", "int8": "to_int8"}
+    name = functions[request["task"]]
+    module = import_module(f"edgeloop_converters.frontends.{FRONTENDS[request['frontend']].module}")
+    task: Callable[[dict[str, Any]], dict[str, Any]] = getattr(module, name)
+    return task
 
 
 def main() -> None:
@@ -27,7 +33,7 @@ def main() -> None:
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     try:
         request = json.loads(line)
-        answer = _tasks()[request["task"]](request)
+        answer = _task(request)(request)
     except MissingExtraError as error:
         answer = {"error": "MissingExtraError", "feature": error.message.split(" needs the ")[0], "extra": error.extra}
     except EdgeloopError as error:

@@ -80,15 +80,23 @@ def start_conversion(
     batch: int = 1,
     signature: str | None = None,
     shape: Sequence[int] | None = None,
+    sample_shape: Sequence[int] | None = None,
 ) -> Conversion:
     """Detect the format and start converting; returns at once.
 
-    signature: which one to take of a SavedModel that has several. shape: of one sample, for a model whose own input
-    shape has free dimensions. Raises UsageError (not a supported model); `Conversion.result` raises MissingExtraError,
-    RefusedError (code inside the model, corrupt file) and UsageError (what the converter cannot do).
+    signature: which one to take of a SavedModel that has several. shape: of one sample as the source's own input has
+    it (PyTorch and ONNX: channels first), for a model whose own input shape has free dimensions. sample_shape: the same
+    by contract and data, channels last, where `shape` does not say it.
+    Raises UsageError (not a supported model); `Conversion.result` raises MissingExtraError, RefusedError (code inside
+    the model, corrupt file) and UsageError (what the converter cannot do).
     """
     name = detect(source)
-    child = start_native("float", source, name, trust_code, batch, signature, shape) if FRONTENDS[name].native else None
+    child = None
+    if FRONTENDS[name].native:
+        child = start_native(
+            "float", source, name, trust_code, batch, signature, shape,
+            sample_shape=None if sample_shape is None else [int(d) for d in sample_shape],
+        )  # fmt: skip
     return Conversion(source, name, batch, child)
 
 
@@ -105,7 +113,8 @@ def start_native(
     """The child for `task` ("float" or "int8"); it writes `out.tflite` into its folder."""
     request = {
         "task": task,
-        "source": str(source.absolute()),
+        "source": str(source if FRONTENDS[frontend].is_code else source.absolute()),
+        "cwd": str(Path.cwd()),
         "frontend": frontend,
         "trust_code": trust_code,
         "batch": batch,
@@ -123,8 +132,11 @@ def to_float_tflite(
     batch: int = 1,
     signature: str | None = None,
     shape: Sequence[int] | None = None,
+    sample_shape: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> FloatModel:
     """`start_conversion(...).result()`."""
-    with start_conversion(source, trust_code=trust_code, batch=batch, signature=signature, shape=shape) as conversion:
+    with start_conversion(
+        source, trust_code=trust_code, batch=batch, signature=signature, shape=shape, sample_shape=sample_shape
+    ) as conversion:
         return conversion.result(progress)

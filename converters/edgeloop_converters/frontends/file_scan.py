@@ -22,7 +22,7 @@ def scan_keras_zip(path: Path, *, trust_code: bool = False) -> dict[str, Any]:
     what = str(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            names = _check_members(archive, what)
+            names = check_members(archive, what)
             if "config.json" not in names:
                 raise UsageError(f"{what}: a zip without config.json is not a .keras model")
             config = _json(_read(archive, "config.json", what), f"{what}: config.json")
@@ -61,7 +61,7 @@ def scan_h5(path: Path, *, trust_code: bool = False) -> None:
         check_config(config, what)
 
 
-def _check_members(archive: zipfile.ZipFile, what: str) -> set[str]:
+def check_members(archive: zipfile.ZipFile, what: str) -> set[str]:
     infos = archive.infolist()
     if len(infos) > _MAX_MEMBERS:
         raise RefusedError(f"{what}: {len(infos)} members, more than {_MAX_MEMBERS}")

@@ -105,17 +105,21 @@ def _converter(request: dict[str, Any], stages: Stages) -> tuple[Any, Loaded, li
     return tf.lite.TFLiteConverter.from_concrete_functions([frozen]), loaded, outputs
 
 
+def _sample_shape(request: dict[str, Any]) -> Sequence[int] | None:
+    return request.get("shape") or request.get("sample_shape")
+
+
 def _load_keras(source: Path, request: dict[str, Any], trust_code: bool, stages: Stages) -> Loaded:
     from edgeloop_converters.frontends.keras_models import load_keras
 
-    return load_keras(source, request["frontend"], batch=request["batch"], shape=request.get("shape"),
+    return load_keras(source, request["frontend"], batch=request["batch"], shape=_sample_shape(request),
                       folder=Path(request["folder"]), trust_code=trust_code, stages=stages)  # fmt: skip
 
 
 def _load_saved_model(source: Path, request: dict[str, Any], trust_code: bool, stages: Stages) -> Loaded:
     from edgeloop_converters.frontends.saved_models import load_saved_model
 
-    return load_saved_model(source, request.get("signature"), batch=request["batch"], shape=request.get("shape"),
+    return load_saved_model(source, request.get("signature"), batch=request["batch"], shape=_sample_shape(request),
                             trust_code=trust_code, stages=stages)  # fmt: skip
 
 

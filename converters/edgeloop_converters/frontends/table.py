@@ -9,17 +9,31 @@ from pathlib import Path
 
 from edgeloop.errors import RefusedError, UsageError
 
-SUPPORTED = "supported: Keras 3 .keras, Keras 2 .h5, SavedModel folder, float .tflite"
+SUPPORTED = "supported: Keras 3 .keras, Keras 2 .h5, SavedModel folder, float .tflite, PyTorch module:function and .pt2"
 
 
 @dataclass(frozen=True)
 class Frontend:
-    """One way in. matches: whether a path is of this form, from its first bytes. native: a child process does it."""
+    """One way in. matches: whether a path is of this form, from its first bytes.
+
+    module: what does it, in a child process, beside this one; "" where no native library is needed. is_code: the
+    source is no file but code of the user's own. tflite_engine: TFLiteConverter can quantize it (`--engine tflite`).
+    """
 
     name: str
     title: str
     matches: Callable[[Path], bool]
-    native: bool = True
+    module: str = ""
+    is_code: bool = False
+    tflite_engine: bool = False
+
+    @property
+    def native(self) -> bool:
+        return bool(self.module)
+
+
+_TORCH_SUFFIXES = {".pt", ".pth", ".bin", ".ckpt"}
+_OWN_SUFFIXES = {".tflite", ".h5", ".hdf5", ".keras", ".pt", ".pth", ".pt2"}
 
 
 def _head(path: Path, count: int = 16) -> bytes:
@@ -42,22 +56,46 @@ def _zip_names(path: Path) -> set[str]:
         return set()
 
 
+def _is_h5(path: Path) -> bool:
+    return _head(path).startswith(b"\x89HDF\r\n\x1a\n")
+
+
 def _is_saved_model(path: Path) -> bool:
     return (path / "saved_model.pb").is_file()
+
+
+def _is_torch_export(path: Path) -> bool:
+    names = {name.partition("/")[2] for name in _zip_names(path)}
+    return "archive_format" in names or "serialized_exported_program.json" in _zip_names(path)
+
+
+def _is_torch_checkpoint(path: Path) -> bool:
+    """What torch.save writes: a zip with data.pkl, or (before PyTorch 1.6) a bare pickle; TorchScript too."""
+    if any(name.partition("/")[2] in ("data.pkl", "constants.pkl") for name in _zip_names(path)):
+        return True
+    return _head(path).startswith(b"\x80") and path.suffix.lower() in _TORCH_SUFFIXES
+
+
+def is_code_source(path: Path) -> bool:
+    """`package.module:function`: a model that code of the user's own makes."""
+    text = str(path)
+    module, colon, function = text.partition(":")
+    words = [*module.split("."), function]
+    return bool(colon) and all(word.isidentifier() for word in words) and not path.exists()
 
 
 FRONTENDS: dict[str, Frontend] = {
     f.name: f
     for f in (
-        Frontend("tflite", ".tflite", lambda p: _head(p)[4:8] == b"TFL3", native=False),
-        Frontend("h5", "Keras 2 .h5", lambda p: _head(p).startswith(b"\x89HDF\r\n\x1a\n")),
-        Frontend("keras", "Keras 3 .keras", lambda p: "config.json" in _zip_names(p)),
-        Frontend("saved_model", "SavedModel folder", _is_saved_model),
+        Frontend("tflite", ".tflite", lambda p: _head(p)[4:8] == b"TFL3"),
+        Frontend("h5", "Keras 2 .h5", _is_h5, "native", tflite_engine=True),
+        Frontend("keras", "Keras 3 .keras", lambda p: "config.json" in _zip_names(p), "native", tflite_engine=True),
+        Frontend("saved_model", "SavedModel folder", _is_saved_model, "native", tflite_engine=True),
+        Frontend("torch_export", "torch.export .pt2", _is_torch_export, "torch_models"),
+        Frontend("torch_checkpoint", "PyTorch checkpoint", _is_torch_checkpoint, "torch_models"),
+        Frontend("torch_function", "PyTorch module:function", is_code_source, "torch_models", is_code=True),
     )
 }
-
-_NOT_YET = {".pt": "PyTorch", ".pth": "PyTorch", ".pt2": "PyTorch", ".onnx": "ONNX"}
-_OWN_SUFFIXES = {".tflite", ".h5", ".hdf5", ".keras"}
 
 
 def detect(path: Path) -> str:
@@ -72,10 +110,14 @@ def detect(path: Path) -> str:
     if path.is_dir():
         raise UsageError(f"{path}: a folder without saved_model.pb is not a model", hint=SUPPORTED)
     if not path.is_file():
+        file, colon, function = str(path).rpartition(":")
+        if colon and file.endswith(".py") and Path(file).is_file():
+            module = ".".join(Path(file).with_suffix("").parts)
+            raise UsageError(f"{path}: a module is named, not its file", hint=f"edgeloop convert {module}:{function}")
         raise UsageError(f"{path}: no such model", hint=SUPPORTED)
     suffix = path.suffix.lower()
-    if suffix in _NOT_YET:
-        raise UsageError(f"{path}: {_NOT_YET[suffix]} models cannot be read yet", hint=SUPPORTED)
+    if suffix == ".onnx":
+        raise UsageError(f"{path}: ONNX models cannot be read yet", hint=SUPPORTED)
     if suffix in _OWN_SUFFIXES:
         raise RefusedError(f"{path}: not a {suffix} file inside: damaged, or cut short", hint=SUPPORTED)
     raise UsageError(f"{path}: not a model that can be read", hint=SUPPORTED)

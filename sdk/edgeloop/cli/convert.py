@@ -27,7 +27,10 @@ Exit code 1: a goal was not met. Then no bundle is written (--keep-failed writes
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "model", nargs="?", metavar="MODEL", help="Keras .keras or .h5, SavedModel folder, float .tflite"
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help="Keras .keras or .h5, SavedModel folder, float .tflite, PyTorch .pt2 or module:function",
     )
     parser.add_argument(
         "--data", metavar="DATA", help="folder of class folders or images, .npz, or module:function; calibrates"
@@ -70,6 +73,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--seed", type=int, metavar="N", help="which samples are drawn (default: 0)")
     how.add_argument("--signature", metavar="KEY", help="which signature of a SavedModel to take")
+    how.add_argument(
+        "--shape",
+        metavar="DxD..",
+        help="shape of one sample as the model's own input has it, where it is free: 3x224x224 for PyTorch and ONNX",
+    )
     how.add_argument("--ignore-labels", action="store_true", help="use labelled data without its labels")
     how.add_argument(
         "--trust-code", action="store_true", help="run code inside a Keras file (Lambda layers); else refused"
@@ -117,7 +125,8 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
 
     if not args.model and not args.recipe:
         raise UsageError("which model?", hint="edgeloop convert MODEL --data DIR, or --recipe FILE")
-    recipe = load_recipe(Path(args.recipe)) if args.recipe else Recipe(args.model)
+    named = {"source": args.model, "data": args.data, "eval": args.eval}
+    recipe = load_recipe(Path(args.recipe), named) if args.recipe else Recipe(args.model)
     goals = {
         "max_drop": None if args.max_drop is None else parse_drop(args.max_drop),
         "min_agreement": None if args.min_agreement is None else parse_agreement(args.min_agreement),
@@ -128,6 +137,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         "source": args.model, "data": args.data, "evaluation": args.eval, "target": args.target, "name": args.name,
         "version": args.version, "effort": args.effort, "seed": args.seed, "signature": args.signature,
         "contract_file": args.contract, "evaluation_samples": args.eval_samples,
+        "shape": None if args.shape is None else parse_shape(args.shape),
         "ignore_labels": args.ignore_labels or None,
     }  # fmt: skip
     changes = {key: value for key, value in given.items() if value is not None}
@@ -148,6 +158,14 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
             args.calibration_samples or keep, io=args.io or own_io,
         )  # fmt: skip
     return replace(recipe, **changes)
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """`3x224x224` or `3,224,224`: sizes without the batch. Raises UsageError."""
+    parts = text.lower().replace(",", "x").split("x")
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise UsageError(f"--shape {text!r} is not a shape", hint="sizes of one sample: --shape 3x224x224")
+    return tuple(int(part) for part in parts)
 
 
 def command_line(args: argparse.Namespace) -> str:
