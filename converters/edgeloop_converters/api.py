@@ -32,6 +32,7 @@ def convert(
     shape: Sequence[int] = (),
     trust_code: bool = False,
     threads: int | None = None,
+    strict_data: bool = False,
     progress: Progress | None = None,
 ) -> ConvertResult:
     """Convert a trained model for a target; `result.bundle.save("ic.bundle")` writes the bundle.
@@ -41,6 +42,7 @@ def convert(
         if not r.gate.passed: raise SystemExit(r.gate.reasons)
 
     contract: a Contract, or the path of a contract TOML; without one it is detected and checked against the data.
+    strict_data: refuse severe findings on the data (GoalNotMetError); else they are warnings, and in `result.findings`.
     Raises UsageError and its kinds, RefusedError. A missed goal is in `result.gate`.
     """
     recipe = Recipe(
@@ -60,4 +62,4 @@ def convert(
         ignore_labels=ignore_labels,
         shape=tuple(shape),
     )
-    return run_recipe(recipe, progress=progress, trust_code=trust_code, threads=threads)
+    return run_recipe(recipe, progress=progress, trust_code=trust_code, threads=threads, strict_data=strict_data)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from edgeloop.progress import Progress
 from edgeloop.targets import Target
+from edgeloop_converters.check_data.stability import RangeRows
 from edgeloop_converters.frontends import FloatModel
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.schemes import scheme_named
@@ -41,8 +42,9 @@ def export(
     trust_code: bool,
     stages: Stages,
     progress: Progress,
+    rows: RangeRows | None = None,
 ) -> Exported:
-    """Run the recipe's passes."""
+    """Run the recipe's passes. rows: takes in the extremes of every calibration sample, where there is calibration."""
     scheme = scheme_named(recipe.scheme)
     if scheme.load is None:
         return Exported(FLOAT, model.tflite, FLOAT)
@@ -69,7 +71,8 @@ def export(
         ranges = None
         if scheme.calibrated:
             with stages("calibrate"):
-                ranges = calibrate(model.tflite, inputs(), total=len(indices), progress=progress)
+                on_sample = None if rows is None else rows.add
+                ranges = calibrate(model.tflite, inputs(), total=len(indices), progress=progress, on_sample=on_sample)
         with stages("quantize"):
             job = Job(model.tflite, ranges, inputs, len(indices), is_edgetpu, recipe.scheme_options, progress)
             done = scheme.load()(job)

@@ -19,6 +19,10 @@ from edgeloop.bundle import BundleDraft, Golden, Profile, VariantDraft
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.targets import Target, load_target
 from edgeloop.version import VERSION
+from edgeloop_converters.check_data import NOTE, Finding
+from edgeloop_converters.check_data.finding import by_severity
+from edgeloop_converters.check_data.run import after_calibration, findings_before, refuse_severe
+from edgeloop_converters.check_data.stability import RangeRows
 from edgeloop_converters.data import pick
 from edgeloop_converters.evaluate import (
     OpError,
@@ -57,12 +61,13 @@ def convert(
     trust_code: bool = False,
     threads: int | None = None,
     command: str = "",
+    strict_data: bool = False,
 ) -> ConvertResult:
     """Run a recipe. Nothing is written but the float model into this host's cache; `result.bundle.save()` writes.
 
     threads: for evaluation, default one per core up to 4. command: what the user typed, for the report. A goal that is
     missed is in `result.gate`, not an error. Raises UsageError and its kinds (wrong use, data, contract), RefusedError
-    (corrupt or unsafe model).
+    (corrupt or unsafe model); with `strict_data` GoalNotMetError for a severe finding on the data, before any pass.
     """
     stages = Stages()
     reporter = progress or SilentProgress()
@@ -99,10 +104,17 @@ def convert(
             reporter.note(note)
         if recipe.goals.max_drop is not None and sources.contract.output.kind != "classification":
             check_goals_fit(recipe.goals, has_labels=False, why_not=f"the output is {sources.contract.output.kind!r}")
-        exported = export(recipe, target, model, sources, trust_code, stages, reporter)
-        for note in exported.notes:
+        findings, _ = findings_before(recipe, model.tflite, data, sources, progress=reporter, stages=stages)
+        if strict_data:
+            refuse_severe(findings)
+        rows = RangeRows()
+        exported = export(recipe, target, model, sources, trust_code, stages, reporter, rows)
+        findings += after_calibration(rows, "grouped", sources, seed=recipe.seed)
+        for note in (*exported.notes, *(f"data: {f.text}" for f in findings if f.severity != NOTE)):
             reporter.note(note)
-        return _Measured(recipe, target, model, sources, exported, stages, reporter, threads, command, scorer).result()
+        return _Measured(
+            recipe, target, model, sources, exported, stages, reporter, threads, command, scorer, by_severity(findings)
+        ).result()
 
 
 @dataclass
@@ -119,6 +131,7 @@ class _Measured:
     threads: int | None
     command: str
     scorer: Scorer | None
+    findings: tuple[Finding, ...] = ()
 
     def result(self) -> ConvertResult:
         with self.stages("evaluate"):
@@ -137,8 +150,8 @@ class _Measured:
         report = self._report(variant, per_op, gate, provenance, seconds)
         draft = self._draft(variant, golden, provenance, report)
         return ConvertResult(
-            recipe, (variant,), gate, PendingBundle(draft, recipe, gate), report, self._notes(), self.sources.warnings,
-            self.stages.seconds, seconds,
+            recipe, (variant,), gate, PendingBundle(draft, recipe, gate), report, self._notes(), self._warnings(),
+            self.stages.seconds, seconds, self.findings,
         )  # fmt: skip
 
     def _evaluate(self) -> Quality:
@@ -198,6 +211,9 @@ class _Measured:
             "versions": {**package_versions(), **self.model.versions},
         }
 
+    def _warnings(self) -> tuple[str, ...]:
+        return (*self.sources.warnings, *(f"data: {f.text}" for f in self.findings if f.severity != NOTE))
+
     def _notes(self) -> tuple[str, ...]:
         return (*self.model.notes, *self.sources.notes, *self.exported.notes)
 
@@ -237,6 +253,7 @@ class _Measured:
             },
             "notes": list(self._notes()),
             "warnings": list(self.sources.warnings),
+            "findings": [f.to_dict() for f in self.findings],
             "repairs": [],
             "seconds": seconds,
             "stages": self.stages.seconds,

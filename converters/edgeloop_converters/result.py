@@ -12,6 +12,7 @@ from edgeloop.bundle import BundleDraft, Manifest, claim_version, load_or_create
 from edgeloop.bundle.limits import model_file
 from edgeloop.bundle.manifest import metrics_to_dict
 from edgeloop.errors import GoalNotMetError, UsageError
+from edgeloop_converters.check_data import Finding
 from edgeloop_converters.evaluate import Quality
 from edgeloop_converters.gate import Gate
 from edgeloop_converters.recipe import Recipe
@@ -123,7 +124,7 @@ class ConvertResult:
     """A conversion that ran to its end, whether or not the goals were met.
 
     recipe: as it ran, with the contract that was settled. variants[0] is what the target runs. stages: seconds by
-    stage.
+    stage. findings: on the data, the gravest first; those that are no mere notes are among the warnings as text.
     """
 
     recipe: Recipe
@@ -135,6 +136,7 @@ class ConvertResult:
     warnings: tuple[str, ...]
     stages: Mapping[str, float]
     seconds: float
+    findings: tuple[Finding, ...] = ()
 
     @property
     def name(self) -> str:
@@ -160,6 +162,7 @@ class ConvertResult:
             "stages": dict(self.stages),
             "notes": list(self.notes),
             "warnings": list(self.warnings),
+            "findings": [f.to_dict() for f in self.findings],
         }
 
     def full_report(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from edgeloop_converters.stages import Stages
 
 Indices = npt.NDArray[np.int64]
 
-QUICK_SAMPLES = 2000
+QUICK_SAMPLES = 1000
 """So many evaluation samples `convert` looks at for blanks, copies and leaks."""
 THOROUGH_SAMPLES = 50_000
 

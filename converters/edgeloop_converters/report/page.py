@@ -290,8 +290,11 @@ def _input_line(one: Values) -> str:
 
 
 def _findings(report: Values) -> Markup | None:
+    found = report.get("findings") or ()
+    rows = [[f.get("severity"), f.get("check"), f.get("what"), f.get("fix")] for f in found]
+    on_data = table(["severity", "check", "finding on the data", "what to do"], rows) if rows else None
     items = [tag("li", text) for text in [*(report.get("warnings") or ()), *(report.get("notes") or ())]]
-    return _section("Findings", tag("ul", items)) if items else None
+    return _section("Findings", on_data, tag("ul", items) if items else None) if items or rows else None
 
 
 def _provenance(report: Values) -> Markup:

@@ -80,6 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--ignore-labels", action="store_true", help="use labelled data without its labels")
     how.add_argument(
+        "--strict-data", action="store_true", help="stop (exit 1) at a severe finding on the data; else it is a warning"
+    )
+    how.add_argument(
         "--trust-code", action="store_true", help="run code inside a Keras file (Lambda layers); else refused"
     )
     how.add_argument("--threads", type=int, metavar="N", help="for evaluation (default: one per core, up to 4)")
@@ -106,8 +109,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if key is not None and key.created:
         console.note(f"made your signing key {key.fingerprint}; devices need {key.public_path}")
     result = convert(
-        recipe, progress=console, trust_code=args.trust_code, threads=args.threads, command=command_line(args)
-    )
+        recipe, progress=console, trust_code=args.trust_code, threads=args.threads, command=command_line(args),
+        strict_data=args.strict_data,
+    )  # fmt: skip
     if result.gate.passed or args.keep_failed:
         result.bundle.save_with(key, args.output)
     report = result.write_report(args.report, beside=args.output)
