@@ -43,8 +43,10 @@ def read_image(path: Path) -> Array:
     """uint8 [H, W, 3] BGR. Raises DataError when the file cannot be decoded."""
     import cv2
 
+    from edgeloop.pictures import read_picture
+
     try:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        image = read_picture(str(path))
     except cv2.error as error:  # e.g. larger than OpenCV's pixel limit
         raise DataError(f"image {path}: {str(error).splitlines()[0]}") from error
     if image is None:
@@ -131,6 +133,8 @@ def _list(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
     """(folders, images, other files) by name; hidden files and READMEs do not count."""
     import os
 
+    from edgeloop.pictures import may_hold_a_picture
+
     folders, images, others = [], [], []
     try:
         with os.scandir(folder) as entries:
@@ -141,7 +145,7 @@ def _list(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
                 path = Path(entry.path)
                 if entry.is_dir():
                     folders.append(path)
-                elif path.suffix.lower() in IMAGE_SUFFIXES:
+                elif path.suffix.lower() in IMAGE_SUFFIXES and may_hold_a_picture(entry):
                     images.append(path)
                 elif not name.lower().startswith(_BESIDE_DATA):
                     others.append(path)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import cv2
 
 from edgeloop.errors import DataError
+from edgeloop.pictures import may_hold_a_picture, read_picture
 from edgeloop_agent.sources import SourceSpec, Wanted
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class FolderSource:
         name = self._names[at]
         path = f"{self._root}/{name}"
         try:
-            frame = cv2.imread(path, cv2.IMREAD_COLOR)
+            frame = read_picture(path)
         except cv2.error as error:  # e.g. larger than OpenCV's pixel limit
             raise DataError(f"image {path}: {_first_line(error)}") from error
         if frame is None:
@@ -51,13 +52,25 @@ class FolderSource:
 
 
 def _images_below(root: str) -> list[str]:
-    """Paths relative to `root`, sorted. Hidden files and folders do not count; links to folders are not followed."""
+    """Paths relative to `root`, sorted. Hidden files and folders, pipes and devices do not count; links to folders are
+    not followed."""
     names: list[str] = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        inner = os.path.relpath(folder, root)
-        prefix = "" if inner == "." else f"{inner}/"
-        names += [prefix + f for f in files if not f.startswith(".") and f.lower().endswith(IMAGE_SUFFIXES)]
+    folders = [""]
+    while folders:
+        prefix = folders.pop()
+        try:
+            entries = list(os.scandir(f"{root}/{prefix}"))
+        except OSError as error:
+            if not prefix:
+                raise DataError(f"source folder:{root}: {error.strerror}") from error
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(f"{prefix}{entry.name}/")
+            elif entry.name.lower().endswith(IMAGE_SUFFIXES) and may_hold_a_picture(entry):
+                names.append(prefix + entry.name)
     return sorted(names)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -113,6 +114,20 @@ def test_unreadable_images_are_counted_and_named(tmp_path: Path) -> None:
         check_samples(data)
     with pytest.raises(DataError, match="the file is empty"):
         data.sample(2)
+
+
+def test_a_file_whose_name_is_not_utf8_is_read(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "0.png")
+    expected = cv2.imread(str(path))
+    path.rename(tmp_path / os.fsdecode(b"\xff.png"))
+    assert np.array_equal(open_data(tmp_path).sample(0), expected)
+
+
+def test_a_pipe_is_no_image(tmp_path: Path) -> None:
+    write_image(tmp_path / "0.png")
+    os.mkfifo(tmp_path / "1.png")
+    with pytest.raises(DataError, match=r"1\.png is not an image"):
+        open_data(tmp_path)
 
 
 def test_a_path_that_is_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
