@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeloop.errors import EXIT_DONE, EXIT_USAGE, EdgeloopError, UsageError
+from edgeloop.errors import EXIT_DONE, EXIT_USAGE, UsageError
+from edgeloop.mains import (
+    ArgumentParser,
+    as_edgeloop_error,
+    error_body,
+    json_text,
+    lenient_output,
+    report_error,
+    silence_stdout,
+)
 from edgeloop.version import VERSION
+
+_PROGRAM = "edgeloop-agent"
 
 _RUN_EPILOG = """examples:
   edgeloop-agent run --bundle ic.bundle --source folder:frames/ --count 500 --sink jsonl:out.jsonl
@@ -29,7 +38,7 @@ _DOCTOR_EPILOG = """example:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="edgeloop-agent",
         description="Run a signed model bundle on this device and report its latency.",
         epilog="Start with: edgeloop-agent doctor",
@@ -86,14 +95,18 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, and turn errors into one line and an exit code."""
-    args = build_parser().parse_args(argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in arguments
+    lenient_output()
     try:
+        args = build_parser().parse_args(arguments)
+        as_json = args.json
         return _run(args) if args.verb == "run" else _doctor(args)
-    except EdgeloopError as error:
-        return _fail(error, as_json=args.json)
     except BrokenPipeError:  # `edgeloop-agent ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence_stdout()
         return EXIT_USAGE
+    except Exception as error:
+        return report_error(_PROGRAM, as_edgeloop_error(error), as_json=as_json)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -109,19 +122,19 @@ def _run(args: argparse.Namespace) -> int:
     if args.json:
         body = outcome.summary
         if outcome.error is not None:
-            body = {**body, "error": _error_body(outcome.error)}
-        print(json.dumps(body, ensure_ascii=False), flush=True)
+            body = {**body, "error": error_body(outcome.error)}
+        print(json_text(body), flush=True)
     else:
         # Results own stdout when they go there.
         print(summary_text(outcome.summary), file=sys.stderr if "jsonl:-" in config.sinks else sys.stdout, flush=True)
-    return EXIT_DONE if outcome.error is None else _fail(outcome.error, as_json=False)
+    return EXIT_DONE if outcome.error is None else report_error(_PROGRAM, outcome.error, as_json=False)
 
 
 def _doctor(args: argparse.Namespace) -> int:
     from edgeloop.doctor import DEVICE, as_dict, as_text, examine, exit_code
 
     findings = examine(DEVICE, delegates=args.delegates or ())
-    print(json.dumps(as_dict(findings), ensure_ascii=False) if args.json else as_text(findings), flush=True)
+    print(json_text(as_dict(findings)) if args.json else as_text(findings), flush=True)
     return exit_code(findings)
 
 
@@ -129,19 +142,6 @@ def _tell(text: str) -> None:
     """One line for people. Names of files may hold anything; and nobody may be there to read it any more."""
     with contextlib.suppress(OSError):
         print("".join(c if c.isprintable() else "?" for c in text), file=sys.stderr, flush=True)
-
-
-def _error_body(error: EdgeloopError) -> dict[str, object]:
-    return {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
-
-
-def _fail(error: EdgeloopError, *, as_json: bool) -> int:
-    print(f"edgeloop-agent: {error.message}", file=sys.stderr)
-    if error.hint:
-        print(f"  -> {error.hint}", file=sys.stderr)
-    if as_json:
-        print(json.dumps({"error": _error_body(error)}, ensure_ascii=False), flush=True)
-    return error.exit_code
 
 
 if __name__ == "__main__":

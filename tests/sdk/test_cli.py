@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,10 +28,56 @@ def test_help_lists_every_verb(capsys):
     assert all(verb in printed for verb in VERBS)
 
 
-def test_a_word_that_is_no_verb_is_wrong_use(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["convret"])
-    assert stopped.value.code == 2
+@pytest.mark.parametrize(
+    ("arguments", "help_command"),
+    [
+        (["convret"], "edgeloop --help"),
+        ([], "edgeloop --help"),
+        (["convert", "--bogus"], "edgeloop convert --help"),
+        (["convert", "--seed", "x"], "edgeloop convert --help"),
+        (["bundle", "crate"], "edgeloop bundle --help"),
+    ],
+)
+def test_wrong_use_is_one_line_and_an_object_with_json(capsys, arguments, help_command):
+    assert main([*arguments, "--json"]) == 2
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["error"]["hint"] == help_command
+    assert len(printed.err.splitlines()) == 2
+
+
+def run(*arguments, stdout=subprocess.PIPE, **options):
+    command = [sys.executable, "-m", "edgeloop.cli", *arguments]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, check=False, **options)
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_full_disk_behind_stdout_is_one_line(flags):
+    with Path("/dev/full").open("w") as full:
+        done = run("targets", *flags, stdout=full)
+    assert done.returncode == 2
+    assert b"No space left" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_names_that_are_no_text_leave_valid_json():
+    for locale in ("C", "C.UTF-8"):
+        done = run("analyze", b"/nowhere/\xff.tflite", "--json", env={**os.environ, "LC_ALL": locale})
+        assert done.returncode == 2
+        assert "/nowhere/" in json.loads(done.stdout.decode())["error"]["message"]
+
+
+def test_a_defect_is_one_line_that_says_how_to_see_more(capsys, monkeypatch):
+    def broken(*_):
+        raise KeyError("nobody thought of this")
+
+    monkeypatch.setattr("edgeloop.cli.targets.run", broken)
+    assert main(["targets", "--json"]) == 3
+    printed = capsys.readouterr()
+    assert "a defect in edgeloop: KeyError" in json.loads(printed.out)["error"]["message"]
+    assert "EDGELOOP_DEBUG=1" in printed.err
+    monkeypatch.setenv("EDGELOOP_DEBUG", "1")
+    main(["targets"])
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_an_error_is_one_line_with_a_next_step_and_an_object_with_json(capsys):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgeloop.mains import json_text
 from edgeloop.progress import Advance
 
 
@@ -21,7 +21,7 @@ class Console:
 
     def result(self, data: Mapping[str, Any], text: str) -> None:
         """The verb's answer: `data` for --json, `text` for people."""
-        print(json.dumps(data, default=str, ensure_ascii=False) if self.json else text, flush=True)
+        print(json_text(data) if self.json else text, flush=True)
 
     def note(self, text: str) -> None:
         """A line people should see, on stderr."""

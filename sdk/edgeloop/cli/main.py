@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
-import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 
 from edgeloop.cli._console import Console
-from edgeloop.errors import EXIT_USAGE, EdgeloopError
+from edgeloop.errors import EXIT_USAGE
+from edgeloop.mains import ArgumentParser, as_edgeloop_error, lenient_output, report_error, silence_stdout
 from edgeloop.version import VERSION
 
 VERBS: dict[str, tuple[str, str]] = {
@@ -37,11 +36,12 @@ _EXIT_INTERRUPTED = 130
 
 def build_parser(verb: str | None) -> argparse.ArgumentParser:
     """The whole parser; only `verb`'s module is imported, so that every start is quick."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="edgeloop",
         description="Take a trained model to Raspberry Pi and Coral devices, and keep it honest there.",
         epilog="Start with: edgeloop demo",
     )
+    parser.help_command = f"edgeloop {verb} --help" if verb else ""
     parser.add_argument("--version", action="version", version=f"edgeloop {VERSION}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, (module_name, line) in VERBS.items():
@@ -70,29 +70,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, and turn errors into one line and an exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     verb = next((a for a in arguments if not a.startswith("-")), None)
-    args = build_parser(verb if verb in VERBS else None).parse_args(arguments)
-    console = Console(json=args.json)
+    as_json = "--json" in arguments
+    lenient_output()
     try:
-        return int(_module(args.verb).run(args, console))
-    except EdgeloopError as error:
-        return fail(console, error)
+        args = build_parser(verb if verb in VERBS else None).parse_args(arguments)
+        as_json = args.json
+        return int(_module(args.verb).run(args, Console(json=as_json)))
     except KeyboardInterrupt:
         print("edgeloop: interrupted", file=sys.stderr)
         return _EXIT_INTERRUPTED
     except BrokenPipeError:  # `edgeloop ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence_stdout()
         return EXIT_USAGE
-
-
-def fail(console: Console, error: EdgeloopError) -> int:
-    """One line on stderr with the next step; with --json the same as an object on stdout."""
-    print(f"edgeloop: {error.message}", file=sys.stderr)
-    if error.hint:
-        print(f"  -> {error.hint}", file=sys.stderr)
-    if console.json:
-        body = {"error": {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}}
-        print(json.dumps(body, ensure_ascii=False))
-    return error.exit_code
+    except Exception as error:
+        return report_error("edgeloop", as_edgeloop_error(error), as_json=as_json)
 
 
 def _module(verb: str) -> ModuleType:
