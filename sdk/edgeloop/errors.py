@@ -23,7 +23,8 @@ EXIT_REFUSED = 4
 
 
 class EdgeloopError(Exception):
-    """Base of all deliberate errors. `message` is one line; `hint`, where there is one, is the next step."""
+    """Base of all deliberate errors: raise one of those below, they have the exit code. `message` is one line; `hint`,
+    where there is one, is the next step."""
 
     exit_code = EXIT_GOAL_NOT_MET
 

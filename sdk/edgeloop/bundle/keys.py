@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeloop.bundle.files import write_atomically
 from edgeloop.bundle.trust import PublicKey, read_public_keys, user_key_dir, user_trust_dir
-from edgeloop.errors import ConfigError, EdgeloopError, MissingExtraError, RefusedError, UsageError
+from edgeloop.errors import ConfigError, MissingExtraError, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -119,7 +119,7 @@ def _make(path: Path) -> SigningKey:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         made = write_atomically(path, pem, mode=0o600, replace=False)
     except OSError as error:
-        raise EdgeloopError(f"cannot write the signing key {path}: {error.strerror}") from error
+        raise UsageError(f"cannot write the signing key {path}: {error.strerror}") from error
     # Another process may have been first: then its key is the key.
     return _signing_key(private, path, created=True) if made else load_signing_key(path)
 
@@ -142,7 +142,7 @@ def _keep_public_file(key: SigningKey) -> None:
     try:
         write_atomically(key.public_path, key.public_key.to_text().encode("utf-8"), mode=0o644)
     except OSError as error:
-        raise EdgeloopError(f"cannot write the public key {key.public_path}: {error.strerror}") from error
+        raise UsageError(f"cannot write the public key {key.public_path}: {error.strerror}") from error
 
 
 def _comment() -> str:

@@ -33,7 +33,7 @@ from edgeloop.bundle.limits import (
 from edgeloop.bundle.manifest import FileEntry, Manifest, decode_manifest
 from edgeloop.bundle.signatures import TAMPERED, UNKNOWN_KEY, UNSIGNED, VALID, Verdict, decode_signatures, judge
 from edgeloop.bundle.trust import TrustStore
-from edgeloop.errors import EdgeloopError, RefusedError, UsageError
+from edgeloop.errors import DeviceError, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from edgeloop.bundle.golden import Golden
@@ -130,7 +130,7 @@ class Bundle:
         """Unpack into a folder of its own under `directory`, which either appears whole or not at all. Doing it again
         is cheap.
 
-        Raises RefusedError, EdgeloopError where it cannot be written.
+        Raises RefusedError, DeviceError where it cannot be written.
         """
         from edgeloop.bundle.stage import stage
 
@@ -215,7 +215,7 @@ def _open_file(path: Path) -> Archive:
                 size -= len(part)
                 offset += len(part)
         except OSError as error:
-            raise EdgeloopError(f"cannot read {path}: {error.strerror}") from error
+            raise DeviceError(f"cannot read {path}: {error.strerror}") from error
         if size:
             raise RefusedError(f"{path.name}: the file is cut short")
         return b"".join(parts)

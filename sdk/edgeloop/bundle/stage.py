@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from edgeloop.bundle.files import sync_directory
 from edgeloop.bundle.limits import MANIFEST
 from edgeloop.bundle.manifest import Manifest
-from edgeloop.errors import EdgeloopError
+from edgeloop.errors import DeviceError
 
 if TYPE_CHECKING:
     from edgeloop.bundle.reader import Bundle
@@ -54,7 +54,7 @@ def stage(bundle: Bundle, raw: Mapping[str, bytes], directory: Path) -> StagedBu
                 _fill(final, bundle, raw)
     except OSError as error:
         reason = "no space left for it" if error.errno == errno.ENOSPC else error.strerror
-        raise EdgeloopError(f"cannot unpack {bundle.path.name} into {directory}: {reason}") from error
+        raise DeviceError(f"cannot unpack {bundle.path.name} into {directory}: {reason}") from error
     return StagedBundle(final, manifest)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from edgeloop import paths
 from edgeloop.bundle.files import write_atomically
 from edgeloop.bundle.limits import MAX_VERSION, NAME_PATTERN
-from edgeloop.errors import EdgeloopError, UsageError
+from edgeloop.errors import UsageError
 
 
 def next_version(name: str) -> int:
@@ -37,7 +37,7 @@ def claim_version(name: str, wanted: int | None) -> int:
         finally:
             os.close(lock)
     except OSError as error:
-        raise EdgeloopError(f"cannot keep version numbers in {folder}: {error.strerror}") from error
+        raise UsageError(f"cannot keep version numbers in {folder}: {error.strerror}") from error
 
 
 def _claim(counter: Path, wanted: int | None) -> int:
@@ -56,5 +56,5 @@ def _read(counter: Path) -> int:
     except UnicodeDecodeError:
         text = ""
     if not text.strip().isascii() or not text.strip().isdigit():
-        raise EdgeloopError(f"the version counter {counter} is damaged", hint="write the last version made into it")
+        raise UsageError(f"the version counter {counter} is damaged", hint="write the last version made into it")
     return int(text)

@@ -27,7 +27,7 @@ from edgeloop.bundle.manifest import (
 from edgeloop.bundle.npz import fixed_zip_info
 from edgeloop.bundle.signatures import encode_signatures, sign_manifest
 from edgeloop.contract import Contract
-from edgeloop.errors import DataError, EdgeloopError, RefusedError, UsageError
+from edgeloop.errors import DataError, RefusedError, UsageError
 from edgeloop.version import VERSION
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class BundleDraft:
 def write_bundle(path: Path, draft: BundleDraft, key: SigningKey | None) -> Manifest:
     """Write the bundle to `path`, signed with `key` (None: unsigned). Same draft and key, same bytes.
 
-    Raises UsageError or DataError for a draft that no reader would take, and EdgeloopError where it cannot be written.
+    Raises UsageError or DataError for a draft that no reader would take, UsageError where it cannot be written.
     """
     files = {RECIPE: draft.recipe_toml.encode("utf-8"), REPORT: canonical_json(draft.report)}
     index = None
@@ -82,12 +82,12 @@ def write_bundle(path: Path, draft: BundleDraft, key: SigningKey | None) -> Mani
 
 
 def write_members(path: Path, manifest: bytes, members: Mapping[str, bytes], keys: Sequence[SigningKey]) -> None:
-    """Write manifest, signatures and members as one zip. Raises EdgeloopError."""
+    """Write manifest, signatures and members as one zip. Raises UsageError."""
     write_archive(path, manifest, encode_signatures([sign_manifest(manifest, key) for key in keys]), members)
 
 
 def write_archive(path: Path, manifest: bytes, signatures: bytes, members: Mapping[str, bytes]) -> None:
-    """Write the zip itself, atomically. Raises EdgeloopError."""
+    """Write the zip itself, atomically. Raises UsageError."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_LZMA) as file:
         for name, content in {MANIFEST: manifest, SIGNATURES: signatures, **members}.items():
@@ -95,7 +95,7 @@ def write_archive(path: Path, manifest: bytes, signatures: bytes, members: Mappi
     try:
         write_atomically(path, buffer.getvalue())
     except OSError as error:
-        raise EdgeloopError(f"cannot write {path}: {error.strerror}") from error
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _manifest(draft: BundleDraft, golden: GoldenIndex | None, files: Mapping[str, bytes]) -> Manifest:

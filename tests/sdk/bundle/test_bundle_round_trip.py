@@ -17,7 +17,7 @@ from edgeloop.bundle import Bundle, Metrics, Profile, TrustStore, VariantDraft, 
 from edgeloop.bundle.manifest import decode_manifest, encode_manifest
 from edgeloop.bundle.packer import sign_bundle
 from edgeloop.contract import Contract, InputSpec, OutputSpec
-from edgeloop.errors import DataError, EdgeloopError, RefusedError, UsageError
+from edgeloop.errors import DataError, RefusedError, UsageError
 from support.bundles import NO_MODEL, members_of, small_bundle, small_draft, small_golden
 
 
@@ -140,7 +140,7 @@ def test_drafts_that_no_reader_would_take_are_wrong_use(tmp_path, key):
 
 def test_where_it_cannot_be_written_nothing_is_left_behind(tmp_path, key):
     (tmp_path / "small.bundle" / "folder").mkdir(parents=True)
-    with pytest.raises(EdgeloopError, match="cannot write"):
+    with pytest.raises(UsageError, match="cannot write"):
         small_bundle(tmp_path, key)
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
@@ -209,6 +209,6 @@ def test_opening_and_staging_import_neither_numpy_nor_cryptography_nor_zipfile(b
 
 def test_a_device_node_is_never_replaced_by_a_bundle(tmp_path, key):
     os.mkfifo(tmp_path / "small.bundle")
-    with pytest.raises(EdgeloopError, match="no ordinary file"):
+    with pytest.raises(UsageError, match="no ordinary file"):
         small_bundle(tmp_path, key)
     assert (tmp_path / "small.bundle").is_fifo()

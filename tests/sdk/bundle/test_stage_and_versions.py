@@ -9,7 +9,7 @@ import pytest
 
 from edgeloop import paths
 from edgeloop.bundle import Bundle, claim_version, next_version
-from edgeloop.errors import EdgeloopError, UsageError
+from edgeloop.errors import DeviceError, UsageError
 from support.bundles import NO_MODEL, members_of, small_bundle
 
 
@@ -109,7 +109,7 @@ def test_a_stage_killed_at_any_time_leaves_a_whole_folder_or_none(bundle, tmp_pa
 
 def test_where_it_cannot_be_unpacked_is_one_line(bundle, tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(EdgeloopError, match="cannot unpack small"):
+    with pytest.raises(DeviceError, match="cannot unpack small"):
         Bundle.open(bundle).stage(tmp_path / "file")
 
 
@@ -137,5 +137,5 @@ def test_bad_names_and_damaged_counters_are_one_line():
             claim_version("a", wanted)
     next_version("a")
     (paths.state_dir() / "versions/a").write_bytes(b"\xff many")
-    with pytest.raises(EdgeloopError, match="damaged"):
+    with pytest.raises(UsageError, match="damaged"):
         next_version("a")
