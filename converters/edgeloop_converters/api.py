@@ -33,6 +33,7 @@ def convert(
     trust_code: bool = False,
     threads: int | None = None,
     strict_data: bool = False,
+    cache: bool = True,
     progress: Progress | None = None,
 ) -> ConvertResult:
     """Convert a trained model for a target; `result.bundle.save("ic.bundle")` writes the bundle.
@@ -43,7 +44,8 @@ def convert(
 
     contract: a Contract, or the path of a contract TOML; without one it is detected and checked against the data.
     strict_data: refuse severe findings on the data (GoalNotMetError); else they are warnings, and in `result.findings`.
-    Raises UsageError and its kinds, RefusedError. A missed goal is in `result.gate`.
+    cache: keep decoded pictures on disk for the next conversion. Raises UsageError and its kinds, RefusedError. A
+    missed goal is in `result.gate`.
     """
     recipe = Recipe(
         source=str(model),
@@ -62,4 +64,6 @@ def convert(
         ignore_labels=ignore_labels,
         shape=tuple(shape),
     )
-    return run_recipe(recipe, progress=progress, trust_code=trust_code, threads=threads, strict_data=strict_data)
+    return run_recipe(
+        recipe, progress=progress, trust_code=trust_code, threads=threads, strict_data=strict_data, cache=cache
+    )

@@ -99,6 +99,19 @@ def fit_data(contract: Contract, model: bytes, dataset: Dataset, *, seed: int = 
     return _with_offset(model, contract, data, seed) if contract.output.kind == "classification" else data
 
 
+def picture_input(
+    model: bytes, dataset: Dataset, *, contract: Contract | None, file: Path | None, flags: ContractFlags
+) -> InputSpec | None:
+    """Size and way of resizing that the contract will have, before its scaling is known; None where the input is no
+    picture or the data are none. Raises ConfigError."""
+    graph = Graph.read(model)
+    if len(graph.inputs) != 1 or dataset.kind != IMAGE:
+        return None
+    given = contract or (load_contract(file) if file is not None else None)
+    spec = _input_spec(graph.inputs[0], dataset, given.inputs[0] if given else None, flags)
+    return spec if spec.kind == IMAGE else None
+
+
 def _one_input(graph: Graph) -> None:
     if len(graph.inputs) != 1:
         names = ", ".join(t.name for t in graph.inputs)

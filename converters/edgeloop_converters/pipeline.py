@@ -24,6 +24,7 @@ from edgeloop_converters.check_data.finding import by_severity
 from edgeloop_converters.check_data.run import after_calibration, findings_before, refuse_severe
 from edgeloop_converters.check_data.stability import RangeRows
 from edgeloop_converters.data import pick
+from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.evaluate import (
     OpError,
     Quality,
@@ -62,8 +63,10 @@ def convert(
     threads: int | None = None,
     command: str = "",
     strict_data: bool = False,
+    cache: bool = True,
 ) -> ConvertResult:
-    """Run a recipe. Nothing is written but the float model into this host's cache; `result.bundle.save()` writes.
+    """Run a recipe. Nothing is written but the float model and decoded pictures (unless `cache` is False) into this
+    host's cache; `result.bundle.save()` writes.
 
     threads: for evaluation, default one per core up to 4. command: what the user typed, for the report. A goal that is
     missed is in `result.gate`, not an error. Raises UsageError and its kinds (wrong use, data, contract), RefusedError
@@ -93,13 +96,14 @@ def convert(
     with ExitStack() as stack:
         scorer = stack.enter_context(Scorer()) if data.evaluation.labels is not None else None
         stack.enter_context(conversion)
+        decoded = stack.enter_context(DecodedCache()) if cache else None
         with stages("read data"):
             is_native = FRONTENDS[conversion.frontend].native
-            data = read_ahead(data, calibration, evaluation, reporter, all_of_it=is_native)
+            data = read_ahead(data, calibration, evaluation, reporter, all_of_it=is_native, cache=decoded)
         with stages("load model"):
             model = conversion.result(reporter)
         with stages("contract"):
-            sources = settle(recipe, model.tflite, data, calibration, evaluation)
+            sources = settle(recipe, model.tflite, data, calibration, evaluation, decoded)
         for note in (*sources.warnings, *model.notes, *sources.notes):
             reporter.note(note)
         if recipe.goals.max_drop is not None and sources.contract.output.kind != "classification":
@@ -113,8 +117,9 @@ def convert(
         for note in (*exported.notes, *(f"data: {f.text}" for f in findings if f.severity != NOTE)):
             reporter.note(note)
         return _Measured(
-            recipe, target, model, sources, exported, stages, reporter, threads, command, scorer, by_severity(findings)
-        ).result()
+            recipe, target, model, sources, exported, stages, reporter, threads, command, scorer,
+            by_severity(findings), decoded,
+        ).result()  # fmt: skip
 
 
 @dataclass
@@ -132,6 +137,7 @@ class _Measured:
     command: str
     scorer: Scorer | None
     findings: tuple[Finding, ...] = ()
+    cache: DecodedCache | None = None
 
     def result(self) -> ConvertResult:
         with self.stages("evaluate"):
@@ -151,7 +157,7 @@ class _Measured:
         draft = self._draft(variant, golden, provenance, report)
         return ConvertResult(
             recipe, (variant,), gate, PendingBundle(draft, recipe, gate), report, self._notes(), self._warnings(),
-            self.stages.seconds, seconds, self.findings,
+            self.stages.seconds, seconds, self.findings, report["cache"],
         )  # fmt: skip
 
     def _evaluate(self) -> Quality:
@@ -254,6 +260,7 @@ class _Measured:
             "notes": list(self._notes()),
             "warnings": list(self.sources.warnings),
             "findings": [f.to_dict() for f in self.findings],
+            "cache": None if self.cache is None else self.cache.to_dict(),
             "repairs": [],
             "seconds": seconds,
             "stages": self.stages.seconds,

@@ -125,6 +125,7 @@ class ConvertResult:
 
     recipe: as it ran, with the contract that was settled. variants[0] is what the target runs. stages: seconds by
     stage. findings: on the data, the gravest first; those that are no mere notes are among the warnings as text.
+    cache: hits and misses of decoded pictures; None without a cache.
     """
 
     recipe: Recipe
@@ -137,6 +138,7 @@ class ConvertResult:
     stages: Mapping[str, float]
     seconds: float
     findings: tuple[Finding, ...] = ()
+    cache: Mapping[str, int] | None = None
 
     @property
     def name(self) -> str:
@@ -163,6 +165,7 @@ class ConvertResult:
             "notes": list(self.notes),
             "warnings": list(self.warnings),
             "findings": [f.to_dict() for f in self.findings],
+            "cache": self.cache,
         }
 
     def full_report(self) -> dict[str, Any]:

@@ -13,13 +13,14 @@ import numpy.typing as npt
 from edgeloop.contract import CHANNELS, Contract
 from edgeloop.errors import DataError, UsageError
 from edgeloop.progress import Progress
-from edgeloop_converters.contracts import detect_contract, fit_data
+from edgeloop_converters.contracts import detect_contract, fit_data, picture_input
 from edgeloop_converters.data import TENSOR, Dataset, check_samples, open_data, pick, split
+from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.recipe import Recipe
 
 Indices = npt.NDArray[np.int64]
 
-_READ_AHEAD_BYTES = 256 << 20
+_READ_AHEAD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -98,24 +99,45 @@ def choose_samples(recipe: Recipe, data: Datasets) -> tuple[Indices, Indices]:
 
 
 def read_ahead(
-    data: Datasets, calibration: Indices, evaluation: Indices, progress: Progress, *, all_of_it: bool
+    data: Datasets,
+    calibration: Indices,
+    evaluation: Indices,
+    progress: Progress,
+    *,
+    all_of_it: bool,
+    cache: DecodedCache | None = None,
 ) -> Datasets:
     """Decode calibration samples, and with `all_of_it` the others too as long as they fit in memory.
 
-    all_of_it: a native converter works meanwhile in its own process, so the time is there. Raises DataError that counts
-    and names what cannot be read.
+    all_of_it: a native converter works meanwhile in its own process, so the time is there. Samples that the cache holds
+    were read before and are left to it. Raises DataError that counts and names what cannot be read.
     """
     if data.is_one:
         wanted: Any = calibration
         if all_of_it and _fits(data.calibration, len(calibration) + len(evaluation)):
             wanted = np.concatenate([calibration, evaluation])
-        ready = check_samples(data.calibration, wanted, progress=progress)
+        ready = _ready(data.calibration, wanted, progress, cache)
         return Datasets(ready, ready)
-    first = check_samples(data.calibration, calibration, progress=progress)
+    first = _ready(data.calibration, calibration, progress, cache)
     second = data.evaluation
     if all_of_it and _fits(second, len(evaluation)):
-        second = check_samples(second, evaluation, progress=progress)
+        second = _ready(second, evaluation, progress, cache)
     return Datasets(first, second)
+
+
+def _ready(dataset: Dataset, indices: Indices, progress: Progress, cache: DecodedCache | None) -> Dataset:
+    known = cache is not None and cache.knows(dataset, indices)
+    return dataset if known else check_samples(dataset, indices, progress=progress, cache_bytes=_READ_AHEAD_BYTES)
+
+
+def _through(cache: DecodedCache, recipe: Recipe, model: bytes, data: Datasets) -> Datasets:
+    """The same data, read through the cache where they are picture files for a picture contract."""
+    file = Path(recipe.contract_file) if recipe.contract_file else None
+    spec = picture_input(model, data.calibration, contract=recipe.contract, file=file, flags=recipe.hints)
+    if spec is None or spec.size is None:
+        return data
+    first = cache.attach(data.calibration, spec.size, spec.resize)
+    return Datasets(first, first if data.is_one else cache.attach(data.evaluation, spec.size, spec.resize))
 
 
 def _is_same(one: str, other: str) -> bool:
@@ -126,11 +148,21 @@ def _fits(dataset: Dataset, count: int) -> bool:
     return dataset.sample(0).nbytes * count <= _READ_AHEAD_BYTES
 
 
-def settle(recipe: Recipe, model: bytes, data: Datasets, calibration: Indices, evaluation: Indices) -> Sources:
+def settle(
+    recipe: Recipe,
+    model: bytes,
+    data: Datasets,
+    calibration: Indices,
+    evaluation: Indices,
+    cache: DecodedCache | None = None,
+) -> Sources:
     """Contract and data that fit each other and the model.
 
-    Detection looks at labelled data first: only those show which scaling is right. Raises ConfigError, DataError.
+    Detection looks at labelled data first: only those show which scaling is right. Pictures come out at the model's
+    size where they go through the cache. Raises ConfigError, DataError.
     """
+    if cache is not None:
+        data = _through(cache, recipe, model, data)
     notes: list[str] = []
     warnings: list[str] = []
     contract = recipe.contract

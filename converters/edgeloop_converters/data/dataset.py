@@ -29,6 +29,7 @@ class Dataset:
     kind "tensor": `sample(i)` is an array of `sample_shape`, values as they are in the source.
     labels: int64 [n] class ids, or None. class_names: names by class id, where the data name them.
     notes: what was assumed while opening, for the user to see.
+    files: of a folder of pictures, one per sample; what a cache of decoded pictures goes by.
     """
 
     kind: str
@@ -40,6 +41,7 @@ class Dataset:
     sample_shape: tuple[int, ...] | None = None
     notes: tuple[str, ...] = ()
     describe: Callable[[int], str] = str
+    files: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return self.size
@@ -61,6 +63,7 @@ class Dataset:
             size=len(chosen),
             read=lambda i: read(int(chosen[i])),
             describe=lambda i: describe(int(chosen[i])),
+            files=None if self.files is None else tuple(self.files[i] for i in chosen),
             labels=None if self.labels is None else self.labels[chosen],
         )
 

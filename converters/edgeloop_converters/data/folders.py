@@ -126,6 +126,7 @@ def _dataset(
         labels,
         names,
         describe=lambda i: str(files[i]),
+        files=tuple(map(str, files)),
     )
 
 

@@ -304,6 +304,9 @@ def _provenance(report: Values) -> Markup:
         (key.replace("_", " "), _flat(value)) for key, value in provenance.items() if value not in (None, "", {}, [])
     ]
     pairs.append(("signed by", report.get("signed_by") or ("nobody" if report.get("bundle") else None)))
+    cache = report.get("cache") or {}
+    if sum(cache.values()):
+        pairs.append(("decoded pictures", f"{cache['hits']} of {sum(cache.values())} from the cache"))
     if stages:
         pairs.append(("seconds", ", ".join(f"{k} {v:.1f}" for k, v in stages.items())))
     command = report.get("command")

@@ -82,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--strict-data", action="store_true", help="stop (exit 1) at a severe finding on the data; else it is a warning"
     )
+    how.add_argument("--no-cache", action="store_true", help="neither take decoded pictures from disk nor keep them")
     how.add_argument(
         "--trust-code", action="store_true", help="run code inside a Keras file (Lambda layers); else refused"
     )
@@ -110,7 +111,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         console.note(f"made your signing key {key.fingerprint}; devices need {key.public_path}")
     result = convert(
         recipe, progress=console, trust_code=args.trust_code, threads=args.threads, command=command_line(args),
-        strict_data=args.strict_data,
+        strict_data=args.strict_data, cache=not args.no_cache,
     )  # fmt: skip
     if result.gate.passed or args.keep_failed:
         result.bundle.save_with(key, args.output)
