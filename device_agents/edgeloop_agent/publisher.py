@@ -49,15 +49,7 @@ class Publisher:
         if len(self._held) == _HELD_REPORTS:
             self._counts["lost"] += 1
         self._held.append((body, report.boot, report.seq))
-        try:
-            while self._held:
-                self._spool.put(*self._held[0])
-                self._held.popleft()
-            self._spool_trouble = ""
-        except EdgeloopError as error:
-            if not self._spool_trouble:
-                self._tell(f"warning: a report cannot be kept on disk: {error.message}")
-            self._spool_trouble = error.message
+        self._spool_held()
         self._wake.set()
 
     def gauges(self) -> dict[str, float]:
@@ -82,12 +74,29 @@ class Publisher:
         }
 
     def close(self, timeout_s: float) -> None:
-        """Deliver what waits, for `timeout_s` at most."""
+        """Deliver what waits, for `timeout_s` at most. What the disk still does not take is lost then, and counted."""
         self._closing_by_s = time.monotonic() + timeout_s
         self._wake.set()
         self._thread.join(timeout_s + 0.5)
+        if self._held:
+            self._spool_held()
+        if self._held:
+            self._counts["lost"] += len(self._held)
+            self._tell(f"warning: {len(self._held)} reports are lost: {self._spool_trouble}")
+            self._held.clear()
         if not self._thread.is_alive():  # else it still waits for an answer: the process ends without it
             self._transport.close()
+
+    def _spool_held(self) -> None:
+        try:
+            while self._held:
+                self._spool.put(*self._held[0])
+                self._held.popleft()
+            self._spool_trouble = ""
+        except EdgeloopError as error:
+            if not self._spool_trouble:
+                self._tell(f"warning: a report cannot be kept on disk: {error.message}")
+            self._spool_trouble = error.message
 
     def _deliver_until_closed(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
@@ -36,8 +37,11 @@ def locked_state(directory: Path) -> Iterator[Path]:
             raise UsageError(
                 f"another agent (process {owner}) is using {directory}", hint="--state DIR gives this one its own"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(
+            OSError
+        ):  # who it is helps people only: a full disk does not keep the agent from its work
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield directory
     finally:
         os.close(descriptor)

@@ -15,8 +15,12 @@ from edgeloop.telemetry.codec import decode_report
 from edgeloop.telemetry.collector.server import CollectorHandle, start_collector
 from edgeloop.telemetry.report import STAGES, Report
 from edgeloop.telemetry.spool import Spool
+from edgeloop.telemetry.transports import open_transport
+from edgeloop_agent.publisher import Publisher
+from edgeloop_agent.statedir import locked_state
 from support.agents import Agents, frames, golden_of, make_bundle
 from support.delegate_lib import RESHAPE, build_delegate, external
+from support.reports import small_report
 
 
 @pytest.fixture
@@ -230,3 +234,20 @@ def test_a_wrong_url_is_wrong_use(agents: Agents, bundle: Path, url: str) -> Non
     assert code == 2
     assert summary["error"]["exit_code"] == 2
     assert "Traceback" not in said
+
+
+def test_reports_that_no_disk_takes_are_said_to_be_lost(tmp_path: Path) -> None:
+    said: list[str] = []
+    publisher = Publisher(Spool(tmp_path / "spool.db", max_bytes=1), open_transport("http://127.0.0.1:9"), said.append)
+    for seq in (1, 2, 3):
+        publisher.submit(small_report(seq))
+    assert publisher.totals()["waiting"] == 3
+    publisher.close(0)
+    assert (publisher.totals()["waiting"], publisher.totals()["lost"]) == (0, 3)
+    assert "3 reports are lost" in said[-1]
+
+
+def test_a_full_disk_does_not_keep_the_agent_from_starting(tmp_path: Path) -> None:
+    (tmp_path / "agent.lock").symlink_to("/dev/full")
+    with locked_state(tmp_path) as state:
+        assert state == tmp_path
