@@ -117,8 +117,8 @@ def _wait_for_agent(board: Path, process: subprocess.Popen[str]) -> None:
     [
         (["local:", "absent.bundle", "--source", "synthetic:"], 2, "absent.bundle"),
         (["ssh://pi@127.0.0.1:1", "BUNDLE", "--source", "synthetic:"], 3, "cannot be reached"),
-        (["local:", "BUNDLE", "--source", "npz:absent.npz"], 3, "absent.npz"),
-        (["local:", "BUNDLE", "--source", "telepathy:"], 3, "telepathy"),
+        (["local:", "BUNDLE", "--source", "npz:absent.npz"], 2, "absent.npz"),
+        (["local:", "BUNDLE", "--source", "telepathy:"], 2, "telepathy"),
     ],
 )
 def test_what_cannot_run_is_said_in_one_line(bundle_and_data, arguments, code, said, capsys):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from edgeloop.devices.connection import Device, DevicePlatform, Running, read_platform
 from edgeloop.devices.install import InstalledAgent, choose_layout, install_agent, put_file, put_tree, remove
-from edgeloop.errors import DeviceError, RefusedError
+from edgeloop.errors import DeviceError, EdgeloopError, RefusedError, UsageError
 from edgeloop.progress import Progress
 from edgeloop.telemetry.report import HEADLINE_STAGE
 from edgeloop.telemetry.summary import DeviceSummary, summarize_device
@@ -31,6 +31,9 @@ _FILE_SOURCES = ("folder", "npz", "video")
 _REFRESH_S = 0.5
 _STOP_TIMEOUT_S = 15.0
 _COPIED_FILES_MAX_BYTES = 4 << 30
+_AGENT_ERRORS: Mapping[int, type[EdgeloopError]] = {
+    error.exit_code: error for error in (UsageError, DeviceError, RefusedError)
+}
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def run_trial(
 ) -> TrialResult:
     """Run to the end of the source, or until `should_stop()`: the agent then stops and sends its last report.
 
-    Raises DeviceError, RefusedError (bundle), and DeviceError with the agent's own words when it failed.
+    Raises DeviceError, RefusedError (bundle), and the agent's own error when it failed.
     """
     from edgeloop.bundle import Bundle
     from edgeloop.telemetry.collector.server import start_collector
@@ -260,13 +263,15 @@ def _watch(
             return None
 
 
-def _agent_failed(device: Device, code: int, lines: Sequence[str]) -> DeviceError:
+def _agent_failed(device: Device, code: int, lines: Sequence[str]) -> EdgeloopError:
+    """The agent's own words and its own exit code: what was wrong use or refused there is so here."""
     said = [line for line in lines if line.startswith("edgeloop-agent:")]
-    reason = said[-1].removeprefix("edgeloop-agent:").strip() if said else (lines[-1] if lines else "it said nothing")
     hints = [line.strip().removeprefix("->").strip() for line in lines if line.strip().startswith("->")]
-    return DeviceError(
-        f"the agent on {device.url} ended with exit code {code}: {reason}", hint=hints[-1] if hints else None
-    )
+    hint = hints[-1] if hints else None
+    if said and code in _AGENT_ERRORS:
+        return _AGENT_ERRORS[code](f"{device.url} {said[-1].removeprefix('edgeloop-agent:').strip()}", hint=hint)
+    reason = said[-1] if said else (lines[-1] if lines else "it said nothing")
+    return DeviceError(f"the agent on {device.url} ended with exit code {code}: {reason}", hint=hint)
 
 
 def _result(
