@@ -9,7 +9,9 @@ from pathlib import Path
 
 from edgeloop.errors import RefusedError, UsageError
 
-SUPPORTED = "supported: Keras 3 .keras, Keras 2 .h5, SavedModel folder, float .tflite, PyTorch module:function and .pt2"
+SUPPORTED = (
+    "supported: Keras 3 .keras, Keras 2 .h5, SavedModel folder, float .tflite, PyTorch module:function and .pt2, ONNX"
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Frontend:
 
 
 _TORCH_SUFFIXES = {".pt", ".pth", ".bin", ".ckpt"}
-_OWN_SUFFIXES = {".tflite", ".h5", ".hdf5", ".keras", ".pt", ".pth", ".pt2"}
+_OWN_SUFFIXES = {".tflite", ".h5", ".hdf5", ".keras", ".pt", ".pth", ".pt2", ".onnx"}
 
 
 def _head(path: Path, count: int = 16) -> bytes:
@@ -76,12 +78,18 @@ def _is_torch_checkpoint(path: Path) -> bool:
     return _head(path).startswith(b"\x80") and path.suffix.lower() in _TORCH_SUFFIXES
 
 
+def _is_onnx(path: Path) -> bool:
+    """Protobuf has no magic number: the first field, the IR version, and the suffix must do."""
+    return path.suffix.lower() == ".onnx" and _head(path).startswith(b"\x08")
+
+
 def is_code_source(path: Path) -> bool:
     """`package.module:function`: a model that code of the user's own makes."""
     text = str(path)
     module, colon, function = text.partition(":")
     words = [*module.split("."), function]
-    return bool(colon) and all(word.isidentifier() for word in words) and not path.exists()
+    is_name = bool(colon) and all(word.isidentifier() for word in words)
+    return is_name and not path.exists() and not Path(module).is_file()
 
 
 FRONTENDS: dict[str, Frontend] = {
@@ -94,6 +102,7 @@ FRONTENDS: dict[str, Frontend] = {
         Frontend("torch_export", "torch.export .pt2", _is_torch_export, "torch_models"),
         Frontend("torch_checkpoint", "PyTorch checkpoint", _is_torch_checkpoint, "torch_models"),
         Frontend("torch_function", "PyTorch module:function", is_code_source, "torch_models", is_code=True),
+        Frontend("onnx", "ONNX", _is_onnx, "onnx_models"),
     )
 }
 
@@ -116,8 +125,6 @@ def detect(path: Path) -> str:
             raise UsageError(f"{path}: a module is named, not its file", hint=f"edgeloop convert {module}:{function}")
         raise UsageError(f"{path}: no such model", hint=SUPPORTED)
     suffix = path.suffix.lower()
-    if suffix == ".onnx":
-        raise UsageError(f"{path}: ONNX models cannot be read yet", hint=SUPPORTED)
     if suffix in _OWN_SUFFIXES:
         raise RefusedError(f"{path}: not a {suffix} file inside: damaged, or cut short", hint=SUPPORTED)
     raise UsageError(f"{path}: not a model that can be read", hint=SUPPORTED)

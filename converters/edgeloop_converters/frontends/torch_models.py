@@ -14,6 +14,7 @@ from typing import Any
 
 from edgeloop.errors import MissingExtraError, UsageError
 from edgeloop_converters.frontends.native import OUTPUT, Stages
+from edgeloop_converters.frontends.transposes import fold_transposes
 from edgeloop_converters.frontends.user_code import first_line, where
 
 FEATURE = "reading PyTorch models"
@@ -87,9 +88,11 @@ def convert_module(model: TorchModel, request: dict[str, Any], stages: Stages) -
         raise _cannot_convert(source, error) from error
     stages.done("convert")
     graph = Graph.read(data)
+    if fold_transposes(graph):
+        data = graph.write()
     signature = graph.ensure_signature()
     inputs = [model.names[_index(key, i)] for i, key in enumerate(signature.inputs)]
-    outputs = [wrapper.names[_index(key, i)] for i, key in enumerate(signature.outputs)]
+    places = [_index(key, i) for i, key in enumerate(signature.outputs)]
     worst = _difference(data, wrapper, edge, expected)
     stages.done("compare")
     if worst > LARGEST_ERROR:
@@ -103,7 +106,8 @@ def convert_module(model: TorchModel, request: dict[str, Any], stages: Stages) -
         "notes": [*model.notes, *_layout_notes(shapes, moved), f"converted by litert-torch: {_off_by(worst)}"],
         "seconds": stages.seconds,
         "inputs": inputs,
-        "outputs": outputs,
+        "outputs": [wrapper.names[i] for i in places],
+        "output_places": places,
     }
 
 

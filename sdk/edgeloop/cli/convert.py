@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model",
         nargs="?",
         metavar="MODEL",
-        help="Keras .keras or .h5, SavedModel folder, float .tflite, PyTorch .pt2 or module:function",
+        help="Keras .keras or .h5, SavedModel folder, float .tflite, PyTorch .pt2 or module:function, ONNX",
     )
     parser.add_argument(
         "--data", metavar="DATA", help="folder of class folders or images, .npz, or module:function; calibrates"

@@ -1,0 +1,252 @@
+"""ONNX to TFLite by way of PyTorch (onnx2torch, then litert-torch), inside the child process."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeloop.errors import MissingExtraError, RefusedError, UsageError
+from edgeloop_converters.frontends.native import Stages
+from edgeloop_converters.frontends.torch_factory import default_shape
+from edgeloop_converters.frontends.torch_models import TorchModel, convert_module, import_torch
+from edgeloop_converters.frontends.user_code import first_line
+
+FEATURE = "reading ONNX models"
+_OWN_DOMAINS = ("", "ai.onnx")
+_SAFE_OPSET = 17
+_REFERENCE_VALUES = 1 << 26
+"""Weights times input positions up to which ONNX's own (slow) evaluator is asked too."""
+
+
+def to_float(request: dict[str, Any]) -> dict[str, Any]:
+    """Task "float" for ONNX files: writes OUTPUT into `folder`; answers as `native.to_float` does."""
+    stages = Stages()
+    import_torch(FEATURE, "onnx", stages)
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError(FEATURE, "onnx") from error
+    convert = _onnx2torch()
+    source = Path(request["source"])
+    proto = _read(source)
+    check_opsets(proto, source)
+    _check_ops(proto, source)
+    original = onnx.ModelProto()
+    original.CopyFrom(proto)
+    fold_constants(proto)
+    # onnx2torch writes Python code with these names in it.
+    for i, node in enumerate(proto.graph.node):
+        node.name = f"node_{i}"
+    stages.done("read")
+    try:
+        module = convert(proto).eval()
+    except Exception as error:  # onnx2torch raises whatever its converters do
+        raise UsageError(
+            f"{source}: onnx2torch cannot convert it: {first_line(error)}", hint=_hint(_opset(proto))
+        ) from error
+    names, example = _inputs(original, request, source)
+    notes = [f"read by onnx2torch from ONNX opset {_opset(original)}"]
+    off = _reference_error(original, module, names, example)
+    if off is not None:
+        notes.append(f"onnx2torch: outputs within {off:.0e} of ONNX's reference")
+    model = TorchModel(module.float(), example, names, False, tuple(notes))
+    stages.done("load")
+    answer = convert_module(model, request, stages)
+    outputs = [value.name for value in original.graph.output]
+    if len(outputs) == len(answer["outputs"]):
+        answer["outputs"] = [_plain(outputs[i]) for i in answer["output_places"]]
+    answer["versions"] = {**answer["versions"], "onnx": onnx.__version__}
+    return answer
+
+
+def _onnx2torch() -> Any:
+    """onnx2torch.convert. Its torchvision, of which two rare ops are used, does not import beside every torch build."""
+    try:
+        import torchvision  # noqa: F401
+    except Exception:
+        for name in [n for n in sys.modules if n.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        ops = types.ModuleType("torchvision.ops")
+        for name in ("roi_align", "nms", "box_convert"):
+            setattr(ops, name, _missing)
+        stub = types.ModuleType("torchvision")
+        stub.ops = ops  # type: ignore[attr-defined]
+        sys.modules.update({"torchvision": stub, "torchvision.ops": ops})
+    try:
+        from onnx2torch import convert
+    except ImportError as error:
+        raise MissingExtraError(FEATURE, "onnx") from error
+    return convert
+
+
+def _missing(*_: object, **__: object) -> Any:
+    raise UsageError("RoiAlign and NonMaxSuppression need a torchvision that fits torch")
+
+
+def _read(source: Path) -> Any:
+    import onnx
+
+    try:
+        proto = onnx.load(str(source))
+        if not proto.graph.node:
+            raise RefusedError(f"{source}: holds no graph: damaged, or not ONNX")
+        return proto
+    except (RefusedError, MemoryError):
+        raise
+    except Exception as error:  # protobuf's, and what onnx says of external data
+        raise RefusedError(f"{source}: a damaged ONNX file ({first_line(error)})") from error
+
+
+def check_opsets(proto: Any, source: Path) -> None:
+    """Raises UsageError for an opset that this onnx does not know."""
+    import onnx
+
+    newest = int(onnx.defs.onnx_opset_version())
+    for entry in proto.opset_import:
+        if entry.domain in _OWN_DOMAINS and not 1 <= entry.version <= newest:
+            raise UsageError(
+                f"{source}: ONNX opset {entry.version} is not known here (the newest is {newest})",
+                hint=_hint(entry.version),
+            )
+    if not any(entry.domain in _OWN_DOMAINS for entry in proto.opset_import):
+        raise UsageError(f"{source}: does not say which ONNX opset it uses", hint=_hint(_SAFE_OPSET + 1))
+
+
+def _check_ops(proto: Any, source: Path) -> None:
+    """Raises UsageError naming all ops that onnx2torch has no converter for."""
+    from onnx2torch.node_converters.registry import get_converter
+
+    versions = {entry.domain: entry.version for entry in proto.opset_import}
+    unknown: dict[str, str] = {}
+    for node in proto.graph.node:
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        version = versions.get(node.domain, versions.get(domain, 0))
+        try:
+            get_converter(domain=domain, operation_type=node.op_type, version=version)
+        except NotImplementedError:
+            name = f"{domain}.{node.op_type}" if domain else node.op_type
+            unknown.setdefault(name, node.name or (node.output[0] if node.output else "?"))
+    if unknown:
+        listed = ", ".join(f"{op} (node '{node[:60]}')" for op, node in list(unknown.items())[:4])
+        more = " ..." if len(unknown) > 4 else ""
+        raise UsageError(
+            f"{source}: onnx2torch has no converter for {listed}{more}, opset {_opset(proto)}",
+            hint=_hint(_opset(proto)),
+        )
+
+
+def fold_constants(proto: Any) -> None:
+    """Make initializers of Constant nodes and of Identity nodes over constants: onnx2torch looks for weights there.
+
+    torch.onnx writes the latter for weights that are equal to another.
+    """
+    graph = proto.graph
+    constants = {tensor.name: tensor.name for tensor in graph.initializer}
+    outputs = {value.name for value in graph.output}
+    kept = []
+    for node in graph.node:
+        node.input[:] = [constants.get(name, name) for name in node.input]
+        is_own = node.domain in _OWN_DOMAINS and len(node.output) == 1 and node.output[0] not in outputs
+        if is_own and node.op_type == "Identity" and node.input[0] in constants:
+            constants[node.output[0]] = node.input[0]
+        elif is_own and node.op_type == "Constant" and [a.name for a in node.attribute] == ["value"]:
+            tensor = graph.initializer.add()
+            tensor.CopyFrom(node.attribute[0].t)
+            tensor.name = node.output[0]
+            constants[tensor.name] = tensor.name
+        else:
+            kept.append(node)
+    copies = []
+    for node in kept:
+        copy = type(node)()
+        copy.CopyFrom(node)
+        copies.append(copy)
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+def _hint(opset: int) -> str:
+    other = "give the PyTorch or Keras model it was made from"
+    return f"export it with opset_version={_SAFE_OPSET}, or {other}" if opset > _SAFE_OPSET else other
+
+
+def _opset(proto: Any) -> int:
+    return int(next((e.version for e in proto.opset_import if e.domain in _OWN_DOMAINS), 0))
+
+
+def _inputs(proto: Any, request: dict[str, Any], source: Path) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    """(names, example inputs) with batch 1. Raises UsageError for free dimensions that nothing settles."""
+    import onnx
+    import torch
+
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    values = [value for value in proto.graph.input if value.name not in constants]
+    example = []
+    for value in values:
+        tensor = value.type.tensor_type
+        dims = [int(d.dim_value) if d.HasField("dim_value") and d.dim_value > 0 else None for d in tensor.shape.dim]
+        sizes = _settled(dims, value.name, request, source, alone=len(values) == 1)
+        dtype = torch.from_numpy(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).type(0).reshape(1)).dtype
+        example.append(torch.rand(sizes) if dtype.is_floating_point else torch.zeros(sizes, dtype=dtype))
+    return tuple(_plain(value.name) for value in values), tuple(example)
+
+
+def _settled(dims: Sequence[int | None], name: str, request: dict[str, Any], source: Path, *, alone: bool) -> list[int]:
+    sizes = list(dims)
+    if sizes and sizes[0] is None:
+        sizes[0] = 1
+    if sizes and sizes[0] != 1 and len(sizes) > 1:
+        raise UsageError(f"{source}: input '{name}' takes a batch of {sizes[0]}", hint="export it with batch 1")
+    if None in sizes and alone and (request.get("shape") or request.get("sample_shape")):
+        known = default_shape(request, str(source))
+        if len(known) == len(sizes):
+            sizes = [given if d is None else d for d, given in zip(sizes, known, strict=True)]
+    if None in sizes:
+        shown = ", ".join("?" if d is None else str(d) for d in sizes)
+        raise UsageError(
+            f"{source}: input '{name}' has no fixed shape ({shown})",
+            hint="say it without the batch, channels first: --shape 3x224x224",
+        )
+    return [int(d) for d in sizes if d is not None]
+
+
+def _reference_error(proto: Any, module: Any, names: Sequence[str], example: Sequence[Any]) -> float | None:
+    """Largest relative difference from onnx's own evaluator; None where that would take long or cannot be had."""
+    import numpy as np
+    import torch
+
+    weights = sum(int(np.prod(t.dims)) for t in proto.graph.initializer)
+    positions = max((int(np.prod(x.shape[2:])) for x in example), default=1)
+    if weights * positions > _REFERENCE_VALUES * 64:
+        return None
+    try:
+        from onnx.reference import ReferenceEvaluator
+
+        given = {v: x.numpy() for v, x in zip(_input_names(proto), example, strict=True)}
+        wanted = ReferenceEvaluator(proto).run(None, given)
+    except Exception:  # it lacks some ops
+        return None
+    with torch.no_grad():
+        got = module(*example)
+    outputs = [got] if isinstance(got, torch.Tensor) else list(got)
+    if len(outputs) != len(wanted):
+        return None
+    worst = 0.0
+    for ours, theirs in zip(outputs, wanted, strict=True):
+        if ours.dtype.is_floating_point and ours.numel():
+            scale = max(float(np.abs(theirs).max()), 1e-6)
+            worst = max(worst, float(np.abs(ours.numpy() - theirs).max()) / scale)
+    return worst
+
+
+def _input_names(proto: Any) -> list[str]:
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    return [value.name for value in proto.graph.input if value.name not in constants]
+
+
+def _plain(name: str) -> str:
+    kept = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in name)[:100]
+    return kept or "tensor"
