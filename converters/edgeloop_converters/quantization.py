@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from edgeloop.progress import Progress, SilentProgress
 from edgeloop_converters.aeq import all_of, pack, static
 from edgeloop_converters.calibration import Ranges
 from edgeloop_converters.op_versions import set_int8_versions
+
+if TYPE_CHECKING:
+    from edgeloop_converters.passes.codes import Refinement
 
 Array = npt.NDArray[Any]
 
@@ -37,11 +40,17 @@ class Quantized:
 
 
 def quantize_int8(
-    model: bytes, ranges: Ranges, *, fully_connected_per_tensor: bool = False, progress: Progress | None = None
+    model: bytes,
+    ranges: Ranges,
+    *,
+    fully_connected_per_tensor: bool = False,
+    refinement: Refinement | None = None,
+    progress: Progress | None = None,
 ) -> Quantized:
     """Static int8 weights (per channel) and activations, int8 input and output; checked afterwards.
 
-    fully_connected_per_tensor: one scale per FULLY_CONNECTED weight, which the Edge TPU compiler wants.
+    fully_connected_per_tensor: one scale per FULLY_CONNECTED weight, which the Edge TPU compiler wants. refinement:
+    weights and biases to put over the packed ones; `ranges` are meant to be the refinement's.
     Raises UsageError when the quantizer cannot do it or a range is missing.
     """
     check_no_loops(Graph.read(model))
@@ -53,6 +62,10 @@ def quantize_int8(
         floats = float_ops(graph)
         _check_borders(graph, ranges)
         set_int8_versions(graph)
+        if refinement is not None:
+            from edgeloop_converters.passes.codes import put_codes
+
+            put_codes(graph, Graph.read(model), refinement.weights, refinement.biases)
         return Quantized(graph.write(), float_ops=floats, notes=_notes(floats))
 
 

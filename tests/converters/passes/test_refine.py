@@ -1,0 +1,152 @@
+"""Refinement as a whole: better on samples it did not see, the same ops, or the very same file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeloop.graph import Graph
+from edgeloop_converters.calibration import Ranges, calibrate
+from edgeloop_converters.demo.digits import load_split
+from edgeloop_converters.frontends import to_float_tflite
+from edgeloop_converters.passes.objective import OutputError
+from edgeloop_converters.passes.packed import PackedModel, score_names
+from edgeloop_converters.passes.range_search import search_ranges
+from edgeloop_converters.passes.refine import Refined, refine, samples_wanted
+from edgeloop_converters.quantization import quantize_int8
+from support.tiny_models import tiny_cnn, tiny_two_inputs
+
+Samples = list[tuple[np.ndarray]]
+
+
+@pytest.fixture(scope="module")
+def model(digits_tflite: Path) -> bytes:
+    return to_float_tflite(digits_tflite).tflite
+
+
+def digits(images: np.ndarray) -> Samples:
+    return [((image[None, ..., None] / 255).astype(np.float32),) for image in images]
+
+
+@pytest.fixture(scope="module")
+def samples() -> Samples:
+    return digits(load_split().train_images[:100])
+
+
+@pytest.fixture(scope="module")
+def ranges(model: bytes, samples: Samples) -> Ranges:
+    return calibrate(model, samples, method="min-max")
+
+
+@pytest.fixture(scope="module")
+def packed(model: bytes, ranges: Ranges) -> bytes:
+    return quantize_int8(model, ranges).tflite
+
+
+@pytest.fixture(scope="module")
+def refined(model: bytes, packed: bytes, ranges: Ranges, samples: Samples) -> Refined:
+    return refine(model, packed, ranges, samples)
+
+
+def test_the_error_falls_on_samples_never_seen(model: bytes, packed: bytes, refined: Refined) -> None:
+    error = OutputError(model, digits(load_split().held_out_images[:200]))
+    assert error.of_graph(Graph.read(refined.tflite)) < error.of_graph(Graph.read(packed))
+
+
+def test_only_constants_change(packed: bytes, refined: Refined) -> None:
+    before, after = Graph.read(packed), Graph.read(refined.tflite)
+    assert refined.tflite != packed
+    assert [(o.name, o.version, o.inputs, o.outputs) for o in before.main.ops] == [
+        (o.name, o.version, o.inputs, o.outputs) for o in after.main.ops
+    ]
+    assert [(t.name, t.shape, t.dtype, t.is_per_channel) for t in before.main.tensors] == [
+        (t.name, t.shape, t.dtype, t.is_per_channel) for t in after.main.tensors
+    ]
+    assert before.signatures == after.signatures
+    for old, new in zip([*before.inputs, *before.outputs], [*after.inputs, *after.outputs], strict=True):
+        assert old.affine == new.affine
+
+
+def test_every_pass_says_what_it_gained(refined: Refined) -> None:
+    reports = refined.refinement.reports
+    assert [r.name for r in reports] == ["range search", "weight rounding"]
+    for report in reports:
+        assert report.accepted == (report.after["held_out_error"] < report.before["held_out_error"])
+        assert report.seconds > 0
+        assert report.name in report.note()
+        assert report.to_dict()["accepted"] == report.accepted
+
+
+def test_the_refinement_goes_through_the_packer_too(model: bytes, refined: Refined, samples: Samples) -> None:
+    again = quantize_int8(model, refined.refinement.ranges, refinement=refined.refinement).tflite
+    error = OutputError(model, samples)
+    ours, theirs = error.of_graph(Graph.read(refined.tflite)), error.of_graph(Graph.read(again))
+    assert theirs == pytest.approx(ours, rel=0.1)
+
+
+def test_what_does_not_help_is_dropped(
+    model: bytes, packed: bytes, ranges: Ranges, samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OutputError, "of", lambda self, model: 1.0)
+    done = refine(model, packed, ranges, samples)
+    assert done.tflite == packed
+    assert done.refinement.ranges == ranges
+    assert not done.refinement.weights
+    assert all("not kept" in r.note() for r in done.refinement.reports)
+
+
+def test_a_budget_of_nothing_leaves_the_model(model: bytes, packed: bytes, ranges: Ranges, samples: Samples) -> None:
+    assert refine(model, packed, ranges, samples, budget_s=0.0).tflite == packed
+
+
+def test_too_few_samples_and_nothing_to_search(model: bytes, packed: bytes, ranges: Ranges, samples: Samples) -> None:
+    few = refine(model, packed, ranges, samples[:8])
+    assert (few.tflite, few.refinement.reports[0].accepted) == (packed, False)
+    adder = tiny_two_inputs()
+    pairs = [tuple(np.random.default_rng(i).random((2, 1, 4), np.float32)) for i in range(24)]
+    found = calibrate(adder, pairs)
+    done = refine(adder, quantize_int8(adder, found).tflite, found, pairs)
+    assert "free" in done.refinement.reports[0].detail
+
+
+def test_the_same_seed_gives_the_same_file(
+    model: bytes, packed: bytes, ranges: Ranges, samples: Samples, refined: Refined
+) -> None:
+    assert refine(model, packed, ranges, samples).tflite == refined.tflite
+
+
+def test_the_search_never_raises_the_error(model: bytes, packed: bytes, ranges: Ranges, samples: Samples) -> None:
+    candidate = PackedModel(model, packed, ranges)
+    error = OutputError(model, samples[:20])
+    report = search_ranges(candidate, error)
+    assert report.after["output_error"] <= report.before["output_error"]
+    assert error.of(candidate) == pytest.approx(report.after["output_error"])
+
+
+def test_edited_scales_are_those_the_packer_would_write(model: bytes, packed: bytes, ranges: Ranges) -> None:
+    candidate = PackedModel(model, packed, ranges)
+    assert candidate.groups
+    for group in candidate.groups:
+        low, high = candidate.range_of(group)
+        candidate.set_range(group, (low * 0.8, high * 0.7))
+    edited = Graph.read(candidate.write())
+    again = Graph.read(quantize_int8(model, Ranges(candidate.ranges, ranges.samples)).tflite)
+    for ours, theirs in zip(edited.main.tensors, again.main.tensors, strict=True):
+        assert ours.name == theirs.name
+        if ours.quantization is not None and theirs.quantization is not None:
+            assert ours.quantization.scale == pytest.approx(theirs.quantization.scale, rel=1e-5)
+            assert np.array_equal(ours.quantization.zero_point, theirs.quantization.zero_point)
+        if ours.data is not None and theirs.data is not None and ours.dtype == "int32":
+            assert np.abs(ours.data.astype(np.int64) - theirs.data).max(initial=0) <= 1
+
+
+def test_outputs_are_judged_before_the_softmax() -> None:
+    graph = Graph.read(tiny_cnn())
+    assert score_names(graph) == (graph.main.tensors[graph.main.ops[-1].inputs[0]].name,)
+
+
+def test_no_more_samples_are_kept_than_looked_at() -> None:
+    assert samples_wanted(100, "default") == 100
+    assert samples_wanted(50_000, "default") < 256
