@@ -18,7 +18,7 @@ from edgeloop.errors import ConfigError, UsageError
 from edgeloop.tomlfile import parse_toml, read_toml
 from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.goals import Goals
-from edgeloop_converters.schemes import IO_KINDS, SCHEMES, check_io, scheme_named
+from edgeloop_converters.schemes import IO_KINDS, SCHEME_OPTIONS, SCHEMES, check_io, check_options, scheme_named
 from edgeloop_converters.schemes.table import FLOAT
 from edgeloop_converters.toml_writer import to_toml
 
@@ -40,6 +40,13 @@ def _one_of(*allowed: str) -> Callable[[Any], bool]:
     return lambda v: isinstance(v, str) and v in allowed
 
 
+def _scheme_option(key: str) -> tuple[Callable[[Any], bool], str]:
+    """Its type only: which values a scheme takes is checked with the scheme."""
+    kind = SCHEME_OPTIONS[key]
+    word = "a whole number" if kind is int else "a text"
+    return (lambda v: isinstance(v, kind) and not isinstance(v, bool)), word
+
+
 _NOT_OF_SCHEME = ("scheme", "engine", "io")
 _QUANTIZING = tuple(name for name in SCHEMES if name != FLOAT)
 
@@ -50,6 +57,7 @@ PASSES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
         "scheme": (_one_of(*_QUANTIZING), f"one of {', '.join(_QUANTIZING)}"),
         "engine": (_one_of(*ENGINES), f"one of {', '.join(ENGINES)}"),
         "io": (_one_of(*IO_KINDS), f"one of {', '.join(IO_KINDS)}"),
+        **{key: _scheme_option(key) for key in SCHEME_OPTIONS},
     },
 }
 
@@ -76,22 +84,29 @@ class PassStep:
 
 
 def plan_passes(
-    scheme: str, engine: str, effort: str, samples: int | None = None, *, io: str = ""
+    scheme: str,
+    engine: str,
+    effort: str,
+    samples: int | None = None,
+    *,
+    io: str = "",
+    options: Mapping[str, str | int] | None = None,
 ) -> tuple[PassStep, ...]:
     """The ordered passes for a scheme. "float" needs none: the model is left as it is. Raises UsageError.
 
-    io: kind of the model's inputs and outputs, "" the scheme's own.
+    io: kind of the model's inputs and outputs, "" the scheme's own. options: the scheme's, as {"bits": 4}.
     """
     for value, allowed, what in ((engine, ENGINES, "engine"), (effort, EFFORTS, "effort")):
         if value not in allowed:
             raise UsageError(f"{what} {value!r} is not known", hint=f"one of: {', '.join(allowed)}")
     chosen = scheme_named(scheme)
     check_io(chosen, io)
+    check_options(chosen, options or {})
     if chosen.name == FLOAT:
         return ()
     if engine == "tflite" and chosen.name != "int8":
         raise UsageError(f"--engine tflite makes int8 only, not {chosen.name}", hint="leave --engine out")
-    step = {"scheme": chosen.name, "engine": engine, **({"io": io} if io else {})}
+    step = {"scheme": chosen.name, "engine": engine, **({"io": io} if io else {}), **(options or {})}
     calibrate = PassStep("calibrate", {"samples": samples or CALIBRATION_SAMPLES[effort]})
     return (*([calibrate] if chosen.calibrated else []), PassStep("quantize", step))
 
@@ -158,6 +173,7 @@ class Recipe:
             what = "needs no 'calibrate'" if self.is_calibrated else "needs 'calibrate' before it"
             raise ConfigError(f"recipe: scheme {self.scheme} {what}")
         check_io(scheme_named(self.scheme), self.io)
+        check_options(scheme_named(self.scheme), self.scheme_options)
 
     @property
     def is_calibrated(self) -> bool:

@@ -6,14 +6,17 @@ from edgeloop_converters.schemes.table import (
     ALIASES,
     IO_KINDS,
     NAMES,
+    SCHEME_OPTIONS,
     SCHEMES,
     Scheme,
     check_io,
+    check_options,
     check_target,
     cost_notes,
     scheme_named,
 )
 
 __all__ = [
-    "ALIASES", "IO_KINDS", "NAMES", "SCHEMES", "Scheme", "check_io", "check_target", "cost_notes", "scheme_named",
+    "ALIASES", "IO_KINDS", "NAMES", "SCHEMES", "SCHEME_OPTIONS", "Scheme", "check_io", "check_options", "check_target",
+    "cost_notes", "scheme_named",
 ]  # fmt: skip

@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from edgeloop.graph import Graph
-from edgeloop_converters.aeq import Configure, all_of, pack, static
+from edgeloop_converters.aeq import Configure, pack, static
 from edgeloop_converters.op_versions import set_int8_versions
 from edgeloop_converters.quantization import check_no_loops, quantize_int8
 from edgeloop_converters.schemes.job import Job
 from edgeloop_converters.schemes.table import SCHEMES
 from edgeloop_converters.schemes.verify import Made, verified
-
-_INT4_OPS = ("CONV_2D", "FULLY_CONNECTED")
-"""What the library and the kernels take in 4 bit beside 8-bit activations."""
 
 
 def int8(job: Job) -> Made:
@@ -27,10 +24,6 @@ def int8_per_tensor(job: Job) -> Made:
 
 def a16w8(job: Job) -> Made:
     return _made("a16w8", job, static(8, 16))
-
-
-def int4(job: Job) -> Made:
-    return _made("int4", job, all_of(static(), *(static(4, 8, op) for op in _INT4_OPS)))
 
 
 def dynamic(job: Job) -> Made:

@@ -51,9 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--scheme",
         metavar="NAME",
-        help="int8 (default), int8-per-tensor, a16w8 (or 16x8), int4, fp16, dynamic, weight-only, fixed-point, "
-        "or float as it is",
+        help="int8 (default), int8-per-tensor, a16w8 (or 16x8), int4, fp16, dynamic, weight-only, "
+        "int8-compact, clustered, fixed-point, or float as it is",
     )  # fmt: skip
+    how.add_argument("--bits", type=int, metavar="B", help="grid of --scheme int8-compact: 5 (default) or 4")
+    how.add_argument("--clusters", type=int, metavar="N", help="values per layer of --scheme clustered: 8, 16, 24, 32")
+    how.add_argument("--codebook", metavar="KIND", help="of --scheme clustered: k-means (default) or logarithmic")
     how.add_argument(
         "--io", metavar="KIND", help="the model's inputs and outputs: float, int8 or uint8 (default: the scheme's own)"
     )
@@ -155,12 +158,15 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         changes["contract"] = None
     if args.calibration_samples is not None and args.calibration_samples < 1:
         raise UsageError(f"--calibration-samples must be at least 1, got {args.calibration_samples}")
-    if any(v is not None for v in (args.scheme, args.io, args.engine, args.effort, args.calibration_samples)):
+    options = {key: value for key in ("bits", "clusters", "codebook") if (value := getattr(args, key)) is not None}
+    if options or any(
+        v is not None for v in (args.scheme, args.io, args.engine, args.effort, args.calibration_samples)
+    ):
         keep = None if args.effort or not recipe.is_calibrated else recipe.calibration_samples
-        own_io = "" if args.scheme else recipe.io
+        own_io, own = ("", {}) if args.scheme else (recipe.io, recipe.scheme_options)
         changes["passes"] = plan_passes(
             args.scheme or recipe.scheme, args.engine or recipe.engine, args.effort or recipe.effort,
-            args.calibration_samples or keep, io=args.io or own_io,
+            args.calibration_samples or keep, io=args.io or own_io, options={**own, **options},
         )  # fmt: skip
     return replace(recipe, **changes)
 

@@ -143,6 +143,6 @@ def test_toml_written_is_read_back_equal(data: dict[str, object]) -> None:
 
 def test_an_unknown_pass_option_cannot_be_built_in_python() -> None:
     with pytest.raises(ConfigError):
-        PassStep("quantize", {"bits": 4})
+        PassStep("quantize", {"depth": 4})
     with pytest.raises(UsageError):
         plan_passes("int3", "aeq", "fast")

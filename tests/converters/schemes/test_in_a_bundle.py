@@ -25,7 +25,7 @@ CONTRACT = Contract(
     (InputSpec("image", "image", (8, 8), "gray", None, (0.0,), (255.0,)),),
     OutputSpec("classification", tuple("0123456789")),
 )
-MAX_DROP = {"int4": 0.03}
+MAX_DROP = {"int4": 0.02, "int8-compact": 0.015, "clustered": 0.02, "fixed-point": 0.015}
 HELD_OUT = 200
 
 

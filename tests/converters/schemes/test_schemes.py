@@ -44,6 +44,8 @@ def made(name: str, model: bytes, shape: tuple[int, ...] = (1, 8, 8, 3)) -> Made
         ("int4", "int8", "int8"),
         ("fp16", "float16", "float32"),
         ("fixed-point", "int8", "int8"),
+        ("int8-compact", "int8", "int8"),
+        ("clustered", "int8", "int8"),
         ("dynamic", "hybrid", "float32"),
         ("weight-only", "hybrid", "float32"),
     ],
@@ -105,7 +107,9 @@ def with_elu() -> bytes:
     return builder.graph.write()
 
 
-@pytest.mark.parametrize("name", ["int8", "int8-per-tensor", "a16w8", "int4", "fixed-point"])
+@pytest.mark.parametrize(
+    "name", ["int8", "int8-per-tensor", "a16w8", "int4", "fixed-point", "int8-compact", "clustered"]
+)
 def test_ops_that_stay_float_are_named(name: str) -> None:
     done = made(name, with_elu())
     assert done.float_ops == ("ELU",)
