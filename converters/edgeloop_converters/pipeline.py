@@ -21,7 +21,13 @@ from edgeloop.targets import Target, load_target
 from edgeloop.version import VERSION
 from edgeloop_converters.check_data import NOTE, Finding
 from edgeloop_converters.check_data.finding import by_severity
-from edgeloop_converters.check_data.run import after_calibration, findings_before, refuse_severe
+from edgeloop_converters.check_data.run import (
+    QUICK_SAMPLES,
+    UNCACHED_SAMPLES,
+    after_calibration,
+    findings_before,
+    refuse_severe,
+)
 from edgeloop_converters.check_data.stability import RangeRows
 from edgeloop_converters.data import pick
 from edgeloop_converters.data.cache import DecodedCache
@@ -108,7 +114,10 @@ def convert(
             reporter.note(note)
         if recipe.goals.max_drop is not None and sources.contract.output.kind != "classification":
             check_goals_fit(recipe.goals, has_labels=False, why_not=f"the output is {sources.contract.output.kind!r}")
-        findings, _ = findings_before(recipe, model.tflite, data, sources, progress=reporter, stages=stages)
+        looks = QUICK_SAMPLES if cache else UNCACHED_SAMPLES
+        findings, _ = findings_before(
+            recipe, model.tflite, data, sources, samples=looks, progress=reporter, stages=stages
+        )
         if strict_data:
             refuse_severe(findings)
         rows = RangeRows()

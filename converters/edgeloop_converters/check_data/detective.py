@@ -5,8 +5,8 @@ and compared with the given one pair by pair: `better` samples are right only wi
 the given one. Another reading is named only when it is ahead by at least 5 points of accuracy and the one-sided exact
 McNemar test, P(X >= better) for X ~ Binomial(better + worse, 1/2), is below 0.01 divided by the number of comparisons
 made (Bonferroni), and its own skill, (accuracy - chance) / (1 - chance), is at least 0.15. More samples are drawn only
-for readings that are still in the race, so a contract that is right costs one short round. Of the readings that qualify
-and are as good as the best, the one that changes least is named.
+for readings whose lead may still turn out as 5 points, so a contract that is right costs one short round. Of the
+readings that qualify and are as good as the best, the one that changes least is named.
 """
 
 from __future__ import annotations
@@ -37,9 +37,8 @@ ROUNDS = (64, 256, 1024)
 MIN_GAIN = 0.05
 MIN_SKILL = 0.15
 ALPHA = 0.01
-_IN_THE_RACE = 0.05
 _AS_GOOD = 0.05
-_PERMUTED_FROM = 0.5
+_FINE = 0.5
 
 Bools = npt.NDArray[np.bool_]
 
@@ -145,14 +144,15 @@ class _Case:
             else:
                 right = self._right([given, *race], frames, ids)
             given = next(c for c in right if c.changes == 0)
-            mine = float(right[given].mean())
-            race = [c for c, r in right.items() if c is not given and float(r.mean()) >= mine - _IN_THE_RACE]
+            race = [c for c, r in right.items() if c is not given and _may_win(right[given], r)]
             last = count >= len(self._dataset)
             found = self._decide(given, right, final=last or count == rounds[-1])
             if found is not None or not race or last:
                 break
-        if found is None and not self._is_fine(right[given]):
-            found = self._permuted(frames, ids, right[given])
+        if not _is_fine(right[given]) and (found is None or found.accuracy < _FINE):
+            other = self._permuted(frames, ids, right[given])
+            if other is not None and (found is None or other.accuracy >= found.accuracy + MIN_GAIN):
+                found = other
         return Verdict(float(right[given].mean()), len(right[given]), self._compared, self._classes, found)
 
     def _first_round(self, frames: Sequence[npt.NDArray[Any]], ids: Indices) -> dict[_Contender, Bools]:
@@ -221,9 +221,6 @@ class _Case:
         skill = (float(right.mean()) - chance) / (1 - chance)
         return gained >= MIN_GAIN * len(right) and p < ALPHA / max(1, self._compared) and skill >= MIN_SKILL
 
-    def _is_fine(self, right: Bools) -> bool:
-        return float(right.mean()) >= _PERMUTED_FROM
-
     def _permuted(self, frames: Sequence[npt.NDArray[Any]], ids: Indices, mine: Bools) -> Suspicion | None:
         """Whether the classes are in another order altogether: fitted on one half of the samples, tested on the
         other."""
@@ -248,6 +245,16 @@ class _Case:
         title = f"the classes are in another order (class id of the data -> output of the model: {order}{more})"
         fix = "give --labels in the order of the model's outputs, or renumber the class ids"
         return Suspicion(title, fix, float(theirs.mean()), better, worse, p)
+
+
+def _is_fine(right: Bools) -> bool:
+    return float(right.mean()) >= _FINE
+
+
+def _may_win(mine: Bools, theirs: Bools) -> bool:
+    """Whether a lead of 5 points is within two standard errors of what was seen."""
+    better, worse = int((theirs & ~mine).sum()), int((mine & ~theirs).sum())
+    return (better - worse + 2 * math.sqrt(better + worse + 1)) / len(mine) >= MIN_GAIN
 
 
 def _as_good(one: Bools, best: Bools) -> bool:

@@ -23,11 +23,12 @@ def input_findings(observed: Observed, spec: InputSpec, role: str) -> list[Findi
     """All checks on values. role: "calibration" or "evaluation", for the text."""
     if not observed.samples:
         return _unreadable(observed, role)
+    values = _range(observed, spec, role)
     return [
         *_unreadable(observed, role),
         *_not_finite(observed, role),
-        *_range(observed, spec, role),
-        *_blank(observed, role),
+        *values,
+        *(_blank(observed, role) if not values else ()),
         *_outliers(observed, role),
         *_gray(observed, spec, role),
     ]

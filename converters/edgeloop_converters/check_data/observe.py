@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ Array = npt.NDArray[Any]
 
 THUMB = 16
 _LOOK = 128
+_SLICE = 64
 
 
 @dataclass(frozen=True)
@@ -110,19 +112,32 @@ def _same_channels(frame: Array) -> bool:
     return bool((frame[..., 0] == frame[..., 1]).all() and (frame[..., 0] == frame[..., 2]).all())
 
 
-def observe(dataset: Dataset, indices: Iterable[int], *, progress: Progress | None = None, label: str = "") -> Observed:
-    """Look at the samples at `indices`, one after another; none stays in memory."""
+def observe(
+    dataset: Dataset, indices: Iterable[int], *, progress: Progress | None = None, threads: int = 2
+) -> Observed:
+    """Look at the samples at `indices`; none stays in memory."""
     wanted = np.asarray(sorted({int(i) for i in indices}), np.int64)
     seen: list[Sample] = []
     kept: list[int] = []
     unreadable: list[str] = []
     is_image = dataset.kind == IMAGE
-    with (progress or SilentProgress()).step(label or "looking at the data", total=len(wanted)) as advance:
-        for i in wanted:
-            try:
-                seen.append(look_at(dataset.sample(int(i)), is_image=is_image))
-                kept.append(int(i))
-            except DataError as error:
-                unreadable.append(error.message)
-            advance(1)
+
+    def look(i: int) -> Sample | str:
+        try:
+            return look_at(dataset.sample(i), is_image=is_image)
+        except DataError as error:
+            return error.message
+
+    step = (progress or SilentProgress()).step("looking at the data", total=len(wanted))
+    with step as advance, ThreadPoolExecutor(threads) as pool:
+        # In slices, because `map` submits everything at once and Ctrl-C would wait for all of it.
+        for start in range(0, len(wanted), _SLICE):
+            part = wanted[start : start + _SLICE].tolist()
+            for i, found in zip(part, pool.map(look, part), strict=True):
+                if isinstance(found, str):
+                    unreadable.append(found)
+                else:
+                    seen.append(found)
+                    kept.append(i)
+            advance(len(part))
     return Observed(dataset, np.asarray(kept, np.int64), tuple(seen), tuple(unreadable))

@@ -26,6 +26,7 @@ from edgeloop_converters.check_data.observe import observe
 from edgeloop_converters.check_data.stability import RangeRows, stability_findings
 from edgeloop_converters.contracts import read_by
 from edgeloop_converters.data import TENSOR, Dataset, pick
+from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.frontends import start_conversion
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.sources import Datasets, Sources, choose_samples, open_datasets, sample_shape, settle
@@ -34,7 +35,9 @@ from edgeloop_converters.stages import Stages
 Indices = npt.NDArray[np.int64]
 
 QUICK_SAMPLES = 1000
-"""So many evaluation samples `convert` looks at for blanks, copies and leaks."""
+UNCACHED_SAMPLES = 200
+"""So many samples of either data set `convert` looks at for blanks, copies and leaks; the fewer where each has to be
+decoded once more for the evaluation."""
 THOROUGH_SAMPLES = 50_000
 
 
@@ -50,6 +53,7 @@ class DataCheck:
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     stages: Mapping[str, float] = field(default_factory=dict)
+    cache: Mapping[str, int] | None = None
 
     @property
     def is_severe(self) -> bool:
@@ -69,6 +73,7 @@ class DataCheck:
             "notes": list(self.notes),
             "seconds": self.seconds,
             "stages": dict(self.stages),
+            "cache": self.cache,
         }
 
 
@@ -77,12 +82,14 @@ def check_data(
     *,
     samples: int = THOROUGH_SAMPLES,
     trust_code: bool = False,
+    cache: DecodedCache | None = None,
     progress: Progress | None = None,
 ) -> DataCheck:
     """Everything, for the model and data of `recipe`; nothing is written.
 
-    samples: at most so many of either data set are looked at for blanks, copies and leaks. Raises UsageError and its
-    kinds where there is nothing to check (no data, an unreadable model), RefusedError for a model file that is unsafe.
+    samples: at most so many of either data set are looked at for blanks, copies and leaks. cache: of decoded pictures.
+    Raises UsageError and its kinds where there is nothing to check (no data, an unreadable model), RefusedError for a
+    model file that is unsafe.
     """
     stages, reporter = Stages(), progress or SilentProgress()
     data = open_datasets(recipe)
@@ -100,7 +107,7 @@ def check_data(
     if not found:
         try:
             with stages("contract"):
-                sources = settle(recipe, model, data, calibration, evaluation)
+                sources = settle(recipe, model, data, calibration, evaluation, cache)
         except (DataError, ConfigError) as error:
             fix = error.hint or "give data that fit the model"
             found = [Finding("fit", SEVERE, error.message, fix)]
@@ -113,7 +120,8 @@ def check_data(
         after = _range_findings(recipe, model, sources, reporter)
     notes = (*sources.warnings, *sources.notes)
     findings = by_severity([*before, *after])
-    return DataCheck(findings, sources.contract, verdict, *counts, notes, stages.total, stages.seconds)
+    hits = None if cache is None else cache.to_dict()
+    return DataCheck(findings, sources.contract, verdict, *counts, notes, stages.total, stages.seconds, hits)
 
 
 def findings_before(

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -161,7 +162,8 @@ class _Entry:
             known = header + empty
         if os.fstat(frames).st_size != count * frame_bytes:
             os.ftruncate(frames, count * frame_bytes)
-        os.utime(index)
+        now = time.time_ns()  # finer than the kernel's own stamp
+        os.utime(index, ns=(now, now))
         records = np.frombuffer(known[_HEADER_BYTES:], _RECORD).copy()
         return _Entry(frames, index, records, files, shape, how, source, room, bytearray(count))
 

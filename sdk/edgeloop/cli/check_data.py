@@ -5,6 +5,7 @@ another contract (scaling, channel order, resizing, class order) scores clearly 
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.cli._console import Console
@@ -30,11 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, metavar="N", help="look at N samples of either (default: 50000)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="which samples are drawn (default: 0)")
     parser.add_argument("--signature", metavar="KEY", help="which signature of a SavedModel to take")
+    parser.add_argument("--no-cache", action="store_true", help="neither take decoded pictures from disk nor keep them")
     parser.add_argument("--trust-code", action="store_true", help="run code inside a Keras file; else it is refused")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop_converters.check_data.run import THOROUGH_SAMPLES, check_data
+    from edgeloop_converters.data.cache import DecodedCache
     from edgeloop_converters.recipe import Recipe, plan_passes
 
     for flag, value in (("--samples", args.samples), ("--calibration-samples", args.calibration_samples)):
@@ -53,7 +56,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
         signature=args.signature or "",
         **changes,
     )
-    result = check_data(recipe, samples=args.samples or THOROUGH_SAMPLES, trust_code=args.trust_code, progress=console)
+    with nullcontext() if args.no_cache else DecodedCache() as cache:
+        result = check_data(
+            recipe, samples=args.samples or THOROUGH_SAMPLES, trust_code=args.trust_code, cache=cache, progress=console
+        )
     console.result(result.to_dict(), text_of(result))
     return EXIT_GOAL_NOT_MET if result.is_severe else EXIT_DONE
 
