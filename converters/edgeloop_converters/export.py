@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,13 @@ from edgeloop_converters.schemes.job import Job
 from edgeloop_converters.sources import Sources
 from edgeloop_converters.stages import Stages
 
+if TYPE_CHECKING:
+    from edgeloop_converters.calibration import Ranges
+    from edgeloop_converters.passes.refine import Refined
+    from edgeloop_converters.passes.report import PassReport
+
 FLOAT = "float"
+REFINED_EFFORTS = ("default", "best")
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,7 @@ class Exported:
     scheme: str
     notes: tuple[str, ...] = ()
     float_ops: tuple[str, ...] = ()
+    passes: tuple[PassReport, ...] = ()
 
 
 def export(
@@ -56,6 +64,7 @@ def export(
         return model_inputs(sources.contract, model.tflite, data, indices)
 
     is_edgetpu = target.accelerator is not None and target.accelerator.delegate == "edgetpu"
+    ranges: Ranges | None = None
     if recipe.engine == "tflite":
         from edgeloop_converters.quantization import quantize_int8_tflite
 
@@ -68,7 +77,6 @@ def export(
                 progress=progress,
             )
     else:
-        ranges = None
         if scheme.calibrated:
             with stages("calibrate"):
                 on_sample = None if rows is None else rows.add
@@ -76,8 +84,28 @@ def export(
         with stages("quantize"):
             job = Job(model.tflite, ranges, inputs, len(indices), is_edgetpu, recipe.scheme_options, progress)
             done = scheme.load()(job)
-    tflite = done.tflite if recipe.io in ("", scheme.io) else set_io(done.tflite, recipe.io)
-    notes = done.notes
+    tflite, notes = done.tflite, done.notes
+    reports: tuple[PassReport, ...] = ()
+    if ranges is not None and scheme.name == "int8" and recipe.effort in REFINED_EFFORTS:
+        with stages("refine"):
+            refined = _refine(recipe, model.tflite, tflite, ranges, sources, progress)
+        tflite, reports = refined.tflite, refined.refinement.reports
+        notes = (*notes, *(report.note() for report in reports))
+    if recipe.io not in ("", scheme.io):
+        tflite = set_io(tflite, recipe.io)
     if is_edgetpu:
         notes = (*notes, "this int8 model is not compiled for the Edge TPU: until then it runs on the board's CPU")
-    return Exported(scheme.name, tflite, scheme.name, notes, done.float_ops)
+    return Exported(scheme.name, tflite, scheme.name, notes, done.float_ops, reports)
+
+
+def _refine(
+    recipe: Recipe, model: bytes, packed: bytes, ranges: Ranges, sources: Sources, progress: Progress
+) -> Refined:
+    from edgeloop_converters.calibration import model_inputs
+    from edgeloop_converters.passes.refine import refine, samples_wanted
+
+    indices = sources.calibration
+    chosen = np.random.default_rng(recipe.seed).permutation(indices)[: samples_wanted(len(indices), recipe.effort)]
+    inputs = model_inputs(sources.contract, model, sources.data.calibration, chosen)
+    samples = [(array.copy(),) for array in inputs]  # the reader reuses its buffer
+    return refine(model, packed, ranges, samples, effort=recipe.effort, seed=recipe.seed, progress=progress)
