@@ -1,0 +1,106 @@
+"""`edgeloop check-data` as a user types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeloop.cli.main import main
+from edgeloop_converters.demo.digits import load_split
+
+
+@pytest.fixture
+def scans() -> dict[str, np.ndarray]:
+    split = load_split()
+    return {"x": split.held_out_images, "y": split.held_out_labels}
+
+
+def save(folder: Path, **arrays: np.ndarray) -> str:
+    np.savez(folder / "d.npz", **arrays)
+    return str(folder / "d.npz")
+
+
+def check(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, dict[str, Any]]:
+    code = main(["check-data", *argv, "--json"])
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    return code, json.loads(out)
+
+
+def test_good_data_exit_0_with_no_finding(
+    digits_tflite: Path, tmp_path: Path, scans: dict[str, np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, result = check(capsys, str(digits_tflite), "--data", save(tmp_path, **scans))
+    assert (code, result["ok"], result["findings"]) == (0, True, [])
+    assert result["accuracy"] > 0.9
+    assert main(["check-data", str(digits_tflite), "--data", str(tmp_path / "d.npz")]) == 0
+    assert "nothing found" in capsys.readouterr().out
+
+
+def test_a_severe_finding_exits_1_with_its_fix(
+    digits_tflite: Path, tmp_path: Path, scans: dict[str, np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = ["--mean", "255", "--std", "20"]
+    data = save(tmp_path, **scans)
+    code, result = check(capsys, str(digits_tflite), "--data", data, *wrong)
+    assert (code, result["ok"], result["severe"]) == (1, False, 1)
+    (finding,) = [f for f in result["findings"] if f["severity"] == "severe"]
+    assert finding["check"] == "contract"
+    assert finding["fix"].startswith("--mean 0 --std")
+    assert finding["numbers"]["other_accuracy"] > 0.9
+    assert main(["check-data", str(digits_tflite), "--data", data, *wrong]) == 1
+    assert capsys.readouterr().out.startswith("severe ")
+
+
+def test_axes_in_the_wrong_order_are_a_finding_and_no_crash(
+    digits_tflite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from edgeloop.graph import Graph
+    from support.tiny_models import tiny_cnn
+
+    model = tmp_path / "m.tflite"
+    model.write_bytes(tiny_cnn())
+    assert Graph.read(model).inputs[0].shape == (1, 8, 8, 3)
+    x = np.random.default_rng(0).random((40, 3, 8, 8), np.float32)
+    code, result = check(capsys, str(model), "--data", save(tmp_path, x=x))
+    assert (code, [f["check"] for f in result["findings"]]) == (1, ["layout"])
+
+
+def test_data_that_do_not_fit_are_a_finding(
+    digits_tflite: Path, tmp_path: Path, scans: dict[str, np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = save(tmp_path, x=scans["x"], y=scans["y"] + 5)
+    code, result = check(capsys, str(digits_tflite), "--data", data)
+    assert (code, result["findings"][0]["check"]) == (1, "fit")
+    assert "class id 14" in result["findings"][0]["what"]
+
+
+def test_the_same_data_twice_is_a_leak(
+    digits_tflite: Path, tmp_path: Path, scans: dict[str, np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = save(tmp_path, **scans)
+    code, result = check(capsys, str(digits_tflite), "--data", data, "--eval", data)
+    assert code == 1
+    assert "leak" in [f["check"] for f in result["findings"]]
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--samples", "0"], "--samples must be at least 1"),
+        (["--calibration-samples", "-1"], "--calibration-samples must be at least 1"),
+        (["--data", "nowhere"], "no such file or folder"),
+        ([], "data are missing"),
+    ],
+)
+def test_misuse_is_one_line(
+    digits_tflite: Path, argv: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check-data", str(digits_tflite), *argv]) == 2
+    err = capsys.readouterr().err
+    assert says in err
+    assert "Traceback" not in err
