@@ -59,17 +59,21 @@ class Pair:
 
 
 def match_tensors(float_graph: Graph, graph: Graph) -> tuple[Pair, ...]:
-    """Pair op outputs by tensor name; where names differ, by position if both files have the same ops in order."""
-    by_name = {t.name: i for i, t in enumerate(float_graph.main.tensors)}
-    float_outputs = {o for op in float_graph.main.ops for o in op.outputs}
+    """Pair op outputs by tensor name; where names differ, by position if both files have the same ops in order.
+
+    Of a fused name, "a;b;c", the first part is enough: the frontends leave out the rest.
+    """
+    float_outputs = [o for op in float_graph.main.ops for o in op.outputs]
+    names = float_graph.main.tensors
+    by_name = {names[i].name.split(";", 1)[0]: i for i in float_outputs} | {names[i].name: i for i in float_outputs}
     pairs = []
     for index, op in enumerate(graph.main.ops):
         if op.name in _CONVERSIONS:
             continue
         for output in op.outputs:
             name = graph.main.tensors[output].name
-            twin = by_name.get(name)
-            if twin is not None and twin in float_outputs:
+            twin = by_name.get(name, by_name.get(name.split(";", 1)[0]))
+            if twin is not None:
                 pairs.append(Pair(index, op.name, name, output, twin))
     return tuple(pairs) or _match_by_position(float_graph, graph)
 

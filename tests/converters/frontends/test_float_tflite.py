@@ -10,7 +10,9 @@ import pytest
 from edgeloop.errors import UsageError
 from edgeloop.graph import Graph, Op, Quantization, Tensor
 from edgeloop.runtime import open_session
+from edgeloop_converters.evaluate.per_op import match_tensors
 from edgeloop_converters.frontends import to_float_tflite
+from edgeloop_converters.frontends.floats import normalize
 
 
 def output(model: bytes) -> np.ndarray:
@@ -30,6 +32,25 @@ def test_it_gains_a_signature_and_keeps_its_numbers(digits_tflite: Path) -> None
     assert model.notes == ()
     assert list(graph.signatures[0].inputs) == ["image"]
     assert np.array_equal(output(model.tflite), output(digits_tflite.read_bytes()))
+
+
+def test_fused_names_of_a_converted_model_are_cut_and_the_outputs_of_ops_have_the_plain_ones(
+    tmp_path: Path, digits_tflite: Path
+) -> None:
+    graph = Graph.read(digits_tflite)
+    for index, tensor in enumerate(graph.main.tensors):
+        part = index if tensor.data is None else graph.main.outputs[0]  # constants start like the op's output
+        tensor.name = f"model/part_{part};model/{tensor.name};of which there are many"
+    path = tmp_path / "fused.tflite"
+    graph.save(path)
+    short = Graph.read(normalize(path, path, inputs=["image"], outputs=["scores"])[0])
+    names = [t.name for t in short.main.tensors]
+    assert len(set(names)) == len(names)
+    assert not any(";" in name for name in names)
+    constants = {t.name for t in short.main.tensors if t.data is not None}
+    assert all("_" not in name.removeprefix("model/part_") for name in set(names) - constants)
+    assert len(match_tensors(graph, short)) == len(short.main.ops)
+    assert Graph.read(normalize(path, path)[0]).main.tensors[0].name == graph.main.tensors[0].name
 
 
 def test_weights_stored_as_float16_become_float32(tmp_path: Path, digits_tflite: Path) -> None:
