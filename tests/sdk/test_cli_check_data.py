@@ -88,6 +88,15 @@ def test_the_same_data_twice_is_a_leak(
     assert "leak" in [f["check"] for f in result["findings"]]
 
 
+def test_class_ids_from_one_are_told_apart_from_other_misfits(
+    digits_tflite: Path, tmp_path: Path, scans: dict[str, np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = save(tmp_path, x=scans["x"], y=scans["y"] + 1)
+    code, result = check(capsys, str(digits_tflite), "--data", data)
+    assert (code, result["findings"][0]["check"]) == (1, "fit")
+    assert "start at 1" in result["findings"][0]["fix"]
+
+
 @pytest.mark.parametrize(
     ("argv", "says"),
     [

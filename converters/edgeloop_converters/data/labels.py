@@ -37,7 +37,11 @@ def fit_labels(dataset: Dataset, labels: Sequence[str], outputs: int | None = No
     if limit and len(ids) and (ids.min() < 0 or ids.max() >= limit):
         wrong = int(ids.max()) if ids.max() >= limit else int(ids.min())
         count = int(((ids < 0) | (ids >= limit)).sum())
-        raise DataError(f"data {dataset.source}: class id {wrong} ({count} samples) but the model has {limit} outputs")
+        counts_from_one = int(ids.min()) == 1 and int(ids.max()) == limit
+        raise DataError(
+            f"data {dataset.source}: class id {wrong} ({count} samples) but the model has {limit} outputs",
+            hint="the class ids start at 1: subtract 1, so that they start at 0" if counts_from_one else None,
+        )
     if len(ids) > 1 and int(ids.min()) == int(ids.max()):
         note = f"data {dataset.source}: all {len(ids)} samples are of one class, so accuracy says little"
         dataset = replace(dataset, notes=(*dataset.notes, note))
