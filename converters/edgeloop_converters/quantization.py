@@ -88,8 +88,8 @@ def quantize_int8_tflite(
     frontend = detect(source)
     if not FRONTENDS[frontend].tflite_engine:
         raise UsageError(
-            f"{source}: TFLiteConverter starts from Keras files and SavedModels, not from {FRONTENDS[frontend].title}",
-            hint="leave --engine at aeq, or give the source",
+            f"{source}: TFLiteConverter cannot start from a {FRONTENDS[frontend].title}",
+            hint="leave --engine at aeq, or give the Keras file or SavedModel",
         )
     arrays = _columns(samples)
     with (progress or SilentProgress()).step("quantizing with TFLiteConverter"), _npy_files(arrays) as paths:
@@ -124,7 +124,7 @@ def check_no_loops(graph: Graph) -> None:
     if loops:
         raise UsageError(
             f"the model holds {loops[0]} (recurrent layers do): its body cannot be quantized",
-            hint="build recurrent layers with unroll=True, or convert with --scheme float",
+            hint="give the .keras file (its layers are unrolled here), build them with unroll=True, or --scheme float",
         )
 
 

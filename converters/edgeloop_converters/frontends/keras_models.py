@@ -11,6 +11,7 @@ from typing import Any
 from edgeloop.errors import MissingExtraError, RefusedError, UsageError
 from edgeloop_converters.frontends.file_scan import scan_h5, scan_keras_zip
 from edgeloop_converters.frontends.native import Loaded, Stages, fixed_spec, import_tensorflow
+from edgeloop_converters.frontends.recurrent import unroll
 
 _TITLES = {"keras": "reading .keras files", "h5": "reading .h5 files"}
 
@@ -67,6 +68,7 @@ def load_keras(
         raise UsageError(f"{source}: the model has no inputs yet", hint="call it once, or give it an Input, and save")
     names = _unique([_name_of(t, i) for i, t in enumerate(inputs)])
     specs = [fixed_spec(tf, n, t.shape, t.dtype, batch, shape) for n, t in zip(names, inputs, strict=True)]
+    notes = (*notes, *unroll(model, specs))
     output_names = _unique(list(getattr(model, "output_names", [])))
 
     def call(*arrays: Any) -> dict[str, Any]:

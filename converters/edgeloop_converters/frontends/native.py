@@ -142,7 +142,8 @@ def fixed_spec(tf: Any, name: str, shape: Any, dtype: Any, batch: int, sample_sh
         dims[1:] = [given if d is None else d for d, given in zip(dims[1:], sample_shape, strict=True)]
     if dims is None or None in dims:
         raise UsageError(
-            f"model input '{name}' has no fixed shape ({dims})", hint="say what it takes, such as --size 96x96"
+            f"model input '{name}' has no fixed shape ({dims})",
+            hint="say what it takes: --size 96x96 for a picture, else --shape 20x10 (without the batch)",
         )
     if not (tf.as_dtype(dtype).is_floating or tf.as_dtype(dtype).is_integer):
         raise UsageError(f"model input '{name}' takes {tf.as_dtype(dtype).name}, not numbers")

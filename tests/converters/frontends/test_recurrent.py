@@ -1,0 +1,82 @@
+"""Recurrent Keras models: unrolled, so that they become int8 like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeloop.affine import dequantize, quantize
+from edgeloop.errors import UsageError
+from edgeloop.graph import Graph
+from edgeloop.runtime import open_session
+from edgeloop_converters.calibration import calibrate
+from edgeloop_converters.frontends import to_float_tflite
+from edgeloop_converters.frontends.recurrent import MAX_STEPS
+from edgeloop_converters.quantization import quantize_int8
+
+pytestmark = pytest.mark.tensorflow
+
+STEPS, FEATURES = 20, 10
+
+
+def save(folder: Path, layer: str, units: int = 24, steps: int | None = None) -> tuple[Path, Any]:
+    """(path, model) of one recurrent layer with a softmax over 4 classes."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    if layer == "Bidirectional":
+        recurrent = layers.Bidirectional(layers.LSTM(units))
+    else:
+        recurrent = getattr(layers, layer)(units)
+    model = keras.Sequential(
+        [keras.Input((steps, FEATURES), name="series"), recurrent, layers.Dense(4, activation="softmax")]
+    )
+    path = folder / f"{layer}.keras"
+    model.save(path)
+    return path, model
+
+
+def walks(count: int) -> np.ndarray:
+    steps = np.random.default_rng(0).standard_normal((count, STEPS, FEATURES)).astype(np.float32)
+    return np.asarray(np.cumsum(steps, axis=1) * 0.5, np.float32)
+
+
+@pytest.mark.parametrize("layer", ["SimpleRNN", "LSTM", "GRU", "Bidirectional"])
+def test_a_recurrent_layer_ends_in_int8_on_the_fast_kernels(tmp_path: Path, layer: str) -> None:
+    path, keras_model = save(tmp_path, layer, 128 if layer == "SimpleRNN" else 24)
+    x = walks(140)
+    model = to_float_tflite(path, sample_shape=(STEPS, FEATURES))
+    assert any("unrolled over 20 steps" in note for note in model.notes)
+    assert not {op.name for op in Graph.read(model.tflite).main.ops} & {"WHILE", "SPLIT_V"}
+    wanted = np.asarray(keras_model(x[:40]))
+    with open_session(model.tflite) as session:
+        ours = np.concatenate([session.run(row[None])[0] for row in x[:40]])
+    assert np.abs(ours - wanted).max() < 1e-5
+    result = quantize_int8(model.tflite, calibrate(model.tflite, [row[None] for row in x[40:]]))
+    assert result.float_ops == ()
+    with open_session(result.tflite) as session:
+        assert session.ran_on.delegated_ops >= session.ran_on.total_ops - 3
+        codes = quantize(x[:40], session.inputs[0].affine, np.dtype(np.int8))
+        int8 = dequantize(np.concatenate([session.run(row[None])[0] for row in codes]), session.outputs[0].affine)
+    assert (int8.argmax(axis=1) == wanted.argmax(axis=1)).mean() >= 0.9
+
+
+def test_a_free_length_is_settled_by_the_shape_or_named(tmp_path: Path) -> None:
+    path, _ = save(tmp_path, "SimpleRNN", 8)
+    assert Graph.read(to_float_tflite(path, shape=(5, FEATURES)).tflite).inputs[0].shape == (1, 5, FEATURES)
+    with pytest.raises(UsageError, match="'series' has no fixed shape") as caught:
+        to_float_tflite(path)
+    assert "--shape 20x10" in str(caught.value.hint)
+
+
+def test_a_long_sequence_stays_a_loop_and_this_is_said(tmp_path: Path) -> None:
+    path, _ = save(tmp_path, "GRU", 4, MAX_STEPS + 1)
+    model = to_float_tflite(path)
+    assert f"stay a loop over {MAX_STEPS + 1} steps" in model.notes[0]
+    samples = [np.zeros((1, MAX_STEPS + 1, FEATURES), np.float32)]
+    with pytest.raises(UsageError, match="WHILE"):
+        quantize_int8(model.tflite, calibrate(model.tflite, samples))
