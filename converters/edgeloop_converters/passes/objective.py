@@ -19,13 +19,19 @@ Samples = Sequence[Sequence[Array]]
 class OutputError:
     """Mean squared error of the outputs before a softmax or sigmoid, each output relative to its own variance.
 
-    Unitless: 0.01 means an error of a tenth of the outputs' standard deviation.
+    Unitless: 0.01 means an error of a tenth of the outputs' standard deviation. visible_only: before a softmax, what
+    lies too far below the sample's top value for an int8 softmax to show counts as lying just there.
     """
 
-    def __init__(self, float_model: bytes, samples: Samples, threads: int = 1) -> None:
+    def __init__(self, float_model: bytes, samples: Samples, threads: int = 1, *, visible_only: bool = False) -> None:
         graph = Graph.read(float_model)
         self._names, self._samples, self._threads = score_names(graph), samples, threads
         self._wanted = run_real(cut(graph, self._names), samples, threads)
+        depths = visible_depths(graph) if visible_only else {}
+        self._floors: list[Floats | None] = [
+            wanted.max(axis=-1, keepdims=True) - depths[name] if name in depths else None
+            for name, wanted in zip(self._names, self._wanted, strict=True)
+        ]
         self._spread = [max(float(np.var(values)), 1e-12) for values in self._wanted]
 
     def of(self, model: PackedModel) -> float:
@@ -34,7 +40,23 @@ class OutputError:
     def of_graph(self, graph: Graph) -> float:
         got = run_real(cut(graph, self._names), self._samples, self._threads)
         errors = [
-            float(np.mean(np.square(a - b, dtype=np.float64))) / spread
-            for a, b, spread in zip(got, self._wanted, self._spread, strict=True)
+            float(np.mean(np.square(_above(a, floor) - _above(b, floor), dtype=np.float64))) / spread
+            for a, b, spread, floor in zip(got, self._wanted, self._spread, self._floors, strict=True)
         ]
         return sum(errors) / len(errors)
+
+
+def visible_depths(graph: Graph) -> dict[str, float]:
+    """Name of every softmax's input -> how far below the top value an int8 softmax still shows something.
+
+    Its steps are 1/256: what is exp(-depth * beta) = 1/512 of the top rounds to 0.
+    """
+    return {
+        graph.main.tensors[op.inputs[0]].name: float(np.log(512)) / abs(float(getattr(op.options, "beta", 1.0) or 1.0))
+        for op in graph.main.ops
+        if op.name == "SOFTMAX"
+    }
+
+
+def _above(values: Floats, floor: Floats | None) -> Floats:
+    return values if floor is None else np.maximum(values, floor)

@@ -21,10 +21,10 @@ from edgeloop_converters.passes.packed import PackedModel
 from edgeloop_converters.passes.range_search import FACTORS, search_ranges
 from edgeloop_converters.passes.report import PassReport
 from edgeloop_converters.passes.rounding import round_weights
+from edgeloop_converters.passes.softmax_floor import floor_softmax_inputs
 
 Array = npt.NDArray[Any]
 Samples = Sequence[Sequence[Array]]
-Pass = Callable[[PackedModel, float], PassReport]
 
 FEWEST_SAMPLES = 20
 HELD_OUT_SHARE = 5
@@ -42,6 +42,14 @@ class Effort:
 
 
 EFFORTS = {"default": Effort(20.0, 128, 64, 20_000), "best": Effort(90.0, 512, 128, 60_000)}
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """apply: changes a model in place. visible_only: how its result is judged, see OutputError."""
+
+    apply: Callable[[PackedModel], PassReport]
+    visible_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ def refine(
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Refined:
-    """Range search, then weight rounding with bias correction, on a model packed as int8 from `ranges`.
+    """Range search, weight rounding with bias correction, softmax floor, on a model packed as int8 from `ranges`.
 
     samples: float model inputs, one array per input, as calibration saw them; at least 20, or nothing is done. They
     are split into what the passes see and what judges them. Measured with the kernels that XNNPACK gives on this host.
@@ -85,16 +93,18 @@ def refine(
     if not current.groups:
         report = PassReport("refinement", "no int8 activations whose range is free", 0.0, accepted=False)
         return Refined(packed, Refinement(ranges, reports=(report,)))
-    judge = OutputError(float_model, held_out, threads)
-    error, reports = judge.of(current), []
-    for run in _passes(float_model, current, fit, chosen, seed, threads, deadline, progress or SilentProgress()):
+    judges = {visible: OutputError(float_model, held_out, threads, visible_only=visible) for visible in (False, True)}
+    reports = []
+    for run in _passes(float_model, fit, chosen, seed, threads, deadline, progress or SilentProgress()):
+        judge = judges[run.visible_only]
         candidate = current.copy()
-        report = run(candidate, deadline)
+        before = judge.of(current)
+        report = run.apply(candidate)
         after = judge.of(candidate)
-        accepted = after < error
-        reports.append(_judged(report, error, after, accepted))
+        accepted = after < before
+        reports.append(_judged(report, before, after, accepted))
         if accepted:
-            current, error = candidate, after
+            current = candidate
     if not any(r.accepted for r in reports):
         return Refined(packed, Refinement(ranges, reports=tuple(reports)))
     return Refined(
@@ -105,26 +115,28 @@ def refine(
 
 def _passes(
     float_model: bytes,
-    model: PackedModel,
     fit: Samples,
     effort: Effort,
     seed: int,
     threads: int,
     deadline: float,
     progress: Progress,
-) -> Sequence[Pass]:
-    # Rounding comes last and needs its share of the time.
+) -> tuple[_Pass, ...]:
+    # Rounding comes second and needs its share of the time.
     search_until = time.monotonic() + 0.65 * (deadline - time.monotonic())
 
-    def search(candidate: PackedModel, _deadline: float) -> PassReport:
+    def search(candidate: PackedModel) -> PassReport:
         count = _affordable(float_model, candidate, fit, search_until - time.monotonic(), threads)
         error = OutputError(float_model, fit[:count], threads)
         return search_ranges(candidate, error, deadline_s=search_until, progress=progress)
 
-    def rounding(candidate: PackedModel, until: float) -> PassReport:
-        return round_weights(candidate, fit, rows=effort.rows, seed=seed, deadline_s=until, progress=progress)
+    def rounding(candidate: PackedModel) -> PassReport:
+        return round_weights(candidate, fit, rows=effort.rows, seed=seed, deadline_s=deadline, progress=progress)
 
-    return (search, rounding)
+    def floor(candidate: PackedModel) -> PassReport:
+        return floor_softmax_inputs(candidate, fit, threads)
+
+    return (_Pass(search), _Pass(rounding), _Pass(floor, visible_only=True))
 
 
 def _affordable(float_model: bytes, model: PackedModel, fit: Samples, seconds: float, threads: int) -> int:

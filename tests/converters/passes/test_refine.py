@@ -15,8 +15,9 @@ from edgeloop_converters.passes.objective import OutputError
 from edgeloop_converters.passes.packed import PackedModel, score_names
 from edgeloop_converters.passes.range_search import search_ranges
 from edgeloop_converters.passes.refine import Refined, refine, samples_wanted
+from edgeloop_converters.passes.softmax_floor import floor_softmax_inputs
 from edgeloop_converters.quantization import quantize_int8
-from support.tiny_models import tiny_cnn, tiny_two_inputs
+from support.tiny_models import TinyBuilder, tiny_cnn, tiny_two_inputs
 
 Samples = list[tuple[np.ndarray]]
 
@@ -51,7 +52,7 @@ def refined(model: bytes, packed: bytes, ranges: Ranges, samples: Samples) -> Re
 
 
 def test_the_error_falls_on_samples_never_seen(model: bytes, packed: bytes, refined: Refined) -> None:
-    error = OutputError(model, digits(load_split().held_out_images[:200]))
+    error = OutputError(model, digits(load_split().held_out_images[:200]), visible_only=True)
     assert error.of_graph(Graph.read(refined.tflite)) < error.of_graph(Graph.read(packed))
 
 
@@ -71,7 +72,7 @@ def test_only_constants_change(packed: bytes, refined: Refined) -> None:
 
 def test_every_pass_says_what_it_gained(refined: Refined) -> None:
     reports = refined.refinement.reports
-    assert [r.name for r in reports] == ["range search", "weight rounding"]
+    assert [r.name for r in reports] == ["range search", "weight rounding", "softmax floor"]
     for report in reports:
         assert report.accepted == (report.after["held_out_error"] < report.before["held_out_error"])
         assert report.seconds > 0
@@ -150,3 +151,36 @@ def test_outputs_are_judged_before_the_softmax() -> None:
 def test_no_more_samples_are_kept_than_looked_at() -> None:
     assert samples_wanted(100, "default") == 100
     assert samples_wanted(50_000, "default") < 256
+
+
+def spread_classes() -> tuple[bytes, Samples]:
+    """One dense layer with a class far below all others, and samples for it."""
+    b = TinyBuilder(0)
+    out = b.dense(b.input("x", (1, 6)), 4)
+    graph = b.finish(b.softmax(out))
+    bias = graph.constant(graph.main.ops[0], 2)
+    assert bias is not None
+    bias.data = np.array([3.0, 3.5, 2.5, -60.0], np.float32)
+    return graph.write(), [(row[None],) for row in np.random.default_rng(1).random((40, 6), np.float32)]
+
+
+def test_codes_are_not_spent_on_classes_that_a_softmax_cannot_show() -> None:
+    model, samples = spread_classes()
+    ranges = calibrate(model, samples)
+    candidate = PackedModel(model, quantize_int8(model, ranges).tflite, ranges)
+    before = OutputError(model, samples, visible_only=True).of(candidate)
+    report = floor_softmax_inputs(candidate, samples)
+    assert report.detail.startswith("lower end -")
+    (group,) = candidate.groups
+    low, high = candidate.range_of(group)
+    assert -10 < low < 0 < high
+    assert OutputError(model, samples, visible_only=True).of(candidate) < 0.1 * before
+    assert floor_softmax_inputs(candidate, samples).detail == "nothing to cut"
+
+
+def test_the_softmax_floor_is_judged_by_what_can_be_seen() -> None:
+    model, samples = spread_classes()
+    ranges = calibrate(model, samples)
+    done = refine(model, quantize_int8(model, ranges).tflite, ranges, samples)
+    floor = done.refinement.reports[-1]
+    assert (floor.name, floor.accepted) == ("softmax floor", True)
