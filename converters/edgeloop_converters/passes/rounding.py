@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,10 +37,31 @@ _MOST_COLUMNS = 4608
 """Of a layer's rows: the Hessian of a wider one takes too long; such a layer keeps plain rounding."""
 
 
-def gptq(weights: Doubles, hessian: Doubles, scales: Doubles, largest: int = 127) -> npt.NDArray[np.int8]:
+Nearest = Callable[[Doubles], Array]
+"""Values in units of a code -> the code to take for each, within +-127."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where a layer's weights may lie: real = scale * code. scales: [outputs] or [1]."""
+
+    scales: Doubles
+    nearest: Nearest
+
+
+ChooseGrid = Callable[[str, Doubles, Doubles], Grid]
+"""(name of the weights, float weights [outputs, columns], variances of their inputs, same shape) -> their grid."""
+
+
+def nearest_int8(values: Doubles) -> Array:
+    """The plain grid."""
+    return np.clip(np.rint(values), -127, 127)
+
+
+def gptq(weights: Doubles, hessian: Doubles, scales: Doubles, nearest: Nearest = nearest_int8) -> npt.NDArray[np.int8]:
     """Codes [outputs, columns] whose product with inputs of that second moment is closest to the weights'.
 
-    hessian: [columns, columns], E[x x^T]. scales: [outputs] or [1]. largest: codes are within +-largest.
+    hessian: [columns, columns], E[x x^T]. scales: [outputs] or [1]. nearest: rounds to the codes that may be used.
     """
     columns = weights.shape[1]
     order = np.argsort(-np.diag(hessian), kind="stable")  # what matters most is rounded first, while all can answer
@@ -53,7 +74,7 @@ def gptq(weights: Doubles, hessian: Doubles, scales: Doubles, largest: int = 127
         stop = min(start + _BLOCK, columns)
         errors = np.empty((len(weights), stop - start))
         for i in range(start, stop):
-            code = np.clip(np.rint(rest[:, i] / steps), -largest, largest)
+            code = nearest(rest[:, i] / steps)
             codes[:, order[i]] = code
             error = (rest[:, i] - code * steps) / upper[i, i]
             rest[:, i + 1 : stop] -= error[:, None] * upper[i, i + 1 : stop]
@@ -78,6 +99,7 @@ def round_weights(
     samples: Sequence[Sequence[Array]],
     *,
     rounding: bool = True,
+    grid: ChooseGrid | None = None,
     rows: int = ROWS,
     seed: int = 0,
     deadline_s: float = float("inf"),
@@ -85,8 +107,9 @@ def round_weights(
 ) -> PassReport:
     """GPTQ and bias correction for every CONV_2D, DEPTHWISE_CONV_2D and FULLY_CONNECTED, in place.
 
-    samples: float model inputs, one array per input. rounding: False corrects biases only. rows: how many input rows
-    of a layer are looked at. deadline_s: on `time.monotonic`'s clock; layers after it stay as they are.
+    samples: float model inputs, one array per input. rounding: False corrects biases only. grid: chooses
+    scales and codes; without one the packer's scales and all codes. rows: how many input rows of a layer are looked at.
+    deadline_s: on `time.monotonic`'s clock; layers after it stay as they are.
     """
     started = time.monotonic()
     layers = _layers(model)
@@ -96,7 +119,7 @@ def round_weights(
         for layer in layers:
             if time.monotonic() > deadline_s:
                 break
-            _do_layer(model, layer, samples, rounding, rows, seed)
+            _do_layer(model, layer, samples, rounding, grid, rows, seed)
             done += 1
             advance(1)
     left = f", {len(layers) - done} left for want of time" if done < len(layers) else ""
@@ -134,27 +157,51 @@ def _is_plain(op: Op, graph: Graph) -> bool:
 
 
 def _do_layer(
-    model: PackedModel, layer: _Layer, samples: Sequence[Sequence[Array]], rounding: bool, rows: int, seed: int
+    model: PackedModel,
+    layer: _Layer,
+    samples: Sequence[Sequence[Array]],
+    rounding: bool,
+    choose: ChooseGrid | None,
+    rows: int,
+    seed: int,
 ) -> None:
-    if layer.floats.shape[-1] > _MOST_COLUMNS or layer.weight.quantization is None or layer.weight.data is None:
+    if layer.weight.quantization is None or layer.weight.data is None:
+        return
+    if layer.floats.shape[-1] > _MOST_COLUMNS:
+        if choose is not None:
+            grid = choose(layer.weight.name, layer.floats, np.ones_like(layer.floats))
+            _put(model, layer, grid, grid.nearest(layer.floats / _each(grid.scales, layer.floats)))
         return
     quantized, floats = _rows_of(model, layer, samples, rows, seed)
-    scales = layer.weight.quantization.scale.astype(np.float64)
+    grid = Grid(layer.weight.quantization.scale.astype(np.float64), nearest_int8)
     codes = as_rows(layer.op, layer.weight.data)
     mean, wanted = quantized.mean(axis=0, dtype=np.float64), floats.mean(axis=0, dtype=np.float64)
     if rounding:
         # The bias takes up the mean's error, so only what varies counts.
         centred = (quantized - mean.astype(np.float32)).astype(np.float32)
-        codes = _depthwise(layer.floats, centred, scales) if centred.ndim == 3 else gptq(
-            layer.floats, (centred.T @ centred).astype(np.float64) / len(centred), scales
+        if choose is not None:
+            variances = np.broadcast_to(np.square(centred).mean(axis=0).T.astype(np.float64), layer.floats.shape)
+            grid = choose(layer.weight.name, layer.floats, variances)
+        codes = _depthwise(layer.floats, centred, grid) if centred.ndim == 3 else gptq(
+            layer.floats, (centred.T @ centred).astype(np.float64) / len(centred), grid.scales, grid.nearest
         )  # fmt: skip
-        shaped = as_tensor(layer.op, codes, layer.weight.shape)
-        axis = layer.weight.quantization.dimension
-        model.set_weight(layer.weight.name, WeightCodes(shaped, layer.weight.quantization.scale, axis))
+        _put(model, layer, grid, codes)
     if layer.bias is not None and layer.bias.data is not None:
-        real = codes * np.broadcast_to(scales, (len(codes),))[:, None]
+        real = codes * _each(grid.scales, codes)
         change: Any = _apply(layer.floats, wanted) - _apply(real, mean)
         model.set_bias(layer.bias.name, np.asarray(layer.bias.data + change, np.float32))
+
+
+def _put(model: PackedModel, layer: _Layer, grid: Grid, codes: Array) -> None:
+    assert layer.weight.quantization is not None
+    shaped = as_tensor(layer.op, codes, layer.weight.shape).astype(np.int8)
+    scales = grid.scales.astype(np.float32)
+    model.set_weight(layer.weight.name, WeightCodes(shaped, scales, layer.weight.quantization.dimension))
+
+
+def _each(scales: Doubles, rows: Array) -> Doubles:
+    """[outputs, 1], from one per output or one for all."""
+    return np.broadcast_to(scales, (len(rows),))[:, None]
 
 
 def _apply(weights: Doubles, mean: Doubles) -> Doubles:
@@ -162,12 +209,13 @@ def _apply(weights: Doubles, mean: Doubles) -> Doubles:
     return np.asarray((weights * mean.T).sum(axis=1) if mean.ndim == 2 else weights @ mean)
 
 
-def _depthwise(weights: Doubles, centred: npt.NDArray[np.float32], scales: Doubles) -> npt.NDArray[np.int8]:
-    steps = np.broadcast_to(scales, (len(weights),))
+def _depthwise(weights: Doubles, centred: npt.NDArray[np.float32], grid: Grid) -> npt.NDArray[np.int8]:
+    steps = np.broadcast_to(grid.scales, (len(weights),))
     codes = np.empty(weights.shape, np.int8)
     hessians = np.einsum("rkc,rlc->ckl", centred, centred, optimize=True).astype(np.float64) / len(centred)
     for channel, hessian in enumerate(hessians):
-        codes[channel] = gptq(weights[channel : channel + 1], hessian, steps[channel : channel + 1])[0]
+        one = slice(channel, channel + 1)
+        codes[channel] = gptq(weights[one], hessian, steps[one], grid.nearest)[0]
     return codes
 
 

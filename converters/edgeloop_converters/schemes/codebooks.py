@@ -15,7 +15,6 @@ Doubles = npt.NDArray[np.float64]
 
 LARGEST = 127
 _CLIPS = np.linspace(0.35, 1.0, 27)
-_DAMPING = 0.01
 
 
 @dataclass(frozen=True)
@@ -87,25 +86,3 @@ def fitted_scales(rows: Doubles, codebook: Codebook, importance: Doubles, *, one
         better = errors < best
         best, chosen = np.where(better, errors, best), np.where(better, scales, chosen)
     return np.asarray(chosen[:1] if one else chosen)
-
-
-def rounded(rows: Doubles, codebook: Codebook, scales: Doubles, hessian: Doubles | None) -> npt.NDArray[np.int8]:
-    """Codes [outputs, columns]; with a hessian E[x x^T] [columns, columns] by GPTQ, else the nearest.
-
-    GPTQ (Frantar et al. 2023, algorithm 1): columns are rounded in turn, and those still free make good the error.
-    """
-    steps = np.broadcast_to(scales, (len(rows),))[:, None]
-    if hessian is None:
-        return codebook.nearest(rows / steps).astype(np.int8)
-    columns = rows.shape[1]
-    order = np.argsort(-np.diag(hessian), kind="stable")
-    damped = hessian[np.ix_(order, order)] + np.eye(columns) * max(_DAMPING * np.trace(hessian) / columns, 1e-12)
-    upper = np.linalg.cholesky(np.linalg.inv(damped)).T
-    rest = rows[:, order].copy()
-    codes = np.zeros(rows.shape, np.int8)
-    for i in range(columns):
-        code = codebook.nearest(rest[:, i] / steps[:, 0])
-        codes[:, order[i]] = code
-        error = (rest[:, i] - code * steps[:, 0]) / upper[i, i]
-        rest[:, i + 1 :] -= error[:, None] * upper[i, i + 1 :]
-    return codes

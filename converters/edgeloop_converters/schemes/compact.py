@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
+import numpy.typing as npt
 
 from edgeloop.graph import Graph
-from edgeloop_converters.passes.codes import write_codes
+from edgeloop_converters.passes.packed import PackedModel, weighted_ops
+from edgeloop_converters.passes.rounding import Grid, round_weights
 from edgeloop_converters.quantization import quantize_int8
-from edgeloop_converters.schemes.codebooks import Codebook, Doubles, k_means, logarithmic, uniform
+from edgeloop_converters.schemes.codebooks import Codebook, Doubles, fitted_scales, k_means, logarithmic, uniform
 from edgeloop_converters.schemes.job import Job
-from edgeloop_converters.schemes.layers import Choose, Layer, fit
 from edgeloop_converters.schemes.table import SCHEMES
 from edgeloop_converters.schemes.verify import Made, verified
 
+Choose = Callable[[Doubles, Doubles], Codebook]
+"""(float weights [outputs, columns], how much an error of each counts) -> the layer's codebook."""
+
+SAMPLES = 128
+_ROWS = 8192
 _INT4_OPS = ("CONV_2D", "FULLY_CONNECTED")
 """What has int4 kernels beside int8 activations."""
-_SMALL_SHARE = 0.02
-"""Layers that hold less of the weights (a stem, a small classifier) stay on the 8-bit grid: they save nothing."""
+_SMALL_SHARE = 0.03
 
 
 def int8_compact(job: Job) -> Made:
-    """Weights on a grid of `bits` (4 or 5) bits, rounded by GPTQ, with bias correction."""
-    bits = int(option(job, "int8-compact", "bits"))
-    return _made("int8-compact", job, lambda layer, importance: uniform(bits), f"{bits}-bit grid")
+    """Weights on a grid of `bits` (5 or 4) bits, rounded by GPTQ, with bias correction."""
+    bits = int(_option(job, "int8-compact", "bits"))
+    return _made("int8-compact", job, lambda rows, importance: uniform(bits), f"{bits}-bit grid")
 
 
 def clustered(job: Job) -> Made:
     """Weights on a codebook of `clusters` values per layer: "k-means" fits it, "logarithmic" is the same for all."""
-    clusters, kind = int(option(job, "clustered", "clusters")), option(job, "clustered", "codebook")
+    clusters, kind = int(_option(job, "clustered", "clusters")), _option(job, "clustered", "codebook")
 
-    def choose(layer: Layer, importance: Doubles) -> Codebook:
-        return logarithmic(clusters) if kind == "logarithmic" else k_means(layer.rows, clusters, importance)
+    def choose(rows: Doubles, importance: Doubles) -> Codebook:
+        return logarithmic(clusters) if kind == "logarithmic" else k_means(rows, clusters, importance)
 
     return _made("clustered", job, choose, f"{clusters} values per layer, {kind}")
 
 
 def int4(job: Job) -> Made:
     """As int8-compact with 4 bits, and stored in 4 bits where kernels take that."""
-    compact = _made("int4", job, lambda layer, importance: uniform(4 if layer.op.name in _INT4_OPS else 8), "")
+    compact = _made("int4", job, lambda rows, importance: uniform(4), "")
     graph = Graph.read(compact.tflite)
     for op in graph.main.ops:
         weight = graph.constant(op, 1) if op.name in _INT4_OPS else None
@@ -46,7 +53,7 @@ def int4(job: Job) -> Made:
     return verified(graph.write(), SCHEMES["int4"])
 
 
-def option(job: Job, scheme: str, name: str) -> str | int:
+def _option(job: Job, scheme: str, name: str) -> str | int:
     """What the recipe says, or the scheme's default."""
     default = SCHEMES[scheme].options[name][0]
     found: str | int = job.options.get(name, default)
@@ -54,22 +61,55 @@ def option(job: Job, scheme: str, name: str) -> str | int:
 
 
 def _made(name: str, job: Job, choose: Choose, what: str) -> Made:
-    """int8 by the packer, then codes, scales and biases over its own."""
+    """int8 by the packer, then codes, scales and biases over its own.
+
+    A range search before or after gains nothing here: the weights' error is several times that of the ranges.
+    """
     assert job.ranges is not None
     packed = quantize_int8(
         job.model, job.ranges, fully_connected_per_tensor=job.per_tensor_dense, progress=job.progress
     )
-    kept: list[str] = []
+    model = PackedModel(job.model, packed.tflite, job.ranges)
+    samples = _some(job)
+    per_channel = {t.name: t.is_per_channel for t in model.graph.main.tensors if t.is_constant}
+    kept = eight_bit_layers(model.graph)
 
-    def unless_small(layer: Layer, importance: Doubles) -> Codebook:
-        if layer.share < _SMALL_SHARE:
-            kept.append(layer.op.name)
-            return uniform(8)
-        return choose(layer, importance)
+    def grid(weights: str, rows: Doubles, importance: Doubles) -> Grid:
+        codebook = uniform(8) if weights in kept else choose(rows, importance)
+        scales = fitted_scales(rows, codebook, importance, one=not per_channel[weights])
+        return Grid(scales, codebook.nearest)
 
-    fitted = fit(packed.tflite, job.model, job.samples, job.total, unless_small, job.progress, "rounding weights")
-    model = write_codes(packed.tflite, job.model, fitted.weights, fitted.biases)
-    levels = [len(np.unique(codes.codes)) for codes in fitted.weights.values()]
-    rest = f", {len(kept)} small ones keep 8 bits" if kept else ""
-    note = f"weights of {len(levels) - len(kept)} layers: {what}{rest}"
-    return Made(model, name, packed.float_ops, (*packed.notes, note))
+    round_weights(model, samples, grid=grid, rows=_ROWS, progress=job.progress)
+    rest = f"; {len(kept)} small or depthwise ones keep 8 bits" if kept else ""
+    note = f"weights of {len(set(model.weights) - kept)} layers: {what}{rest}"
+    return Made(model.write(), name, packed.float_ops, (*packed.notes, note))
+
+
+def eight_bit_layers(graph: Graph) -> frozenset[str]:
+    """Weights that stay on the 8-bit grid: those of depthwise layers, which have few and need them, and the smallest
+    layers (a stem, a small classifier) that together hold at most 3 % of the weights.
+    """
+    weights = {t.name: (t.element_count, op.name) for op in weighted_ops(graph) if (t := graph.constant(op, 1))}
+    return _kept(weights)
+
+
+def _kept(weights: Mapping[str, tuple[int, str]]) -> frozenset[str]:
+    """weights: name -> (number of values, name of the op)."""
+    depthwise = {name for name, (_, op) in weights.items() if op == "DEPTHWISE_CONV_2D"}
+    others = {name: count for name, (count, _) in weights.items() if name not in depthwise}
+    if not others:
+        return frozenset()
+    left = _SMALL_SHARE * sum(others.values())
+    kept = set(depthwise)
+    for name, count in sorted(others.items(), key=lambda item: item[1]):
+        left -= count
+        if left < 0:
+            break
+        kept.add(name)
+    return frozenset(kept)
+
+
+def _some(job: Job) -> list[tuple[npt.NDArray[np.float32]]]:
+    """At most SAMPLES of the calibration samples, evenly."""
+    step = max(1, job.total // SAMPLES)
+    return [(np.array(x),) for i, x in enumerate(job.samples()) if i % step == 0][:SAMPLES]

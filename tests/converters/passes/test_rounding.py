@@ -26,7 +26,7 @@ def test_gptq_gives_less_output_error_than_rounding_to_nearest() -> None:
     inputs = correlated(500, 150)
     weights = np.random.default_rng(1).standard_normal((6, 150))
     scales = np.abs(weights).max(axis=1) / 7
-    codes = gptq(weights, inputs.T @ inputs / len(inputs), scales, largest=7)
+    codes = gptq(weights, inputs.T @ inputs / len(inputs), scales, lambda values: np.clip(np.rint(values), -7, 7))
     nearest = np.clip(np.rint(weights / scales[:, None]), -7, 7)
 
     def error(found: np.ndarray) -> float:

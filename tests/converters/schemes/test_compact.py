@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +18,24 @@ from edgeloop.runtime import open_session
 from edgeloop_converters.calibration import calibrate
 from edgeloop_converters.demo.digits import load_split
 from edgeloop_converters.frontends import to_float_tflite
+from edgeloop_converters.passes.rounding import gptq
 from edgeloop_converters.recipe import parse_recipe, plan_passes
 from edgeloop_converters.schemes import SCHEMES, check_options
-from edgeloop_converters.schemes.codebooks import fitted_scales, k_means, logarithmic, rounded, uniform
+from edgeloop_converters.schemes.codebooks import fitted_scales, k_means, logarithmic, uniform
+from edgeloop_converters.schemes.compact import eight_bit_layers
 from edgeloop_converters.schemes.job import Job
 from edgeloop_converters.schemes.verify import Made
+from support.tiny_models import tiny_cnn, tiny_mlp
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 def digit(image: np.ndarray) -> np.ndarray:
     return (image[None, ..., None] / 255).astype(np.float32)
+
+
+def images() -> list[np.ndarray]:
+    return list(np.random.default_rng(0).random((16, 1, 8, 8, 3)).astype(np.float32))
 
 
 def digits() -> Iterator[np.ndarray]:
@@ -41,8 +49,6 @@ def job(digits_tflite: Path) -> Job:
 
 
 def made(name: str, job: Job, **options: str | int) -> Made:
-    from dataclasses import replace
-
     load = SCHEMES[name].load
     assert load is not None
     return load()(replace(job, options=options))
@@ -92,19 +98,12 @@ def test_four_bits_with_rounding_and_biases_keep_the_answers(job: Job) -> None:
     assert (answers(made("int8-compact", job, bits=4).tflite) == answers(job.model)).mean() > 0.97
 
 
-def test_feedback_makes_the_output_error_smaller_than_nearest_rounding() -> None:
-    rng = np.random.default_rng(0)
-    mix = rng.standard_normal((24, 24))
-    inputs = rng.standard_normal((500, 24)) @ mix  # correlated, as neighbouring pixels are
-    rows = rng.standard_normal((8, 24))
-    grid = uniform(4)
-    scales = fitted_scales(rows, grid, np.ones_like(rows))
-    errors = []
-    for hessian in (None, inputs.T @ inputs / 500):
-        codes = rounded(rows, grid, scales, hessian)
-        assert np.abs(codes).max() <= 7
-        errors.append(np.square(inputs @ (codes * scales[:, None] - rows).T).mean())
-    assert errors[1] < 0.6 * errors[0]
+def test_depthwise_and_the_smallest_layers_keep_eight_bits() -> None:
+    graph = Graph.read(made("int8", Job(tiny_cnn(filters=64), calibrate(tiny_cnn(filters=64), images()))).tflite)
+    kinds = {op.inputs[1]: op.name for op in graph.main.ops if len(op.inputs) > 1}
+    kept = {kinds[graph.main.index_of(name)] for name in eight_bit_layers(graph)}
+    assert kept == {"DEPTHWISE_CONV_2D"}
+    assert eight_bit_layers(Graph.read(tiny_mlp())) == frozenset()
 
 
 @settings(max_examples=50, deadline=None)
@@ -127,7 +126,7 @@ def test_k_means_survives_layers_of_zeros_and_of_one_value() -> None:
         scales = fitted_scales(rows, book, np.ones_like(rows))
         assert np.isfinite(scales).all()
         assert (scales > 0).all()
-        codes = rounded(rows, book, scales, np.zeros((5, 5)))
+        codes = gptq(rows, np.zeros((5, 5)), scales, book.nearest)
         assert np.allclose(codes * scales[:, None], rows, atol=0.01)
 
 
