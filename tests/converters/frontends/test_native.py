@@ -83,6 +83,13 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 return tf.ensure_shape(tf.py_function(touch, [x], tf.float32), [None, 4])
         p = Python(); tf.saved_model.save(p, "python_op", signatures={"serving_default": p.call})
 
+        class Pipeline(tf.Module):
+            @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32)])
+            def call(self, x):
+                numbers = tf.data.Dataset.range(2).cache("touched")
+                return x + tf.cast(numbers.reduce(tf.constant(0, tf.int64), lambda a, b: a + b), tf.float32)
+        p = Pipeline(); tf.saved_model.save(p, "pipeline", signatures={"serving_default": p.call})
+
         class Two(tf.Module):
             @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
             def a(self, x): return {"sum": tf.reduce_sum(x, 1, keepdims=True)}
@@ -167,6 +174,11 @@ def test_a_saved_model_that_calls_python_is_refused(zoo: Path, monkeypatch: pyte
     with pytest.raises(RefusedError, match="EagerPyFunc"):
         to_float_tflite(Path("python_op"))
     assert not (zoo / "touched").exists()
+
+
+def test_a_saved_model_with_a_data_pipeline_is_refused(zoo: Path) -> None:
+    with pytest.raises(RefusedError, match="Dataset"):
+        to_float_tflite(zoo / "pipeline")
 
 
 def test_layers_of_somebody_elses_are_not_looked_for(zoo: Path) -> None:
