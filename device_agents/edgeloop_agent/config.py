@@ -60,6 +60,8 @@ class AgentConfig:
             raise UsageError(f"stop_timeout must be 0 to 300 seconds, got {self.stop_timeout:g}")
         if len(self.device) > MAX_NAME_CHARS or not self.device.isprintable():
             raise UsageError(f"device must be at most {MAX_NAME_CHARS} printable characters")
+        for text in (self.bundle, self.state, self.source, *self.sinks, *self.delegates, *self.trust):
+            _check_is_text(str(text))
         if self.heartbeat_timeout < 2:
             raise UsageError("heartbeat_timeout must be at least 2 seconds: the worker speaks once a second")
 
@@ -70,6 +72,17 @@ class AgentConfig:
             frame_timeout_s=self.frame_timeout,
             load_timeout_s=self.load_timeout,
         )
+
+
+def _check_is_text(text: str) -> None:
+    """The worker is told in UTF-8, and some libraries crash at a file name that is not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        shown = text.encode(errors="replace").decode()
+        raise UsageError(
+            f"'{shown}' is not UTF-8", hint="rename the file, or set LC_ALL=C.UTF-8 if the name is in UTF-8"
+        ) from None
 
 
 # The key in the file (and the flag, with - for _) where it differs from the field.

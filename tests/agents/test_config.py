@@ -102,3 +102,15 @@ def test_any_table_gives_a_config_or_a_usage_error(table: dict) -> None:
 
     with contextlib.suppress(UsageError):
         AgentConfig(**{**FLAGS, **_from_file(table, Path("agent.toml"))})
+
+
+@pytest.mark.parametrize("field", ["bundle", "source", "sinks", "trust"])
+def test_a_name_that_is_not_utf8_is_wrong_use(field: str) -> None:
+    odd = {
+        "bundle": Path("\udcff.bundle"),
+        "source": "npz:\udcff",
+        "sinks": ("jsonl:\udcff",),
+        "trust": (Path("\udcff"),),
+    }
+    with pytest.raises(UsageError, match="is not UTF-8"):
+        load_config({"bundle": Path("b"), "source": "synthetic:", field: odd[field]})
