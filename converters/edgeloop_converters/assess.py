@@ -18,7 +18,8 @@ from edgeloop.errors import RefusedError, UsageError
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.version import VERSION
 from edgeloop_converters.contracts import ContractFlags, detect_contract, fit_data
-from edgeloop_converters.data import Dataset, open_data, pick
+from edgeloop_converters.data import IMAGE, Dataset, open_data, pick
+from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.evaluate import OpError, Quality, Scorer, per_op_errors, run_models, summarize
 from edgeloop_converters.evaluate.per_op import SAMPLES as PER_OP_SAMPLES
 from edgeloop_converters.float_cache import load_float_model
@@ -135,6 +136,7 @@ def evaluate(
     trust_code: bool = False,
     threads: int | None = None,
     seed: int = 0,
+    cache: bool = True,
     progress: Progress | None = None,
 ) -> AssessResult:
     """Run a bundle's variant (default: the first), or a model file, over data; compare with its float model.
@@ -170,7 +172,10 @@ def evaluate(
         if float_model is not None and float_model != subject.model:
             used = _REFERENCE
             models = {_REFERENCE: float_model, **models}
-        with stages("evaluate"):
+        with stages("evaluate"), DecodedCache() if cache else nullcontext() as decoded:
+            spec = settled.inputs[0]
+            if decoded is not None and spec.kind == IMAGE and spec.size is not None:
+                dataset = decoded.attach(dataset, spec.size, spec.resize)
             evaluation = run_models(
                 models, settled, dataset, indices, reference=used, threads=threads or min(4, os.cpu_count() or 1),
                 progress=reporter,

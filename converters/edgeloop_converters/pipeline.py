@@ -9,7 +9,7 @@ import datetime
 import hashlib
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from edgeloop.progress import Progress, SilentProgress
 from edgeloop.targets import Target, load_target
 from edgeloop.version import VERSION
 from edgeloop_converters.check_data import NOTE, Finding
+from edgeloop_converters.check_data.contract import GUESSING
 from edgeloop_converters.check_data.finding import by_severity
 from edgeloop_converters.check_data.run import (
     QUICK_SAMPLES,
@@ -123,7 +124,7 @@ def convert(
         rows = RangeRows()
         exported = export(recipe, target, model, sources, trust_code, stages, reporter, rows)
         findings += after_calibration(rows, "grouped", sources, seed=recipe.seed)
-        for note in (*exported.notes, *(f"data: {f.text}" for f in findings if f.severity != NOTE)):
+        for note in (*exported.notes, *_alarms(findings, sources)):
             reporter.note(note)
         return _Measured(
             recipe, target, model, sources, exported, stages, reporter, threads, command, scorer,
@@ -227,7 +228,7 @@ class _Measured:
         }
 
     def _warnings(self) -> tuple[str, ...]:
-        return (*self.sources.warnings, *(f"data: {f.text}" for f in self.findings if f.severity != NOTE))
+        return (*self.sources.warnings, *_alarms(self.findings, self.sources))
 
     def _notes(self) -> tuple[str, ...]:
         return (*self.model.notes, *self.sources.notes, *self.exported.notes)
@@ -296,6 +297,13 @@ class _Measured:
             provenance={k: v for k, v in provenance.items() if v is not None},
             float_metrics=float_scores.to_dict() if float_scores else {},
         )  # fmt: skip
+
+
+def _alarms(findings: Sequence[Finding], sources: Sources) -> tuple[str, ...]:
+    """Findings as warnings; a model that guesses was pointed out already where the contract was detected."""
+    said = any(GUESSING in warning for warning in sources.warnings)
+    alarms = (f for f in findings if f.severity != NOTE and not (said and GUESSING in f.what))
+    return tuple(f"data: {f.text}" for f in alarms)
 
 
 def _data_summary(data: Datasets, which: str, samples: int) -> dict[str, Any] | None:

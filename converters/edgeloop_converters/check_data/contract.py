@@ -14,8 +14,11 @@ QUICK_MACS = 3e11
 """What `convert` spends on trying other contracts: about 5 s on two x86-64 cores."""
 THOROUGH_MACS = 6e12
 
+GUESSING = "no better than guessing"
+
 _READINGS = 12
 _SHORT_ROUNDS = (32, 128)
+_ENOUGH_TO_JUDGE = 50
 
 
 def contract_findings(
@@ -55,9 +58,9 @@ def _findings(verdict: Verdict) -> list[Finding]:
             "title": found.title,
         }
         return [Finding("contract", SEVERE, what, found.fix, {**numbers, **more})]
-    if verdict.is_chance:
+    if verdict.is_chance and verdict.samples >= _ENOUGH_TO_JUDGE:
         what = (
-            f"the model gets {verdict.accuracy:.1%} of {verdict.samples} samples right, no better than guessing among "
+            f"the model gets {verdict.accuracy:.1%} of {verdict.samples} samples right, {GUESSING} among "
             f"{verdict.classes} classes, and no usual contract is better"
         )
         fix = "check the scaling (--mean, --std, --color), the order of the labels, and the model itself"

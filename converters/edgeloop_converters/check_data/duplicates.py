@@ -14,6 +14,7 @@ from edgeloop_converters.check_data.observe import Observed, Sample
 _HASH_DISTANCE = 3
 _THUMB_DIFFERENCE = 4.0
 _MIN_CONTRAST = 4.0
+_MIN_VALUES = 64
 _BUCKET = 64
 _MANY = 0.05
 _LEAK_WARNS = 0.01
@@ -81,10 +82,15 @@ def leak_findings(calibration: Observed, evaluation: Observed) -> list[Finding]:
 
 
 def exact_pairs(samples: Sequence[Sample], border: int = 0) -> list[tuple[int, int]]:
-    """(first, later) positions of equal content; every later copy once, with the first of its kind."""
+    """(first, later) positions of equal content; every later copy once, with the first of its kind.
+
+    Samples of fewer than 64 values and blank ones are left out: those are alike by chance.
+    """
     first: dict[bytes, int] = {}
     pairs = []
     for i, sample in enumerate(samples):
+        if sample.size < _MIN_VALUES or sample.std == 0:
+            continue
         known = first.setdefault(sample.digest, i)
         if known != i and (i >= border or not border):
             pairs.append((known, i))

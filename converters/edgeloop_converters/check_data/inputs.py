@@ -16,6 +16,7 @@ _BLANK_STD = 1.0
 _BLANK_IS_SEVERE = 0.05
 _FAR_OUT = 12.0
 _MIN_FOR_OUTLIERS = 20
+_MIN_VALUES = 8
 _MANY_GRAY = 0.9
 
 
@@ -94,7 +95,9 @@ def _range(observed: Observed, spec: InputSpec, role: str) -> list[Finding]:
     if observed.kind == IMAGE:
         if 0 < high <= 1:
             what = f"no pixel of the {role} pictures is above 1: they were scaled to 0..1 before they were saved"
-            return [Finding("range", SEVERE, what, "save pictures with pixels 0..255", numbers)]
+            # With nothing done to them they may be what a model for black and white takes.
+            severity = WARNING if set(spec.std) == {1.0} else SEVERE
+            return [Finding("range", severity, what, "save pictures with pixels 0..255", numbers)]
         return []
     scaled = (max(abs(low - m) for m in spec.mean), max(abs(high - m) for m in spec.mean))
     reach = max(scaled) / min(abs(s) for s in spec.std)
@@ -119,7 +122,8 @@ def _dtype(observed: Observed) -> npt.DTypeLike:
 
 
 def _blank(observed: Observed, role: str) -> list[Finding]:
-    blank = [i for i, s in enumerate(observed.samples) if s.is_finite and s.std < _limit(observed)]
+    limit = _limit(observed)
+    blank = [i for i, s in enumerate(observed.samples) if s.is_finite and s.std < limit and s.size >= _MIN_VALUES]
     if not blank:
         return []
     share = len(blank) / len(observed.samples)
@@ -141,17 +145,18 @@ def _limit(observed: Observed) -> float:
 
 
 def _outliers(observed: Observed, role: str) -> list[Finding]:
-    """Samples whose mean, spread or extremes are far from all others: more than 12 times the middle half's width from
-    the median."""
+    """Samples whose mean, spread or extremes are far from all others: more than 12 times the middle half's width (at
+    least half of a sample's usual spread) from the median."""
     finite = [i for i, s in enumerate(observed.samples) if s.is_finite]
     if len(finite) < _MIN_FOR_OUTLIERS or observed.kind == IMAGE:
         return []
     worst: dict[int, float] = {}
+    spread = 0.5 * float(np.median(observed.column("std")[finite]))
     for name in ("mean", "std", "low", "high"):
         values = observed.column(name)[finite]
         quarter, median, three_quarters = np.percentile(values, (25, 50, 75))
-        # A width of zero (all maxima are 255) says nothing about how far is far.
-        width = max(float(three_quarters - quarter), 0.01 * float(np.abs(values).mean()), 1e-12)
+        # A width of zero (all minima are 0) says nothing about how far is far.
+        width = max(float(three_quarters - quarter), spread, 1e-12)
         away = np.abs(values - median) / width
         for row in np.flatnonzero(away > _FAR_OUT):
             worst[finite[row]] = max(worst.get(finite[row], 0.0), float(away[row]))

@@ -25,7 +25,7 @@ _SLICE = 64
 
 @dataclass(frozen=True)
 class Sample:
-    """What is kept of one sample, in the data's own units. digest: of shape and content.
+    """What is kept of one sample, in the data's own units. digest: of shape and content. size: how many values.
 
     is_gray: a picture with three equal channels. hash: 64 bits of a picture's brightness gradients (dHash); thumb:
     uint8 [16, 16] of its brightness. Both are None for tensors.
@@ -37,6 +37,7 @@ class Sample:
     std: float
     is_finite: bool
     digest: bytes
+    size: int
     is_gray: bool = False
     hash: int | None = None
     thumb: npt.NDArray[np.uint8] | None = None
@@ -76,15 +77,15 @@ def look_at(sample: Array, *, is_image: bool) -> Sample:
     values = sample.astype(np.float64) if sample.dtype.kind != "f" else sample
     total = float(values.sum(dtype=np.float64))
     if not np.isfinite(total):
-        return Sample(0.0, 0.0, 0.0, 0.0, False, digest)
+        return Sample(0.0, 0.0, 0.0, 0.0, False, digest, values.size)
     low, high = float(values.min()), float(values.max())
-    return Sample(low, high, total / values.size, float(values.std(dtype=np.float64)), True, digest)
+    return Sample(low, high, total / values.size, float(values.std(dtype=np.float64)), True, digest, values.size)
 
 
 def _picture(frame: Array, mark: bytes) -> Sample:
     import cv2
 
-    longest = max(frame.shape[:2])
+    longest, values = max(frame.shape[:2]), frame.size
     if longest > _LOOK:
         size = (max(1, frame.shape[1] * _LOOK // longest), max(1, frame.shape[0] * _LOOK // longest))
         frame = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
@@ -100,9 +101,8 @@ def _picture(frame: Array, mark: bytes) -> Sample:
     spread = float(np.sqrt(np.mean(std**2) + np.var(mean)))
     # CRC-32 of every pixel and a real hash of the thumbnail: together as good as a hash of it all, and quicker.
     digest = hashlib.blake2b(thumb.tobytes(), digest_size=16, key=mark[:64]).digest()
-    return Sample(
-        low, high, float(mean.mean()), spread, True, digest, is_gray, int.from_bytes(bits.tobytes(), "big"), thumb
-    )
+    number = int.from_bytes(bits.tobytes(), "big")
+    return Sample(low, high, float(mean.mean()), spread, True, digest, values, is_gray, number, thumb)
 
 
 def _same_channels(frame: Array) -> bool:

@@ -142,6 +142,8 @@ def findings_before(
     clock = stages or Stages()
     spec, labels = sources.contract.inputs[0], sources.contract.output.labels
     found: list[Finding] = []
+    if len(sources.contract.inputs) != 1:
+        return found, None
     with clock("other contracts"):
         which = "calibration" if sources.data.calibration.labels is not None else "evaluation"
         settled: Dataset = getattr(sources.data, which)

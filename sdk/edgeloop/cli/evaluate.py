@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="default: one per core, up to 4")
     parser.add_argument("--allow-unsigned", action="store_true", help="take a bundle without a trusted signature")
     parser.add_argument("--trust-code", action="store_true", help="run code inside a Keras file; else it is refused")
+    parser.add_argument("--no-cache", action="store_true", help="neither take decoded pictures from disk nor keep them")
     parser.add_argument("--report", metavar="DIR", help="write report.json and report.html there")
 
 
@@ -60,6 +61,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         allow_unsigned=args.allow_unsigned,
         trust_code=args.trust_code,
         threads=args.threads,
+        cache=not args.no_cache,
         progress=console,
     )
     if args.report:

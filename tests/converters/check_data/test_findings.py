@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from edgeloop_converters.check_data.stability import RangeRows, span_changes, st
 from edgeloop_converters.data import IMAGE, TENSOR, Dataset
 
 PICTURE = InputSpec("x", "image", (32, 32), "rgb")
-NUMBERS = InputSpec("x", "tensor", shape=(10,))
+NUMBERS = InputSpec("x", "tensor", shape=(100,))
 
 
 def data(samples: Sequence[np.ndarray], kind: str = IMAGE, labels: Sequence[int] | None = None) -> Dataset:
@@ -44,7 +45,7 @@ def pictures(count: int, start: int = 0) -> list[np.ndarray]:
 
 
 def vectors(count: int, seed: int = 0) -> list[np.ndarray]:
-    return list(np.random.default_rng(seed).normal(0, 1, (count, 10)).astype(np.float32))
+    return list(np.random.default_rng(seed).normal(0, 1, (count, 100)).astype(np.float32))
 
 
 def checks(findings: Sequence[Finding]) -> list[tuple[str, str]]:
@@ -64,25 +65,43 @@ def test_good_data_say_nothing() -> None:
 @pytest.mark.parametrize(
     ("spec", "samples", "expected"),
     [
-        (PICTURE, [p // 255 for p in pictures(30)], ("range", "severe")),
+        (PICTURE, [p // 255 for p in pictures(30)], ("range", "warning")),
+        (replace(PICTURE, std=(255.0,)), [p // 255 for p in pictures(30)], ("range", "severe")),
         (PICTURE, [*pictures(30), np.full((32, 32, 3), 7, np.uint8)], ("blank", "warning")),
         (PICTURE, [*pictures(30), *[np.zeros((32, 32, 3), np.uint8)] * 4], ("blank", "severe")),
         (PICTURE, [np.repeat(p[..., :1], 3, axis=2) for p in pictures(30)], ("color", "note")),
         (
-            InputSpec("x", "tensor", shape=(10,), std=(255.0,)),
-            [np.linspace(0, 1, 10, dtype=np.float32) * (i % 7 + 1) / 7 for i in range(30)],
+            replace(NUMBERS, std=(255.0,)),
+            [np.linspace(0, 1, 100, dtype=np.float32) * (i % 7 + 1) / 7 for i in range(30)],
             ("range", "severe"),
         ),
-        (NUMBERS, [np.arange(-5, 5, dtype=np.int8) + i for i in range(5)], ("dtype", "warning")),
-        (NUMBERS, [*vectors(30), np.full(10, np.nan, np.float32)], ("range", "severe")),
+        (NUMBERS, [np.arange(-50, 50, dtype=np.int8) + i for i in range(5)], ("dtype", "warning")),
+        (NUMBERS, [*vectors(30), np.full(100, np.nan, np.float32)], ("range", "severe")),
         (NUMBERS, [*vectors(40), vectors(1)[0] * 1000], ("outliers", "warning")),
-        (NUMBERS, [*vectors(40), np.full(10, 0.3, np.float32)], ("blank", "warning")),
+        (NUMBERS, [*vectors(40), np.full(100, 0.3, np.float32)], ("blank", "warning")),
     ],
 )
 def test_one_fault_gives_one_finding(spec: InputSpec, samples: list[np.ndarray], expected: tuple[str, str]) -> None:
     found = input_findings(seen(samples, spec.kind), spec, "calibration")
     assert checks(found) == [expected]
     assert found[0].fix and "\n" not in found[0].text
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        [np.asarray([i % 7], np.float32) for i in range(60)],  # one number a sample
+        [np.asarray([i % 2, i % 3, 0, 1], np.int32) for i in range(60)],  # a table of few values
+        [np.asarray([*range(5 + i % 40), *[0] * (45 - i % 40)], np.int32) for i in range(60)],  # padded token ids
+        [np.clip(np.random.default_rng(i).normal(i / 60, 0.3, 100), 0, 1).astype(np.float32) for i in range(60)],
+    ],
+)
+def test_small_tables_and_token_ids_are_no_outliers_copies_or_blanks(samples: list[np.ndarray]) -> None:
+    observed = seen(samples, TENSOR)
+    spec = InputSpec("x", "tensor", shape=samples[0].shape)
+    assert input_findings(observed, spec, "calibration") == []
+    assert duplicate_findings(observed, "calibration") == []
+    assert leak_findings(observed, observed) == [] or samples[0].size >= 64
 
 
 def test_unreadable_samples_are_counted() -> None:
