@@ -27,8 +27,8 @@ Array = npt.NDArray[Any]
 Samples = Sequence[Sequence[Array]]
 
 FEWEST_SAMPLES = 20
-HELD_OUT_SHARE = 5
-"""Every fifth sample judges."""
+HELD_OUT_SHARE = 8
+"""One sample in so many judges."""
 
 
 @dataclass(frozen=True)
