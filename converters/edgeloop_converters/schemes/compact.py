@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from edgeloop.graph import Graph
 from edgeloop_converters.passes.packed import PackedModel, weighted_ops
-from edgeloop_converters.passes.rounding import Grid, round_weights
+from edgeloop_converters.passes.rounding import ChooseGrid, Grid, round_weights
 from edgeloop_converters.quantization import quantize_int8
 from edgeloop_converters.schemes.codebooks import Codebook, Doubles, fitted_scales, k_means, logarithmic, uniform
 from edgeloop_converters.schemes.job import Job
@@ -65,24 +65,38 @@ def _made(name: str, job: Job, choose: Choose, what: str) -> Made:
 
     A range search before or after gains nothing here: the weights' error is several times that of the ranges.
     """
+    packed, model = start(job)
+    kept = eight_bit_layers(model.graph)
+    put_grids(model, job, lambda weights, rows, counts: uniform(8) if weights in kept else choose(rows, counts))
+    rest = f"; {len(kept)} small or depthwise ones keep 8 bits" if kept else ""
+    note = f"weights of {len(set(model.weights) - kept)} layers: {what}{rest}"
+    return Made(model.write(), name, packed.float_ops, (*packed.notes, note))
+
+
+def start(job: Job) -> tuple[Made, PackedModel]:
+    """Plain int8, and the same opened for other weights."""
     assert job.ranges is not None
     packed = quantize_int8(
         job.model, job.ranges, fully_connected_per_tensor=job.per_tensor_dense, progress=job.progress
     )
-    model = PackedModel(job.model, packed.tflite, job.ranges)
-    samples = _some(job)
+    return packed, PackedModel(job.model, packed.tflite, job.ranges)
+
+
+def put_grids(model: PackedModel, job: Job, choose: Callable[[str, Doubles, Doubles], Codebook]) -> None:
+    """Round every layer to its codebook, in place. choose: (name of the weights, and as `Choose`)."""
+    grid = grids(model, choose)
+    round_weights(model, some_samples(job, SAMPLES), grid=grid, rows=_ROWS, progress=job.progress)
+
+
+def grids(model: PackedModel, choose: Callable[[str, Doubles, Doubles], Codebook]) -> ChooseGrid:
+    """Codebooks with fitted scales, one per channel where the packer had one per channel."""
     per_channel = {t.name: t.is_per_channel for t in model.graph.main.tensors if t.is_constant}
-    kept = eight_bit_layers(model.graph)
 
     def grid(weights: str, rows: Doubles, importance: Doubles) -> Grid:
-        codebook = uniform(8) if weights in kept else choose(rows, importance)
-        scales = fitted_scales(rows, codebook, importance, one=not per_channel[weights])
-        return Grid(scales, codebook.nearest)
+        codebook = choose(weights, rows, importance)
+        return Grid(fitted_scales(rows, codebook, importance, one=not per_channel[weights]), codebook.nearest)
 
-    round_weights(model, samples, grid=grid, rows=_ROWS, progress=job.progress)
-    rest = f"; {len(kept)} small or depthwise ones keep 8 bits" if kept else ""
-    note = f"weights of {len(set(model.weights) - kept)} layers: {what}{rest}"
-    return Made(model.write(), name, packed.float_ops, (*packed.notes, note))
+    return grid
 
 
 def eight_bit_layers(graph: Graph) -> frozenset[str]:
@@ -109,7 +123,7 @@ def _kept(weights: Mapping[str, tuple[int, str]]) -> frozenset[str]:
     return frozenset(kept)
 
 
-def _some(job: Job) -> list[tuple[npt.NDArray[np.float32]]]:
-    """At most SAMPLES of the calibration samples, evenly."""
-    step = max(1, job.total // SAMPLES)
-    return [(np.array(x),) for i, x in enumerate(job.samples()) if i % step == 0][:SAMPLES]
+def some_samples(job: Job, most: int) -> list[tuple[npt.NDArray[np.float32]]]:
+    """At most so many of the calibration samples, evenly."""
+    step = max(1, job.total // most)
+    return [(np.array(x),) for i, x in enumerate(job.samples()) if i % step == 0][:most]

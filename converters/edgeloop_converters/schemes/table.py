@@ -112,6 +112,12 @@ def _clustered() -> Maker:
     return clustered
 
 
+def _mixed() -> Maker:
+    from edgeloop_converters.schemes.mixed import mixed
+
+    return mixed
+
+
 _IN_FLOAT = "computes in float32: 1.2 to 3.2 times int8's latency were measured, and it takes the float model's memory"
 
 _ALL = (
@@ -136,6 +142,8 @@ _ALL = (
     Scheme("clustered", "int8 kernels, few different weights per layer, found by k-means or logarithmic",
            INT8, "int8", _clustered, edgetpu=True,
            options={"clusters": (16, 8, 24, 32), "codebook": ("k-means", "logarithmic")}),
+    Scheme("mixed", "int8 kernels, 4 to 8 bits per layer, by its measured effect on the answers", INT8, "int8", _mixed,
+           edgetpu=True, options={"budget": (4, 1, 2, 8)}),
     Scheme("float", "the float model as it is", FLOAT, "float32", None),
 )  # fmt: skip
 

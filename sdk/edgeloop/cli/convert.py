@@ -25,6 +25,9 @@ EPILOG = """examples:
 Exit code 1: a goal was not met. Then no bundle is written (--keep-failed writes it), but the report is."""
 
 
+_SCHEME_FLAGS = ("bits", "clusters", "codebook", "budget")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
@@ -52,11 +55,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scheme",
         metavar="NAME",
         help="int8 (default), int8-per-tensor, a16w8 (or 16x8), int4, fp16, dynamic, weight-only, "
-        "int8-compact, clustered, fixed-point, or float as it is",
+        "int8-compact, clustered, mixed, fixed-point, or float as it is",
     )  # fmt: skip
     how.add_argument("--bits", type=int, metavar="B", help="grid of --scheme int8-compact: 5 (default) or 4")
     how.add_argument("--clusters", type=int, metavar="N", help="values per layer of --scheme clustered: 8, 16, 24, 32")
     how.add_argument("--codebook", metavar="KIND", help="of --scheme clustered: k-means (default) or logarithmic")
+    how.add_argument(
+        "--budget",
+        type=int,
+        metavar="N",
+        help="of --scheme mixed: added error in int8's own errors: 1, 2 (default), 4, 8",
+    )
     how.add_argument(
         "--io", metavar="KIND", help="the model's inputs and outputs: float, int8 or uint8 (default: the scheme's own)"
     )
@@ -158,7 +167,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         changes["contract"] = None
     if args.calibration_samples is not None and args.calibration_samples < 1:
         raise UsageError(f"--calibration-samples must be at least 1, got {args.calibration_samples}")
-    options = {key: value for key in ("bits", "clusters", "codebook") if (value := getattr(args, key)) is not None}
+    options = {key: value for key in _SCHEME_FLAGS if (value := getattr(args, key)) is not None}
     if options or any(
         v is not None for v in (args.scheme, args.io, args.engine, args.effort, args.calibration_samples)
     ):

@@ -46,6 +46,7 @@ def made(name: str, model: bytes, shape: tuple[int, ...] = (1, 8, 8, 3)) -> Made
         ("fixed-point", "int8", "int8"),
         ("int8-compact", "int8", "int8"),
         ("clustered", "int8", "int8"),
+        ("mixed", "int8", "int8"),
         ("dynamic", "hybrid", "float32"),
         ("weight-only", "hybrid", "float32"),
     ],
