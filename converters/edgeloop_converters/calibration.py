@@ -5,6 +5,7 @@ Libraries' calibrators fail on while-loops, and ai-edge-quantizer's default is a
 "grouped" (the default): the samples are dealt into groups of about 16, and the range of a tensor is the mean of its
 groups' true minima and maxima. Rare extremes then cost no resolution, and the draw of samples matters less; inputs
 and outputs of the model keep their true range. "min-max": the true minimum and maximum of all samples. `docs/adr/0070`.
+"percentile", "mse" and "entropy" take a tensor's range from the distribution of its values: `passes.histograms`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from edgeloop.preprocess import ModelInput, compile_input
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.runtime import Session, TensorInfo, open_session
 from edgeloop_converters.data import Dataset
+from edgeloop_converters.passes.histograms import CHOICES, Histogram
 
 Array = npt.NDArray[Any]
 
@@ -30,7 +32,7 @@ Array = npt.NDArray[Any]
 # tensors, which are never computed, are off by all of it.
 _SAME_KERNEL = 1e-2
 
-METHODS = ("grouped", "min-max")
+METHODS = ("grouped", "min-max", "percentile", "mse", "entropy")
 GROUP_SIZE = 16
 
 
@@ -101,6 +103,8 @@ def calibrate(
     if total is None and isinstance(samples, Sequence):
         total = len(samples)
     extremes = _Extremes(total if method == "grouped" else 1)
+    choose = CHOICES.get(method)
+    histograms: list[Histogram] = []
     seen = 0
     session: Session | None = None
     watched: list[TensorInfo] = []
@@ -112,6 +116,7 @@ def calibrate(
                 if session is None:
                     session, watched = _open(model, arrays, threads)
                     names = [info.name for info in watched]
+                    histograms = [Histogram() for _ in watched] if choose is not None else []
                 for i, array in enumerate(arrays):
                     session.set_input(i, array)
                 session.invoke()
@@ -126,6 +131,8 @@ def calibrate(
                 if on_sample is not None:
                     on_sample(names, row)
                 extremes.add(seen, row)
+                for info, histogram in zip(watched, histograms, strict=bool(histograms)):
+                    histogram.add(session.tensor(info.index))
                 seen += 1
                 advance(1)
         if session is None:
@@ -134,8 +141,10 @@ def calibrate(
     finally:
         if session is not None:
             session.close()
-    mean, true = extremes.mean(), extremes.true()
-    chosen = [true[i] if info.index in borders else mean[i] for i, info in enumerate(watched)]
+    inner, true = extremes.mean(), extremes.true()
+    if choose is not None:
+        inner = np.array([choose(histogram) for histogram in histograms]).reshape(-1, 2)
+    chosen = [true[i] if info.index in borders else inner[i] for i, info in enumerate(watched)]
     return Ranges(
         {info.name: (float(r[0]), float(r[1])) for info, r in zip(watched, chosen, strict=True)}, seen, method
     )
