@@ -23,8 +23,8 @@ from edgeloop_converters.check_data import NOTE, Finding
 from edgeloop_converters.check_data.contract import GUESSING
 from edgeloop_converters.check_data.finding import by_severity
 from edgeloop_converters.check_data.run import (
+    FEW_SAMPLES,
     QUICK_SAMPLES,
-    UNCACHED_SAMPLES,
     after_calibration,
     findings_before,
     refuse_severe,
@@ -115,7 +115,7 @@ def convert(
             reporter.note(note)
         if recipe.goals.max_drop is not None and sources.contract.output.kind != "classification":
             check_goals_fit(recipe.goals, has_labels=False, why_not=f"the output is {sources.contract.output.kind!r}")
-        looks = QUICK_SAMPLES if cache else UNCACHED_SAMPLES
+        looks = QUICK_SAMPLES if cache and recipe.effort != "fast" else FEW_SAMPLES
         findings, _ = findings_before(
             recipe, model.tflite, data, sources, samples=looks, progress=reporter, stages=stages
         )

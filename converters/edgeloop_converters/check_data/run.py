@@ -35,9 +35,9 @@ from edgeloop_converters.stages import Stages
 Indices = npt.NDArray[np.int64]
 
 QUICK_SAMPLES = 1000
-UNCACHED_SAMPLES = 200
-"""So many samples of either data set `convert` looks at for blanks, copies and leaks; the fewer where each has to be
-decoded once more for the evaluation."""
+FEW_SAMPLES = 200
+"""So many samples of either data set `convert` looks at for blanks, copies and leaks; few with `--effort fast`, and
+where each has to be decoded once more for the evaluation."""
 THOROUGH_SAMPLES = 50_000
 
 

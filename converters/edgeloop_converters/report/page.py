@@ -290,11 +290,12 @@ def _input_line(one: Values) -> str:
 
 
 def _findings(report: Values) -> Markup | None:
-    found = report.get("findings") or ()
-    rows = [[f.get("severity"), f.get("check"), f.get("what"), f.get("fix")] for f in found]
-    on_data = table(["severity", "check", "finding on the data", "what to do"], rows) if rows else None
+    found = [
+        tag("li", tag("b", f.get("severity")), f": {f.get('what')} ", tag("span", f"-> {f.get('fix')}", class_="soft"))
+        for f in report.get("findings") or ()
+    ]
     items = [tag("li", text) for text in [*(report.get("warnings") or ()), *(report.get("notes") or ())]]
-    return _section("Findings", on_data, tag("ul", items) if items else None) if items or rows else None
+    return _section("Findings", tag("ul", found + items)) if found or items else None
 
 
 def _provenance(report: Values) -> Markup:

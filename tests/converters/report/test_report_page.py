@@ -170,3 +170,13 @@ def test_numbers_are_written_with_their_unit() -> None:
     assert (percent(0.755), percent(None)) == ("75.50 %", "")
     assert (milliseconds(0.13549), milliseconds(None)) == ("0.135 ms", "")
     assert (size(95568), size(12_345_678), size(12), size(None)) == ("95.6 kB", "12.3 MB", "12 B", "")
+
+
+def test_findings_on_the_data_and_the_cache_are_shown() -> None:
+    finding = {"check": "leak", "severity": "severe", "what": f"7 of 50 {HOSTILE}", "fix": "give --eval", "numbers": {}}
+    page = render(report(findings=[finding], cache={"hits": 3, "misses": 1}))
+    assert "<b>severe</b>: 7 of 50 &lt;script&gt;" in page
+    assert "-&gt; give --eval" in page
+    assert "3 of 4 from the cache" in page
+    assert "from the cache" not in render(report(cache={"hits": 0, "misses": 0}))
+    assert "from the cache" not in render(report(cache=None))
