@@ -80,7 +80,14 @@ def export(
         if scheme.calibrated:
             with stages("calibrate"):
                 on_sample = None if rows is None else rows.add
-                ranges = calibrate(model.tflite, inputs(), total=len(indices), progress=progress, on_sample=on_sample)
+                ranges = calibrate(
+                    model.tflite,
+                    inputs(),
+                    method=recipe.calibration_method,
+                    total=len(indices),
+                    progress=progress,
+                    on_sample=on_sample,
+                )
         with stages("quantize"):
             job = Job(model.tflite, ranges, inputs, len(indices), is_edgetpu, recipe.scheme_options, progress)
             done = scheme.load()(job)

@@ -47,12 +47,18 @@ def _scheme_option(key: str) -> tuple[Callable[[Any], bool], str]:
     return (lambda v: isinstance(v, kind) and not isinstance(v, bool)), word
 
 
+CALIBRATION_METHODS = ("grouped", "min-max", "percentile", "mse", "entropy")
+"""`calibration.METHODS`, without its imports; the first is the default."""
+
 _NOT_OF_SCHEME = ("scheme", "engine", "io")
 _QUANTIZING = tuple(name for name in SCHEMES if name != FLOAT)
 
 PASSES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
     # pass: option -> (check, what it must be)
-    "calibrate": {"samples": (_whole(1, 1_000_000), "a whole number from 1 to 1000000")},
+    "calibrate": {
+        "samples": (_whole(1, 1_000_000), "a whole number from 1 to 1000000"),
+        "method": (_one_of(*CALIBRATION_METHODS), f"one of {', '.join(CALIBRATION_METHODS)}"),
+    },
     "quantize": {
         "scheme": (_one_of(*_QUANTIZING), f"one of {', '.join(_QUANTIZING)}"),
         "engine": (_one_of(*ENGINES), f"one of {', '.join(ENGINES)}"),
@@ -91,12 +97,19 @@ def plan_passes(
     *,
     io: str = "",
     options: Mapping[str, str | int] | None = None,
+    method: str = "",
 ) -> tuple[PassStep, ...]:
     """The ordered passes for a scheme. "float" needs none: the model is left as it is. Raises UsageError.
 
-    io: kind of the model's inputs and outputs, "" the scheme's own. options: the scheme's, as {"bits": 4}.
+    io: kind of the model's inputs and outputs, "" the scheme's own. options: the scheme's, as {"bits": 4}. method: how
+    ranges are taken, "" the default one.
     """
-    for value, allowed, what in ((engine, ENGINES, "engine"), (effort, EFFORTS, "effort")):
+    method = method or CALIBRATION_METHODS[0]
+    for value, allowed, what in (
+        (engine, ENGINES, "engine"),
+        (effort, EFFORTS, "effort"),
+        (method, CALIBRATION_METHODS, "calibration method"),
+    ):
         if value not in allowed:
             raise UsageError(f"{what} {value!r} is not known", hint=f"one of: {', '.join(allowed)}")
     chosen = scheme_named(scheme)
@@ -107,7 +120,8 @@ def plan_passes(
     if engine == "tflite" and chosen.name != "int8":
         raise UsageError(f"--engine tflite makes int8 only, not {chosen.name}", hint="leave --engine out")
     step = {"scheme": chosen.name, "engine": engine, **({"io": io} if io else {}), **(options or {})}
-    calibrate = PassStep("calibrate", {"samples": samples or CALIBRATION_SAMPLES[effort]})
+    own = {} if method == CALIBRATION_METHODS[0] else {"method": method}
+    calibrate = PassStep("calibrate", {"samples": samples or CALIBRATION_SAMPLES[effort], **own})
     return (*([calibrate] if chosen.calibrated else []), PassStep("quantize", step))
 
 
@@ -200,6 +214,10 @@ class Recipe:
     @property
     def engine(self) -> str:
         return str(self._option("quantize", "engine", "aeq"))
+
+    @property
+    def calibration_method(self) -> str:
+        return str(self._option("calibrate", "method", CALIBRATION_METHODS[0]))
 
     @property
     def calibration_samples(self) -> int:

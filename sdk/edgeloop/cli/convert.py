@@ -78,6 +78,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     how.add_argument("--calibration-samples", type=int, metavar="N", help="calibrate on N samples")
     how.add_argument(
+        "--calibration", choices=("grouped", "min-max", "percentile", "mse", "entropy"),
+        help="how ranges are taken from the samples (default grouped: mean of the extremes of groups)",
+    )  # fmt: skip
+    how.add_argument(
         "--eval-samples",
         type=int,
         metavar="N",
@@ -169,13 +173,15 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         raise UsageError(f"--calibration-samples must be at least 1, got {args.calibration_samples}")
     options = {key: value for key in _SCHEME_FLAGS if (value := getattr(args, key)) is not None}
     if options or any(
-        v is not None for v in (args.scheme, args.io, args.engine, args.effort, args.calibration_samples)
+        v is not None
+        for v in (args.scheme, args.io, args.engine, args.effort, args.calibration_samples, args.calibration)
     ):
         keep = None if args.effort or not recipe.is_calibrated else recipe.calibration_samples
         own_io, own = ("", {}) if args.scheme else (recipe.io, recipe.scheme_options)
         changes["passes"] = plan_passes(
             args.scheme or recipe.scheme, args.engine or recipe.engine, args.effort or recipe.effort,
             args.calibration_samples or keep, io=args.io or own_io, options={**own, **options},
+            method=args.calibration or recipe.calibration_method,
         )  # fmt: skip
     return replace(recipe, **changes)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgeloop.errors import UsageError
 from edgeloop_converters.calibration import METHODS, calibrate
 from edgeloop_converters.passes.histograms import CHOICES, Histogram, entropy_range, mse_range, percentile_range
+from edgeloop_converters.recipe import CALIBRATION_METHODS, Recipe, plan_passes
 from support.tiny_models import tiny_cnn
 
 
@@ -74,3 +76,12 @@ def test_every_method_gives_a_range_within_the_true_one_and_borders_keep_theirs(
     assert found.tensors["image"] == true["image"]
     for name, (low, high) in found.tensors.items():
         assert min(true[name][0], 0) - 1e-6 <= low <= high <= max(true[name][1], 0) + 1e-6
+
+
+def test_a_recipe_knows_the_methods_and_keeps_the_choice() -> None:
+    assert CALIBRATION_METHODS == METHODS
+    recipe = Recipe(source="m.tflite", passes=plan_passes("int8", "aeq", "default", method="mse"))
+    assert recipe.calibration_method == "mse"
+    assert Recipe(source="m.tflite").calibration_method == "grouped"
+    with pytest.raises(UsageError, match="calibration method"):
+        plan_passes("int8", "aeq", "default", method="guess")
