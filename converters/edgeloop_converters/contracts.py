@@ -223,8 +223,19 @@ def _check_frames(spec: InputSpec, model: bytes, dataset: Dataset) -> None:
         try:
             prepare(dataset.sample(int(i)))
         except DataError as error:
-            name = dataset.describe(int(i))
-            raise error if name in error.message else DataError(f"{name}: {error.message}", hint=error.hint) from error
+            name, hint = dataset.describe(int(i)), error.hint or _transposed(dataset, model)
+            message = error.message if name in error.message else f"{name}: {error.message}"
+            raise DataError(message, hint=hint) from error
+
+
+def _transposed(dataset: Dataset, model: bytes) -> str | None:
+    """What to do where only the order of the axes is wrong."""
+    from edgeloop_converters.check_data.inputs import layout_findings
+
+    if dataset.kind != TENSOR or dataset.sample_shape is None:
+        return None
+    found = layout_findings(dataset.sample_shape, input_infos(model)[0].shape[1:], dataset.source)
+    return found[0].fix if found else None
 
 
 def _fit_labels(dataset: Dataset, output: OutputSpec, graph: Graph) -> Dataset:

@@ -172,3 +172,9 @@ def test_a_quantized_input_tells_its_scaling(
     graph.inputs[0].quantization = Quantization.per_tensor(scale, zero_point)
     evidence = input_evidence(graph)
     assert (None if evidence is None else (evidence.mean, evidence.std)) == expected
+
+
+def test_axes_in_another_order_are_refused_with_the_transposition(save: Save) -> None:
+    with pytest.raises(DataError, match=r"takes \[8, 8, 3\]") as caught:
+        detect_contract(tiny_cnn(), save(x=np.zeros((20, 3, 8, 8), np.float32)))
+    assert caught.value.hint == "transpose them: x.transpose(0, 2, 3, 1)"
