@@ -14,6 +14,7 @@ from typing import Any
 
 from edgeloop.errors import MissingExtraError, UsageError
 from edgeloop_converters.frontends.native import OUTPUT, Stages
+from edgeloop_converters.frontends.pooling import pad_with_zero
 from edgeloop_converters.frontends.transposes import fold_transposes
 from edgeloop_converters.frontends.user_code import first_line, where
 
@@ -88,7 +89,7 @@ def convert_module(model: TorchModel, request: dict[str, Any], stages: Stages) -
         raise _cannot_convert(source, error) from error
     stages.done("convert")
     graph = Graph.read(data)
-    if fold_transposes(graph):
+    if fold_transposes(graph) + pad_with_zero(graph):
         data = graph.write()
     signature = graph.ensure_signature()
     inputs = [model.names[_index(key, i)] for i, key in enumerate(signature.inputs)]
@@ -174,6 +175,8 @@ def _wrapped(model: TorchModel, moved: frozenset[int]) -> Any:
             self.names = _output_names([pytree.keystr(path) for path, _ in kept])
             return tuple(y.permute(0, 2, 3, 1) if moved and y.ndim == 4 else y for _, y in kept)
 
+    # litert-torch puts the class' full name before every tensor's.
+    Edge.__module__, Edge.__qualname__ = "edgeloop", "Edge"
     # Not .train(False) on the whole: an exported program has no modes.
     wrapper = Edge()
     wrapper.training = False
