@@ -55,8 +55,9 @@ def main() -> None:
     sys.path.insert(0, str(Path.cwd()))
 
     split = load_split()
-    np.savez_compressed("calibration.npz", x=split.train_images, y=split.train_labels)
-    np.savez_compressed("held_out.npz", x=split.held_out_images, y=split.held_out_labels)
+    names = np.array(list("0123456789"))
+    np.savez_compressed("calibration.npz", x=split.train_images, y=split.train_labels, label_names=names)
+    np.savez_compressed("held_out.npz", x=split.held_out_images, y=split.held_out_labels, label_names=names)
     train(split.train_images, split.train_labels, args.epochs)
 
     result = el.convert(
