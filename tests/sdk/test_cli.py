@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,18 @@ def test_names_that_are_no_text_leave_valid_json():
         done = run("analyze", b"/nowhere/\xff.tflite", "--json", env={**os.environ, "LC_ALL": locale})
         assert done.returncode == 2
         assert "/nowhere/" in json.loads(done.stdout.decode())["error"]["message"]
+
+
+def test_sigterm_ends_a_verb_as_ctrl_c_does():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        command = [sys.executable, "-m", "edgeloop.cli", "monitor", "--once", "--url", url]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            connection, _ = silent.accept()
+            process.terminate()
+            _, said = process.communicate(timeout=60)
+            connection.close()
+    assert (process.returncode, said) == (130, "edgeloop: interrupted\n")
 
 
 def test_a_defect_is_one_line_that_says_how_to_see_more(capsys, monkeypatch):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -72,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = next((a for a in arguments if not a.startswith("-")), None)
     as_json = "--json" in arguments
     lenient_output()
+    _end_tidily_on_sigterm()
     try:
         args = build_parser(verb if verb in VERBS else None).parse_args(arguments)
         as_json = args.json
@@ -84,6 +87,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     except Exception as error:
         return report_error("edgeloop", as_edgeloop_error(error), as_json=as_json)
+
+
+def _end_tidily_on_sigterm() -> None:
+    """As Ctrl-C does: child processes and temporary folders go, too. Verbs that run until told have their own way."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _module(verb: str) -> ModuleType:
