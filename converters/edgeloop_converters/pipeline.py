@@ -271,6 +271,7 @@ class _Measured:
             "warnings": list(self.sources.warnings),
             "findings": [f.to_dict() for f in self.findings],
             "cache": None if self.cache is None else self.cache.to_dict(),
+            "refinement": [report.to_dict() for report in self.exported.passes],
             "repairs": [],
             "seconds": seconds,
             "stages": self.stages.seconds,

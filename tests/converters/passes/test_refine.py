@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgeloop.contract import Contract, InputSpec, OutputSpec
 from edgeloop.graph import Graph
 from edgeloop_converters.calibration import Ranges, calibrate
 from edgeloop_converters.demo.digits import load_split
@@ -16,7 +18,9 @@ from edgeloop_converters.passes.packed import PackedModel, score_names
 from edgeloop_converters.passes.range_search import search_ranges
 from edgeloop_converters.passes.refine import Refined, refine, samples_wanted
 from edgeloop_converters.passes.softmax_floor import floor_softmax_inputs
+from edgeloop_converters.pipeline import convert
 from edgeloop_converters.quantization import quantize_int8
+from edgeloop_converters.recipe import Recipe
 from support.tiny_models import TinyBuilder, tiny_cnn, tiny_two_inputs
 
 Samples = list[tuple[np.ndarray]]
@@ -184,3 +188,27 @@ def test_the_softmax_floor_is_judged_by_what_can_be_seen() -> None:
     done = refine(model, quantize_int8(model, ranges).tflite, ranges, samples)
     floor = done.refinement.reports[-1]
     assert (floor.name, floor.accepted) == ("softmax floor", True)
+
+
+def test_convert_refines_at_the_default_effort_and_reports_it(digits_tflite: Path, tmp_path: Path) -> None:
+    split = load_split()
+    for name, images, labels in (
+        ("train.npz", split.train_images[:60], split.train_labels[:60]),
+        ("test.npz", split.held_out_images[:40], split.held_out_labels[:40]),
+    ):
+        np.savez(tmp_path / name, x=images, y=labels)
+    contract = Contract(
+        (InputSpec("image", "image", (8, 8), "gray", None, (0.0,), (255.0,)),),
+        OutputSpec("classification", tuple("0123456789")),
+    )
+    data = (str(tmp_path / "train.npz"), str(tmp_path / "test.npz"))
+    recipe = Recipe(str(digits_tflite), "generic-aarch64", *data, contract)
+    done = convert(recipe)
+    reports = done.report["refinement"]
+    assert [r["name"] for r in reports] == ["range search", "weight rounding", "softmax floor"]
+    assert any(note.startswith("weight rounding: ") for note in done.report["notes"])
+    fast = convert(replace(recipe, effort="fast"))
+    assert fast.report["refinement"] == []
+    ours, plain = (Graph.read(r.variants[0].model) for r in (done, fast))
+    assert [op.name for op in ours.main.ops] == [op.name for op in plain.main.ops]
+    assert len(done.variants[0].model) == len(fast.variants[0].model)
