@@ -93,7 +93,7 @@ def export(
             done = scheme.load()(job)
     tflite, notes = done.tflite, done.notes
     reports: tuple[PassReport, ...] = ()
-    if ranges is not None and scheme.name == "int8" and recipe.effort in REFINED_EFFORTS:
+    if ranges is not None and scheme.refined and recipe.effort in REFINED_EFFORTS:
         with stages("refine"):
             refined = _refine(recipe, model.tflite, tflite, ranges, sources, progress)
         tflite, reports = refined.tflite, refined.refinement.reports

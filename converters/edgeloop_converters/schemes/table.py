@@ -28,6 +28,7 @@ class Scheme:
 
     activations: what tensors between ops hold: "int8", "int16" or "float". weights: the dtype weights are stored in.
     cost: what the user should hear before it runs, "" where it costs nothing. edgetpu: whether an Edge TPU takes it.
+    refined: whether passes may choose other ranges, codes and biases for it afterwards.
     load: imports and gives what makes it; None for "float", which is left as it is. options: of its own, name -> what
     may be chosen, the default first.
     """
@@ -39,6 +40,7 @@ class Scheme:
     load: Callable[[], Maker] | None
     cost: str = ""
     edgetpu: bool = False
+    refined: bool = False
     options: Mapping[str, tuple[str | int, ...]] = field(default_factory=dict)
 
     @property
@@ -121,9 +123,10 @@ def _mixed() -> Maker:
 _IN_FLOAT = "computes in float32: 1.2 to 3.2 times int8's latency were measured, and it takes the float model's memory"
 
 _ALL = (
-    Scheme("int8", "int8 weights, one scale per channel; int8 activations", INT8, "int8", _int8, edgetpu=True),
+    Scheme("int8", "int8 weights, one scale per channel; int8 activations", INT8, "int8", _int8, edgetpu=True,
+           refined=True),
     Scheme("int8-per-tensor", "int8 with one scale per weight tensor, for chips without per-channel scales",
-           INT8, "int8", _int8_per_tensor, edgetpu=True),
+           INT8, "int8", _int8_per_tensor, edgetpu=True, refined=True),
     Scheme("a16w8", "int8 weights, int16 activations: nearly the float model's accuracy", INT16, "int8", _a16w8,
            cost="16-bit activations have no fast kernels: 60 to 200 times int8's latency were measured"),
     Scheme("int4", "int4 weights in CONV_2D and FULLY_CONNECTED, all else int8", INT8, "int4", _int4,
@@ -132,7 +135,7 @@ _ALL = (
     Scheme("fp16", "float16 weights, computed in float32", FLOAT, "float16", _fp16,
            cost=_IN_FLOAT),
     Scheme("dynamic", "int8 weights; activations stay float and are quantized on the fly", FLOAT, "int8", _dynamic,
-           cost="quantizes activations at every inference: 1.1 to 5.6 times int8's latency were measured"),
+           cost="quantizes activations at every inference: 1.1 to 17 times int8's latency were measured"),
     Scheme("weight-only", "int8 weights, unpacked to float32 when the model is loaded", FLOAT, "int8", _weight_only,
            cost=_IN_FLOAT),
     Scheme("fixed-point", "int8 with power-of-two scales only: rescaling is a shift", INT8, "int8", _fixed_point,

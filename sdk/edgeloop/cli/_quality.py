@@ -77,7 +77,7 @@ def quality_lines(quality: Quality, scheme: str, size: int, float_size: int | No
         kind = samples if metrics.metric == "agreement" else ""
         rows.append(("agreement", "", _percent(metrics.agreement), f"{quality.agreement_kind} {kind}".strip()))
     rows.append(("size", "" if is_float or float_size is None else _size(float_size), _size(size), ""))
-    return [f"{a:<{_LABEL_WIDTH}}{b:>10}{c:>12}   {d}".rstrip() for a, b, c, d in rows]
+    return [f"{a:<{_LABEL_WIDTH}}{b:>10}{c:>16}   {d}".rstrip() for a, b, c, d in rows]
 
 
 def gate_lines(gate: Mapping[str, Any], has_goals: bool) -> list[str]:

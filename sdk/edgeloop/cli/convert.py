@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--budget",
         type=int,
         metavar="N",
-        help="of --scheme mixed: added error in int8's own errors: 1, 2 (default), 4, 8",
+        help="of --scheme mixed: added error, in int8's own: 1, 2, 4 (default) or 8",
     )
     how.add_argument(
         "--io", metavar="KIND", help="the model's inputs and outputs: float, int8 or uint8 (default: the scheme's own)"
