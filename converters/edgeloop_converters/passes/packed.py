@@ -5,6 +5,7 @@ A candidate costs a few milliseconds (scales edited, biases requantized, bytes w
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -172,7 +173,10 @@ def _groups(graph: Graph, ranges: Mapping[str, Range]) -> tuple[Group, ...]:
         return index
 
     fixed = {*main.inputs, *main.outputs}
+    uses = Counter(i for op in main.ops for i in op.inputs)
     for op in main.ops:
+        if op.name in WEIGHTED_OPS and any(uses[i] > 1 for i in op.inputs[operands(op)[1] :][:1] if i >= 0):
+            fixed.update(op.inputs)  # its bias is another op's too and cannot follow a new scale
         actives = [i for i in (*op.inputs, *op.outputs) if i >= 0 and main.tensors[i].affine.is_quantized]
         if op.name in _FIXED_OUTPUT:
             fixed.update(op.outputs)

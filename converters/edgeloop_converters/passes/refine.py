@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeloop.errors import EdgeloopError
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop_converters.calibration import Ranges
 from edgeloop_converters.passes.codes import Refinement
@@ -89,6 +90,27 @@ def refine(
         report = PassReport("refinement", f"{len(samples)} samples are too few to judge by", 0.0, accepted=False)
         return Refined(packed, Refinement(ranges, reports=(report,)))
     fit, held_out = _split(samples, chosen, seed)
+    try:
+        return _run(float_model, packed, ranges, fit, held_out, chosen, seed, threads, deadline, progress)
+    except (EdgeloopError, RuntimeError, np.linalg.LinAlgError) as error:  # the packed model is good without
+        report = PassReport(
+            "refinement", f"gave up: {(str(error) or type(error).__name__).splitlines()[0][:200]}", 0.0, accepted=False
+        )
+        return Refined(packed, Refinement(ranges, reports=(report,)))
+
+
+def _run(
+    float_model: bytes,
+    packed: bytes,
+    ranges: Ranges,
+    fit: Samples,
+    held_out: Samples,
+    chosen: Effort,
+    seed: int,
+    threads: int,
+    deadline: float,
+    progress: Progress | None,
+) -> Refined:
     current = PackedModel(float_model, packed, ranges)
     if not current.groups:
         report = PassReport("refinement", "no int8 activations whose range is free", 0.0, accepted=False)

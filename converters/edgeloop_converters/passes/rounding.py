@@ -144,8 +144,17 @@ def _layers(model: PackedModel) -> list[_Layer]:
         if source not in names or uses[op.inputs[1]] > 1 or not _is_plain(op, model.graph):
             continue
         floats = as_rows(twin, origin.data).astype(np.float64)
-        found.append(_Layer(twin, weight, source, floats, model.float_graph.constant(twin, 2)))
+        found.append(_Layer(twin, weight, source, floats, _own_bias(model, op, twin)))
     return found
+
+
+def _own_bias(model: PackedModel, op: Op, twin: Op) -> Tensor | None:
+    """The float bias, where it is this op's alone."""
+    bias = model.float_graph.constant(twin, 2)
+    if bias is None or bias.name != model.graph.main.tensors[op.inputs[2]].name:
+        return None
+    readers = sum(twin.inputs[2] in other.inputs for other in model.float_graph.main.ops)
+    return bias if readers == 1 else None
 
 
 def _is_plain(op: Op, graph: Graph) -> bool:

@@ -102,6 +102,34 @@ def test_what_does_not_help_is_dropped(
     assert all("not kept" in r.note() for r in done.refinement.reports)
 
 
+def test_a_model_that_cannot_be_looked_into_is_left_alone(
+    model: bytes, packed: bytes, ranges: Ranges, samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("Node number 3 (WHILE) failed to prepare.\nmore noise")
+
+    monkeypatch.setattr("edgeloop_converters.passes.refine.round_weights", fail)
+    done = refine(model, packed, ranges, samples)
+    assert done.tflite == packed
+    assert done.refinement.reports[0].detail == "gave up: Node number 3 (WHILE) failed to prepare."
+
+
+def test_ranges_stay_where_a_bias_is_shared() -> None:
+    b = TinyBuilder(0)
+    x = b.input("x", (1, 6))
+    first = b.dense(x, 6)
+    b.dense(first, 6)
+    second = b.sub.ops[-1]
+    second.inputs[2] = b.sub.ops[0].inputs[2]
+    model = b.finish(b.softmax(b.dense(second.outputs[0], 3))).write()
+    samples = [(row[None],) for row in np.random.default_rng(0).random((40, 6), np.float32)]
+    ranges = calibrate(model, samples)
+    packed = quantize_int8(model, ranges).tflite
+    before, after = (OutputError(model, samples).of_graph(Graph.read(f)) for f in (
+        packed, refine(model, packed, ranges, samples).tflite))  # fmt: skip
+    assert after <= 1.05 * before
+
+
 def test_a_budget_of_nothing_leaves_the_model(model: bytes, packed: bytes, ranges: Ranges, samples: Samples) -> None:
     assert refine(model, packed, ranges, samples, budget_s=0.0).tflite == packed
 
