@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from edgeloop.errors import RefusedError, UsageError
 from edgeloop.progress import Progress
+from edgeloop.runtime import open_session
 from edgeloop.targets import Target
 from edgeloop_converters.check_data.stability import RangeRows
 from edgeloop_converters.frontends import FloatModel
@@ -100,9 +102,21 @@ def export(
         notes = (*notes, *(report.note() for report in reports))
     if recipe.io not in ("", scheme.io):
         tflite = set_io(tflite, recipe.io)
+    check_loads(tflite, scheme.name)
     if is_edgetpu:
         notes = (*notes, "this int8 model is not compiled for the Edge TPU: until then it runs on the board's CPU")
     return Exported(scheme.name, tflite, scheme.name, notes, done.float_ops, reports)
+
+
+def check_loads(tflite: bytes, scheme: str) -> None:
+    """Raises UsageError where the runtime refuses what came out: better said of the scheme than of a broken file."""
+    try:
+        open_session(tflite).close()
+    except RefusedError as error:
+        raise UsageError(
+            f"--scheme {scheme}: the runtime cannot load what came out ({error.message[:200]})",
+            hint="take --scheme int8, or look for tensors that are nearly all zero on the calibration data",
+        ) from error
 
 
 def _refine(
