@@ -17,6 +17,7 @@ from typing import Any
 
 from edgeloop.errors import RefusedError, UsageError
 from edgeloop_converters.frontends.file_scan import check_members
+from edgeloop_converters.frontends.torch_factory import default_shape
 from edgeloop_converters.frontends.torch_models import TorchModel
 from edgeloop_converters.frontends.user_code import first_line
 
@@ -80,7 +81,8 @@ def _example(value: Any, name: str, request: dict[str, Any], source: Path) -> An
     if not isinstance(value, torch.Tensor):
         raise UsageError(f"{source}: input '{name}' is no tensor", hint="export the model with tensors as its inputs")
     free = [not isinstance(d, int) for d in value.shape]
-    given = list(request.get("shape") or ())
+    known = request.get("shape") or request.get("sample_shape")
+    given = default_shape(request, str(source))[1:] if known else ()
     shape = [1 if is_free and i == 0 else d for i, (d, is_free) in enumerate(zip(value.shape, free, strict=True))]
     if any(free[1:]):
         if len(given) != len(shape) - 1:

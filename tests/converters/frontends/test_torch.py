@@ -159,15 +159,16 @@ def test_arrays_that_are_channels_first_stay_so() -> None:
     assert channels_last([(1, 7), (1, 3, 8, 8)], None) == {1}
 
 
-def test_an_exported_program_with_a_free_batch(here: Path) -> None:
+def test_an_exported_program_with_free_dimensions(here: Path) -> None:
     import torch
 
     model = module_of("small")
-    free = ({0: torch.export.Dim("batch", min=1, max=16)},)
+    auto = torch.export.Dim.AUTO
+    free = ({0: auto, 2: auto, 3: auto},)
     torch.export.save(torch.export.export(model, (torch.rand(4, 3, 32, 32),), dynamic_shapes=free), "small.pt2")
     assert detect(Path("small.pt2")) == "torch_export"
-    converted = to_float_tflite(Path("small.pt2"))
-    assert Graph.read(converted.tflite).inputs[0].shape == (1, 32, 32, 3)
+    converted = to_float_tflite(Path("small.pt2"), sample_shape=(32, 48, 3))
+    assert Graph.read(converted.tflite).inputs[0].shape == (1, 32, 48, 3)
     assert "TRANSPOSE" not in ops(converted.tflite)
 
 

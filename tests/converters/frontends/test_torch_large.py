@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import edgeloop
 from edgeloop.affine import dequantize, quantize
 from edgeloop.graph import Graph
 from edgeloop.runtime import open_session
@@ -54,9 +55,19 @@ def test_a_transformer_on_tokens_ends_in_int8(tmp_path: Path, monkeypatch: pytes
     write_models(tmp_path)
     monkeypatch.chdir(tmp_path)
     model = to_float_tflite(Path("my_models:transformer"))
+    assert "of PyTorch's" in model.notes[-1]
     assert Graph.read(model.tflite).inputs[0].dtype == "int32"
     rng = np.random.default_rng(0)
     samples = [rng.integers(0, 500, (1, 32)).astype(np.int32) for _ in range(40)]
     done = quantize_int8(model.tflite, calibrate(model.tflite, samples[:24]))
     assert set(done.float_ops) <= {"EMBEDDING_LOOKUP"}
     assert signal_to_noise_db(model.tflite, done.tflite, samples[24:]) > 20
+
+
+def test_token_ids_from_an_npz_end_in_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_models(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    np.savez("tokens.npz", x=np.random.default_rng(0).integers(0, 500, (60, 32)).astype(np.int32))
+    result = edgeloop.convert("my_models:transformer", data="tokens.npz", effort="fast")
+    assert result.variants[0].quality.metrics.agreement > 0.9
+    assert result.recipe.bundle_name == "transformer"
