@@ -35,8 +35,6 @@ def test_options_reach_the_file_and_the_recipe(common: list[str], capsys: pytest
     variant = json.loads(capsys.readouterr().out)["variants"][0]
     assert (variant["name"], variant["scheme"]) == ("int8-compact", "int8-compact")
     assert variant["file"] == "models/int8-compact.tflite"
-        "models/int8-compact.tflite",
-    )
     assert 0 < variant["xz_bytes"] < variant["bytes"]
     bundle = Bundle.open("a.bundle")
     assert {t.dtype for t in Graph.read(bundle.model()).inputs} == {"uint8"}
