@@ -25,7 +25,7 @@ from edgeloop_converters.schemes.codebooks import fitted_scales, k_means, logari
 from edgeloop_converters.schemes.compact import eight_bit_layers
 from edgeloop_converters.schemes.job import Job
 from edgeloop_converters.schemes.verify import Made
-from support.tiny_models import tiny_cnn, tiny_mlp
+from support.tiny_models import TinyBuilder, tiny_cnn, tiny_mlp
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
@@ -142,3 +142,14 @@ def test_options_belong_to_their_scheme_and_travel_in_the_recipe() -> None:
     assert "int8-compact" in str(caught.value.hint)
     with pytest.raises(UsageError, match="must be a whole number"):
         parse_recipe(text + 'scheme = "int8-compact"\nbits = "4"')
+
+
+def test_a_layer_too_wide_for_feedback_is_rounded_to_the_nearest() -> None:
+    builder = TinyBuilder(0)
+    x = builder.input("x", (1, 5000))
+    model = builder.finish(builder.dense(x, 8)).write()
+    rng = np.random.default_rng(0)
+    xs = [rng.random((1, 5000)).astype(np.float32) for _ in range(8)]
+    done = made("int8-compact", Job(model, calibrate(model, xs), lambda: iter(xs), 8))
+    codes = weights(done.tflite)[0]
+    assert 8 < np.abs(codes).max() <= 15
