@@ -17,7 +17,7 @@ from edgeloop_converters.frontends.user_code import first_line
 FEATURE = "reading ONNX models"
 _OWN_DOMAINS = ("", "ai.onnx")
 _SAFE_OPSET = 17
-_REFERENCE_VALUES = 1 << 26
+_REFERENCE_VALUES = 1 << 32
 """Weights times input positions up to which ONNX's own (slow) evaluator is asked too."""
 
 
@@ -220,7 +220,7 @@ def _reference_error(proto: Any, module: Any, names: Sequence[str], example: Seq
 
     weights = sum(int(np.prod(t.dims)) for t in proto.graph.initializer)
     positions = max((int(np.prod(x.shape[2:])) for x in example), default=1)
-    if weights * positions > _REFERENCE_VALUES * 64:
+    if weights * positions > _REFERENCE_VALUES:
         return None
     try:
         from onnx.reference import ReferenceEvaluator
