@@ -20,11 +20,20 @@ class OutputError:
     """Mean squared error of the outputs before a softmax or sigmoid, each output relative to its own variance.
 
     Unitless: 0.01 means an error of a tenth of the outputs' standard deviation. visible_only: before a softmax, what
-    lies too far below the sample's top value for an int8 softmax to show counts as lying just there.
+    lies too far below the sample's top value for an int8 softmax to show counts as lying just there. typical: the
+    square of the mean over the samples' root mean square errors, in which a single loud sample does not outweigh all.
     """
 
-    def __init__(self, float_model: bytes, samples: Samples, threads: int = 1, *, visible_only: bool = False) -> None:
-        graph = Graph.read(float_model)
+    def __init__(
+        self,
+        float_model: bytes,
+        samples: Samples,
+        threads: int = 1,
+        *,
+        visible_only: bool = False,
+        typical: bool = False,
+    ) -> None:
+        graph, self._typical = Graph.read(float_model), typical
         self._names, self._samples, self._threads = score_names(graph), samples, threads
         self._wanted = run_real(cut(graph, self._names), samples, threads)
         depths = visible_depths(graph) if visible_only else {}
@@ -40,10 +49,14 @@ class OutputError:
     def of_graph(self, graph: Graph) -> float:
         got = run_real(cut(graph, self._names), self._samples, self._threads)
         errors = [
-            float(np.mean(np.square(_above(a, floor) - _above(b, floor), dtype=np.float64))) / spread
+            self._mean(_above(a, floor) - _above(b, floor)) / spread
             for a, b, spread, floor in zip(got, self._wanted, self._spread, self._floors, strict=True)
         ]
         return sum(errors) / len(errors)
+
+    def _mean(self, errors: Floats) -> float:
+        each = np.square(errors.reshape(len(errors), -1), dtype=np.float64).mean(axis=1)
+        return float(np.mean(np.sqrt(each))) ** 2 if self._typical else float(each.mean())
 
 
 def visible_depths(graph: Graph) -> dict[str, float]:

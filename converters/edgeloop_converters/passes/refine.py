@@ -42,7 +42,7 @@ class Effort:
     rows: int
 
 
-EFFORTS = {"default": Effort(20.0, 128, 64, 20_000), "best": Effort(90.0, 512, 128, 60_000)}
+EFFORTS = {"default": Effort(30.0, 128, 64, 20_000), "best": Effort(90.0, 512, 128, 60_000)}
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _run(
     if not current.groups:
         report = PassReport("refinement", "no int8 activations whose range is free", 0.0, accepted=False)
         return Refined(packed, Refinement(ranges, reports=(report,)))
-    judges = {visible: OutputError(float_model, held_out, threads, visible_only=visible) for visible in (False, True)}
+    judges = {v: OutputError(float_model, held_out, threads, visible_only=v, typical=True) for v in (False, True)}
     reports = []
     for run in _passes(float_model, fit, chosen, seed, threads, deadline, progress or SilentProgress()):
         judge = judges[run.visible_only]
@@ -149,7 +149,7 @@ def _passes(
 
     def search(candidate: PackedModel) -> PassReport:
         count = _affordable(float_model, candidate, fit, search_until - time.monotonic(), threads)
-        error = OutputError(float_model, fit[:count], threads)
+        error = OutputError(float_model, fit[:count], threads, typical=True)
         return search_ranges(candidate, error, deadline_s=search_until, progress=progress)
 
     def rounding(candidate: PackedModel) -> PassReport:
@@ -163,13 +163,23 @@ def _passes(
 
 def _affordable(float_model: bytes, model: PackedModel, fit: Samples, seconds: float, threads: int) -> int:
     """How many samples a candidate may be judged by, so that every range gets its turn."""
-    few = fit[:8]
-    error = OutputError(float_model, few, threads)
-    started = time.monotonic()
-    error.of(model)
-    each = (time.monotonic() - started) / len(few)
+    few, more = fit[:4], fit[:16]
+    fixed = _fastest(OutputError(float_model, few, threads), model)
+    each = max(0.0, _fastest(OutputError(float_model, more, threads), model) - fixed) / max(1, len(more) - len(few))
+    fixed = max(0.0, fixed - each * len(few))  # writing and opening the candidate
     candidates = 1 + sum(len(FACTORS) * (2 if model.range_of(g)[0] < 0 else 1) for g in model.groups)
-    return int(np.clip(seconds / max(1e-9, each * candidates), min(16, len(fit)), len(fit)))
+    affordable = (seconds / candidates - fixed) / max(1e-9, each)
+    return int(np.clip(affordable, min(16, len(fit)), len(fit)))
+
+
+def _fastest(error: OutputError, model: PackedModel) -> float:
+    """Seconds of one evaluation, the best of three: other work on the host must not decide how much is looked at."""
+    seconds = []
+    for _ in range(3):
+        started = time.monotonic()
+        error.of(model)
+        seconds.append(time.monotonic() - started)
+    return min(seconds)
 
 
 def _judged(report: PassReport, before: float, after: float, accepted: bool) -> PassReport:
