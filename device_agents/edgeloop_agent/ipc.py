@@ -4,7 +4,7 @@ The page survives the worker, so a worker that is killed between two messages st
 next one goes on after the frame that was in its hands. Messages are dicts with a "kind":
 
     supervisor -> worker   start {bundle, variant, delegate, source, ...}
-    worker -> supervisor   ready {ran_on, ...}  stats {latency, counters}  event {event, detail}
+    worker -> supervisor   ready {ran_on, ...}  stats {latency, rss_bytes}  event {event, detail}
                            fault {blame, exit_code, message, hint}  done {reason}
 """
 

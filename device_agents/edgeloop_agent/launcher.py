@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeloop.errors import DeviceError
-from edgeloop_agent.ipc import BUSY_SINCE_NS, Channel, Page, last_counts_of
+from edgeloop_agent.ipc import BUSY_SINCE_NS, Channel, Page, counts_of, last_counts_of
 from edgeloop_agent.tally import Counts
 
 PYTHON_VARIABLE = "EDGELOOP_PYTHON"
@@ -76,6 +76,11 @@ class WorkerProcess:
         self.pid = self._process.pid
         with contextlib.suppress(OSError):  # it died at once: the supervisor will see that
             self.channel.send({"kind": "start", **start})
+
+    @property
+    def counts(self) -> Counts:
+        """What the worker has done up to now."""
+        return counts_of(self.page.slots)
 
     @property
     def last_counts(self) -> Counts:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from operator import sub
 
 from edgeloop.errors import DataError, DelegateError
+from edgeloop.probes import rss_bytes
 from edgeloop.telemetry.histogram import Histogram
-from edgeloop_agent.ipc import BEGUN, BUSY_SINCE_NS, ERRORS, INFERRED, SINK_ERRORS, Channel, Slots, counts_of
+from edgeloop_agent.ipc import BEGUN, BUSY_SINCE_NS, ERRORS, INFERRED, SINK_ERRORS, Channel, Slots
 from edgeloop_agent.pipeline import Pipeline
 from edgeloop_agent.sinks import Sink
 from edgeloop_agent.sources import Source
@@ -58,7 +59,7 @@ class Recorder:
                 elif sink.problem:
                     self.event_once("sink_failed", f"results are not written: {sink.problem}")
             self._slots[SINK_ERRORS] = sum(sink.lost for sink in self._sinks)
-            message = {"kind": "stats", "latency": _histograms(taken), "counts": astuple(counts_of(self._slots))}
+            message = {"kind": "stats", "latency": _histograms(taken), "rss_bytes": rss_bytes() or 0}
             self._channel.send(message)
 
     def event_once(self, event: str, detail: str) -> None:

@@ -38,7 +38,7 @@ from edgeloop_agent.supervision import (
     describe_exit,
     overdue,
 )
-from edgeloop_agent.tally import Counts, RunsOn, Tally
+from edgeloop_agent.tally import RunsOn, Tally
 
 _WORKER_EXIT_S = 2.0  # from the end of its socket to the end of its process
 _CHECK_EVERY_S = 1.0
@@ -104,8 +104,11 @@ class Supervisor:
         self._said_fault: dict[str, Any] | None = None
         self._hung: Fault | None = None
         self._done: str | None = None
+        self._first_bad_frame = ""
+        self._worker_rss_bytes = 0
         self._stop_signals = 0
         self._stop_deadline_s: float | None = None
+        self._last_done_s: float | None = None
         self._started_s = self._period_started_s = self._launch_at_s = time.monotonic()
         self._selector = selectors.DefaultSelector()
 
@@ -120,10 +123,24 @@ class Supervisor:
                 if self._worker is not None:
                     self._worker.close()
                 self._selector.close()
+        if end.reason in ("end", "count") and (misfit := self._misfit()) is not None:
+            end = End("failed", misfit)
         if end.error is not None:
             self._happened("failed", end.error.message)
         self._report()
         return end
+
+    def _misfit(self) -> DataError | None:
+        """The source is over and not one of its frames could be used: nothing was done, which is no success."""
+        totals = self._tally.totals
+        if totals["inferences"] or not totals["errors"] or totals["errors"] != totals["frames"]:
+            return None
+        frames = totals["frames"]
+        what = "the only frame does not fit" if frames == 1 else f"none of the {frames} frames fits"
+        return DataError(
+            f"{what} the model: {self._first_bad_frame}",
+            hint="the source must give what the contract says: edgeloop bundle inspect BUNDLE shows it",
+        )
 
     def _step(self) -> End | None:
         now = time.monotonic()
@@ -214,7 +231,7 @@ class Supervisor:
     def _handle(self, worker: WorkerProcess, message: Mapping[str, Any]) -> None:
         kind = message["kind"]
         if kind == "stats":
-            self._tally.counted(Counts(*message["counts"]))
+            self._worker_rss_bytes = int(message["rss_bytes"])
             self._tally.measured(
                 {s: Histogram.from_wire(message["latency"][s]) for s in STAGES if s in message["latency"]}
             )
@@ -223,6 +240,8 @@ class Supervisor:
             self._tally.runs_on = RunsOn(**{k: v for k, v in message["ran_on"].items() if k in _RAN_ON_FIELDS})
             self._tell(_ready_line(self._tally, message))
         elif kind == "event":
+            if message["event"] == "bad_input" and not self._first_bad_frame:
+                self._first_bad_frame = str(message["detail"])
             self._happened(message["event"], message["detail"])
         elif kind == "fault":
             self._said_fault = dict(message)
@@ -249,6 +268,7 @@ class Supervisor:
         worker.close()
         self._worker = None
         if self._done is not None:
+            self._last_done_s = worker.last_message_s
             return End(self._done)
         if self._stop_signals:
             return End("stop")
@@ -283,17 +303,28 @@ class Supervisor:
             self._tell(f"{kind}: {detail}")
 
     def _report(self) -> None:
-        now = time.monotonic()
-        pids = (os.getpid(),) if self._worker is None else (os.getpid(), self._worker.pid)
-        gauges = probes.read_gauges(pids=pids).numbers() | self._outlet.gauges()
+        # What a worker did ends with its last word: how long its process takes to go is not part of the period.
+        now = time.monotonic() if self._last_done_s is None else self._last_done_s
+        if self._worker is not None:
+            self._tally.counted(self._worker.counts)
         report = self._tally.take_report(
             time_s=time.time(),
             uptime_s=now - self._started_s,
-            period_s=now - self._period_started_s,
-            gauges=gauges,
+            period_s=max(0.0, now - self._period_started_s),
+            gauges=self._gauges(),
         )
         self._period_started_s = now
         self._outlet.submit(report)
+
+    def _gauges(self) -> dict[str, float]:
+        """As they are now; the memory of a worker that ended in this period as it was last told."""
+        gauges = probes.read_gauges().numbers() | self._outlet.gauges()
+        worker_bytes = (self._worker and probes.rss_bytes(self._worker.pid)) or self._worker_rss_bytes
+        if "rss_bytes" in gauges:
+            gauges["rss_bytes"] += worker_bytes
+        if self._worker is None:
+            self._worker_rss_bytes = 0
+        return gauges
 
     # -- waiting
 

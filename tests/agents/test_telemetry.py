@@ -9,10 +9,12 @@ import tty
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgeloop.telemetry.codec import decode_report
 from edgeloop.telemetry.collector.server import CollectorHandle, start_collector
+from edgeloop.telemetry.overview import Overview
 from edgeloop.telemetry.report import STAGES, Report
 from edgeloop.telemetry.spool import Spool
 from edgeloop.telemetry.transports import open_transport
@@ -85,6 +87,39 @@ def test_reports_say_what_ran_and_add_up(agents: Agents, bundle: Path, store_url
     assert 0 < last.delegated_ops <= last.total_ops
     assert last.gauges["rss_bytes"] > 20e6
     assert {r.boot for r in reports} == {last.boot}
+
+
+def test_the_last_report_is_about_its_own_period_and_the_worker_that_did_it(
+    agents: Agents, bundle: Path, store_url: str
+) -> None:
+    with start_collector(store_url) as collector:
+        code, summary, said = agents.run(
+            "--bundle", bundle, "--source", "synthetic:", "--rate", 100, "--count", 130, "--device", "pi-1",
+            "--telemetry", collector.url, "--report-interval", 1,
+        )  # fmt: skip
+        *_, before, last = stored(collector, "pi-1")
+        (view,) = Overview(collector.store).devices()
+    assert code == 0, said
+    # Never more than it was allowed to run: what it counts happened in its period (the source may catch up on 0.1 s).
+    assert last.counters["inferences"] <= (last.period_s + 0.15) * 100
+    assert last.gauges["fps"] == pytest.approx(last.counters["inferences"] / last.period_s, rel=0.01)
+    # Supervisor and worker, though the worker has gone.
+    assert last.gauges["rss_bytes"] > 0.9 * before.gauges["rss_bytes"] > 40e6
+    assert view.inferences_per_s is not None
+    assert view.inferences_per_s <= 120
+    assert summary["inferences"] == 130
+
+
+def test_when_no_frame_fits_that_is_reported(agents: Agents, bundle: Path, store_url: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "bad.npz", x=np.zeros((5, 3), np.float32))
+    with start_collector(store_url) as collector:
+        code, _, _ = agents.run(
+            "--bundle", bundle, "--source", f"npz:{tmp_path / 'bad.npz'}", "--device", "pi-1",
+            "--telemetry", collector.url,
+        )  # fmt: skip
+        (last,) = stored(collector, "pi-1")
+    assert code == 2
+    assert (last.counters["errors"], [event.kind for event in last.events]) == (5, ["bad_input", "failed"])
 
 
 def test_a_fallback_is_reported(agents: Agents, bundle: Path, store_url: str) -> None:

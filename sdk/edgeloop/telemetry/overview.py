@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 WINDOW_REPORTS = 30
 """Latency is over a device's last so many reports, as far as they are of the model and delegate it runs now."""
 
+RATE_S = 1.0
+"""Inferences per second are over at least this long, where there are reports for it."""
+
 _THROTTLED_NOW = 0xF  # vcgencmd get_throttled: bits 0-3 are now, bits 16-19 since boot
 
 
@@ -101,7 +104,7 @@ def describe(recent: Sequence[StoredReport]) -> DeviceView:
         delegated_share=last.delegated_share,
         runtime=last.runtime,
         unsigned=last.unsigned,
-        inferences_per_s=last.counters.get("inferences", 0) / last.period_s if last.period_s > 0 else None,
+        inferences_per_s=_rate(window),
         throttled=None if flags is None else bool(int(flags) & _THROTTLED_NOW),
         gauges=dict(last.gauges),
         counters=counters,
@@ -111,6 +114,17 @@ def describe(recent: Sequence[StoredReport]) -> DeviceView:
         last_event=asdict(events[-1]) if events else None,
         window_reports=len(window),
     )
+
+
+def _rate(window: Sequence[Report]) -> float | None:
+    """Inferences a second over the newest reports which together cover RATE_S: the last one of a run may be short."""
+    inferences, seconds = 0, 0.0
+    for report in reversed(window):
+        inferences += report.counters.get("inferences", 0)
+        seconds += report.period_s
+        if seconds >= RATE_S:
+            break
+    return inferences / seconds if seconds > 0 else None
 
 
 def _model(report: Report) -> tuple[str, int, str, str]:
