@@ -67,6 +67,11 @@ class AssessResult:
     seconds: float
     stages: Mapping[str, float]
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes the numbers doubtful."""
+        return (self.quality.guessing,) if self.quality.guessing else ()
+
     def _variant(self) -> dict[str, Any]:
         return {
             "name": self.subject.name,
@@ -91,6 +96,7 @@ class AssessResult:
                 "per_op": variant["per_op"],
                 "gate": variant["gate"],
                 "notes": list(self.notes),
+                "warnings": list(self.warnings),
                 "seconds": self.seconds,
                 "stages": dict(self.stages),
             }
@@ -189,8 +195,11 @@ def evaluate(
     metrics = quality.metrics
     gate = judge(
         wanted,
-        Measurement(metrics.metric, metrics.float_, metrics.this, metrics.agreement, metrics.n, len(subject.model)),
-    )
+        Measurement(
+            metrics.metric, metrics.float_, metrics.this, metrics.agreement, metrics.n, len(subject.model),
+            guesses=bool(quality.guessing),
+        ),
+    )  # fmt: skip
     return AssessResult(
         subject, quality, per_op, gate, settled, wanted, dataset, len(indices),
         None if float_model is None else len(float_model), tuple(notes), stages.total, stages.seconds,

@@ -18,6 +18,7 @@ class Measurement:
 
     metric_name: "accuracy" with labels, else "agreement". float_metric, metric, agreement: fractions 0..1, None where
     it could not be measured. p95_ms holds only a latency measured on the target itself (or a machine of its kind).
+    guesses: the model gets no more labels right than guessing would.
     """
 
     metric_name: str
@@ -27,18 +28,42 @@ class Measurement:
     samples: int
     bytes: int
     p95_ms: float | None = None
+    guesses: bool = False
 
 
 @dataclass(frozen=True)
 class Gate:
-    """`reasons` says why it did not pass; `unverified` names goals that could not be measured here."""
+    """`reasons` says why it did not pass; `unverified` names goals that could not be measured here.
+
+    judged: how many goals were measured. guesses: they say little, because the model does no better than guessing.
+    """
 
     passed: bool
     reasons: tuple[str, ...] = ()
     unverified: tuple[str, ...] = ()
+    judged: int = 0
+    guesses: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """The verdict on the goals in words; what was not judged does not count as met."""
+        if not self.passed:
+            return "NOT met"
+        missing = ", ".join(goal.split(" ", 1)[0] for goal in self.unverified)
+        if missing and not self.judged:
+            said = f"not judged: {missing}"
+        else:
+            said = f"met where judged; {missing} not judged" if missing else "met"
+        return f"{said}, but the model does no better than guessing" if self.guesses else said
 
     def to_dict(self) -> dict[str, Any]:
-        return {"passed": self.passed, "reasons": list(self.reasons), "unverified": list(self.unverified)}
+        return {
+            "passed": self.passed,
+            "verdict": self.verdict if self.judged or self.unverified else "no goals were set",
+            "reasons": list(self.reasons),
+            "unverified": list(self.unverified),
+            "guesses": self.guesses,
+        }
 
 
 def check_goals_fit(goals: Goals, *, has_labels: bool, why_not: str = "") -> None:
@@ -72,7 +97,8 @@ def judge(goals: Goals, measured: Measurement) -> Gate:
             unverified.append(f"p95 <= {goals.p95_ms:g} ms: not measured on the target")
         elif measured.p95_ms > goals.p95_ms:
             reasons.append(f"p95 is {measured.p95_ms:.3g} ms, more than the goal of {goals.p95_ms:g} ms")
-    return Gate(not reasons, tuple(reasons), tuple(unverified))
+    judged = len(goals.to_dict()) - len(unverified)
+    return Gate(not reasons, tuple(reasons), tuple(unverified), judged, measured.guesses)
 
 
 def _judge_drop(max_drop: float, measured: Measurement) -> list[str]:

@@ -20,7 +20,6 @@ from edgeloop.progress import Progress, SilentProgress
 from edgeloop.targets import Target, load_target
 from edgeloop.version import VERSION
 from edgeloop_converters.check_data import NOTE, Finding
-from edgeloop_converters.check_data.contract import GUESSING
 from edgeloop_converters.check_data.finding import by_severity
 from edgeloop_converters.check_data.run import (
     FEW_SAMPLES,
@@ -41,6 +40,7 @@ from edgeloop_converters.evaluate import (
     summarize,
 )
 from edgeloop_converters.evaluate.per_op import SAMPLES as PER_OP_SAMPLES
+from edgeloop_converters.evaluate.summary import GUESSING
 from edgeloop_converters.export import FLOAT, Exported, export
 from edgeloop_converters.float_cache import keep_float_model
 from edgeloop_converters.frontends import FRONTENDS, FloatModel, start_conversion
@@ -166,8 +166,8 @@ class _Measured:
         report = self._report(variant, per_op, gate, provenance, seconds)
         draft = self._draft(variant, golden, provenance, report)
         return ConvertResult(
-            recipe, (variant,), gate, PendingBundle(draft, recipe, gate), report, self._notes(), self._warnings(),
-            self.stages.seconds, seconds, self.findings, report["cache"],
+            recipe, (variant,), gate, PendingBundle(draft, recipe, gate), report, self._notes(),
+            self._warnings(quality), self.stages.seconds, seconds, self.findings, report["cache"],
         )  # fmt: skip
 
     def _evaluate(self) -> Quality:
@@ -209,7 +209,7 @@ class _Measured:
             self.recipe.goals,
             Measurement(
                 metrics.metric, metrics.float_, metrics.this, metrics.agreement, metrics.n, len(self.exported.model),
-                profile.p95_ms if is_like_host(self.target) else None,
+                profile.p95_ms if is_like_host(self.target) else None, bool(quality.guessing),
             ),
         )  # fmt: skip
 
@@ -227,8 +227,9 @@ class _Measured:
             "versions": {**package_versions(), **self.model.versions},
         }
 
-    def _warnings(self) -> tuple[str, ...]:
-        return (*self.sources.warnings, *_alarms(self.findings, self.sources))
+    def _warnings(self, quality: Quality) -> tuple[str, ...]:
+        result = (quality.guessing,) if quality.guessing else ()
+        return (*result, *self.sources.warnings, *_alarms(self.findings, self.sources))
 
     def _notes(self) -> tuple[str, ...]:
         return (*self.model.notes, *self.sources.notes, *self.exported.notes)
@@ -268,7 +269,7 @@ class _Measured:
                 "evaluation": _data_summary(data, "evaluation", len(self.sources.evaluation)),
             },
             "notes": list(self._notes()),
-            "warnings": list(self.sources.warnings),
+            "warnings": [*([quality.guessing] if quality.guessing else []), *self.sources.warnings],
             "findings": [f.to_dict() for f in self.findings],
             "cache": None if self.cache is None else self.cache.to_dict(),
             "refinement": [report.to_dict() for report in self.exported.passes],

@@ -13,6 +13,7 @@ from edgeloop.errors import ConfigError
 from edgeloop.preprocess import compile_input
 from edgeloop.runtime import Session
 from edgeloop_converters.data import Dataset, pick
+from edgeloop_converters.evaluate.metrics import is_chance
 
 FIRST_LOOK = 40
 SECOND_LOOK = 200
@@ -69,8 +70,7 @@ class Choice:
     @property
     def is_chance(self) -> bool:
         """Whether even the best is no better than guessing."""
-        chance = 1 / self.classes
-        return self.best.accuracy < chance + 2 * float(np.sqrt(chance * (1 - chance) / self.samples))
+        return is_chance(self.best.accuracy, self.samples, self.classes)
 
 
 def candidates(spec: InputSpec, colors: Sequence[str]) -> list[tuple[InputSpec, str]]:

@@ -84,7 +84,8 @@ def test_convert_prints_the_keys_that_scripts_rely_on(common: list[str], capsys:
     assert set(variant["metrics"]) >= {"float", "this", "agreement", "metric"}
     assert 0.9 < variant["metrics"]["this"] <= 1
     assert set(variant["profile"]) >= {"device", "p50_ms", "p95_ms"}
-    assert variant["gate"] == result["gate"] == {"passed": True, "reasons": [], "unverified": []}
+    assert variant["gate"] == result["gate"]
+    assert result["gate"] == {"passed": True, "verdict": "met", "reasons": [], "unverified": [], "guesses": False}
     assert sorted(p.name for p in Path().iterdir() if p.is_file()) == ["ic.bundle", "ic.report.html", "ic.report.json"]
 
 
@@ -94,7 +95,7 @@ def test_convert_ends_with_a_table_and_what_to_type_next(common: list[str], caps
     for expected in (
         "accuracy",
         "agreement",
-        "not the target",
+        "not the target, xnnpack, 1 thread, n = ",
         "goals       met",
         "edgeloop run ssh://",
         "ic-1.bundle",
@@ -115,6 +116,34 @@ def test_a_missed_goal_exits_1_with_a_report_and_without_a_bundle(
     code, result = run_json(capsys, *common, "--max-bytes", "1kB", "-o", "ic.bundle", "--keep-failed")
     assert code == 1
     assert Path(result["bundle"]).is_file()
+
+
+def test_a_model_that_guesses_is_warned_of_at_the_verdict(
+    common: list[str], digits: Path, digits_tflite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong scaling given by hand: all pixels become nearly 0."""
+    wrong = Path("wrong.toml")
+    wrong.write_text((digits / "c.toml").read_text().replace("255.0", "1e9").replace('"labels.txt"', "[]"))
+    argv = [str(wrong) if word.endswith("c.toml") else word for word in common]
+    assert main([*argv, "--max-drop", "30pt", "--p95-ms", "9", "-o", "g.bundle"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("goals"))
+    assert lines[at].endswith("met where judged; p95 not judged, but the model does no better than guessing")
+    assert "WARNING" in lines[at + 1]
+    assert "--std" in lines[at + 1]
+    code, result = run_json(capsys, "evaluate", "g.bundle", "--data", str(digits / "test"), "--max-drop", "30pt")
+    assert (code, result["gate"]["guesses"]) == (0, True)
+    assert "no better than guessing" in result["warnings"][0]
+    assert main(["evaluate", "g.bundle", "--data", str(digits / "test")]) == 0
+    assert "WARNING: the exported model gets" in capsys.readouterr().out
+
+
+def test_few_samples_say_what_one_weighs(digits: Path, digits_tflite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["evaluate", str(digits_tflite), "--data", str(digits / "test"), "--contract", str(digits / "c.toml")]
+    assert main([*argv, "--samples", "10"]) == 0
+    assert "10 samples: one sample is 10 points" in capsys.readouterr().out
+    assert main(argv) == 0
+    assert "one sample is" not in capsys.readouterr().out
 
 
 def test_a_recipe_does_the_same_and_flags_win_over_it(common: list[str], capsys: pytest.CaptureFixture[str]) -> None:

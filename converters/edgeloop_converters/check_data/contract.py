@@ -9,12 +9,11 @@ from edgeloop.runtime import open_session
 from edgeloop_converters.check_data.detective import ROUNDS, Verdict, investigate
 from edgeloop_converters.check_data.finding import NOTE, SEVERE, Finding
 from edgeloop_converters.data import Dataset
+from edgeloop_converters.evaluate.summary import GUESSING
 
 QUICK_MACS = 3e11
 """What `convert` spends on trying other contracts: about 5 s on two x86-64 cores."""
 THOROUGH_MACS = 6e12
-
-GUESSING = "no better than guessing"
 
 _READINGS = 12
 _SHORT_ROUNDS = (32, 128)

@@ -31,6 +31,7 @@ from edgeloop_converters.check_data.readings import (
     tensor_readings,
 )
 from edgeloop_converters.data import IMAGE, Dataset, pick
+from edgeloop_converters.evaluate.metrics import is_chance
 from edgeloop_converters.scalings import outputs_with
 
 ROUNDS = (64, 256, 1024)
@@ -68,7 +69,7 @@ class Verdict:
     @property
     def is_chance(self) -> bool:
         """Whether the given contract is no better than guessing."""
-        return _is_chance(self.accuracy, self.samples, self.classes)
+        return is_chance(self.accuracy, self.samples, self.classes)
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ class _Case:
             race = [c for c, r in right.items() if c is not given and _may_win(right[given], r)]
             last = count >= len(self._dataset)
             found = self._decide(given, right, final=last or count == rounds[-1])
-            settled = not race and not _is_chance(float(right[given].mean()), len(ids), self._classes)
+            settled = not race and not is_chance(float(right[given].mean()), len(ids), self._classes)
             if found is not None or settled or last:
                 break
         if not _is_fine(right[given]) and (found is None or found.accuracy < _FINE):
@@ -255,11 +256,6 @@ def _may_win(mine: Bools, theirs: Bools) -> bool:
     """Whether a lead of 5 points is within two standard errors of what was seen."""
     better, worse = int((theirs & ~mine).sum()), int((mine & ~theirs).sum())
     return (better - worse + 2 * math.sqrt(better + worse + 1)) / len(mine) >= MIN_GAIN
-
-
-def _is_chance(accuracy: float, samples: int, classes: int) -> bool:
-    chance = 1 / classes
-    return accuracy < chance + 2 * math.sqrt(chance * (1 - chance) / samples)
 
 
 def _as_good(one: Bools, best: Bools) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,13 @@ def classification_scores(labels: Ids, predictions: Ids) -> ClassScores:
         return ClassScores(*score(labels.tolist(), predictions.tolist()))
     except ImportError as error:
         raise MissingExtraError("evaluation", "convert") from error
+
+
+def is_chance(accuracy: float, samples: int, classes: int) -> bool:
+    """Whether a model that guesses among `classes` gets as many of `samples` right: within two standard errors of 1 /
+    classes, or below."""
+    chance = 1 / classes
+    return accuracy < chance + 2 * math.sqrt(chance * (1 - chance) / samples)
 
 
 def confusion_matrix(labels: Ids, predictions: Ids, classes: int) -> npt.NDArray[np.int64]:

@@ -8,25 +8,38 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeloop.bundle import Metrics
-from edgeloop_converters.evaluate.metrics import TOP_1, ClassScores, classification_scores, confusion_matrix
-from edgeloop_converters.evaluate.run import Evaluation
+from edgeloop_converters.evaluate.metrics import (
+    TOP_1,
+    ClassScores,
+    classification_scores,
+    confusion_matrix,
+    is_chance,
+)
+from edgeloop_converters.evaluate.run import Evaluation, Indices
 from edgeloop_converters.evaluate.scorer import Scorer
 
 ACCURACY = "accuracy"
 AGREEMENT = "agreement"
 MAX_CONFUSION = 1001
 """Classes up to which a confusion matrix is kept."""
+GUESSING = "no better than guessing"
+_ENOUGH_TO_JUDGE = 50
+"""Samples below which a good model may look like a guessing one."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """One model's quality. scores, float_scores, confusion (int64 [classes, classes]) only with labels."""
+    """One model's quality. scores, float_scores, confusion (int64 [classes, classes]) only with labels.
+
+    guessing: a warning where it gets no more labels right than guessing would; else empty.
+    """
 
     metrics: Metrics
     agreement_kind: str
     scores: ClassScores | None = None
     float_scores: ClassScores | None = None
     confusion: npt.NDArray[np.int64] | None = None
+    guessing: str = ""
 
 
 def summarize(evaluation: Evaluation, name: str, *, reference: str | None, scorer: Scorer | None = None) -> Quality:
@@ -54,4 +67,27 @@ def summarize(evaluation: Evaluation, name: str, *, reference: str | None, score
     metrics = Metrics(ACCURACY, float_scores.accuracy if float_scores else None, scores.accuracy, agreement, n)
     classes = evaluation.classes
     confusion = confusion_matrix(labels, outcome.predictions, classes) if classes <= MAX_CONFUSION else None
-    return Quality(metrics, evaluation.agreement_kind, scores, float_scores, confusion)
+    guessing = ""
+    if _guesses(labels, outcome.predictions, scores.accuracy, classes):
+        float_guesses = float_scores is None or is_chance(float_scores.accuracy, n, max(2, classes))
+        guessing = _guessing_text(metrics, max(2, classes), float_guesses=float_guesses)
+    return Quality(metrics, evaluation.agreement_kind, scores, float_scores, confusion, guessing)
+
+
+def _guesses(labels: Indices, predictions: Indices, accuracy: float, classes: int) -> bool:
+    """As many right as by chance, or one and the same answer to samples of several classes."""
+    if len(labels) < _ENOUGH_TO_JUDGE:
+        return False
+    is_constant = len(np.unique(predictions)) == 1 and len(np.unique(labels)) > 1
+    return is_constant or is_chance(accuracy, len(labels), max(2, classes))
+
+
+def _guessing_text(metrics: Metrics, classes: int, *, float_guesses: bool) -> str:
+    found = (
+        f"the exported model gets {metrics.this:.1%} of {metrics.n} samples right, {GUESSING} among {classes} classes"
+    )
+    if not float_guesses:
+        return (
+            f"{found}, while the float model gets {metrics.float_:.1%}: the conversion spoils it, try another --scheme"
+        )
+    return f"{found}: check the scaling (--mean, --std, --color), the order of the labels, and the model itself"

@@ -68,13 +68,14 @@ def _header(report: Values, title: str) -> Markup:
     reasons = [*gate.get("reasons", ())]
     unverified = [*gate.get("unverified", ())]
     goals = report.get("goals") or {}
+    guesses = bool(gate.get("guesses"))
     if not passed:
         said = "goals not met"
     elif goals:
-        said = "all goals met" if not unverified else "goals met as far as they could be measured"
+        said = f"goals {gate.get('verdict')}" if unverified or guesses else "all goals met"
     else:
-        said = "no goals were set"
-    verdict = ("passed" if goals else "") if passed else "failed"
+        said = "no goals were set" + (", and the model does no better than guessing" if guesses else "")
+    verdict = ("passed" if goals and not guesses else "") if passed else "failed"
     listed = [tag("li", text) for text in [*reasons, *unverified]]
     return tag(
         "header",
@@ -102,7 +103,7 @@ def _cards(report: Values, device: str, latency: Mapping[str, Latencies] | None)
     if total is not None:
         cards.append((f"p95 on {device or 'the device'}", milliseconds(total.percentile(95))))
     elif profile:
-        cards.append((f"p95 on {profile.get('device', '?')}", milliseconds(profile.get("p95_ms"))))
+        cards.append((f"p95 on {_measured_on(profile)}", milliseconds(profile.get("p95_ms"))))
     return tag("div", (tag("div", tag("b", v), tag("small", k), class_="card") for k, v in cards if v), class_="cards")
 
 
@@ -143,7 +144,7 @@ def _variants(report: Values) -> Markup | None:
     head = ["model", "size", metric, "precision", "recall", "F1", "agreement", "p50", "p95"]
     used = [i for i in range(len(head)) if any(row[i] not in ("", None) for row in rows)]
     kind = report.get("agreement_kind")
-    where = (variants[0].get("profile") or {}).get("device")
+    where = _measured_on(variants[0].get("profile") or {})
     notes = []
     if kind:
         notes.append(f"Agreement: {_AGREEMENT.get(kind, kind)}.")
@@ -156,6 +157,18 @@ def _variants(report: Values) -> Markup | None:
         table([head[i] for i in used], [[row[i] for i in used] for row in rows]),
         tag("p", " ".join(notes), class_="soft") if notes else None,
     )
+
+
+def _measured_on(profile: Values) -> str:
+    """Device, delegate, threads and n: a latency is nothing without them."""
+    parts = [str(profile.get("device", ""))]
+    if profile.get("delegate"):
+        parts.append(str(profile["delegate"]))
+    if profile.get("threads"):
+        parts.append(f"{profile['threads']} thread" + ("s" if profile["threads"] > 1 else ""))
+    if profile.get("n"):
+        parts.append(f"n = {profile['n']}")
+    return ", ".join(part for part in parts if part)
 
 
 _AGREEMENT = {

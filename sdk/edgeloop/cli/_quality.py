@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from edgeloop_converters.result import ConvertResult
 
 _LABEL_WIDTH = 12
+_FEW = 100
+"""Samples below which the summary says what one of them weighs."""
 
 
 def conversion_text(result: ConvertResult, report: Path) -> str:
@@ -23,8 +25,10 @@ def conversion_text(result: ConvertResult, report: Path) -> str:
     lines += quality_lines(variant.quality, variant.scheme, len(variant.model), float_bytes)
     if variant.profile is not None:
         p = variant.profile
-        lines.append(_line("p50 / p95", f"{p.p50_ms:.3g} / {p.p95_ms:.3g} ms on {p.device}, {p.threads} thread"))
-    lines += gate_lines(result.gate.to_dict(), bool(result.recipe.goals.to_dict()))
+        threads = f"{p.threads} thread" + ("s" if p.threads > 1 else "")
+        times = f"{p.p50_ms:.3g} / {p.p95_ms:.3g} ms"
+        lines.append(_line("p50 / p95", f"{times} on {p.device}, {p.delegate}, {threads}, n = {p.n}"))
+    lines += gate_lines(result.gate.to_dict(), bool(result.recipe.goals.to_dict()), variant.quality.guessing)
     saved = result.bundle
     lines.append("")
     if saved.path is not None:
@@ -57,7 +61,7 @@ def assessment_text(result: AssessResult) -> str:
         lines.append(
             _line("macro", f"precision {scores.precision:.2%}, recall {scores.recall:.2%}, F1 {scores.f1:.2%}")
         )
-    lines += gate_lines(result.gate.to_dict(), bool(result.goals.to_dict()))
+    lines += gate_lines(result.gate.to_dict(), bool(result.goals.to_dict()), result.quality.guessing)
     worst = sorted(result.per_op, key=lambda e: e.snr_db)[:5]
     if worst:
         lines += ["", "largest errors against the float model, by op:"]
@@ -71,6 +75,8 @@ def quality_lines(quality: Quality, scheme: str, size: int, float_size: int | No
     is_float = scheme == "float"
     rows: list[Sequence[str]] = [("", "" if is_float else "float", scheme, "")]
     samples = f"{metrics.n} samples"
+    if metrics.n < _FEW and (metrics.metric != "agreement" or quality.agreement_kind == "top-1"):
+        samples += f": one sample is {100 / metrics.n:.3g} points"
     if metrics.metric != "agreement":
         rows.append((metrics.metric, "" if is_float else _percent(metrics.float_), _percent(metrics.this), samples))
     if not is_float:
@@ -80,11 +86,12 @@ def quality_lines(quality: Quality, scheme: str, size: int, float_size: int | No
     return [f"{a:<{_LABEL_WIDTH}}{b:>10}{c:>16}   {d}".rstrip() for a, b, c, d in rows]
 
 
-def gate_lines(gate: Mapping[str, Any], has_goals: bool) -> list[str]:
-    """The verdict and every reason."""
+def gate_lines(gate: Mapping[str, Any], has_goals: bool, warning: str = "") -> list[str]:
+    """The verdict, what makes it doubtful, and every reason."""
+    doubt = [f"  ! WARNING: {warning}"] if warning else []
     if not has_goals:
-        return [_line("goals", "none were set (--max-drop 0.5pt, --min-agreement 0.96)")]
-    lines = [_line("goals", "met" if gate["passed"] else "NOT met")]
+        return [_line("goals", "none were set (--max-drop 0.5pt, --min-agreement 0.96)"), *doubt]
+    lines = [_line("goals", gate["verdict"]), *doubt]
     lines += [f"  - {reason}" for reason in gate["reasons"]]
     lines += [f"  ? {goal}" for goal in gate["unverified"]]
     return lines

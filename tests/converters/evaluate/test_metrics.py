@@ -48,6 +48,30 @@ def evaluation(labels: np.ndarray | None) -> Evaluation:
     return Evaluation(np.arange(6), labels, "top-1", outcomes, 3)
 
 
+@pytest.mark.parametrize(
+    ("float_right", "right", "says"),
+    [(10, 10, "check the scaling"), (90, 10, "the conversion spoils it"), (90, 80, ""), (10, 40, "")],
+)
+def test_a_result_that_is_no_better_than_guessing_is_said(float_right: int, right: int, says: str) -> None:
+    labels = np.arange(100) % 10
+
+    def outcome(count: int) -> Outcome:
+        return Outcome(RAN, np.where(np.arange(100) < count, labels, (labels + 1) % 10), np.ones(100, np.float32))
+
+    outcomes = {"float": outcome(float_right), "int8": outcome(right)}
+    quality = summarize(Evaluation(np.arange(100), labels, "top-1", outcomes, 10), "int8", reference="float")
+    assert says in quality.guessing
+    assert bool(quality.guessing) == bool(says)
+
+
+def test_one_answer_to_everything_is_guessing_however_often_it_is_right() -> None:
+    labels = np.r_[np.zeros(90, int), np.ones(10, int)]
+    outcomes = {"a": Outcome(RAN, np.zeros(100, int), np.ones(100, np.float32))}
+    assert "90.0%" in summarize(Evaluation(np.arange(100), labels, "top-1", outcomes, 2), "a", reference=None).guessing
+    few = Evaluation(np.arange(10), labels[85:95], "top-1", {"a": Outcome(RAN, np.zeros(10, int))}, 2)
+    assert summarize(few, "a", reference=None).guessing == ""
+
+
 def test_with_labels_the_metric_is_accuracy() -> None:
     quality = summarize(evaluation(LABELS), "int8", reference="float")
     assert quality.metrics.metric == "accuracy"

@@ -88,6 +88,21 @@ def test_a_latency_goal_without_a_measurement_on_the_target_is_unverified_not_pa
     assert gate.unverified == ("p95 <= 20 ms: not measured on the target",)
 
 
+def test_the_verdict_says_what_was_not_judged() -> None:
+    assert judge(Goals(max_drop=0.01, p95_ms=20), measurement()).verdict == "met where judged; p95 not judged"
+    assert judge(Goals(p95_ms=20), measurement()).verdict == "not judged: p95"
+    assert judge(Goals(max_drop=0.01, p95_ms=20), measurement(p95_ms=2)).verdict == "met"
+    assert judge(Goals(max_drop=0.001, p95_ms=20), measurement()).verdict == "NOT met"
+    assert judge(Goals(), measurement()).to_dict()["verdict"] == "no goals were set"
+
+
+def test_a_goal_met_by_guessing_is_not_plainly_met() -> None:
+    gate = judge(Goals(max_drop=0.01), measurement(float_metric=0.1, metric=0.1, guesses=True))
+    assert gate.passed
+    assert gate.verdict == "met, but the model does no better than guessing"
+    assert gate.to_dict()["guesses"] is True
+
+
 def test_max_drop_without_labels_is_wrong_use_and_names_the_way_on() -> None:
     with pytest.raises(UsageError, match="needs labels") as caught:
         check_goals_fit(Goals(max_drop=0.01), has_labels=False)

@@ -29,7 +29,8 @@ def report(**changes: Any) -> dict[str, Any]:
         "variants": [{
             "name": "int8", "bytes": 95568, "scheme": "int8",
             "metrics": {"metric": "accuracy", "float": 0.755, "this": 0.7512, "agreement": 0.965, "n": 1000},
-            "profile": {"device": "this host (x86-64), not the target", "p50_ms": 0.135, "p95_ms": 0.16},
+            "profile": {"device": "this host (x86-64), not the target", "p50_ms": 0.135, "p95_ms": 0.16,
+                        "delegate": "xnnpack", "threads": 1, "n": 500},
         }],
         "scores": {"int8": {"accuracy": 0.7512, "precision": 0.76, "recall": 0.75, "f1": 0.749}},
         "confusion": {"labels": ["cat", "dog"], "matrix": [[8, 2], [0, 10]]},
@@ -86,6 +87,7 @@ def test_the_page_shows_the_numbers_and_reaches_for_nothing_outside() -> None:
         "all goals met",
         "p95 on pi-1",
         "31.2 dB",
+        "measured on this host (x86-64), not the target, xnnpack, 1 thread, n = 500.",
         "read as RGB",
     ):
         assert expected in text
@@ -98,8 +100,15 @@ def test_a_missed_goal_is_said_with_its_reason() -> None:
     text = checked(render(report(gate=gate)))
     assert "goals not met" in text
     assert "accuracy drops by 2 pt" in text
-    unverified = {"passed": True, "reasons": [], "unverified": ["p95 <= 20 ms: not measured on the target"]}
-    assert "as far as they could be measured" in checked(render(report(gate=unverified)))
+    unverified = {
+        "passed": True, "verdict": "met where judged; p95 not judged", "reasons": [],
+        "unverified": ["p95 <= 20 ms: not measured on the target"],
+    }  # fmt: skip
+    assert "goals met where judged; p95 not judged" in checked(render(report(gate=unverified)))
+    guesses = {"passed": True, "verdict": "met, but the model does no better than guessing", "guesses": True}
+    page = render(report(gate=guesses))
+    assert "met, but the model does no better than guessing" in checked(page)
+    assert "verdict passed" not in page
 
 
 def test_hostile_text_everywhere_is_only_text() -> None:
