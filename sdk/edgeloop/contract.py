@@ -119,6 +119,7 @@ def load_contract(path: Path) -> Contract:
         inputs = [{"name": name, **value} for name, value in table.items()]
     else:
         inputs = [table]
+    inputs = [_with_kind(each, f"contract {path}") for each in inputs]
     output = dict(data.get("output", {}))
     unknown = set(output) - {"kind", "labels"}
     if unknown:
@@ -128,12 +129,25 @@ def load_contract(path: Path) -> Contract:
     return Contract.from_dict({"inputs": inputs, "output": output})
 
 
+def _with_kind(table: dict[str, Any], where: str) -> dict[str, Any]:
+    """What `size` means is an image, so a table with it is one: said or not."""
+    if "size" not in table:
+        return table
+    if table.get("kind", "image") != "image":
+        raise ConfigError(
+            f"{where}: size is an image's, and kind is {table['kind']!r}",
+            hint='kind = "image" with size, or kind = "tensor" with shape',
+        )
+    return {"kind": "image", **table}
+
+
 def load_labels(path: Path) -> tuple[str, ...]:
     """One label a line, in class order. `0 background` style numbering is taken off. Raises ConfigError."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"labels {path}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else f"not UTF-8 text: {error.reason}"
+        raise ConfigError(f"labels {path}: {reason}") from error
     while lines and not lines[-1].strip():
         lines.pop()
     split = [line.strip().split(maxsplit=1) for line in lines]

@@ -58,6 +58,21 @@ def test_a_wrong_contract_is_one_clear_config_error(tmp_path, text, said):
         load_contract(write(tmp_path, text))
 
 
+def test_a_size_makes_an_image_and_nothing_else(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text("[input]\nsize = [8, 8]\ncolor = 'gray'\n")
+    (spec,) = load_contract(path).inputs
+    assert (spec.kind, spec.sample_shape) == ("image", (8, 8, 1))
+    path.write_text("[input]\nkind = 'tensor'\nsize = [8, 8]\n")
+    with pytest.raises(ConfigError, match="size is an image's"):
+        load_contract(path)
+
+
+def test_labels_that_are_not_there_are_said_plainly(tmp_path):
+    with pytest.raises(ConfigError, match=r"no\.txt: No such file or directory$"):
+        load_labels(tmp_path / "no.txt")
+
+
 def test_numbered_labels_lose_their_numbers(tmp_path):
     (tmp_path / "coco.txt").write_text("0  person\n1  bicycle\n3  car\n")
     assert load_labels(tmp_path / "coco.txt") == ("person", "bicycle", "", "car")

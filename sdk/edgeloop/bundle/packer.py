@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgeloop.affine import Array
     from edgeloop.bundle.keys import SigningKey
     from edgeloop.contract import Contract
-    from edgeloop.runtime import Session
+    from edgeloop.runtime import Session, TensorInfo
     from edgeloop.targets import Target
 
 Frames = Iterable["Array | Mapping[str, Array]"]
@@ -28,12 +28,12 @@ Frames = Iterable["Array | Mapping[str, Array]"]
 
 @dataclass(frozen=True)
 class Packed:
-    """A draft of finished models. `unchecked`: variants that this machine cannot run, so nothing was tried with
-    them.
+    """A draft of finished models. `not_run`: variants that this machine cannot run: their inputs and outputs were
+    checked, what they compute was not.
     """
 
     draft: BundleDraft
-    unchecked: tuple[str, ...] = ()
+    not_run: tuple[str, ...] = ()
 
 
 def pack(
@@ -56,12 +56,13 @@ def pack(
 
     contents = {variant: _read_model(path) for variant, path in models.items()}
     schemes: dict[str, str] = {}
-    unchecked = []
+    not_run = []
     for variant, content in contents.items():
         try:
             schemes[variant] = _scheme_after_checks(variant, content, contract)
         except DelegateError:  # compiled for an accelerator that is not here
-            unchecked.append(variant)
+            _check_tensors(variant, *_declared_tensors(content), contract)
+            not_run.append(variant)
     runnable = {variant: contents[variant] for variant in schemes}
     golden = make_golden(contract, frames, runnable) if frames is not None and runnable else None
     drafts = [
@@ -78,7 +79,7 @@ def pack(
     if golden is not None:
         provenance["golden_frames"] = source_of_frames
     return Packed(
-        BundleDraft(name, version, target.id, contract, drafts, golden, provenance=provenance), tuple(unchecked)
+        BundleDraft(name, version, target.id, contract, drafts, golden, provenance=provenance), tuple(not_run)
     )
 
 
@@ -139,22 +140,47 @@ def _read_model(path: Path) -> bytes:
 
 
 def _scheme_after_checks(variant: str, model: bytes, contract: Contract) -> str:
-    from edgeloop.postprocess import compile_output
-    from edgeloop.preprocess import compile_input
     from edgeloop.runtime import open_session
 
     with open_session(model) as session:
-        if len(session.inputs) != len(contract.inputs):
-            raise ConfigError(
-                f"variant {variant}: the model has {len(session.inputs)} inputs, the contract {len(contract.inputs)}"
-            )
-        try:
-            for spec, info in zip(contract.inputs, session.inputs, strict=True):
-                compile_input(spec, info)
-            compile_output(contract.output, session.outputs)
-        except ConfigError as error:
-            raise ConfigError(f"variant {variant}: {error.message}", hint=error.hint) from error
+        _check_tensors(variant, session.inputs, session.outputs, contract)
         return _scheme(session)
+
+
+def _check_tensors(
+    variant: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], contract: Contract
+) -> None:
+    from edgeloop.postprocess import compile_output
+    from edgeloop.preprocess import compile_input
+
+    if len(inputs) != len(contract.inputs):
+        raise ConfigError(f"variant {variant}: the model has {len(inputs)} inputs, the contract {len(contract.inputs)}")
+    try:
+        for spec, info in zip(contract.inputs, inputs, strict=True):
+            compile_input(spec, info)
+        compile_output(contract.output, outputs)
+    except ConfigError as error:
+        raise ConfigError(f"variant {variant}: {error.message}", hint=error.hint) from error
+
+
+def _declared_tensors(model: bytes) -> tuple[list[TensorInfo], list[TensorInfo]]:
+    """Inputs and outputs as the file itself has them, for a model that no interpreter here opens."""
+    from edgeloop.graph import Graph
+    from edgeloop.graph.dtypes import ELEMENT_TYPES
+    from edgeloop.runtime import TensorInfo
+
+    def infos(indices: Sequence[int]) -> list[TensorInfo]:
+        found = []
+        for index in indices:
+            tensor = graph.main.tensors[index]
+            dtype = ELEMENT_TYPES[tensor.dtype].numpy
+            if dtype is None:
+                raise ConfigError(f"tensor {tensor.name!r} holds {tensor.dtype}, which is no number")
+            found.append(TensorInfo(tensor.name, index, tensor.shape, dtype, tensor.affine))
+        return found
+
+    graph = Graph.read(model)
+    return infos(graph.main.inputs), infos(graph.main.outputs)
 
 
 def _scheme(session: Session) -> str:

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models", nargs="*", type=Path, metavar="MODEL", help=".tflite; its variant is named as the file"
     )
     create.add_argument("--variant", action="append", default=[], metavar="NAME=FILE", help="a model by variant name")
-    create.add_argument("--contract", type=Path, required=True, metavar="FILE", help="contract TOML (docs/contract.md)")
+    create.add_argument("--contract", type=Path, required=True, metavar="FILE", help="a TOML file (docs/converting.md)")
     create.add_argument("--labels", type=Path, metavar="FILE", help="one label a line, in class order")
     create.add_argument("--target", default="rpi4", help="board id or TOML; default: %(default)s")
     create.add_argument("--name", help="default: the first model's file name")
@@ -84,9 +84,10 @@ def _create(args: argparse.Namespace, console: Console) -> int:
     name = args.name or _as_name(next(iter(models.values())).stem)
     frames, source = _frames(args, contract, models)
     packed = pack(name, args.version or 1, target, contract, models, frames, source_of_frames=source)
-    for variant in packed.unchecked:
+    for variant in packed.not_run:
         console.note(
-            f"variant {variant} is compiled for an accelerator that is not here: not checked against the contract"
+            f"variant {variant} is compiled for an accelerator that is not here: its inputs and outputs fit the "
+            "contract, what it computes is not checked"
         )
     key = None if args.no_sign else _key(console)
     draft = replace(packed.draft, version=claim_version(name, args.version))

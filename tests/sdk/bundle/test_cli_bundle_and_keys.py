@@ -8,6 +8,7 @@ import pytest
 
 from edgeloop.bundle import Bundle, TrustStore, check_golden, load_or_create_signing_key
 from edgeloop.cli.main import main
+from edgeloop.graph import Graph, Op
 from edgeloop.runtime import open_session
 from support.bundles import members_of, pack_zip, small_bundle
 
@@ -97,6 +98,29 @@ def test_create_says_in_one_line_what_does_not_fit(digits_tflite, contract, tmp_
         assert (code, answer["error"]["exit_code"]) == (expected, expected), arguments
         assert "Traceback" not in err
     assert not list(tmp_path.glob("*.bundle"))
+
+
+def compiled(source, path):
+    """The model as the Edge TPU's compiler leaves one: a single op that no interpreter here knows."""
+    graph = Graph.read(source)
+    graph.main.ops = [Op("edgetpu-custom-op", list(graph.main.inputs), list(graph.main.outputs), custom=True)]
+    graph.save(path)
+    return path
+
+
+def test_a_compiled_model_that_cannot_run_here_must_fit_the_contract_too(digits_tflite, contract, tmp_path, capsys):
+    model = compiled(digits_tflite, tmp_path / "digits_edgetpu.tflite")
+    fits = [model, "--contract", contract, "-o", tmp_path / "x.bundle"]
+    code, _, notes = call(capsys, "bundle", "create", *fits)
+    assert code == 0
+    assert "what it computes is not checked" in notes
+    (tmp_path / "two.txt").write_text("a\nb\n")
+    assert call(capsys, "bundle", "create", *fits, "--labels", tmp_path / "two.txt")[0] == 2
+    contract.write_text(CONTRACT.replace("[8, 8]", "[32, 32]"))
+    code, answer, _ = call(capsys, "bundle", "create", *fits)
+    assert code == 2
+    assert "[1, 32, 32, 1]" in answer["error"]["message"]
+    assert "[1, 8, 8, 1]" in answer["error"]["message"]
 
 
 def test_inspect_verify_and_sign_tell_the_truth_about_trust(bundle, key, tmp_path, capsys, monkeypatch):
