@@ -138,6 +138,35 @@ def test_a_model_that_guesses_is_warned_of_at_the_verdict(
     assert "WARNING: the exported model gets" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("data", "source"),
+    [
+        ("my data/d.npz", "--source 'npz:my data/d.npz'"),
+        ("my data/pictures", "--source 'folder:my data/pictures'"),
+        ("samples_of_digits:samples", "--source synthetic:"),
+    ],
+)
+def test_the_next_commands_are_complete(
+    data: str, source: str, digits: Path, digits_tflite: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    split = load_split()
+    write_folder(Path("my data/pictures"), 0, 100)
+    np.savez("my data/d.npz", x=split.held_out_images[:100], y=split.held_out_labels[:100])
+    Path("samples_of_digits.py").write_text(
+        "import numpy as np\n\ndef samples():\n    d = np.load('my data/d.npz')\n    return d['x'], d['y']\n"
+    )
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    contract = ["--contract", str(digits / "c.toml")] if "pictures" in data else ["--std", "255"]
+    argv = ["convert", str(digits_tflite), "--data", data, *contract, "--effort", "fast", "--no-sign"]
+    assert main([*argv, "-o", "my data/x.bundle"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    run, agent = lines[lines.index("next:") + 1 :]
+    for line in (run, agent):
+        assert f"'my data/x.bundle' {source}" in line
+        assert "--allow-unsigned" in line
+
+
 def test_few_samples_say_what_one_weighs(digits: Path, digits_tflite: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["evaluate", str(digits_tflite), "--data", str(digits / "test"), "--contract", str(digits / "c.toml")]
     assert main([*argv, "--samples", "10"]) == 0

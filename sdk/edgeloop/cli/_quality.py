@@ -41,11 +41,12 @@ def conversion_text(result: ConvertResult, report: Path) -> str:
     lines.append(_line("seconds", f"{result.seconds:.1f} ({stages})"))
     if saved.path is not None:
         source, bundle = _source(result), shlex.quote(str(saved.path))
+        unsigned = "" if saved.signed_by else " --allow-unsigned"
         lines += [
             "",
             "next:",
-            f"  edgeloop run ssh://pi@raspberrypi.local {bundle}{source}",
-            f"  edgeloop-agent run --bundle {bundle}{source} --sink jsonl:-",
+            f"  edgeloop run ssh://pi@raspberrypi.local {bundle} --source {source}{unsigned}",
+            f"  edgeloop-agent run --bundle {bundle} --source {source}{unsigned} --sink jsonl:-",
         ]
     return "\n".join(lines)
 
@@ -64,8 +65,12 @@ def assessment_text(result: AssessResult) -> str:
     lines += gate_lines(result.gate.to_dict(), bool(result.goals.to_dict()), result.quality.guessing)
     worst = sorted(result.per_op, key=lambda e: e.snr_db)[:5]
     if worst:
-        lines += ["", "largest errors against the float model, by op:"]
-        lines += [f"  {e.index:>4} {e.name:<24} {e.snr_db:6.1f} dB  largest {e.max_abs:.3g}" for e in worst]
+        lines += [
+            "",
+            "ops whose outputs differ most from the float model's: signal-to-noise ratio (below 10 dB is poor) and the",
+            "largest difference of a single value, in the output's own unit; errors of earlier ops are contained",
+        ]
+        lines += [f"  {e.index:>4} {e.name:<24} {e.snr_db:6.1f} dB  largest difference {e.max_abs:.3g}" for e in worst]
     return "\n".join(lines)
 
 
@@ -98,10 +103,13 @@ def gate_lines(gate: Mapping[str, Any], has_goals: bool, warning: str = "") -> l
 
 
 def _source(result: ConvertResult) -> str:
-    """The evaluation data as the agent's `--source`, where it can read them."""
+    """The evaluation data as the agent's `--source`, quoted; made-up frames where it cannot read them."""
     data = result.recipe.evaluation or result.recipe.data or ""
-    kind = "folder" if Path(data).is_dir() else "npz" if data.endswith(".npz") else ""
-    return f" --source {shlex.quote(f'{kind}:{data}')}" if data and kind else ""
+    if Path(data).is_dir():
+        return shlex.quote(f"folder:{data}")
+    if Path(data).is_file() and data.lower().endswith(".npz"):
+        return shlex.quote(f"npz:{data}")
+    return "synthetic:"
 
 
 def _line(label: str, text: str) -> str:
