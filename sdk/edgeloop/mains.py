@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from edgeloop.errors import EXIT_DEVICE, DeviceError, EdgeloopError, UsageError
@@ -25,9 +26,59 @@ class ArgumentParser(argparse.ArgumentParser):
     """Wrong use raises UsageError, one line with the command that helps, instead of printing all flags."""
 
     help_command = ""
+    _given: tuple[str, ...] = ()
 
     def error(self, message: str) -> NoReturn:
+        has_verbs = any(isinstance(action, argparse._SubParsersAction) for action in self._actions)
+        if message.startswith("the following arguments are required") and not has_verbs:  # one may be there, misspelt
+            self.refuse_unknown([word for word in self._given if word.startswith("--")], or_else=message)
         raise UsageError(message, hint=self.help_command or f"{self.prog} --help")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does; what is not known is refused with the verb's own usage and the nearest flag."""
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self._leaf(found).refuse_unknown(unknown)
+        return found
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._given = tuple(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
+    def refuse_unknown(self, words: Sequence[str], *, or_else: str = "") -> None:
+        """Raise UsageError for the first flag among `words` that is no flag here, with the nearest that is one.
+
+        or_else: an error that is said instead where no flag is near.
+        """
+        known = list(self._option_string_actions)
+        for word in words:
+            flag = word.split("=", 1)[0]
+            near = difflib.get_close_matches(flag, known, 1) if word.startswith("-") and flag not in known else []
+            if near:
+                raise UsageError(f"unknown flag {flag}: did you mean {near[0]}?", hint=self.short_usage())
+        if not or_else:
+            what = "unknown flag" if words[0].startswith("-") else "unexpected argument"
+            raise UsageError(f"{what} {words[0]}", hint=self.short_usage())
+
+    def short_usage(self) -> str:
+        """One line: what must be given, and where the flags are listed."""
+        words = [self.prog]
+        for action in self._actions:
+            value = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
+            if not action.option_strings:
+                words.append(f"[{value}]" if action.nargs in ("?", "*") else value)
+            elif action.required and action.option_strings:
+                words.append(f"{action.option_strings[-1]} {value}")
+        return f"usage: {' '.join(words)} [flags]; {self.help_command or f'{self.prog} --help'} lists the flags"
+
+    def _leaf(self, found: argparse.Namespace) -> ArgumentParser:
+        """The parser of the verb that was chosen."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                chosen = action.choices.get(str(getattr(found, action.dest, None)))
+                if isinstance(chosen, ArgumentParser):
+                    return chosen._leaf(found)
+        return self
 
 
 def as_edgeloop_error(error: Exception) -> EdgeloopError:

@@ -34,7 +34,10 @@ def test_help_lists_every_verb(capsys):
     [
         (["convret"], "edgeloop --help"),
         ([], "edgeloop --help"),
-        (["convert", "--bogus"], "edgeloop convert --help"),
+        (
+            ["convert", "--bogus"],
+            "usage: edgeloop convert [MODEL] [flags]; edgeloop convert --help lists the flags",
+        ),
         (["convert", "--seed", "x"], "edgeloop convert --help"),
         (["bundle", "crate"], "edgeloop bundle --help"),
     ],
@@ -44,6 +47,44 @@ def test_wrong_use_is_one_line_and_an_object_with_json(capsys, arguments, help_c
     printed = capsys.readouterr()
     assert json.loads(printed.out)["error"]["hint"] == help_command
     assert len(printed.err.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "usage"),
+    [
+        (
+            ["convert", "m.h5", "--max-dorp", "1pt"],
+            "unknown flag --max-dorp: did you mean --max-drop?",
+            "convert [MODEL]",
+        ),
+        (["convert", "m.h5", "--taget=rpi4"], "unknown flag --taget: did you mean --target?", "convert [MODEL]"),
+        (
+            ["evaluate", "m.h5", "--dta", "x"],
+            "unknown flag --dta: did you mean --data?",
+            "evaluate BUNDLE|MODEL --data DATA",
+        ),
+        (
+            ["bundle", "verify", "a.bundle", "--trsut", "k"],
+            "unknown flag --trsut: did you mean --trust?",
+            "bundle verify",
+        ),
+        (["targets", "a", "b"], "unexpected argument b", "edgeloop targets [TARGET]"),
+        (["evaluate", "m.h5"], "the following arguments are required: --data", "edgeloop evaluate --help"),
+    ],
+)
+def test_a_misspelt_flag_names_the_nearest_and_the_verbs_usage(capsys, arguments, message, usage):
+    assert main([*arguments, "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["message"] == message
+    assert usage in error["hint"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "near"), [("rpi", "rpi4"), ("coral", "coral-usb"), ("RPI4", "rpi4"), ("generic", "generic-")]
+)
+def test_an_unknown_target_names_those_near(capsys, asked, near):
+    assert main(["targets", asked]) == 2
+    assert near in capsys.readouterr().err.splitlines()[1]
 
 
 def run(*arguments, stdout=subprocess.PIPE, **options):
@@ -99,7 +140,7 @@ def test_an_error_is_one_line_with_a_next_step_and_an_object_with_json(capsys):
     assert json.loads(printed.out)["error"]["exit_code"] == 2
     assert printed.err.splitlines() == [
         "edgeloop: target 'rpi99' is not known",
-        "  -> see `edgeloop targets`, or give the path of a target TOML",
+        "  -> did you mean rpi5 or rpi4 or rpi3? see `edgeloop targets`, or give the path of a target TOML",
     ]
 
 

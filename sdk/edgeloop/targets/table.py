@@ -7,6 +7,7 @@ Edge TPU: 8 MB of on-chip SRAM, USB ids 1a6e:089a before and 18d1:9302 after its
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,11 @@ def load_target(name: str) -> Target:
     path = Path(name) if name.endswith(".toml") else paths.config_dir() / "targets" / f"{name}.toml"
     if path.is_file():
         return _read_target(path)
-    raise UsageError(f"target {name!r} is not known", hint="see `edgeloop targets`, or give the path of a target TOML")
+    near = difflib.get_close_matches(name.lower(), TARGETS, 3)
+    also = f"did you mean {' or '.join(near)}? " if near else ""
+    raise UsageError(
+        f"target {name!r} is not known", hint=f"{also}see `edgeloop targets`, or give the path of a target TOML"
+    )
 
 
 def _read_target(path: Path) -> Target:
