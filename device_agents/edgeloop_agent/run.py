@@ -65,7 +65,7 @@ def run_agent(config: AgentConfig, tell: Callable[[str], None]) -> Outcome:
         finally:
             if publisher is not None:
                 publisher.close(config.stop_timeout)
-        return Outcome(_summary(tally, end, publisher, time.monotonic() - began), end.error)
+        return Outcome(_summary(config, tally, end, publisher, time.monotonic() - began), end.error)
 
 
 def _stage(config: AgentConfig, tell: Callable[[str], None]) -> tuple[StagedBundle, bool]:
@@ -77,27 +77,32 @@ def _stage(config: AgentConfig, tell: Callable[[str], None]) -> tuple[StagedBund
     return bundle.stage(config.state / BUNDLES), bundle.signed_by is None
 
 
-def _summary(tally: Tally, end: End, publisher: Publisher | None, seconds: float) -> dict[str, Any]:
+def _summary(
+    config: AgentConfig, tally: Tally, end: End, publisher: Publisher | None, seconds: float
+) -> dict[str, Any]:
     summary = tally.summary()
     reports = {"made": tally.seq, **(publisher.totals() if publisher is not None else {"delivered": 0, "waiting": 0})}
-    return {**summary, "seconds": round(seconds, 3), "end": end.reason, "reports": reports}
+    return {
+        **summary, "threads": config.threads, "seconds": round(seconds, 3), "end": end.reason, "reports": reports
+    }  # fmt: skip
 
 
 def summary_text(summary: dict[str, Any]) -> str:
     """The table that a run ends with."""
     share = f" ({summary['delegated_ops']} of {summary['total_ops']} ops)" if summary["total_ops"] else ""
-    ran = f"{summary['delegate_ran'] or 'nothing'}{share}, {summary['runtime'] or 'no runtime'}"
+    threads = f"{summary['threads']} thread" + ("" if summary["threads"] == 1 else "s")
+    ran = f"on {summary['delegate_ran']}{share}, {summary['runtime']}" if summary["delegate_ran"] else "did not start"
     lines = [
-        f"{summary['bundle']} {summary['version']} ({summary['variant']}) on {ran}",
+        f"{summary['bundle']} {summary['version']} ({summary['variant']}) {ran}, {threads}, device {summary['device']}",
         f"frames {summary['frames']}, inferences {summary['inferences']}, errors {summary['errors']}"
         + (f", lost {summary['drops']}" if summary["drops"] else "")
         + (f", result lines lost {summary['sink_errors']}" if summary["sink_errors"] else "")
         + f", {summary['seconds']:.1f} s",
     ]
     if summary["latency"]:
-        lines.append(f"{'stage':<12} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9}")
+        lines.append(f"{'stage':<12} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9} {'n':>8}")
         for stage, at in summary["latency"].items():
-            lines.append(f"{stage:<12} {at['p50_ms']:>9.3f} {at['p95_ms']:>9.3f} {at['p99_ms']:>9.3f}")
+            lines.append(f"{stage:<12} {at['p50_ms']:>9.3f} {at['p95_ms']:>9.3f} {at['p99_ms']:>9.3f} {at['n']:>8}")
     lines += [f"fallback: {text}" for text in summary["fallbacks"]]
     if summary["restarts"]:
         lines.append(f"worker restarts: {summary['restarts']}")

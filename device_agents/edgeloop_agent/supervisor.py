@@ -320,6 +320,7 @@ class Supervisor:
         """As they are now; the memory of a worker that ended in this period as it was last told."""
         gauges = probes.read_gauges().numbers() | self._outlet.gauges()
         worker_bytes = (self._worker and probes.rss_bytes(self._worker.pid)) or self._worker_rss_bytes
+        gauges["threads"] = float(self._config.threads)  # a latency says nothing without them
         if "rss_bytes" in gauges:
             gauges["rss_bytes"] += worker_bytes
         if self._worker is None:

@@ -64,6 +64,20 @@ def test_every_sample_of_an_npz_gives_one_line(agents: Agents, bundle: Path, npz
     assert all(len(line["top"]) == 3 and line["latency_ms"] > 0 for line in written)
 
 
+def test_the_table_says_what_ran_where_on_how_many_threads_and_how_often(bundle: Path, tmp_path: Path) -> None:
+    run = ("run", "--bundle", bundle, "--source", "synthetic:", "--device", "pi-1", "--state", tmp_path / "s")
+    done = run_cli(*run, "--count", 20)
+    assert done.returncode == 0, done.stderr
+    first, _, head, *rows = done.stdout.splitlines()
+    assert first.startswith("digits 7 (int8) on xnnpack (")
+    assert first.endswith(", 1 thread, device pi-1")
+    assert head.split()[-1] == "n"
+    assert {row.split()[0]: row.split()[-1] for row in rows}["invoke"] == "20"
+    done = run_cli(*run, "--delegate", external(build_delegate(), device="none"))
+    assert done.returncode == 3
+    assert done.stdout.startswith("digits 7 (int8) did not start, 1 thread, device pi-1\n")
+
+
 def test_results_are_those_of_the_model(agents: Agents, bundle: Path, npz: Path, tmp_path: Path) -> None:
     import edgeloop_agent
 

@@ -86,6 +86,7 @@ def test_reports_say_what_ran_and_add_up(agents: Agents, bundle: Path, store_url
     assert (last.delegate_asked, last.delegate_ran) == ("xnnpack", "xnnpack")
     assert 0 < last.delegated_ops <= last.total_ops
     assert last.gauges["rss_bytes"] > 20e6
+    assert last.gauges["threads"] == 1
     assert {r.boot for r in reports} == {last.boot}
 
 

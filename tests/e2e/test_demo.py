@@ -34,7 +34,11 @@ def test_the_loop_ends_with_latency_reported_by_the_device(tmp_path, capsys):
 
 def test_it_ends_with_what_to_type_next(tmp_path, capsys):
     assert main(["demo", "-o", str(tmp_path / "demo")]) == 0
-    assert "edgeloop run ssh://" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "edgeloop run ssh://" in said
+    assert "invoke is the model alone" in said
+    assert "1 thread" in said
+    assert "the live page    edgeloop demo --serve\n" in said
 
 
 def test_serve_keeps_the_page_open_until_it_is_told_to_stop(tmp_path):
@@ -49,8 +53,10 @@ def test_serve_keeps_the_page_open_until_it_is_told_to_stop(tmp_path):
     with urllib.request.urlopen(f"{url}/v1/devices", timeout=10) as answer:
         assert "demo-device" in answer.read().decode()
     process.terminate()
-    process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=30)
     assert process.returncode == 0
+    assert f"the live page    {url} (open until Ctrl-C)" in out
+    assert "demo --serve" not in out
 
 
 def test_a_folder_that_cannot_be_written_is_said(capsys):

@@ -101,9 +101,9 @@ def _cards(report: Values, device: str, latency: Mapping[str, Latencies] | None)
     cards.append(("model size", size(variants[0].get("bytes"))))
     total = (latency or {}).get("total")
     if total is not None:
-        cards.append((f"p95 on {device or 'the device'}", milliseconds(total.percentile(95))))
+        cards.append((f"p95 of a frame, all stages, on {device or 'the device'}", milliseconds(total.percentile(95))))
     elif profile:
-        cards.append((f"p95 on {_measured_on(profile)}", milliseconds(profile.get("p95_ms"))))
+        cards.append((f"p95 of the model alone on {_measured_on(profile)}", milliseconds(profile.get("p95_ms"))))
     return tag("div", (tag("div", tag("b", v), tag("small", k), class_="card") for k, v in cards if v), class_="cards")
 
 
@@ -151,7 +151,7 @@ def _variants(report: Values) -> Markup | None:
     if scores.get(variants[0].get("name")):
         notes.append("Precision, recall and F1 are means over the classes.")
     if where:
-        notes.append(f"p50 and p95 were measured on {where}.")
+        notes.append(f"p50 and p95 are of the model alone (invoke), measured on {where}.")
     return _section(
         "Float against exported",
         table([head[i] for i in used], [[row[i] for i in used] for row in rows]),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.cli._console import Console
+from edgeloop.cli._words import counted
 from edgeloop.errors import EXIT_DONE, UsageError
 
 if TYPE_CHECKING:
@@ -229,10 +230,11 @@ def _variant_line(variant: Variant, *, is_first: bool) -> str:
             parts.append(f"{metrics.metric} {metrics.this:.2%}{before}")
         if metrics.agreement is not None and metrics.metric != "agreement":
             parts.append(f"agreement {metrics.agreement:.2%}")
-        parts.append(f"n={metrics.n}")
+        parts.append(f"evaluated on {metrics.n}")
     if profile is not None:
         parts.append(
-            f"p50 {profile.p50_ms:.3g} ms, p95 {profile.p95_ms:.3g} ms on {profile.device} ({profile.delegate})"
+            f"p50 {profile.p50_ms:.3g} ms, p95 {profile.p95_ms:.3g} ms on {profile.device} "
+            f"({profile.delegate}, {counted(profile.threads, 'thread')}, {counted(profile.n, 'run')})"
         )
     if variant.delegates:
         parts.append("delegates " + " > ".join(variant.delegates))

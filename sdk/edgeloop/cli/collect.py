@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from edgeloop.cli._console import Console
+from edgeloop.cli._words import counted
 from edgeloop.telemetry.store import DEFAULT_STORE_URL
 
 if TYPE_CHECKING:
@@ -67,5 +68,5 @@ def run(args: argparse.Namespace, console: Console) -> int:
     counts, _models, _latency = handle.ingest.metrics.snapshot()
     stored, again = counts.get("reports_stored", 0), counts.get("reports_duplicate", 0)
     rejected = counts.get("reports_rejected", 0)
-    console.note(f"stopped; {stored} reports stored, {again} sent again, {rejected} rejected")
+    console.note(f"stopped; {counted(stored, 'report')} stored, {again} sent again, {rejected} rejected")
     return 0

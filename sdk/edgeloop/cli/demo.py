@@ -8,11 +8,13 @@ nothing about a Raspberry Pi; `edgeloop run ssh://...` shows that.
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeloop.cli._console import Console
 from edgeloop.cli._stop import stop_requested
+from edgeloop.cli._words import counted
 
 if TYPE_CHECKING:
     from edgeloop_converters.demo.loop import DemoResult
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     result, collector = run_demo(
         args.output.absolute(), target=args.target, train=args.train, progress=console, serve=args.serve
     )
-    console.result(result.to_dict(), _text(result))
+    console.result(result.to_dict(), _text(result, None if collector is None else collector.url))
     if collector is not None:
         with collector, stop_requested() as stop:
             console.note(f"the collector's page: {collector.url} (Ctrl-C ends it)")
@@ -48,10 +50,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _text(result: DemoResult) -> str:
+def _text(result: DemoResult, page_url: str | None) -> str:
     found = result.to_dict()
     summary = result.summary
-    bundle, data = _short(result.bundle), _short(result.bundle.parent / "held_out.npz")
+    bundle, data = result.bundle, result.bundle.parent / "held_out.npz"
+    live = f"{page_url} (open until Ctrl-C)" if page_url else "edgeloop demo --serve"
     target, samples = found["target"], found["samples"]
     rows = [
         ("", "float", "int8", "on the device", ""),
@@ -69,19 +72,25 @@ def _text(result: DemoResult) -> str:
     return f"""
 {table}
 
-Latency as the collector received it over the serial line: {summary.reports} reports, 1 thread.
+Latency as the collector received it over the serial line: {counted(summary.reports, "report")}.
 The device is this host, not a {target}; ran on {summary.ran_text()}.
 {summary.latency_text()}
+invoke is the model alone, total the whole frame from reading it to its result.
 
 report   {_short(result.report_html)}
-bundle   {bundle}
+bundle   {_short(bundle)}
 
 What next
   your own model   edgeloop convert MODEL --data IMAGES/ --eval TEST/ --target {target} --max-drop 1pt
-  a real board     edgeloop run ssh://pi@raspberrypi.local {bundle} --source npz:{data}
-  the live page    edgeloop demo --serve
+  a real board     edgeloop run ssh://pi@raspberrypi.local {_typed(bundle)} --source npz:{_typed(data)}
+  the live page    {live}
 
 done in {result.seconds:.1f} s"""
+
+
+def _typed(path: Path) -> str:
+    """As a shell takes it."""
+    return shlex.quote(_short(path))
 
 
 def _short(path: Path) -> str:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.cli._console import Console
+from edgeloop.cli._words import counted
 from edgeloop.errors import DeviceError, EdgeloopError, MissingExtraError, UsageError
 from edgeloop.telemetry.store import DEFAULT_STORE_URL
 
@@ -75,16 +76,17 @@ def table(data: Mapping[str, Any], where: str) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    from edgeloop.telemetry.summary import threads_text
+
     totals = data["totals"]
-    title = f"{totals['devices']} devices, {totals['reports']} reports, {totals['inferences']} inferences"
-    made = Table(
-        title=Text(title), caption=Text(plain(where, 200)), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
-    )
+    title = ", ".join(counted(totals[f"{what}s"], what) for what in ("device", "report", "inference"))
+    made = Table(title=Text(title), caption=Text(plain(where, 200)), box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     made.add_column("device", width=17, no_wrap=True, overflow="ellipsis")
     made.add_column("ran on", width=12, no_wrap=True, overflow="ellipsis")
     made.add_column("stage", width=11, no_wrap=True)
     for name in ("p50 ms", "p95 ms", "p99 ms"):
         made.add_column(name, width=7, justify="right", no_wrap=True)
+    made.add_column("n", width=5, justify="right", no_wrap=True)
     made.add_column("seen", width=6, justify="right", no_wrap=True)
     for device in data["devices"]:
         age_s = data["now_s"] - device["received_s"]
@@ -92,11 +94,13 @@ def table(data: Mapping[str, Any], where: str) -> Table:
         middle = [device["delegate_ran"] or "-", f"{device['delegated_share']:.0%} of ops"]
         if device["delegate_asked"] not in ("", device["delegate_ran"]):
             middle.append(f"not {device['delegate_asked']}")
+        middle.append(threads_text(device["gauges"]))
         stages = [(name, device["stages"][name]) for name in _STAGES if name in device["stages"]]
         for line in range(max(len(left), len(middle), len(stages))):
             stage, view = stages[line] if line < len(stages) else ("", {})
             cells = [_at(left, line), _at(middle, line), stage]
             cells += [_ms(view[p]) if view else "" for p in ("p50_ms", "p95_ms", "p99_ms")]
+            cells.append(_count(view["n"]) if view else "")
             cells.append(_age(age_s) if line == 0 else "")
             style = "dim" if age_s > _STALE_S else "bold" if line == 0 else ""
             made.add_row(*(Text(plain(cell, 40), style=style) for cell in cells))
@@ -133,6 +137,14 @@ def _at(lines: list[str], index: int) -> str:
 def _ms(value: float) -> str:
     digits = 0 if value >= 1000 else 1 if value >= 100 else 2 if value >= 1 else 3
     return f"{value:.{digits}f}"
+
+
+def _count(n: int) -> str:
+    """In five characters."""
+    for limit, unit, name in ((100_000, 1, ""), (10_000_000, 1_000, "k"), (10_000_000_000, 1_000_000, "M")):
+        if n < limit:
+            return f"{n // unit}{name}"
+    return f"{n // 1_000_000_000}G"
 
 
 def _age(seconds: float) -> str:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from edgeloop.cli._console import Console
+from edgeloop.cli._words import counted
 from edgeloop.errors import UsageError
 from edgeloop.telemetry.store import DEFAULT_STORE_URL
 
@@ -56,7 +57,7 @@ def _export(args: argparse.Namespace, console: Console) -> int:
         store.close()
     if path is not None:
         data = {"file": str(path), "format": args.format, "rows": rows}
-        console.result(data, f"{rows} reports written to {path}")
+        console.result(data, f"{counted(rows, 'report')} written to {path}")
     if not rows:
         console.note("no report matches")
     return 0
@@ -76,6 +77,7 @@ def _simulate(args: argparse.Namespace, console: Console) -> int:
         "retries": result.retries,
         "seconds": round(result.seconds, 3),
     }
-    text = f"{result.acknowledged} of {data['reports']} reports acknowledged in {result.seconds:.1f} s"
-    console.result(data, text + (f", {result.retries} requests sent again" if result.retries else ""))
+    sent = counted(plan.devices * plan.reports, "report")
+    text = f"{result.acknowledged} of {sent} acknowledged in {result.seconds:.1f} s"
+    console.result(data, text + (f", {counted(result.retries, 'request')} sent again" if result.retries else ""))
     return 0

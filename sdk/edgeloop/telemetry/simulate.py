@@ -143,9 +143,11 @@ def _run_devices(
                     try:
                         ack = transport.send(body)
                         break
-                    except DeviceError:
-                        if time.monotonic() > give_up_s:
-                            raise
+                    except DeviceError as error:
+                        if time.monotonic() > give_up_s:  # the transport's hint is for devices: they keep their reports
+                            raise DeviceError(
+                                error.message, hint="start a collector there: edgeloop collect"
+                            ) from error
                         retries += 1
                         stopping.wait(_RETRY_S)
                 else:

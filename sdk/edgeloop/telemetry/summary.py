@@ -48,10 +48,20 @@ class DeviceSummary:
         return "\n".join(lines)
 
     def ran_text(self) -> str:
-        """Which delegate ran, of what it was asked to, and how much of the model it took."""
+        """Which delegate ran, of what it was asked to, how much of the model it took, and the interpreter's threads."""
         last = self.last
+        if not last.delegate_ran:
+            return f"nothing: no model was loaded (asked: {last.delegate_asked})"
         asked = "" if last.delegate_ran == last.delegate_asked else f" (asked: {last.delegate_asked})"
-        return f"{last.delegate_ran}{asked}, {last.delegated_ops} of {last.total_ops} ops, {last.runtime}"
+        ran = f"{last.delegate_ran}{asked}, {last.delegated_ops} of {last.total_ops} ops, {last.runtime}"
+        threads = threads_text(last.gauges)
+        return f"{ran}, {threads}" if threads else ran
+
+
+def threads_text(gauges: Mapping[str, float]) -> str:
+    """`1 thread`, `4 threads`; empty for an agent that does not report them."""
+    threads = gauges.get("threads")
+    return "" if threads is None else f"{threads:g} thread" + ("" if threads == 1 else "s")
 
 
 def summarize_device(store: Store, device: str) -> DeviceSummary | None:

@@ -85,8 +85,9 @@ def test_the_page_shows_the_numbers_and_reaches_for_nothing_outside() -> None:
         "96.50 %",
         "95.6 kB",
         "all goals met",
-        "p95 on pi-1",
+        "p95 of a frame, all stages, on pi-1",
         "31.2 dB",
+        "p50 and p95 are of the model alone (invoke), ",
         "measured on this host (x86-64), not the target, xnnpack, 1 thread, n = 500.",
         "read as RGB",
     ):

@@ -110,7 +110,7 @@ def test_a_signal_ends_it_cleanly_with_a_summary(tmp_path: Path, number: signal.
         transport.close()
     assert collector.process.returncode == 0, err
     assert out == "", "one JSON object, which was read before"
-    assert err.splitlines() == ["stopped; 1 reports stored, 0 sent again, 0 rejected"]
+    assert err.splitlines() == ["stopped; 1 report stored, 0 sent again, 0 rejected"]
 
 
 def test_ready_is_one_json_object_with_the_real_address(tmp_path: Path) -> None:

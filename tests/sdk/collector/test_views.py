@@ -75,6 +75,24 @@ def test_the_terminal_table_fits_80_columns_and_shows_every_stage(collector: Col
         assert words in text, words
 
 
+def test_the_terminal_shows_how_many_and_on_how_many_threads(collector: CollectorHandle) -> None:
+    collector.store.insert([make_report(1, gauges={"threads": 4.0})])
+    text = render(Overview(collector.store).to_dict(2.0))
+    assert "1 device, 1 report, " in text
+    assert "4 threads" in text
+    invoke = next(line for line in text.splitlines() if " invoke " in line)
+    assert invoke.split()[-1] == str(make_report(1).latency["invoke"].count)
+
+
+@pytest.mark.parametrize(
+    ("n", "shown"), [(99_999, "99999"), (1_234_567, "1234k"), (25 * 10**6, "25M"), (3 * 10**10, "30G")]
+)
+def test_counts_keep_to_five_characters(n: int, shown: str) -> None:
+    from edgeloop.cli.monitor import _count
+
+    assert _count(n) == shown
+
+
 def test_the_terminal_shows_hostile_names_as_text(collector: CollectorHandle) -> None:
     collector.store.insert([make_report(1, device="[red]x[/red]\x1b[2J")])
     text = render(Overview(collector.store).to_dict(2.0))
@@ -138,8 +156,9 @@ def test_simulated_devices_report_to_a_real_collector(
 
 
 def test_a_simulation_without_a_collector_gives_up_with_one_line() -> None:
-    with pytest.raises(DeviceError, match="not reachable"):
+    with pytest.raises(DeviceError, match="not reachable") as caught:
         simulate("http://127.0.0.1:1", Simulation(2, 2, 0.0, patience_s=0.0))
+    assert caught.value.hint == "start a collector there: edgeloop collect"
     for wrong in ({"devices": 0}, {"reports": 0}, {"interval_s": -1.0}, {"batch": 1000}):
         with pytest.raises(UsageError):
             Simulation(**{"devices": 1, "reports": 1, **wrong})  # type: ignore[arg-type]
