@@ -159,3 +159,37 @@ def test_the_command_line_starts_without_numpy_or_any_framework():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("resnet.h5", b"\x89HDF\r\n\x1a\n" + bytes(32), "resnet.h5 is a Keras model (HDF5)"),
+        ("resnet.keras", b"PK\x03\x04" + bytes(64), "resnet.keras is a Keras model (.keras)"),
+        ("m.onnx", b"\x08\x07" + bytes(64), "m.onnx is an ONNX model (.onnx)"),
+        ("kws.npz", b"PK\x03\x04" + bytes(64), "kws.npz is a file of samples (.npz)"),
+    ],
+)
+def test_the_wrong_kind_of_file_is_said(capsys, tmp_path, name, content, says):
+    path = tmp_path / name
+    path.write_bytes(content)
+    for arguments in (
+        ["bench", str(path)],
+        ["bundle", "inspect", str(path)],
+        ["run", "local:", str(path), "--source", "synthetic:"],
+    ):
+        assert main([*arguments, "--json"]) == 2
+        assert says in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def test_a_tflite_where_a_bundle_is_wanted_is_said(capsys, digits_tflite):
+    for arguments in (["bundle", "verify", digits_tflite], ["run", "local:", digits_tflite, "--source", "synthetic:"]):
+        assert main([*map(str, arguments), "--json"]) == 2
+        error = json.loads(capsys.readouterr().out)["error"]
+        assert "is a .tflite model, not a bundle" in error["message"]
+        assert "edgeloop bundle create" in error["hint"]
+
+
+def test_bench_of_a_folder_is_said(capsys, tmp_path):
+    assert main(["bench", str(tmp_path)]) == 2
+    assert "is a directory; bench takes a .tflite or a .bundle" in capsys.readouterr().err

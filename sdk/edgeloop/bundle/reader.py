@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.bundle.archive import LZMA, Archive, open_archive
+from edgeloop.bundle.filekind import HEAD_BYTES, file_kind, next_step
 from edgeloop.bundle.limits import (
     GOLDEN,
     MANIFEST,
@@ -220,6 +221,11 @@ def _open_file(path: Path) -> Archive:
             raise RefusedError(f"{path.name}: the file is cut short")
         return b"".join(parts)
 
+    head = os.pread(descriptor, HEAD_BYTES, 0)
+    kind = "" if path.suffix == ".bundle" else file_kind(path, head)
+    if kind:
+        os.close(descriptor)
+        raise UsageError(f"{path} is {kind}, not a bundle", hint=next_step(kind))
     # The finalizer hangs on `read_at`, which the archive holds: the file is closed with its last user.
     weakref.finalize(read_at, os.close, descriptor)
     return open_archive(read_at, status.st_size, method=LZMA, max_members=MAX_MEMBERS, what=path.name)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgeloop.bench import DEFAULT_RUNS, BenchReport, BenchRequest, BenchResult
 from edgeloop.cli._console import Console
-from edgeloop.errors import EXIT_DEVICE, EXIT_DONE
+from edgeloop.errors import EXIT_DEVICE, EXIT_DONE, UsageError
 
 EPILOG = """example:
   edgeloop bench model.tflite
@@ -35,6 +35,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.devices import connect
     from edgeloop.devices.benching import bench_on_device, load_models
 
+    check_kind(args.model)
     models, wishes = load_models(args.model, args.variant or (), allow_unsigned=args.allow_unsigned)
     delegates = tuple(args.delegate or wishes or ("xnnpack",))
     request = BenchRequest(delegates, args.threads, args.n, first_only=not args.delegate)
@@ -48,6 +49,23 @@ def run(args: argparse.Namespace, console: Console) -> int:
     for failure in report.failures:
         console.note(f"not measured: {failure.reason}" + (f"\n  -> {failure.fix}" if failure.fix else ""))
     return EXIT_DEVICE if report.failures and not request.first_only else EXIT_DONE
+
+
+def check_kind(path: Path) -> None:
+    """Raises UsageError for a file that is neither a .tflite nor a bundle, naming what it is."""
+    from edgeloop.bundle.filekind import HEAD_BYTES, file_kind, next_step
+
+    if path.is_dir():
+        what = f"{path} is a directory; bench takes a .tflite or a .bundle"
+        raise UsageError(what, hint="edgeloop convert makes a bundle of a SavedModel")
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:  # said where it is loaded
+        return
+    kind = file_kind(path, head)
+    if kind and "tflite" not in kind:
+        raise UsageError(f"{path} is {kind}; bench takes a .tflite or a .bundle", hint=next_step(kind))
 
 
 def as_text(report: BenchReport) -> str:
