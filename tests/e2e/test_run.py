@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -87,6 +89,75 @@ def test_ctrl_c_stops_the_agent_and_keeps_its_last_report(bundle_and_data, serve
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("verb", ["run", "bench"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_however_the_host_ends_nothing_goes_on_on_the_device(bundle_and_data, server, tmp_path, verb, number):
+    """During the transfer, the measurement or the loop: whatever is reached first."""
+    bundle, data = bundle_and_data
+    board = tmp_path / "board"
+    where = [server.url, str(bundle), "--source", f"npz:{data}", "--loop"]
+    if verb == "bench":
+        where = [str(bundle), "--device", server.url, "-n", "5000000"]
+    command = [sys.executable, "-m", "edgeloop.cli", verb, *where, "--identity", str(server.identity)]
+    process = subprocess.Popen([*command, "--prefix", str(board)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    _wait(lambda: list(board.glob("var/lib/edgeloop/trials/*/*")) or process.poll() is not None)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    if number in (signal.SIGINT, signal.SIGTERM):
+        assert (process.returncode, err.decode().splitlines()[-1]) == (130, "edgeloop: interrupted")
+    _wait(lambda: not list((board / "var/lib/edgeloop/trials").iterdir()) and not _processes_of(board))
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_installing_leaves_no_half_of_it(bundle_and_data, server, tmp_path):
+    board = tmp_path / "board"
+    command = [
+        sys.executable,
+        "-m",
+        "edgeloop.cli",
+        "run",
+        server.url,
+        str(bundle_and_data[0]),
+        "--source",
+        "synthetic:",
+    ]
+    command += ["--identity", str(server.identity), "--prefix", str(board)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    _wait(lambda: list(board.glob("opt/edgeloop/agent/*.partial/site/*")) or process.poll() is not None)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    _wait(lambda: not list((board / "opt/edgeloop/agent").iterdir()))
+
+
+def test_ctrl_c_while_connecting_stops_at_once(bundle_and_data):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"ssh://pi@127.0.0.1:{silent.getsockname()[1]}"
+        command = [sys.executable, "-m", "edgeloop.cli", "run", url, str(bundle_and_data[0]), "--source", "synthetic:"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        peer, _ = silent.accept()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        peer.close()
+    assert (process.returncode, err.decode().splitlines()[-1]) == (130, "edgeloop: interrupted")
+
+
+def test_an_early_ctrl_c_here_is_an_interruption_unless_there_is_a_result(bundle_and_data):
+    bundle, _ = bundle_and_data
+    command = [sys.executable, "-m", "edgeloop.cli", "run", "local:", str(bundle), "--source", "synthetic:", "--loop"]
+    process = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    trials = Path(os.environ["EDGELOOP_HOME"]) / "state/trials"
+    _wait(lambda: list(trials.glob("*/.in-use")) or process.poll() is not None)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    if process.returncode != 0:
+        assert (process.returncode, out) == (130, b""), err
+    else:
+        assert json.loads(out)["inferences"] > 0
+    _wait(lambda: not list(trials.iterdir()))
+
+
+@pytest.mark.slow
 def test_bench_measures_on_the_device_and_leaves_no_model_there(bundle_and_data, server, tmp_path, capsys):
     arguments = ["bench", str(bundle_and_data[0]), "--device", server.url, "--identity", str(server.identity), "--json"]
     assert main([*arguments, "--prefix", str(tmp_path / "board"), "-n", "50", "--delegate", "xnnpack"]) == 0
@@ -106,10 +177,26 @@ def test_python_has_the_same_verbs(bundle_and_data):
 
 
 def _wait_for_agent(board: Path, process: subprocess.Popen[str]) -> None:
-    for _ in range(600):
-        if list(board.glob("var/lib/edgeloop/trials/*/state/*")) or process.poll() is not None:
+    _wait(lambda: list(board.glob("var/lib/edgeloop/trials/*/state/*")) or process.poll() is not None)
+
+
+def _wait(condition) -> None:
+    for _ in range(1200):
+        if condition():
             return
-        time.sleep(0.1)
+        time.sleep(0.05)
+    raise AssertionError("it did not come to pass")
+
+
+def _processes_of(board: Path) -> list[bytes]:
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            with contextlib.suppress(OSError):
+                line = (process / "cmdline").read_bytes()
+                if os.fsencode(board) in line:
+                    found.append(line)
+    return found
 
 
 @pytest.mark.parametrize(

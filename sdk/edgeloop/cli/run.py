@@ -44,7 +44,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.devices import connect
     from edgeloop.devices.trial import TrialOptions, run_trial
 
-    with stop_requested() as stop, tempfile.TemporaryDirectory(prefix="edgeloop-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="edgeloop-") as scratch:
         options = TrialOptions(
             bundle=args.bundle,
             source=args.source,
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
                     progress=console,
                     on_refresh=table.refresh,
                     store_url=args.store or f"sqlite:///{scratch}/telemetry.db",
-                    should_stop=stop.is_set,
+                    stop_requested=stop_requested,
                 )
         finally:
             device.close()

@@ -6,14 +6,14 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from secrets import token_hex
 
 from edgeloop.bench import CASE_MARK, BenchReport, BenchRequest
 from edgeloop.devices.connection import DEVICE_PYTHON, Completed, Device, read_platform
-from edgeloop.devices.install import choose_layout, install_agent, put_file, remove
-from edgeloop.errors import DelegateError, UsageError
+from edgeloop.devices.guarded import GuardedFolder, note_removed
+from edgeloop.devices.install import choose_layout, install_agent, put_file
+from edgeloop.errors import DelegateError, DeviceError, UsageError
 from edgeloop.progress import Progress
 from edgeloop.runtime.child import child_command
 
@@ -103,16 +103,21 @@ def _remotely(
     layout = choose_layout(device, platform, prefix)
     with progress.step("install the agent") as advance:
         agent = install_agent(device, platform, layout, advance)
-    folder = layout.state / "trials" / token_hex(4)
-    with ExitStack() as cleanup:
-        cleanup.callback(remove, device, folder)
+    with GuardedFolder(device, layout.state / "trials" / token_hex(4)) as folder:
+        note_removed(folder, progress)
         targets = []
         for name, model in models.items():
-            targets.append(str(folder / f"{name}.tflite"))
+            targets.append(str(folder.path / f"{name}.tflite"))
             with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
                 file.write(model.read_bytes() if isinstance(model, Path) else model)
                 file.flush()
-                put_file(device, Path(file.name), folder / f"{name}.tflite")
+                put_file(device, Path(file.name), folder.path / f"{name}.tflite", within=folder.path)
         site = str(agent.layout.site(agent.version))
+        out: list[str] = []
+        said: list[str] = []
         command = [DEVICE_PYTHON, "-I", "-c", _RUN, site, *request.argv(targets)]
-        return device.run(command, timeout_s=_TIMEOUT_S), str(folder)
+        folder.start(command, out.append, said.append)
+        code = folder.wait(_TIMEOUT_S)
+        if code is None:
+            raise DeviceError(f"{device.url}: measuring took longer than {_TIMEOUT_S:.0f} s")
+        return Completed(code, "\n".join(out).encode(), "\n".join(said).encode()), str(folder.path)

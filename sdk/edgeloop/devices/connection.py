@@ -53,7 +53,7 @@ class DevicePlatform:
 
 
 class Running(Protocol):
-    """A process on the device whose output lines are passed on as they come."""
+    """A process on the device whose output lines are passed on as they come; its stdin ends with the connection."""
 
     def poll(self) -> int | None:
         """Its exit code, or None while it runs."""
@@ -61,11 +61,11 @@ class Running(Protocol):
     def wait(self, timeout_s: float) -> int | None:
         """The exit code, or None when it still runs after `timeout_s`."""
 
-    def terminate(self) -> None:
-        """Ask it to stop (SIGTERM)."""
+    def send(self, data: bytes) -> None:
+        """Write to its stdin, which stays open; nothing happens when it has ended."""
 
-    def kill(self) -> None:
-        """End it at once (SIGKILL)."""
+    def end_input(self) -> None:
+        """Close its stdin."""
 
 
 class Device(Protocol):
@@ -81,8 +81,10 @@ class Device(Protocol):
     def run(self, argv: Sequence[str], *, stdin: Iterable[bytes] = (), timeout_s: float = 60.0) -> Completed:
         """Run to the end. Raises DeviceError when the device cannot be reached or the time is over."""
 
-    def start(self, argv: Sequence[str], on_line: Callable[[str], None]) -> Running:
-        """Start and return; each line of its stdout and stderr goes to `on_line`."""
+    def start(
+        self, argv: Sequence[str], on_line: Callable[[str], None], on_error: Callable[[str], None] | None = None
+    ) -> Running:
+        """Start and return; each line of its stdout goes to `on_line`, of stderr to `on_error` (default: the same)."""
 
     def forward_to_host(self, host_port: int) -> int:
         """A TCP port on the device's loopback that reaches 127.0.0.1:host_port here, through this connection."""

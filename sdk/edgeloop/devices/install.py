@@ -23,10 +23,18 @@ fresh = folder + ".partial"
 shutil.rmtree(fresh, ignore_errors=True)
 site = os.path.join(fresh, "site")
 os.makedirs(site)
-with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
-    for member in archive:
-        with zipfile.ZipFile(io.BytesIO(archive.extractfile(member).read())) as wheel:
-            wheel.extractall(site)
+last = None
+try:
+    with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
+        for member in archive:
+            with zipfile.ZipFile(io.BytesIO(archive.extractfile(member).read())) as wheel:
+                wheel.extractall(site)
+            last = member.name
+    if last != "own.zip":
+        raise OSError("the transfer broke off")
+except BaseException:
+    shutil.rmtree(fresh, ignore_errors=True)
+    raise
 for name in os.listdir(site):
     if name.endswith(".data"):
         for part in ("purelib", "platlib"):
@@ -47,7 +55,9 @@ os.rename(fresh, folder)
 
 _WRITE_FILE = r"""
 import os, sys
-path = sys.argv[1]
+path, within = sys.argv[1:]
+if within and not os.path.isdir(within):
+    raise OSError(within + " is gone")
 os.makedirs(os.path.dirname(path), exist_ok=True)
 with open(path + ".partial", "wb") as file:
     while True:
@@ -62,7 +72,9 @@ os.replace(path + ".partial", path)
 
 _WRITE_TREE = r"""
 import os, shutil, sys, tarfile
-folder = sys.argv[1]
+folder, within = sys.argv[1:]
+if within and not os.path.isdir(within):
+    raise OSError(within + " is gone")
 shutil.rmtree(folder, ignore_errors=True)
 os.makedirs(folder)
 with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
@@ -158,18 +170,22 @@ def install_agent(
     return InstalledAgent(site.version, layout, was_there=False)
 
 
-def put_file(device: Device, source: Path, target: PurePosixPath) -> None:
-    """Copy one file; on the device it appears whole or not at all."""
+def put_file(device: Device, source: Path, target: PurePosixPath, *, within: PurePosixPath | None = None) -> None:
+    """Copy one file; on the device it appears whole or not at all. Without the folder `within` nothing is made."""
     done = device.run(
-        [DEVICE_PYTHON, "-I", "-c", _WRITE_FILE, str(target)], stdin=_pieces(source), timeout_s=_COPY_TIMEOUT_S
+        [DEVICE_PYTHON, "-I", "-c", _WRITE_FILE, str(target), str(within or "")],
+        stdin=_pieces(source),
+        timeout_s=_COPY_TIMEOUT_S,
     )
     _require(done, f"copying {source.name} to {device.url}")
 
 
-def put_tree(device: Device, source: Path, target: PurePosixPath) -> None:
-    """Copy a folder's files, replacing what was in `target`."""
+def put_tree(device: Device, source: Path, target: PurePosixPath, *, within: PurePosixPath | None = None) -> None:
+    """Copy a folder's files, replacing what was in `target`. Without the folder `within` nothing is made."""
     done = device.run(
-        [DEVICE_PYTHON, "-I", "-c", _WRITE_TREE, str(target)], stdin=_tar_of_tree(source), timeout_s=_COPY_TIMEOUT_S
+        [DEVICE_PYTHON, "-I", "-c", _WRITE_TREE, str(target), str(within or "")],
+        stdin=_tar_of_tree(source),
+        timeout_s=_COPY_TIMEOUT_S,
     )
     _require(done, f"copying {source} to {device.url}")
 

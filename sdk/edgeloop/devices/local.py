@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -26,14 +27,20 @@ class LocalDevice:
             raise DeviceError(f"{argv[0]} took longer than {timeout_s:.0f} s") from error
         return Completed(done.returncode, done.stdout, done.stderr)
 
-    def start(self, argv: Sequence[str], on_line: Callable[[str], None]) -> Running:
+    def start(
+        self, argv: Sequence[str], on_line: Callable[[str], None], on_error: Callable[[str], None] | None = None
+    ) -> Running:
+        # A session of its own: a terminal's Ctrl-C is for this process, which then says what is to happen.
         process = subprocess.Popen(
-            list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
         )
-        assert process.stdout is not None
-        reader = threading.Thread(target=_pass_on, args=(process.stdout, on_line), daemon=True)
-        reader.start()
-        return LocalProcess(process, reader)
+        readers = [
+            threading.Thread(target=_pass_on, args=(stream, sink), daemon=True)
+            for stream, sink in ((process.stdout, on_line), (process.stderr, on_error or on_line))
+        ]
+        for reader in readers:
+            reader.start()
+        return LocalProcess(process, tuple(readers))
 
     def forward_to_host(self, host_port: int) -> int:
         return host_port
@@ -44,8 +51,8 @@ class LocalDevice:
 
 @dataclass(frozen=True)
 class LocalProcess:
-    process: subprocess.Popen[str]
-    reader: threading.Thread
+    process: subprocess.Popen[bytes]
+    readers: tuple[threading.Thread, ...]
 
     def poll(self) -> int | None:
         return self.process.poll()
@@ -55,16 +62,22 @@ class LocalProcess:
             code = self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
-        self.reader.join(1.0)
+        for reader in self.readers:
+            reader.join(1.0)
         return code
 
-    def terminate(self) -> None:
-        self.process.terminate()
+    def send(self, data: bytes) -> None:
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError, ValueError):
+            self.process.stdin.write(data)
+            self.process.stdin.flush()
 
-    def kill(self) -> None:
-        self.process.kill()
+    def end_input(self) -> None:
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
 
 
-def _pass_on(lines: Iterable[str], on_line: Callable[[str], None]) -> None:
+def _pass_on(lines: Iterable[bytes], on_line: Callable[[str], None]) -> None:
     for line in lines:
-        on_line(line.rstrip("\n"))
+        on_line(line.decode("utf-8", "replace").rstrip("\n"))

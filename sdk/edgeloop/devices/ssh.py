@@ -65,6 +65,9 @@ def connect_ssh(url: str, identity: Path | None, note: Note) -> SshDevice:
         raise DeviceError(
             f"{host}:{port} cannot be reached: {reason}", hint="is it on, and is SSH enabled there?"
         ) from error
+    except BaseException:  # Ctrl-C
+        loop.stop()
+        raise
     host_keys.record_first_contact()
     return SshDevice(url, loop, connection)
 
@@ -96,19 +99,14 @@ class SshDevice:
 
         return self._call(work(), timeout_s, argv[0])
 
-    def start(self, argv: Sequence[str], on_line: Callable[[str], None]) -> Running:
-        async def work() -> tuple[Any, int]:
-            import asyncssh
+    def start(
+        self, argv: Sequence[str], on_line: Callable[[str], None], on_error: Callable[[str], None] | None = None
+    ) -> Running:
+        async def work() -> Any:
+            return await self._connection.create_process(shlex.join(argv), encoding=None)
 
-            # The first line is the process id: sshd passes signals on only with privilege separation, so not for root.
-            command = shlex.join(["sh", "-c", 'echo $$; exec "$@"', "sh", *argv])
-            process = await self._connection.create_process(
-                command, stderr=asyncssh.STDOUT, encoding="utf-8", errors="replace"
-            )
-            return process, int((await process.stdout.readline()).strip() or 0)
-
-        process, pid = self._call(work(), _CONNECT_TIMEOUT_S, argv[0])
-        return SshProcess(self, self._loop, process, pid, on_line)
+        process = self._call(work(), _CONNECT_TIMEOUT_S, argv[0])
+        return SshProcess(self._loop, process, on_line, on_error or on_line)
 
     def forward_to_host(self, host_port: int) -> int:
         async def work() -> Any:
@@ -138,19 +136,15 @@ class SshDevice:
 class SshProcess:
     """A process over SSH; its lines are read on the event loop's thread."""
 
-    def __init__(
-        self, device: SshDevice, loop: _LoopThread, process: Any, pid: int, on_line: Callable[[str], None]
-    ) -> None:
-        self._device = device
+    def __init__(self, loop: _LoopThread, process: Any, on_line: Note, on_error: Note) -> None:
+        self._loop = loop
         self._process = process
-        self._pid = pid
         self._ended = threading.Event()
-        loop.submit(self._read(on_line))
+        loop.submit(self._read(on_line, on_error))
 
-    async def _read(self, on_line: Callable[[str], None]) -> None:
+    async def _read(self, on_line: Note, on_error: Note) -> None:
         try:
-            while line := await self._process.stdout.readline():
-                on_line(line.rstrip("\n"))
+            await asyncio.gather(_lines(self._process.stdout, on_line), _lines(self._process.stderr, on_error))
             await self._process.wait_closed()
         finally:
             self._ended.set()
@@ -162,15 +156,23 @@ class SshProcess:
         self._ended.wait(timeout_s)
         return self.poll()
 
-    def terminate(self) -> None:
-        self._signal("TERM")
+    def send(self, data: bytes) -> None:
+        self._loop.submit(self._input(data))
 
-    def kill(self) -> None:
-        self._signal("KILL")
+    def end_input(self) -> None:
+        self._loop.submit(self._input(None))
 
-    def _signal(self, name: str) -> None:
-        if not self._ended.is_set() and self._pid > 1:
-            self._device.run(["kill", f"-{name}", str(self._pid)])
+    async def _input(self, data: bytes | None) -> None:
+        with contextlib.suppress(OSError):
+            if data is None:
+                self._process.stdin.write_eof()
+            else:
+                self._process.stdin.write(data)
+
+
+async def _lines(stream: Any, on_line: Note) -> None:
+    while line := await stream.readline():
+        on_line(line.decode("utf-8", "replace").rstrip("\n"))
 
 
 def _exit_code(process: Any) -> int:
@@ -194,13 +196,26 @@ class _LoopThread:
         except concurrent.futures.TimeoutError as error:
             future.cancel()
             raise DeviceError(f"no answer within {timeout_s:.0f} s") from error
+        except BaseException:  # Ctrl-C
+            future.cancel()
+            raise
 
     def submit(self, work: Coroutine[Any, Any, object]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def stop(self) -> None:
+        with contextlib.suppress(concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
+            asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result(5.0)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5.0)
+
+
+async def _cancel_others() -> None:
+    """A loop that stops with tasks in it has them complain on stderr."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def _pattern(host: str, port: int) -> str:

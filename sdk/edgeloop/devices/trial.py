@@ -7,16 +7,19 @@ collector stored.
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from edgeloop.devices.connection import Device, DevicePlatform, Running, read_platform
+from edgeloop import paths
+from edgeloop.devices.connection import Device, DevicePlatform, read_platform
+from edgeloop.devices.guarded import GuardedFolder, note_removed
 from edgeloop.devices.install import InstalledAgent, choose_layout, install_agent, put_file, put_tree, remove
 from edgeloop.errors import DeviceError, EdgeloopError, RefusedError, UsageError
 from edgeloop.progress import Progress
@@ -107,6 +110,11 @@ class TrialView:
         del self.last_lines[:-20]
 
 
+@contextmanager
+def _never() -> Iterator[threading.Event]:
+    yield threading.Event()
+
+
 def run_trial(
     device: Device,
     options: TrialOptions,
@@ -114,9 +122,12 @@ def run_trial(
     progress: Progress,
     on_refresh: Callable[[TrialView], None],
     store_url: str,
-    should_stop: Callable[[], bool] = lambda: False,
+    stop_requested: Callable[[], AbstractContextManager[threading.Event]] = _never,
 ) -> TrialResult:
-    """Run to the end of the source, or until `should_stop()`: the agent then stops and sends its last report.
+    """Run to the end of the source, or until the event is set: the agent then stops and sends its last report.
+
+    `stop_requested` is entered when the agent has been started; before that, Ctrl-C is a KeyboardInterrupt, and so it
+    is when the agent was stopped before it had a result.
 
     Raises DeviceError, RefusedError (bundle), and the agent's own error when it failed.
     """
@@ -134,12 +145,16 @@ def run_trial(
         command = [
             *place.command,
             *_agent_arguments(place, options),
-            *("--telemetry", f"http://127.0.0.1:{port}", "--device", device_id, "--state", place.state),
+            *("--telemetry", f"http://127.0.0.1:{port}", "--device", device_id),
+            *("--state", str(place.folder.path / "state")),
         ]
         view = TrialView(device_id, collector.store)
-        running = device.start(command, view.note_line)
-        exit_code = _watch(running, view, on_refresh, should_stop)
-        if exit_code not in (0, None) and not should_stop():
+        with stop_requested() as stop:
+            place.folder.start(command, view.note_line)
+            exit_code = _watch(place.folder, view, on_refresh, stop)
+        if stop.is_set() and not _has_result(view):
+            raise KeyboardInterrupt
+        if exit_code not in (0, None) and not stop.is_set():
             raise _agent_failed(device, exit_code, view.last_lines)
         return _result(device, platform, place, bundle, view, exit_code or 0)
 
@@ -152,7 +167,7 @@ class _Place:
     bundle: str
     trust: str | None
     source: str
-    state: str
+    folder: GuardedFolder
     agent_version: str
 
 
@@ -167,24 +182,27 @@ def _prepare(
     from edgeloop.version import VERSION
 
     if platform is None:
-        import tempfile
-
-        state = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="edgeloop-run-", ignore_cleanup_errors=True))
+        folder = cleanup.enter_context(
+            GuardedFolder(device, PurePosixPath(paths.state_dir() / "trials" / token_hex(4)))
+        )
         command = [sys.executable, "-m", "edgeloop_agent.cli"]
-        return _Place(command, str(options.bundle.resolve()), None, options.source, state, VERSION)
+        return _Place(command, str(options.bundle.resolve()), None, options.source, folder, VERSION)
     layout = choose_layout(device, platform, options.prefix)
     with progress.step("install the agent") as advance:
         agent = install_agent(device, platform, layout, advance)
+    if not options.keep:
+        cleanup.callback(_remove_agent, device, agent)
     done = "was there already" if agent.was_there else "installed"
     progress.note(f"agent {agent.version} {done}: {layout.agent(agent.version)}")
-    trial = layout.state / "trials" / token_hex(4)
-    cleanup.callback(_clean_up, device, agent, trial, options.keep)
+    folder = cleanup.enter_context(GuardedFolder(device, layout.state / "trials" / token_hex(4)))
+    note_removed(folder, progress)
+    trial = folder.path
     with progress.step("copy bundle and data"):
         target = trial / options.bundle.name
-        put_file(device, options.bundle, target)
+        put_file(device, options.bundle, target, within=trial)
         trust = _put_trust(device, bundle, trial)
         source = _put_source(device, options.source, trial, progress)
-    return _Place(agent.command, str(target), trust, source, str(trial / "state"), agent.version)
+    return _Place(agent.command, str(target), trust, source, folder, agent.version)
 
 
 def _put_trust(device: Device, bundle: Bundle, trial: PurePosixPath) -> str | None:
@@ -201,7 +219,7 @@ def _put_trust(device: Device, bundle: Bundle, trial: PurePosixPath) -> str | No
     with tempfile.NamedTemporaryFile("w", suffix=".pub") as file:
         file.write(trusted.key.to_text())
         file.flush()
-        put_file(device, Path(file.name), trial / "signer.pub")
+        put_file(device, Path(file.name), trial / "signer.pub", within=trial)
     return str(trial / "signer.pub")
 
 
@@ -218,9 +236,9 @@ def _put_source(device: Device, source: str, trial: PurePosixPath, progress: Pro
     progress.note(f"source {rest} is on this host: {size / 1e3:,.0f} kB copied to the device for this run")
     target = trial / "source" / path.resolve().name
     if path.is_dir():
-        put_tree(device, path, target)
+        put_tree(device, path, target, within=trial)
     else:
-        put_file(device, path, target)
+        put_file(device, path, target, within=trial)
     return f"{scheme}:{target}"
 
 
@@ -246,7 +264,7 @@ def _agent_arguments(place: _Place, options: TrialOptions) -> list[str]:
 
 
 def _watch(
-    running: Running, view: TrialView, on_refresh: Callable[[TrialView], None], should_stop: Callable[[], bool]
+    running: GuardedFolder, view: TrialView, on_refresh: Callable[[TrialView], None], stop: threading.Event
 ) -> int | None:
     """Until the agent ends, or shortly after it was asked to."""
     asked_s: float | None = None
@@ -255,12 +273,17 @@ def _watch(
         on_refresh(view)
         if code is not None:
             return code
-        if asked_s is None and should_stop():
+        if asked_s is None and stop.is_set():
             asked_s = time.monotonic()
             running.terminate()
         elif asked_s is not None and time.monotonic() - asked_s > _STOP_TIMEOUT_S:
             running.kill()
             return None
+
+
+def _has_result(view: TrialView) -> bool:
+    summary = summarize_device(view.store, view.device_id)
+    return summary is not None and bool(summary.counters.get("inferences"))
 
 
 def _agent_failed(device: Device, code: int, lines: Sequence[str]) -> EdgeloopError:
@@ -291,12 +314,9 @@ def _result(
     return TrialResult(device.url, described, place.agent_version, manifest.name, manifest.version, summary, exit_code)
 
 
-def _clean_up(device: Device, agent: InstalledAgent, trial: PurePosixPath, keep: bool) -> None:
-    targets = [trial] if keep else [trial, agent.layout.agent(agent.version)]
-    try:
-        remove(device, *targets)
-    except DeviceError:
-        return  # the connection is gone; the next run has its own folder
+def _remove_agent(device: Device, agent: InstalledAgent) -> None:
+    with suppress(DeviceError):  # the connection is gone
+        remove(device, agent.layout.agent(agent.version))
 
 
 def _port(url: str) -> int:

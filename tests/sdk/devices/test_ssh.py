@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -39,18 +38,15 @@ def test_arguments_arrive_as_they_are(device):
     assert device.run(["printf", "%s|", "a b", "$HOME", "'; rm -rf /x"]).stdout == b"a b|$HOME|'; rm -rf /x|"
 
 
-def test_streams_lines_and_stops_on_request(device):
+def test_streams_lines_and_takes_input_until_it_is_ended(device):
     lines: list[str] = []
-    running = device.start(
-        ["sh", "-c", "trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.05; done"], lines.append
-    )
-    for _ in range(100):
-        if lines:
-            break
-        time.sleep(0.05)
-    running.terminate()
-    assert running.wait(10) == 7
-    assert lines == ["up", "bye"]
+    said: list[str] = []
+    running = device.start(["sh", "-c", "echo up >&2; cat; exit 7"], lines.append, said.append)
+    running.send(b"one\ntwo\n")
+    assert running.wait(0.01) is None
+    running.end_input()
+    assert running.wait(30) == 7
+    assert (lines, said) == (["one", "two"], ["up"])
 
 
 def test_a_port_on_the_device_reaches_the_host(device):
