@@ -20,6 +20,7 @@ from edgeloop.version import VERSION
 from edgeloop_converters.contracts import ContractFlags, detect_contract, fit_data
 from edgeloop_converters.data import IMAGE, Dataset, open_data, pick
 from edgeloop_converters.data.cache import DecodedCache
+from edgeloop_converters.data.unreadable import all_unreadable_named
 from edgeloop_converters.evaluate import OpError, Quality, Scorer, per_op_errors, run_models, summarize
 from edgeloop_converters.evaluate.per_op import SAMPLES as PER_OP_SAMPLES
 from edgeloop_converters.float_cache import load_float_model
@@ -164,7 +165,12 @@ def evaluate(
         has_labels=dataset.labels is not None,
         why_not="--ignore-labels leaves them out" if ignore_labels else "",
     )
-    with Scorer() if dataset.labels is not None else nullcontext() as scorer:
+    raw = dataset
+    chosen = np.arange(len(raw), dtype=np.int64) if samples is None else pick(raw, samples, seed)
+    with (
+        all_unreadable_named([(raw, chosen)], reporter),
+        Scorer() if raw.labels is not None else nullcontext() as scorer,
+    ):
         with stages("load reference"):
             float_model, notes = _reference(subject, reference, trust_code, reporter)
         with stages("contract"):

@@ -31,6 +31,7 @@ from edgeloop_converters.check_data.run import (
 from edgeloop_converters.check_data.stability import RangeRows
 from edgeloop_converters.data import pick
 from edgeloop_converters.data.cache import DecodedCache
+from edgeloop_converters.data.unreadable import all_unreadable_named
 from edgeloop_converters.evaluate import (
     OpError,
     Quality,
@@ -100,7 +101,9 @@ def convert(
         shape=recipe.shape or None,
         sample_shape=sample_shape(recipe, data),
     )
+    parts = [(data.calibration, calibration), (data.evaluation, evaluation)]
     with ExitStack() as stack:
+        stack.enter_context(all_unreadable_named(parts, reporter))
         scorer = stack.enter_context(Scorer()) if data.evaluation.labels is not None else None
         stack.enter_context(conversion)
         decoded = stack.enter_context(DecodedCache()) if cache else None

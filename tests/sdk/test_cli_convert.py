@@ -167,6 +167,28 @@ def test_the_next_commands_are_complete(
         assert "--allow-unsigned" in line
 
 
+@pytest.mark.parametrize("cache", [[], ["--no-cache"]])
+@pytest.mark.parametrize("with_eval", [True, False])
+def test_damaged_pictures_are_all_counted_and_named_in_one_error(
+    cache: list[str], with_eval: bool, digits: Path, digits_tflite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(Path("a"), 0, 60)
+    write_folder(Path("b"), 60, 60)
+    damaged = [sorted(Path("a").glob("*/*.png"))[5], *sorted(Path("b").glob("*/*.png"))[3:33:10]]
+    data = ["--data", "a", "--eval", "b"] if with_eval else ["--data", "b"]
+    for path in damaged:
+        path.write_bytes(b"not a picture")
+    argv = ["convert", str(digits_tflite), *data, "--contract", str(digits / "c.toml"), "--effort", "fast", *cache]
+    for _ in range(2):
+        assert main(argv) == 2
+        (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("edgeloop:")]
+        assert ("4 of 120 samples" if with_eval else "3 of 60 samples") in error
+        assert str(damaged[1]) in error
+        assert ("; and 1 more" in error) == with_eval
+    assert main(["evaluate", str(digits_tflite), "--data", "b", "--contract", str(digits / "c.toml"), *cache]) == 2
+    assert "3 of 60 samples cannot be used: image b/" in capsys.readouterr().err
+
+
 def test_few_samples_say_what_one_weighs(digits: Path, digits_tflite: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["evaluate", str(digits_tflite), "--data", str(digits / "test"), "--contract", str(digits / "c.toml")]
     assert main([*argv, "--samples", "10"]) == 0

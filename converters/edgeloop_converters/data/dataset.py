@@ -19,6 +19,18 @@ Indices = npt.NDArray[np.int64]
 IMAGE = "image"
 TENSOR = "tensor"
 CACHE_BYTES = 256 << 20
+_NAMED = 3
+
+
+class UnreadableError(DataError):
+    """A sample that is there but cannot be read, or holds NaN."""
+
+
+def unreadable_error(problems: Sequence[str], total: int) -> UnreadableError:
+    """Of `total` samples those with `problems`, one text each: how many, and the first three."""
+    more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+    what = f"{len(problems)} of {total} samples cannot be used: {'; '.join(problems[:_NAMED])}{more}"
+    return UnreadableError(what, hint="repair or remove what cannot be used")
 
 
 @dataclass(frozen=True)
@@ -152,8 +164,7 @@ def check_samples(
                     used += sample.nbytes
             advance(len(part))
     if bad:
-        count = f" (and {len(bad) - 1} more of {len(wanted)})" if len(bad) > 1 else ""
-        raise DataError(f"{bad[0]}{count}", hint="repair or remove what cannot be used")
+        raise unreadable_error(bad, len(wanted))
     read = dataset.read
     return replace(dataset, read=lambda i: kept[i] if i in kept else read(i))
 

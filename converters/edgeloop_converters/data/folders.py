@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from edgeloop.errors import DataError
-from edgeloop_converters.data.dataset import IMAGE, Array, Dataset
+from edgeloop_converters.data.dataset import IMAGE, Array, Dataset, UnreadableError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 LABELS_FILE = "labels.csv"
@@ -40,7 +40,7 @@ def open_folder(root: Path) -> Dataset:
 
 
 def read_image(path: Path) -> Array:
-    """uint8 [H, W, 3] BGR. Raises DataError when the file cannot be decoded."""
+    """uint8 [H, W, 3] BGR. Raises UnreadableError when the file cannot be decoded."""
     import cv2
 
     from edgeloop.pictures import read_picture
@@ -48,9 +48,9 @@ def read_image(path: Path) -> Array:
     try:
         image = read_picture(str(path))
     except cv2.error as error:  # e.g. larger than OpenCV's pixel limit
-        raise DataError(f"image {path}: {str(error).splitlines()[0]}") from error
+        raise UnreadableError(f"image {path}: {str(error).splitlines()[0]}") from error
     if image is None:
-        raise DataError(f"image {path}: cannot be read: {_why_unreadable(path)}")
+        raise UnreadableError(f"image {path}: cannot be read: {_why_unreadable(path)}")
     return np.asarray(image)
 
 
