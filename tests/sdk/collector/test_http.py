@@ -179,6 +179,17 @@ def test_the_page_puts_text_from_devices_into_the_document_as_text_only() -> Non
         assert sink not in script
 
 
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+def test_the_page_is_live_only_while_reports_come_in() -> None:
+    script = (resources.files("edgeloop.telemetry.collector") / "page" / "page.js").read_text()
+    browser = "globalThis.document = { getElementById: () => ({ addEventListener() {} }) };"
+    browser += "globalThis.fetch = () => new Promise(() => {});"
+    asked = "[[], [0], [0, 85], [0, 95]].map((seen) => standing(seen.map((s) => ({ received_s: s })), 100))"
+    code = f"{browser}\n{script}\nconsole.log(JSON.stringify({asked}));"
+    done = subprocess.run(["node", "-e", code], capture_output=True, text=True, timeout=60)
+    assert json.loads(done.stdout) == ["no report yet", "last report 2 min ago", "live", "live"], done.stderr
+
+
 def test_requests_that_name_another_host_are_refused(collector: CollectorHandle) -> None:
     """A web page elsewhere could point a DNS name of its own at 127.0.0.1."""
     for host in ("evil.example", "evil.example:8080", "127.0.0.1.evil.example", ""):

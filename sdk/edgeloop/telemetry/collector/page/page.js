@@ -3,6 +3,7 @@
 
 const POLL_MS = 2000;
 const STALE_S = 120;
+const SILENT_S = 15; // agents report every 10 s
 const STAGES = ["capture", "preprocess", "invoke", "postprocess", "total"];
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 140;
@@ -42,6 +43,13 @@ function age(seconds) {
   if (seconds < 6000) return `${Math.round(seconds / 60)} min`;
   if (seconds < 172800) return `${Math.round(seconds / 3600)} h`;
   return `${Math.round(seconds / 86400)} d`;
+}
+
+// What the page is: live only while reports come in.
+function standing(devices, now) {
+  if (!devices.length) return "no report yet";
+  const seconds = now - Math.max(...devices.map((device) => device.received_s));
+  return seconds <= SILENT_S ? "live" : `last report ${age(seconds)} ago`;
 }
 
 // buckets: [[lower ms, upper ms, count], ...] ascending; drawn over a logarithmic axis.
@@ -95,6 +103,10 @@ function delegateCell(device) {
   const cell = element("td", "text", device.delegate_ran || "–");
   const share = `${Math.round(device.delegated_share * 100)} % of ops delegated`;
   cell.append(element("span", "small", share));
+  const { threads } = device.gauges;
+  const parts = threads === undefined ? [] : [`${threads} thread${threads === 1 ? "" : "s"}`];
+  if (device.stages.invoke) parts.push(`n = ${device.stages.invoke.n.toLocaleString("en")}`);
+  cell.append(element("span", "small", parts.join(", ")));
   if (device.delegate_asked && device.delegate_asked !== device.delegate_ran) {
     cell.append(element("span", "warn", `asked for ${device.delegate_asked}`));
   }
@@ -110,9 +122,9 @@ function row(device, now) {
   const model = element("td", "text", device.bundle ? `${device.bundle} v${device.version}` : "–");
   model.append(element("span", "small", device.variant));
   if (device.unsigned) model.append(element("span", "warn", "unsigned"));
-  const drawn = element("td");
+  const drawn = element("td", "spread");
   drawn.append(histogram(device.histogram));
-  const moved = element("td");
+  const moved = element("td", "trend");
   moved.append(trend(device.trend_p95_ms));
   const rate = device.inferences_per_s;
   made.append(
@@ -147,7 +159,7 @@ async function poll() {
     const answer = await fetch("v1/devices", { cache: "no-store" });
     if (!answer.ok) throw new Error((await answer.text()).trim() || `status ${answer.status}`);
     latest = await answer.json();
-    status.textContent = "live";
+    status.textContent = standing(latest.devices, latest.now_s);
     status.className = "";
     draw();
   } catch (error) {
