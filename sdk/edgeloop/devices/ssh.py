@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from edgeloop import paths
 from edgeloop.devices.connection import Completed, Running
-from edgeloop.errors import DeviceError, MissingExtraError, RefusedError, UsageError
+from edgeloop.errors import ConfigError, DeviceError, MissingExtraError, RefusedError, UsageError
 
 T = TypeVar("T")
 Note = Callable[[str], None]
@@ -36,9 +36,14 @@ def connect_ssh(url: str, identity: Path | None, note: Note) -> SshDevice:
     parts = urlsplit(url)
     if not parts.hostname or parts.path.strip("/") or parts.password:
         raise UsageError(f"device {url!r} is not understood", hint="ssh://user@host[:port], keys instead of passwords")
-    host, port = parts.hostname, parts.port or 22
-    host_keys = _HostKeys(host, port, note)
+    host, where = parts.hostname, parts.netloc.rpartition("@")[2]
+    config = user_config()
+    host_keys = _HostKeys(note)
     options: dict[str, Any] = {"known_hosts": host_keys.known(), "client_factory": host_keys.client_factory()}
+    options["request_pty"] = False  # whatever the configuration asks for: data go through as they are
+    options["config"] = [str(config)] if config else None
+    if parts.port is not None:  # else what the configuration says, else 22
+        options["port"] = parts.port
     if parts.username:
         options["username"] = unquote(parts.username)
     if identity is not None:
@@ -48,23 +53,28 @@ def connect_ssh(url: str, identity: Path | None, note: Note) -> SshDevice:
     loop = _LoopThread()
     try:
         connection = loop.call(
-            asyncio.wait_for(asyncssh.connect(host, port, **options), _CONNECT_TIMEOUT_S), _CONNECT_TIMEOUT_S + 5
+            asyncio.wait_for(asyncssh.connect(host, **options), _CONNECT_TIMEOUT_S), _CONNECT_TIMEOUT_S + 5
         )
-    except (OSError, asyncio.TimeoutError, asyncssh.Error, DeviceError) as error:
+    except asyncssh.ConfigParseError as error:
+        loop.stop()
+        raise ConfigError(f"SSH configuration: {error}", hint="ssh -G HOST shows what ssh makes of it") from error
+    except (OSError, ValueError, asyncio.TimeoutError, asyncssh.Error, DeviceError) as error:
         loop.stop()
         if host_keys.changed:
             raise RefusedError(
-                f"the host key of {host}:{port} is not the one known for it ({host_keys.changed})",
-                hint=f"if the device was set up anew: ssh-keygen -R '{_pattern(host, port)}' for each file that has it",
+                f"the host key of {where} is not the one known for it ({host_keys.changed})",
+                hint=f"if the device was set up anew: {host_keys.forget_command()}",
             ) from error
+        if isinstance(error, asyncssh.KeyImportError):
+            raise UsageError(f"SSH key: {error}", hint="a key with a passphrase: ssh-add it first") from error
+        if isinstance(error, FileNotFoundError) and error.filename:
+            raise ConfigError(f"{config} names {error.filename}, which is not there") from error
         if isinstance(error, asyncssh.PermissionDenied):
             raise DeviceError(
-                f"{host}:{port} refused the login", hint="check the user name; give a key with --identity FILE"
+                f"{where} refused the login", hint="check the user name; give a key with --identity FILE"
             ) from error
         reason = str(error) or "no answer"
-        raise DeviceError(
-            f"{host}:{port} cannot be reached: {reason}", hint="is it on, and is SSH enabled there?"
-        ) from error
+        raise DeviceError(f"{where} cannot be reached: {reason}", hint="is it on, and is SSH enabled there?") from error
     except BaseException:  # Ctrl-C
         loop.stop()
         raise
@@ -222,20 +232,34 @@ def _pattern(host: str, port: int) -> str:
     return host if port == 22 else f"[{host}]:{port}"
 
 
+def user_config() -> Path | None:
+    """`~/.ssh/config`, None when there is none. Raises ConfigError when it cannot be read."""
+    path = Path("~/.ssh/config").expanduser()
+    try:
+        path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"SSH configuration {path}: {error}") from error
+    return path
+
+
 class _HostKeys:
     """Known hosts, and what happened to the key that the host showed."""
 
-    def __init__(self, host: str, port: int, note: Note) -> None:
-        self._host, self._port, self._note = host, port, note
+    def __init__(self, note: Note) -> None:
+        self._note = note
         self._own_file = paths.config_dir() / "known_hosts"
-        self._first_contact: Any = None
+        self._files = (Path("~/.ssh/known_hosts").expanduser(), self._own_file)
+        self._first_contact: tuple[str, Any] | None = None
+        self._forget: list[str] = []
         self.changed = ""
 
     def known(self) -> Any:
         import asyncssh
 
         merged = asyncssh.import_known_hosts("")
-        for path in (Path("~/.ssh/known_hosts").expanduser(), self._own_file):
+        for path in self._files:
             if path.is_file():
                 try:
                     merged.load(path.read_text(encoding="utf-8", errors="replace"))
@@ -256,20 +280,38 @@ class _HostKeys:
         return Client
 
     def _decide(self, known: Any, host: str, addr: str, port: int, key: Any) -> bool:
-        """Only asked for keys that are not among the known ones: new host -> yes, known host -> its key changed."""
-        recorded = known.match(host, addr, port)[0]
-        if recorded:
+        """Only asked for keys that are not among the known ones: new host -> yes, known host -> its key changed.
+
+        `host` and `port` are what the SSH configuration made of the URL's.
+        """
+        if known.match(host, addr, port)[0]:
             self.changed = str(key.get_fingerprint())
+            self._forget = self._commands(host, addr, port)
             return False
-        self._first_contact = key
+        self._first_contact = (_pattern(host, port), key)
         return True
+
+    def _commands(self, host: str, addr: str, port: int) -> list[str]:
+        """What removes the recorded keys: for each file that has one, under each name that it has it under."""
+        import asyncssh
+
+        names = dict.fromkeys((_pattern(host, port), _pattern(addr, port), host, addr))
+        return [
+            f"ssh-keygen -f {shlex.quote(str(path))} -R {shlex.quote(name)}"
+            for path in self._files
+            if path.is_file()
+            for name in names
+            if name and asyncssh.read_known_hosts(str(path)).match(name, "", None)[0]
+        ]
+
+    def forget_command(self) -> str:
+        return " && ".join(self._forget)
 
     def record_first_contact(self) -> None:
         if self._first_contact is None:
             return
-        key = self._first_contact
-        line = f"{_pattern(self._host, self._port)} {key.export_public_key().decode().strip()}\n"
+        pattern, key = self._first_contact
         self._own_file.parent.mkdir(parents=True, exist_ok=True)
         with self._own_file.open("a", encoding="utf-8") as file:
-            file.write(line)
-        self._note(f"first contact with {self._host}:{self._port}: host key {key.get_fingerprint()} recorded")
+            file.write(f"{pattern} {key.export_public_key().decode().strip()}\n")
+        self._note(f"first contact with {pattern}: host key {key.get_fingerprint()} recorded")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import threading
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from edgeloop import paths
 from edgeloop.devices import connect
 from edgeloop.devices.connection import read_platform
 from edgeloop.devices.install import DeviceLayout, choose_layout, put_file, put_tree, remove
-from edgeloop.errors import DeviceError, RefusedError, UsageError
+from edgeloop.errors import ConfigError, DeviceError, RefusedError, UsageError
 from support.sshd import SshServer, ssh_server
 
 
@@ -96,12 +97,74 @@ def test_first_contact_is_shown_and_recorded(server):
     assert f"[127.0.0.1]:{server.port}" in (paths.config_dir() / "known_hosts").read_text()
 
 
-def test_a_changed_host_key_is_refused(server, tmp_path):
-    connect(server.url, identity=server.identity).close()
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """A HOME of the test's own, with an empty ~/.ssh."""
+    (tmp_path / "home/.ssh").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_a_changed_host_key_is_refused_with_the_command_that_forgets_it(server, home):
     other = (Path(f"{server.identity}.pub")).read_text().split()
-    (paths.config_dir() / "known_hosts").write_text(f"[127.0.0.1]:{server.port} {other[0]} {other[1]}\n")
-    with pytest.raises(RefusedError, match="not the one known"):
+    line = f"[127.0.0.1]:{server.port} {other[0]} {other[1]}\n"
+    (home / ".ssh/known_hosts").write_text(line)
+    paths.config_dir().mkdir(parents=True)
+    (paths.config_dir() / "known_hosts").write_text(f"elsewhere {other[0]} {other[1]}\n{line}")
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(home / ".ssh/known_hosts")], check=True, capture_output=True)
+    with pytest.raises(RefusedError, match="not the one known") as refused:
         connect(server.url, identity=server.identity)
+    assert str(home) in str(refused.value.hint)
+    assert str(paths.config_dir()) in str(refused.value.hint)
+    command = str(refused.value.hint).partition(": ")[2]
+    subprocess.run(["sh", "-c", command], check=True, capture_output=True)
+    connect(server.url, identity=server.identity).close()
+
+
+def test_a_changed_key_names_only_the_file_that_has_it(server, home):
+    other = (Path(f"{server.identity}.pub")).read_text().split()
+    (home / ".ssh/known_hosts").write_text(f"elsewhere {other[0]} {other[1]}\n")
+    paths.config_dir().mkdir(parents=True)
+    own = paths.config_dir() / "known_hosts"
+    own.write_text(f"[127.0.0.1]:{server.port} {other[0]} {other[1]}\n")
+    with pytest.raises(RefusedError) as refused:
+        connect(server.url, identity=server.identity)
+    assert str(refused.value.hint).endswith(f": ssh-keygen -f {own} -R '[127.0.0.1]:{server.port}'")
+
+
+def test_the_ssh_configuration_is_followed(server, home):
+    """Alias, port, user and key; what the URL says goes first."""
+    user = server.url.partition("//")[2].partition("@")[0]
+    (home / ".ssh/config").write_text(
+        f"Host board\n  HostName 127.0.0.1\n  Port {server.port}\n  User {user}\n  IdentityFile {server.identity}\n"
+        "  RemoteCommand false\n  RequestTTY force\nHost wrong-port\n  HostName 127.0.0.1\n  Port 1\n"
+    )
+    opened = connect("ssh://board")
+    done = opened.run(["cat"], stdin=[b"as it is\r\n"])
+    opened.close()
+    assert done.stdout == b"as it is\r\n"
+    assert f"[127.0.0.1]:{server.port} " in (paths.config_dir() / "known_hosts").read_text()
+    connect(f"ssh://{user}@wrong-port:{server.port}", identity=server.identity).close()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"Port abc\n", "config line 1"),
+        (b"Host *\n  IdentityFile /not/there\n", "/not/there"),
+        (b"\xff\xfe\n", "SSH configuration"),
+    ],
+)
+def test_a_configuration_that_cannot_be_used_is_said(server, home, text, said):
+    (home / ".ssh/config").write_bytes(text)
+    with pytest.raises(ConfigError, match=said):
+        connect(server.url)
+
+
+def test_a_key_that_is_none_is_said(server, tmp_path):
+    (tmp_path / "key").write_text("no key")
+    with pytest.raises(UsageError, match="SSH key"):
+        connect(server.url, identity=tmp_path / "key")
 
 
 def test_a_wrong_key_says_the_login_was_refused(server):
