@@ -29,6 +29,7 @@ from edgeloop_converters.check_data.run import (
     refuse_severe,
 )
 from edgeloop_converters.check_data.stability import RangeRows
+from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.data import pick
 from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.data.unreadable import all_unreadable_named
@@ -119,9 +120,12 @@ def convert(
         if recipe.goals.max_drop is not None and sources.contract.output.kind != "classification":
             check_goals_fit(recipe.goals, has_labels=False, why_not=f"the output is {sources.contract.output.kind!r}")
         looks = QUICK_SAMPLES if cache and recipe.effort != "fast" else FEW_SAMPLES
+        # Detection has just compared scalings on the labelled samples; a contract of the user's is always questioned.
+        detected = recipe.contract is None and not recipe.contract_file and recipe.hints == ContractFlags()
         findings, _ = findings_before(
-            recipe, model.tflite, data, sources, samples=looks, progress=reporter, stages=stages
-        )
+            recipe, model.tflite, data, sources, samples=looks, progress=reporter, stages=stages,
+            try_contracts=recipe.effort != "fast" or not detected,
+        )  # fmt: skip
         if strict_data:
             refuse_severe(findings)
         rows = RangeRows()

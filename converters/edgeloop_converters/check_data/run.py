@@ -132,24 +132,28 @@ def findings_before(
     *,
     samples: int = QUICK_SAMPLES,
     max_macs: float = QUICK_MACS,
+    try_contracts: bool = True,
     progress: Progress | None = None,
     stages: Stages | None = None,
 ) -> tuple[list[Finding], Verdict | None]:
     """What can be said before calibration: samples, classes, values, copies, and whether another contract is better.
 
-    data: the samples as they were opened, of any size; `sources`: as they were settled.
+    data: the samples as they were opened, of any size; `sources`: as they were settled. try_contracts: False leaves
+    the last question to `check-data`.
     """
     clock = stages or Stages()
     spec, labels = sources.contract.inputs[0], sources.contract.output.labels
     found: list[Finding] = []
     if len(sources.contract.inputs) != 1:
         return found, None
-    with clock("other contracts"):
-        which = "calibration" if sources.data.calibration.labels is not None else "evaluation"
-        settled: Dataset = getattr(sources.data, which)
-        raw = replace(read_by(spec, getattr(data, which)), labels=settled.labels, class_names=settled.class_names)
-        contract, verdict = contract_findings(model, sources.contract, raw, max_macs=max_macs, seed=recipe.seed)
-        found += contract
+    verdict: Verdict | None = None
+    if try_contracts:
+        with clock("other contracts"):
+            which = "calibration" if sources.data.calibration.labels is not None else "evaluation"
+            settled: Dataset = getattr(sources.data, which)
+            raw = replace(read_by(spec, getattr(data, which)), labels=settled.labels, class_names=settled.class_names)
+            contract, verdict = contract_findings(model, sources.contract, raw, max_macs=max_macs, seed=recipe.seed)
+            found += contract
     with clock("look at data"):
         calibrates = bool(len(sources.calibration))
         found += count_findings(len(sources.calibration) if calibrates else None, len(sources.evaluation))
