@@ -18,6 +18,7 @@ from edgeloop.mains import (
     report_error,
     silence_stdout,
 )
+from edgeloop.starting import EXIT_INTERRUPTED
 from edgeloop.version import VERSION
 
 _PROGRAM = "edgeloop-agent"
@@ -102,6 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = build_parser().parse_args(arguments)
         as_json = args.json
         return _run(args) if args.verb == "run" else _doctor(args)
+    except KeyboardInterrupt:  # before the supervisor takes signals, or a second one after it: what is spooled stays
+        _tell(f"{_PROGRAM}: interrupted")
+        return EXIT_INTERRUPTED
     except BrokenPipeError:  # `edgeloop-agent ... | head`
         silence_stdout()
         return EXIT_USAGE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -64,7 +65,9 @@ def run_agent(config: AgentConfig, tell: Callable[[str], None]) -> Outcome:
             end = supervisor.run()
         finally:
             if publisher is not None:
-                publisher.close(config.stop_timeout)
+                # A second Ctrl-C does not wait for the collector: what is not delivered stays in the spool.
+                with contextlib.suppress(KeyboardInterrupt):
+                    publisher.close(config.stop_timeout)
         return Outcome(_summary(config, tally, end, publisher, time.monotonic() - began), end.error)
 
 

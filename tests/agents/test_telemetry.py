@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
+import subprocess
 import tty
 from collections.abc import Iterator
 from pathlib import Path
@@ -214,6 +216,21 @@ def test_a_collector_that_never_answers_does_not_keep_it_from_ending(agents: Age
         )  # fmt: skip
     assert code == 0, said
     assert summary["reports"]["waiting"] == summary["reports"]["made"] == 1
+
+
+def test_who_asks_again_does_not_wait_for_the_collector(agents: Agents, bundle: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        agent = agents.start(
+            "--bundle", bundle, "--source", "synthetic:", "--rate", 50, "--stop-timeout", 300,
+            "--telemetry", f"http://127.0.0.1:{silent.getsockname()[1]}",
+        )  # fmt: skip
+        agent.wait_until_said("runs on")
+        while agent.process.poll() is None:
+            agent.process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                agent.process.wait(0.3)
+    assert agent.process.returncode in (0, 130), agent.said  # 130: one came when it was printing its sums
+    assert "Traceback" not in agent.said
 
 
 def test_a_killed_agent_loses_no_report_it_had_made(

@@ -2,6 +2,6 @@
 
 import sys
 
-from edgeloop.cli.main import main
+from edgeloop.cli.start import main
 
 sys.exit(main())

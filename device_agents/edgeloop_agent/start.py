@@ -1,0 +1,17 @@
+"""`edgeloop-agent` as a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgeloop.starting import start
+
+
+def main() -> int:
+    return start("edgeloop-agent", _load)
+
+
+def _load() -> Callable[[], int]:
+    from edgeloop_agent.cli import main
+
+    return main
