@@ -25,7 +25,9 @@ SIGNATURE_BYTES = 64
 _FIELD_PRIME = 2**255 - 19
 _GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493
 _MAX_KEY_FILE_BYTES = 64 << 10
-_TRUST_HINT = "if you know who made it: edgeloop keys trust KEYFILE.pub, or --trust KEYFILE.pub this once"
+_TRUST_HINT = (
+    "if you know who made it: edgeloop keys trust KEYFILE.pub (on a device: edgeloop-agent run --trust KEYFILE.pub)"
+)
 
 
 @dataclass(frozen=True)

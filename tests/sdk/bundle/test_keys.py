@@ -201,8 +201,10 @@ def test_the_store_verifies_and_says_why_not(key):
     assert store.verify(b"x", key.sign(b"x"), key.fingerprint) == key.public_key
     with pytest.raises(RefusedError, match="changed after"):
         store.verify(b"y", key.sign(b"x"), key.fingerprint)
-    with pytest.raises(RefusedError, match="not trusted here"):
+    with pytest.raises(RefusedError, match="not trusted here") as refused:
         store.verify(b"x", key.sign(b"x"), fingerprint(b"\2" * 32))
+    # Shown by every verb of `edgeloop`, and not all of them have --trust.
+    assert "edgeloop keys trust KEYFILE.pub (on a device: edgeloop-agent run --trust" in str(refused.value.hint)
 
 
 @pytest.mark.parametrize(
