@@ -96,9 +96,11 @@ def export(
     tflite, notes = done.tflite, done.notes
     reports: tuple[PassReport, ...] = ()
     if ranges is not None and scheme.refined and recipe.effort in REFINED_EFFORTS:
+        from edgeloop_converters.passes.flips import judge_by_flips
+
         with stages("refine"):
             refined = _refine(recipe, model.tflite, tflite, ranges, sources, progress)
-        tflite, reports = refined.tflite, refined.refinement.reports
+            tflite, reports = judge_by_flips(model.tflite, tflite, refined, inputs())
         notes = (*notes, *(report.note() for report in reports))
     if recipe.io not in ("", scheme.io):
         tflite = set_io(tflite, recipe.io)

@@ -233,7 +233,7 @@ def test_convert_refines_at_the_default_effort_and_reports_it(digits_tflite: Pat
     recipe = Recipe(str(digits_tflite), "generic-aarch64", *data, contract)
     done = convert(recipe)
     reports = done.report["refinement"]
-    assert [r["name"] for r in reports] == ["range search", "weight rounding", "softmax floor"]
+    assert [r["name"] for r in reports] == ["range search", "weight rounding", "softmax floor", "decisions"]
     assert any(note.startswith("weight rounding: ") for note in done.report["notes"])
     fast = convert(replace(recipe, effort="fast"))
     assert fast.report["refinement"] == []

@@ -1,0 +1,68 @@
+"""Decisions that quantization changes: the last word on a refinement, in the unit that users see."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeloop.affine import quantize
+from edgeloop.runtime import Session, open_session
+from edgeloop_converters.passes.refine import Refined
+from edgeloop_converters.passes.report import PassReport
+
+Array = npt.NDArray[Any]
+
+
+def judge_by_flips(
+    float_model: bytes, packed: bytes, refined: Refined, inputs: Iterable[Array]
+) -> tuple[bytes, tuple[PassReport, ...]]:
+    """(the model to ship, all reports): the refined one, unless it decides otherwise than the float model more often.
+
+    A smaller error of the outputs is not always a better decision: keyword spotting showed both. `inputs`: every
+    calibration sample; most were not seen by the passes.
+    """
+    reports = refined.refinement.reports
+    if refined.tflite == packed:
+        return packed, reports
+    began = time.monotonic()
+    before, after = count_flips(float_model, (packed, refined.tflite), inputs)
+    accepted = after <= before
+    detail = "other decisions than the float model on the calibration samples"
+    if not accepted:
+        detail += ": more than before, so the refinement is dropped"
+        reports = tuple(replace(report, accepted=False) for report in reports)
+    figures = ({"flips": float(before)}, {"flips": float(after)})
+    report = PassReport("decisions", detail, time.monotonic() - began, *figures, accepted=accepted)
+    return (refined.tflite if accepted else packed), (*reports, report)
+
+
+def count_flips(float_model: bytes, models: Sequence[bytes], inputs: Iterable[Array]) -> list[int]:
+    """For each model, on how many of `inputs` (float model inputs, one sample each) its best class is another than the
+    float model's. All zeros where there is no single output with two values or more.
+    """
+    sessions = [open_session(model) for model in (float_model, *models)]
+    try:
+        flips = [0] * len(models)
+        outputs = sessions[0].outputs
+        if len(outputs) != 1 or int(np.prod(outputs[0].shape)) < 2:
+            return flips
+        for values in inputs:
+            wanted, *found = [_best(session, values) for session in sessions]
+            for i, best in enumerate(found):
+                flips[i] += best != wanted
+        return flips
+    finally:
+        for session in sessions:
+            session.close()
+
+
+def _best(session: Session, values: Array) -> int:
+    info = session.inputs[0]
+    session.set_input(0, quantize(values, info.affine, info.dtype))
+    session.invoke()
+    return int(session.output(0).argmax())
