@@ -17,8 +17,7 @@ interpreter = Interpreter(model_path=model, num_threads=1)
 interpreter.allocate_tensors()
 given, told = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 dtype, index, answer = given["dtype"], given["index"], told["index"]
-scale, zero_point = given["quantization"]
-shift = 128 if str(dtype.__name__) == "int8" else 0
+signed = dtype.__name__ == "int8"
 times = []
 results = []
 for name in names:
@@ -27,7 +26,7 @@ for name in names:
     if frame.shape[:2] != (height, width):
         frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
     frame = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-    codes = (frame - shift if not shift else frame ^ 0x80).view(dtype)
+    codes = (frame ^ 0x80).view(dtype) if signed else frame
     interpreter.set_tensor(index, codes[None])
     interpreter.invoke()
     results.append(int(interpreter.get_tensor(answer)[0].argmax()))

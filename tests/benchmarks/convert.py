@@ -35,7 +35,12 @@ def main() -> None:
         }  # fmt: skip
         seconds = interleaved_seconds(commands, runs=runs, environment={"EDGELOOP_HOME": str(folder / "home")})
     print_ratio("convert .h5, 512 calibration + 5,000 evaluated", seconds["h5"], seconds["script 512"], "s")
-    print_ratio("convert .tflite --effort fast, 100 + 5,000", seconds["tflite fast"], seconds["script 100"], "s")
+    print_ratio(
+        "convert .tflite --effort fast, 100 + 1,000 images",
+        seconds["tflite fast"],
+        seconds["script 100"],
+        "s",
+    )
 
 
 if __name__ == "__main__":
