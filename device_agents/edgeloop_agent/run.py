@@ -12,6 +12,7 @@ from typing import Any
 from edgeloop.bundle import Bundle, StagedBundle, TrustStore
 from edgeloop.errors import EdgeloopError
 from edgeloop.runtime.delegates import parse_delegate
+from edgeloop.telemetry.summary import latency_lines
 from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.pipeline import FALLBACK_ORDER
 from edgeloop_agent.publisher import Publisher, open_publisher
@@ -103,9 +104,10 @@ def summary_text(summary: dict[str, Any]) -> str:
         + f", {summary['seconds']:.1f} s",
     ]
     if summary["latency"]:
-        lines.append(f"{'stage':<12} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9} {'n':>8}")
-        for stage, at in summary["latency"].items():
-            lines.append(f"{stage:<12} {at['p50_ms']:>9.3f} {at['p95_ms']:>9.3f} {at['p99_ms']:>9.3f} {at['n']:>8}")
+        rows = [{"stage": stage, **at} for stage, at in summary["latency"].items()]
+        lines += latency_lines(
+            rows, threads=summary["threads"], delegate=summary["delegate_ran"], device=summary["device"]
+        )
     lines += [f"fallback: {text}" for text in summary["fallbacks"]]
     if summary["restarts"]:
         lines.append(f"worker restarts: {summary['restarts']}")

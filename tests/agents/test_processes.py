@@ -71,8 +71,8 @@ def test_the_table_says_what_ran_where_on_how_many_threads_and_how_often(bundle:
     first, _, head, *rows = done.stdout.splitlines()
     assert first.startswith("digits 7 (int8) on xnnpack (")
     assert first.endswith(", 1 thread, device pi-1")
-    assert head.split()[-1] == "n"
-    assert {row.split()[0]: row.split()[-1] for row in rows}["invoke"] == "20"
+    assert head.split()[-5:] == ["n", "threads", "ran", "on", "device"]
+    assert {row.split()[0]: row.split()[4:] for row in rows}["invoke"] == ["20", "1", "xnnpack", "pi-1"]
     done = run_cli(*run, "--delegate", external(build_delegate(), device="none"))
     assert done.returncode == 3
     assert done.stdout.startswith("digits 7 (int8) did not start, 1 thread, device pi-1\n")

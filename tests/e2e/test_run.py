@@ -43,11 +43,24 @@ def server(tmp_path_factory):
 
 def test_local_shows_what_the_collector_stored(bundle_and_data, capsys):
     bundle, data = bundle_and_data
-    assert main(["run", "local:", str(bundle), "--source", f"npz:{data}", "--count", "300", "--json"]) == 0
+    assert (
+        main(["run", "local:", str(bundle), "--source", f"npz:{data}", "--count", "300", "--threads", "2", "--json"])
+        == 0
+    )
     result = json.loads(capsys.readouterr().out)
     assert (result["inferences"], result["errors"], result["delegate"]) == (300, 0, "xnnpack")
     assert 0 < result["p50_ms"] <= result["p95_ms"] <= result["p99_ms"]
+    assert (result["n"], result["threads"]) == (300, 2)
     assert set(result["latency"]) == {"capture", "preprocess", "invoke", "postprocess", "total"}
+
+
+def test_every_line_of_the_table_carries_device_threads_delegate_and_n(bundle_and_data, capsys):
+    bundle, data = bundle_and_data
+    assert main(["run", "local:", str(bundle), "--source", f"npz:{data}", "--count", "20"]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("invoke"))
+    n, threads, delegate, device = row.split()[4:]
+    assert (n, threads, delegate) == ("20", "1", "xnnpack")
+    assert device.startswith("local-")
 
 
 @pytest.mark.slow

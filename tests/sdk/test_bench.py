@@ -14,6 +14,7 @@ from edgeloop.bundle import BundleDraft, VariantDraft, load_or_create_signing_ke
 from edgeloop.cli.main import main
 from edgeloop.contract import Contract, InputSpec
 from edgeloop.errors import DelegateError, DeviceError, RefusedError, UsageError
+from edgeloop.probes import board_name
 from support.delegate_lib import RESHAPE, build_delegate, external
 
 DESIGN_KEYS = {
@@ -147,8 +148,12 @@ def test_bench_json_has_the_keys_of_the_design(digits_tflite: Path, capsys: pyte
 def test_bench_prints_a_table_for_people(digits_tflite: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", str(digits_tflite), "-n", "5", "--delegate", "cpu", "--delegate", "edgetpu"]) == 3
     out, err = capsys.readouterr()
-    assert "1 thread, n = 5" in out
-    assert "p95 ms" in out
+    _, head, row, *_ = out.splitlines()
+    assert " ".join(head.split()) == "model ran on ops p50 ms p95 ms p99 ms n threads per s load ms RSS CPU device"
+    cells = row.split()
+    assert cells[:2] == ["digits", "cpu"]
+    assert cells[6:8] == ["5", "1"]
+    assert row.endswith(f"%  {board_name()}")
     assert "not measured: delegate edgetpu: libedgetpu.so.1 is not installed" in err
 
 

@@ -69,15 +69,15 @@ def check_kind(path: Path) -> None:
 
 
 def as_text(report: BenchReport) -> str:
-    """A table; device, threads and n stand with the numbers they belong to."""
+    """A table; device, threads and n stand on the line of the numbers they belong to."""
     first = report.results[0]
-    threads = f"{first.threads} thread" + ("s" if first.threads > 1 else "")
+    width = max(len("model"), *(len(result.model) for result in report.results))
     lines = [
-        f"{first.device}, {first.runtime}, {threads}, n = {first.n}",
-        f"{'model':<24} {'ran on':<12} {'ops':>9} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9} {'per s':>9} "
-        f"{'load ms':>8} {'RSS':>9} {'CPU':>6}",
+        first.runtime,
+        f"{'model':<{width}} {'ran on':<12} {'ops':>9} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9} {'n':>6} "
+        f"{'threads':>7} {'per s':>9} {'load ms':>8} {'RSS':>9} {'CPU':>6}  device",
     ]
-    lines += [_row(result) for result in report.results]
+    lines += [_row(result, width) for result in report.results]
     lines += [f"{result.model}: {result.note}" for result in report.results if result.note]
     if any(result.throttled for result in report.results):
         lines.append("THROTTLED while measuring: too hot or too little power; these numbers are too high")
@@ -86,10 +86,10 @@ def as_text(report: BenchReport) -> str:
     return "\n".join(lines)
 
 
-def _row(r: BenchResult) -> str:
+def _row(r: BenchResult, width: int) -> str:
     rss = f"{r.rss_bytes / (1 << 20):.0f} MiB" if r.rss_bytes is not None else "-"
     ops = f"{r.delegated_ops}/{r.total_ops}"
     return (
-        f"{r.model:<24} {r.delegate:<12} {ops:>9} {r.p50_ms:>9.3f} {r.p95_ms:>9.3f} {r.p99_ms:>9.3f} "
-        f"{r.throughput_per_s:>9.1f} {r.load_ms:>8.1f} {rss:>9} {r.cpu_percent:>5.0f}%"
+        f"{r.model:<{width}} {r.delegate:<12} {ops:>9} {r.p50_ms:>9.3f} {r.p95_ms:>9.3f} {r.p99_ms:>9.3f} {r.n:>6} "
+        f"{r.threads:>7} {r.throughput_per_s:>9.1f} {r.load_ms:>8.1f} {rss:>9} {r.cpu_percent:>5.0f}%  {r.device}"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,12 +40,16 @@ class DeviceSummary:
 
     def latency_text(self) -> str:
         """The same as lines for people."""
-        lines = [f"{'stage':<12} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9} {'n':>8}"]
-        lines += [
-            f"{r['stage']:<12} {r['p50_ms']:>9.3f} {r['p95_ms']:>9.3f} {r['p99_ms']:>9.3f} {r['n']:>8}"
-            for r in self.latency_table()
-        ]
-        return "\n".join(lines)
+        last = self.last
+        return "\n".join(
+            latency_lines(self.latency_table(), threads=self.threads, delegate=last.delegate_ran, device=last.device)
+        )
+
+    @property
+    def threads(self) -> int | None:
+        """Of the interpreter; None for an agent that does not report them."""
+        threads = self.last.gauges.get("threads")
+        return None if threads is None else int(threads)
 
     def ran_text(self) -> str:
         """Which delegate ran, of what it was asked to, how much of the model it took, and the interpreter's threads."""
@@ -56,6 +60,17 @@ class DeviceSummary:
         ran = f"{last.delegate_ran}{asked}, {last.delegated_ops} of {last.total_ops} ops, {last.runtime}"
         threads = threads_text(last.gauges)
         return f"{ran}, {threads}" if threads else ran
+
+
+def latency_lines(rows: Iterable[Mapping[str, Any]], *, threads: int | None, delegate: str, device: str) -> list[str]:
+    """A head and a line per row {stage, n, p50_ms, p95_ms, p99_ms}. Every line carries what its numbers hold for."""
+    lines = [f"{'stage':<12} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9} {'n':>8} {'threads':>7}  {'ran on':<10} device"]
+    where = f"{'-' if threads is None else threads:>7}  {delegate or '-':<10} {device}"
+    lines += [
+        f"{r['stage']:<12} {r['p50_ms']:>9.3f} {r['p95_ms']:>9.3f} {r['p99_ms']:>9.3f} {r['n']:>8} {where}"
+        for r in rows
+    ]
+    return lines
 
 
 def threads_text(gauges: Mapping[str, float]) -> str:
