@@ -17,6 +17,7 @@ from edgeloop.preprocess import compile_input
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.runtime import open_session
 from edgeloop_converters.data import Dataset
+from edgeloop_converters.evaluate.tensor_range import RangeCount, TensorRange
 
 if TYPE_CHECKING:
     from edgeloop.graph import Graph
@@ -45,6 +46,14 @@ class OpError:
 
     def to_dict(self) -> dict[str, Any]:
         return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two files, tensor by tensor. ranges: of the inputs and of every tensor in `errors` that has codes."""
+
+    errors: tuple[OpError, ...] = ()
+    ranges: tuple[TensorRange, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,19 @@ def per_op_errors(
     *,
     progress: Progress | None = None,
 ) -> tuple[OpError, ...]:
+    """The errors of `compare_tensors`."""
+    return compare_tensors(float_model, model, contract, dataset, indices, progress=progress).errors
+
+
+def compare_tensors(
+    float_model: bytes,
+    model: bytes,
+    contract: Contract,
+    dataset: Dataset,
+    indices: Sequence[int] | Indices,
+    *,
+    progress: Progress | None = None,
+) -> Comparison:
     """Run both files over the samples and compare every tensor that both have, in the order of the exported file's ops.
 
     Errors of earlier ops are contained in those of later ones. Empty where the files have no tensors in common.
@@ -107,7 +129,7 @@ def per_op_errors(
 
     pairs = match_tensors(Graph.read(float_model), Graph.read(model))
     if not pairs:
-        return ()
+        return Comparison()
     sums = np.zeros((len(pairs), 2))  # squared error, squared reference
     worst = np.zeros(len(pairs))
     counts = np.zeros(len(pairs), np.int64)
@@ -117,18 +139,29 @@ def per_op_errors(
         open_session(model, keep_tensors=True) as session,
         reporter.step("error per layer", total=len(indices)) as advance,
     ):
-        affines = {t.index: t.affine for t in session.tensors()}
+        infos = {t.index: t for t in session.tensors()}
         float_affines = {t.index: t.affine for t in float_session.tensors()}
+        first = session.inputs[0]
+        input_range = RangeCount.of(None, "INPUT", first.name, first.affine, first.dtype)
+        ranges = [
+            RangeCount.of(p.op_index, p.op_name, p.tensor_name, infos[p.tensor].affine, infos[p.tensor].dtype)
+            if p.tensor in infos
+            else None
+            for p in pairs
+        ]
         prepare = [compile_input(contract.inputs[0], s.inputs[0]) for s in (float_session, session)]
         for index in indices:
             frame = dataset.sample(int(index))
             for one, ready in zip((float_session, session), prepare, strict=True):
-                one.set_input(0, ready(frame))
+                array = ready(frame)
+                one.set_input(0, array)
+                if one is float_session and input_range is not None:
+                    input_range.add(dequantize(array, one.inputs[0].affine))
                 one.invoke()
             for k, pair in enumerate(pairs):
                 try:
                     expected = dequantize(float_session.tensor(pair.float_tensor), float_affines[pair.float_tensor])
-                    found = dequantize(session.tensor(pair.tensor), affines[pair.tensor])
+                    found = dequantize(session.tensor(pair.tensor), infos[pair.tensor].affine)
                 except (DataError, KeyError):  # a tensor without data, or without a name
                     continue
                 if expected.shape != found.shape:
@@ -137,12 +170,16 @@ def per_op_errors(
                 sums[k] += (np.square(difference).sum(), np.square(expected, dtype=np.float64).sum())
                 worst[k] = max(worst[k], float(np.abs(difference).max(initial=0.0)))
                 counts[k] += difference.size
+                if (counted := ranges[k]) is not None:
+                    counted.add(expected)
             advance(1)
-    return tuple(
+    errors = tuple(
         OpError(pair.op_index, pair.op_name, pair.tensor_name, float(error / n), float(most), snr_db(signal, error))
         for pair, (error, signal), most, n in zip(pairs, sums, worst, counts, strict=True)
         if n and math.isfinite(error) and math.isfinite(signal)
     )
+    found_ranges = (counted.result() for counted in (input_range, *ranges) if counted is not None)
+    return Comparison(errors, tuple(r for r in found_ranges if r is not None))
 
 
 def snr_db(signal: float, error: float) -> float:
