@@ -1,13 +1,17 @@
-"""`edgeloop.convert`: the verb as a function, with plain arguments."""
+"""`edgeloop.convert` and `edgeloop.check_data`: the verbs as functions, with plain arguments."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from edgeloop.contract import Contract
 from edgeloop.progress import Progress
+from edgeloop_converters.check_data.run import THOROUGH_SAMPLES, DataCheck
+from edgeloop_converters.check_data.run import check_data as check_recipe
 from edgeloop_converters.contracts import ContractFlags
+from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.goals import Goals
 from edgeloop_converters.pipeline import convert as run_recipe
 from edgeloop_converters.recipe import DEFAULT_TARGET, Recipe, plan_passes
@@ -67,3 +71,36 @@ def convert(
     return run_recipe(
         recipe, progress=progress, trust_code=trust_code, threads=threads, strict_data=strict_data, cache=cache
     )
+
+
+def check_data(
+    model: str | Path,
+    *,
+    data: str | Path | None = None,
+    evaluate: str | Path | None = None,
+    contract: Contract | str | Path | None = None,
+    hints: ContractFlags | None = None,
+    samples: int = THOROUGH_SAMPLES,
+    seed: int = 0,
+    trust_code: bool = False,
+    cache: bool = True,
+    progress: Progress | None = None,
+) -> DataCheck:
+    """Look at data, contract and model before a weight is touched: findings with their fixes, the gravest first.
+
+        for finding in edgeloop.check_data("resnet.h5", data="calib/", evaluate="test/").findings: print(finding.text)
+
+    samples: at most so many of either data set are looked at. contract: as for `convert`. Raises UsageError and its
+    kinds where there is nothing to check, RefusedError for a model that is unsafe.
+    """
+    recipe = Recipe(
+        source=str(model),
+        data=None if data is None else str(data),
+        evaluation=None if evaluate is None else str(evaluate),
+        contract=contract if isinstance(contract, Contract) else None,
+        contract_file="" if contract is None or isinstance(contract, Contract) else str(contract),
+        hints=hints or ContractFlags(),
+        seed=seed,
+    )
+    with DecodedCache() if cache else nullcontext() as decoded:
+        return check_recipe(recipe, samples=samples, trust_code=trust_code, cache=decoded, progress=progress)

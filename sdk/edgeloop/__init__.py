@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgeloop import telemetry as telemetry
     from edgeloop.devices.api import connect as connect
     from edgeloop.graph import Graph as Graph
+    from edgeloop_converters.api import check_data as check_data
     from edgeloop_converters.api import convert as convert
     from edgeloop_converters.assess import evaluate as evaluate
     from edgeloop_converters.goals import Goals as Goals
@@ -25,13 +26,14 @@ _HOMES: dict[str, tuple[str, str | None]] = {
     # name: (module, attribute; None: the module itself)
     "Goals": ("edgeloop_converters.goals", "Goals"),
     "Graph": ("edgeloop.graph", "Graph"),
+    "check_data": ("edgeloop_converters.api", "check_data"),
     "connect": ("edgeloop.devices.api", "connect"),
     "convert": ("edgeloop_converters.api", "convert"),
     "evaluate": ("edgeloop_converters.assess", "evaluate"),
     "telemetry": ("edgeloop.telemetry", None),
 }
 
-__all__ = ["Goals", "Graph", "connect", "convert", "evaluate", "telemetry"]
+__all__ = ["Goals", "Graph", "check_data", "connect", "convert", "evaluate", "telemetry"]
 
 
 def __getattr__(name: str) -> Any:

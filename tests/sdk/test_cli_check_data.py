@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import edgeloop
 from edgeloop.cli.main import main
+from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.demo.digits import load_split
 
 
@@ -113,3 +115,12 @@ def test_misuse_is_one_line(
     err = capsys.readouterr().err
     assert says in err
     assert "Traceback" not in err
+
+
+def test_the_facade_says_the_same(digits_tflite: Path, tmp_path: Path, scans: dict[str, np.ndarray]) -> None:
+    data = save(tmp_path, **scans)
+    good = edgeloop.check_data(digits_tflite, data=data, cache=False)
+    assert not good.is_severe and good.verdict is not None and good.verdict.accuracy > 0.9
+    wrong = edgeloop.check_data(digits_tflite, data=data, hints=ContractFlags(mean=(255.0,), std=(20.0,)), cache=False)
+    assert wrong.is_severe
+    assert wrong.findings[0].check == "contract"
