@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +65,21 @@ class Gate:
             "unverified": list(self.unverified),
             "guesses": self.guesses,
         }
+
+
+def joined(gates: Mapping[str, Gate]) -> Gate:
+    """One verdict on several variants: passed where all did; with several, each reason names its variant."""
+    if len(gates) == 1:
+        return next(iter(gates.values()))
+
+    def named(attribute: str) -> tuple[str, ...]:
+        return tuple(f"{name}: {text}" for name, gate in gates.items() for text in getattr(gate, attribute))
+
+    every = gates.values()
+    return Gate(
+        all(g.passed for g in every), named("reasons"), tuple(dict.fromkeys(u for g in every for u in g.unverified)),
+        min(g.judged for g in every), any(g.guesses for g in every),
+    )  # fmt: skip
 
 
 def check_goals_fit(goals: Goals, *, has_labels: bool, why_not: str = "") -> None:

@@ -1,0 +1,174 @@
+"""From measured variants to what a conversion gives back: the bundle's draft, the report, notes and warnings."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeloop.bundle import BundleDraft, Golden, VariantDraft
+from edgeloop.version import VERSION
+from edgeloop_converters.check_data import NOTE, Finding
+from edgeloop_converters.data import pick
+from edgeloop_converters.data.cache import DecodedCache
+from edgeloop_converters.evaluate.summary import GUESSING
+from edgeloop_converters.export import FLOAT
+from edgeloop_converters.float_cache import keep_float_model
+from edgeloop_converters.gate import Gate, joined
+from edgeloop_converters.measure import Candidate, Measured, Measuring
+from edgeloop_converters.result import ConvertResult, PendingBundle
+from edgeloop_converters.sources import Datasets, Sources
+from edgeloop_converters.versions import package_versions
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """What came of a conversion. measured[0] is what the target runs; a report shows its numbers where there is room
+    for one variant.
+    """
+
+    measured: tuple[Measured, ...]
+    how: Measuring
+    command: str
+    findings: tuple[Finding, ...] = ()
+    cache: DecodedCache | None = None
+
+    def result(self) -> ConvertResult:
+        with self.how.stages("golden samples"):
+            golden = self._golden()
+        stages, variants = self.how.stages, tuple(m.variant for m in self.measured)
+        gate = joined({v.name: v.gate for v in variants})
+        recipe = self.how.recipe.with_contract(self._first.sources.contract)
+        provenance = self._provenance()
+        seconds = stages.total
+        report = self._report(gate, provenance, seconds)
+        draft = self._draft(golden, provenance, report)
+        return ConvertResult(
+            recipe, variants, gate, PendingBundle(draft, recipe, gate), report, self._notes(),
+            (*self._guessing(), *self._first.sources.warnings, *alarms(self.findings, self._first.sources)),
+            stages.seconds, seconds, self.findings, report["cache"],
+        )  # fmt: skip
+
+    @property
+    def _first(self) -> Candidate:
+        return self.measured[0].candidate
+
+    def _golden(self) -> Golden:
+        from edgeloop.bundle.golden_maker import CANDIDATES, make_golden
+
+        sources = self._first.sources
+        data = sources.data.evaluation.subset(sources.evaluation)
+        frames = (data.sample(int(i)) for i in pick(data, CANDIDATES, self.how.recipe.seed))
+        return make_golden(sources.contract, frames, {m.variant.name: m.variant.model for m in self.measured})
+
+    def _provenance(self) -> dict[str, Any]:
+        source, model = Path(self.how.recipe.source), self._first.model
+        return {
+            "edgeloop": VERSION,
+            "source": source.name,
+            "source_sha256": _file_sha256(source),
+            "float_sha256": keep_float_model(model.tflite),
+            "frontend": model.frontend,
+            "engine": self.how.recipe.engine if self.how.recipe.passes else None,
+            "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "python": platform.python_version(),
+            "versions": {**package_versions(), **model.versions},
+        }
+
+    def _guessing(self) -> tuple[str, ...]:
+        return _unique(m.quality.guessing for m in self.measured if m.quality.guessing)
+
+    def _notes(self) -> tuple[str, ...]:
+        notes: list[str] = []
+        for each in (m.candidate for m in self.measured):
+            notes += [*each.model.notes, *each.sources.notes, *each.exported.notes]
+        return _unique(notes)
+
+    def _report(self, gate: Gate, provenance: dict[str, Any], seconds: float) -> dict[str, Any]:
+        recipe, first = self.how.recipe, self.measured[0]
+        quality, sources, exported = first.quality, self._first.sources, self._first.exported
+        scores = {FLOAT: quality.float_scores, **{m.variant.name: m.quality.scores for m in self.measured}}
+        labels = list(sources.contract.output.labels)
+        return {
+            "schema": 1,
+            "kind": "convert",
+            "name": recipe.bundle_name,
+            "version": recipe.version,
+            "target": recipe.target,
+            "command": self.command,
+            "goals": recipe.goals.to_dict(),
+            "gate": gate.to_dict(),
+            "variants": [m.variant.to_dict() for m in self.measured],
+            "float": {"bytes": len(self._first.model.tflite)},
+            "scores": {name: s.to_dict() for name, s in scores.items() if s is not None},
+            "agreement_kind": quality.agreement_kind,
+            "confusion": None
+            if quality.confusion is None
+            else {"labels": labels, "matrix": quality.confusion.tolist()},
+            "per_op": [error.to_dict() for error in first.per_op],
+            "float_ops": list(exported.float_ops),
+            "contract": sources.contract.to_dict(),
+            "data": {
+                "calibration": _data_summary(sources.data, "calibration", len(sources.calibration)),
+                "evaluation": _data_summary(sources.data, "evaluation", len(sources.evaluation)),
+            },
+            "notes": list(self._notes()),
+            "warnings": [*self._guessing(), *sources.warnings],
+            "findings": [f.to_dict() for f in self.findings],
+            "cache": None if self.cache is None else self.cache.to_dict(),
+            "refinement": [report.to_dict() for report in exported.passes],
+            "repairs": [],
+            "seconds": seconds,
+            "stages": self.how.stages.seconds,
+            "provenance": provenance,
+        }
+
+    def _draft(self, golden: Golden, provenance: dict[str, Any], report: dict[str, Any]) -> BundleDraft:
+        recipe, target, float_scores = self.how.recipe, self.how.target, self.measured[0].quality.float_scores
+        return BundleDraft(
+            name=recipe.bundle_name,
+            version=recipe.version or 1,  # the real one is claimed when the bundle is saved
+            target=target.id,
+            contract=self._first.sources.contract,
+            variants=[
+                VariantDraft(v.name, v.model, v.scheme, target.delegates, v.quality.metrics, v.profile)
+                for v in (m.variant for m in self.measured)
+            ],
+            golden=golden,
+            report=report,
+            provenance={k: v for k, v in provenance.items() if v is not None},
+            float_metrics=float_scores.to_dict() if float_scores else {},
+        )
+
+
+def alarms(findings: Sequence[Finding], sources: Sources) -> tuple[str, ...]:
+    """Findings as warnings; a model that guesses was pointed out already where the contract was detected."""
+    said = any(GUESSING in warning for warning in sources.warnings)
+    graver = (f for f in findings if f.severity != NOTE and not (said and GUESSING in f.what))
+    return tuple(f"data: {f.text}" for f in graver)
+
+
+def _unique(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))
+
+
+def _data_summary(data: Datasets, which: str, samples: int) -> dict[str, Any] | None:
+    if not samples:
+        return None
+    dataset = getattr(data, which)
+    return {"source": dataset.source, "samples": samples, "labelled": dataset.labels is not None}
+
+
+def _file_sha256(path: Path) -> str | None:
+    """Of a file; a SavedModel folder has none."""
+    if not path.is_file():
+        return None
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,114 @@
+"""Measure one exported file: quality on the evaluation data, error per layer, latency on this host, and the verdict."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from edgeloop.bundle import Profile
+from edgeloop.progress import Progress
+from edgeloop.targets import Target
+from edgeloop_converters.evaluate import OpError, Quality, Scorer, per_op_errors, run_models, summarize
+from edgeloop_converters.evaluate.per_op import SAMPLES as PER_OP_SAMPLES
+from edgeloop_converters.export import FLOAT, Exported
+from edgeloop_converters.frontends import FloatModel
+from edgeloop_converters.gate import Gate, Measurement, judge
+from edgeloop_converters.profile import host_profile, is_like_host
+from edgeloop_converters.recipe import Recipe
+from edgeloop_converters.result import VariantResult
+from edgeloop_converters.sources import Sources
+from edgeloop_converters.stages import Stages
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An exported file, the float model that it came from and is compared with, and the samples for both.
+
+    Schemes of one model differ in the file only; shape buckets differ in all three.
+    """
+
+    exported: Exported
+    model: FloatModel
+    sources: Sources
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What all candidates of a conversion are measured with. scorer: None for data without labels."""
+
+    recipe: Recipe
+    target: Target
+    stages: Stages
+    progress: Progress
+    threads: int | None
+    scorer: Scorer | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A candidate and what was measured of it."""
+
+    candidate: Candidate
+    quality: Quality
+    per_op: tuple[OpError, ...]
+    profile: Profile
+    gate: Gate
+
+    @property
+    def variant(self) -> VariantResult:
+        exported = self.candidate.exported
+        return VariantResult(exported.name, exported.model, exported.scheme, self.quality, self.profile, self.gate)
+
+
+def measure(candidate: Candidate, how: Measuring) -> Measured:
+    """Evaluate, compare layer by layer, profile and judge. Raises as `run_models` does."""
+    with how.stages("evaluate"):
+        quality = evaluate_quality(candidate, how)
+    with how.stages("error per layer"):
+        per_op = _per_op(candidate, how)
+    with how.stages("profile"):
+        profile = host_profile(candidate.exported.model, how.target, fast=how.recipe.effort == "fast")
+    return Measured(candidate, quality, per_op, profile, judge_quality(candidate, quality, profile, how))
+
+
+def evaluate_quality(candidate: Candidate, how: Measuring) -> Quality:
+    """The exported file against labels, where there are any, and against its float model."""
+    name, sources = candidate.exported.name, candidate.sources
+    evaluation = run_models(
+        {FLOAT: candidate.model.tflite, name: candidate.exported.model},
+        sources.contract,
+        sources.data.evaluation,
+        sources.evaluation,
+        reference=FLOAT,
+        threads=how.threads or min(4, os.cpu_count() or 1),
+        progress=how.progress,
+        label="evaluating",
+    )
+    return summarize(evaluation, name, reference=FLOAT, scorer=how.scorer)
+
+
+def judge_quality(candidate: Candidate, quality: Quality, profile: Profile | None, how: Measuring) -> Gate:
+    """The goals; a latency counts only where this host stands for the target."""
+    metrics = quality.metrics
+    p95_ms = profile.p95_ms if profile is not None and is_like_host(how.target) else None
+    return judge(
+        how.recipe.goals,
+        Measurement(
+            metrics.metric, metrics.float_, metrics.this, metrics.agreement, metrics.n, len(candidate.exported.model),
+            p95_ms, bool(quality.guessing),
+        ),
+    )  # fmt: skip
+
+
+def _per_op(candidate: Candidate, how: Measuring) -> tuple[OpError, ...]:
+    if candidate.exported.scheme == FLOAT:
+        return ()
+    sources = candidate.sources
+    return per_op_errors(
+        candidate.model.tflite,
+        candidate.exported.model,
+        sources.contract,
+        sources.data.evaluation,
+        sources.evaluation[:: max(1, len(sources.evaluation) // PER_OP_SAMPLES)][:PER_OP_SAMPLES],
+        progress=how.progress,
+    )
