@@ -41,6 +41,7 @@ DEFAULT_RUNS = 200
 WARM_UP_S = 0.2
 _WARM_UP_RUNS = 3  # at least
 _ROUNDS = 10
+_BUCKETS_PER_OCTAVE = 16
 _ERRORS: Mapping[int, type[EdgeloopError]] = {EXIT_USAGE: UsageError, EXIT_REFUSED: RefusedError}  # others: DeviceError
 CASE_MARK = "@bench "  # a line on stderr that names the case which is now loaded: a crash is then that one's
 
@@ -77,7 +78,8 @@ class BenchResult:
     """One case. Percentiles are over `n` inferences, interpolated linearly.
 
     `delegate` is what ran; `throttled` is None where the board does not tell; `rss_bytes` is what a process has that
-    holds this one model; `cpu_percent` counts one core as 100.
+    holds this one model; `cpu_percent` counts one core as 100. `histogram` has (above, up to and including, count) in
+    ms, in the buckets of `edgeloop.telemetry.histogram`, without empty ones.
     """
 
     model: str
@@ -103,6 +105,10 @@ class BenchResult:
     frequency_mhz: float | None = None
     governor: str | None = None
     note: str = ""
+    histogram: tuple[tuple[float, float, int], ...] = ()
+
+    def __post_init__(self) -> None:  # JSON has no tuples
+        object.__setattr__(self, "histogram", tuple((low, high, n) for low, high, n in self.histogram))
 
     def profile(self) -> Profile:
         """As it travels in a bundle."""
@@ -266,7 +272,20 @@ class _Case:
             throttled=self.throttled, load_ms=round(self.load_ms, 3), rss_bytes=self.rss_bytes,
             cpu_percent=round(100 * self.cpu_s / self.cpu_wall_s, 1), temperature_c=probes.temperature_c(),
             frequency_mhz=probes.frequency_mhz(), governor=probes.governor(), note=ran.note,
+            histogram=_histogram(self.samples_ns),
         )  # fmt: skip
+
+
+def _histogram(samples_ns: Sequence[int]) -> tuple[tuple[float, float, int], ...]:
+    """Buckets (base**i, base**(i + 1)] ns with base = 2 ** (1 / 16), bounds in ms."""
+    import numpy as np
+
+    ns = np.maximum(np.array(samples_ns, np.float64), 1.0)
+    indices, counts = np.unique(np.ceil(np.log2(ns) * _BUCKETS_PER_OCTAVE).astype(int) - 1, return_counts=True)
+    return tuple(
+        (float(2 ** (i / _BUCKETS_PER_OCTAVE) / 1e6), float(2 ** ((i + 1) / _BUCKETS_PER_OCTAVE) / 1e6), int(n))
+        for i, n in zip(indices, counts, strict=True)
+    )
 
 
 def random_inputs(session: Session) -> list[npt.NDArray[np.generic]]:

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeloop.bench import BenchReport, BenchRequest, bench_model, bench_models
+from edgeloop.bench import BenchReport, BenchRequest, _histogram, bench_model, bench_models
 from edgeloop.bundle import BundleDraft, VariantDraft, load_or_create_signing_key, write_bundle
 from edgeloop.cli.main import main
 from edgeloop.contract import Contract, InputSpec
 from edgeloop.errors import DelegateError, DeviceError, RefusedError, UsageError
 from edgeloop.probes import board_name
+from edgeloop.telemetry.histogram import Histogram
 from support.delegate_lib import RESHAPE, build_delegate, external
 
 DESIGN_KEYS = {
@@ -34,6 +35,16 @@ def test_a_number_says_where_how_and_of_how_many_it_is(digits_tflite: Path) -> N
     assert (result.rss_bytes or 0) > 1 << 20
     profile = result.profile()
     assert (profile.delegate, profile.n, profile.p95_ms) == ("xnnpack", 23, result.p95_ms)
+
+
+def test_the_histogram_holds_every_run_in_the_buckets_of_telemetry(digits_tflite: Path) -> None:
+    report = bench_model(digits_tflite, n=40)
+    [result] = report.results
+    assert sum(count for _, _, count in result.histogram) == 40
+    assert result.histogram[0][0] <= result.min_ms <= result.histogram[0][1] + 1e-4
+    telemetry = list(Histogram.of_ns([900, 1_000_000, 1_000_001, 5_123_456]).intervals_ms())
+    assert _histogram([900, 1_000_000, 1_000_001, 5_123_456]) == tuple(pytest.approx(bucket) for bucket in telemetry)
+    assert BenchReport.from_json(json.dumps(report.to_dict())) == report
 
 
 def test_the_delegate_in_a_result_is_the_one_that_ran(digits_tflite: Path) -> None:
