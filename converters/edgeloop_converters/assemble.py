@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeloop.bundle import BundleDraft, Golden, VariantDraft
+from edgeloop.bundle import BundleDraft, Golden, Profile, VariantDraft
 from edgeloop.version import VERSION
+from edgeloop_converters.analysis_summary import analysis_summary
 from edgeloop_converters.check_data import NOTE, Finding
 from edgeloop_converters.data import pick
 from edgeloop_converters.data.cache import DecodedCache
@@ -103,13 +104,16 @@ class Assembly:
             "goals": recipe.goals.to_dict(),
             "gate": gate.to_dict(),
             "variants": [m.variant.to_dict() for m in self.measured],
-            "float": {"bytes": len(self._first.model.tflite)},
+            "float": {"bytes": len(self._first.model.tflite), "profile": _plain(first.latency.float_profile)},
+            "latency": _histograms(self.measured),
             "scores": {name: s.to_dict() for name, s in scores.items() if s is not None},
             "agreement_kind": quality.agreement_kind,
             "confusion": None
             if quality.confusion is None
             else {"labels": labels, "matrix": quality.confusion.tolist()},
             "per_op": [error.to_dict() for error in first.per_op],
+            "ranges": [one.to_dict() for one in first.ranges],
+            "analysis": analysis_summary(first.variant.model, self.how.target),
             "float_ops": list(exported.float_ops),
             "contract": sources.contract.to_dict(),
             "data": {
@@ -150,6 +154,16 @@ def alarms(findings: Sequence[Finding], sources: Sources) -> tuple[str, ...]:
     said = any(GUESSING in warning for warning in sources.warnings)
     graver = (f for f in findings if f.severity != NOTE and not (said and GUESSING in f.what))
     return tuple(f"data: {f.text}" for f in graver)
+
+
+def _plain(profile: Profile | None) -> dict[str, Any] | None:
+    return None if profile is None else dict(vars(profile))
+
+
+def _histograms(measured: Sequence[Measured]) -> dict[str, Any]:
+    """By variant, and of the float model: [above, up to and including, count] in ms, of the model alone."""
+    found = {FLOAT: measured[0].latency.float_histogram, **{m.variant.name: m.latency.histogram for m in measured}}
+    return {name: [list(bucket) for bucket in histogram] for name, histogram in found.items() if histogram}
 
 
 def _unique(texts: Iterable[str]) -> tuple[str, ...]:

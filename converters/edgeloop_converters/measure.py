@@ -8,12 +8,21 @@ from dataclasses import dataclass
 from edgeloop.bundle import Profile
 from edgeloop.progress import Progress
 from edgeloop.targets import Target
-from edgeloop_converters.evaluate import OpError, Quality, Scorer, per_op_errors, run_models, summarize
+from edgeloop_converters.evaluate import (
+    Comparison,
+    OpError,
+    Quality,
+    Scorer,
+    TensorRange,
+    compare_tensors,
+    run_models,
+    summarize,
+)
 from edgeloop_converters.evaluate.per_op import SAMPLES as PER_OP_SAMPLES
 from edgeloop_converters.export import FLOAT, Exported
 from edgeloop_converters.frontends import FloatModel
 from edgeloop_converters.gate import Gate, Measurement, judge
-from edgeloop_converters.profile import host_profile, is_like_host
+from edgeloop_converters.profile import HostLatency, host_latency, is_like_host
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.result import VariantResult
 from edgeloop_converters.sources import Sources
@@ -50,9 +59,21 @@ class Measured:
 
     candidate: Candidate
     quality: Quality
-    per_op: tuple[OpError, ...]
-    profile: Profile
+    comparison: Comparison
+    latency: HostLatency
     gate: Gate
+
+    @property
+    def per_op(self) -> tuple[OpError, ...]:
+        return self.comparison.errors
+
+    @property
+    def ranges(self) -> tuple[TensorRange, ...]:
+        return self.comparison.ranges
+
+    @property
+    def profile(self) -> Profile:
+        return self.latency.profile
 
     @property
     def variant(self) -> VariantResult:
@@ -65,10 +86,12 @@ def measure(candidate: Candidate, how: Measuring) -> Measured:
     with how.stages("evaluate"):
         quality = evaluate_quality(candidate, how)
     with how.stages("error per layer"):
-        per_op = _per_op(candidate, how)
+        comparison = _compare(candidate, how)
     with how.stages("profile"):
-        profile = host_profile(candidate.exported.model, how.target, fast=how.recipe.effort == "fast")
-    return Measured(candidate, quality, per_op, profile, judge_quality(candidate, quality, profile, how))
+        is_fast = how.recipe.effort == "fast"
+        beside = None if is_fast else candidate.model.tflite
+        latency = host_latency(candidate.exported.model, how.target, float_model=beside, fast=is_fast)
+    return Measured(candidate, quality, comparison, latency, judge_quality(candidate, quality, latency.profile, how))
 
 
 def evaluate_quality(candidate: Candidate, how: Measuring) -> Quality:
@@ -100,11 +123,11 @@ def judge_quality(candidate: Candidate, quality: Quality, profile: Profile | Non
     )  # fmt: skip
 
 
-def _per_op(candidate: Candidate, how: Measuring) -> tuple[OpError, ...]:
+def _compare(candidate: Candidate, how: Measuring) -> Comparison:
     if candidate.exported.scheme == FLOAT:
-        return ()
+        return Comparison()
     sources = candidate.sources
-    return per_op_errors(
+    return compare_tensors(
         candidate.model.tflite,
         candidate.exported.model,
         sources.contract,
