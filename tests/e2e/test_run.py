@@ -218,6 +218,10 @@ def _processes_of(board: Path) -> list[bytes]:
         (["local:", "absent.bundle", "--source", "synthetic:"], 2, "absent.bundle"),
         (["ssh://pi@127.0.0.1:1", "BUNDLE", "--source", "synthetic:"], 3, "cannot be reached"),
         (["local:", "BUNDLE", "--source", "npz:absent.npz"], 2, "absent.npz"),
+        (["ssh://pi@127.0.0.1:1", "BUNDLE", "--source", "folder:/nope"], 2, "no such folder on this host"),
+        (["ssh://pi@127.0.0.1:1", "BUNDLE", "--source", "npz:/tmp"], 2, "not a file"),
+        (["ssh://pi@127.0.0.1:1", "BUNDLE", "--source", "folder:/nope", "--source-on-device"], 3, "cannot be reached"),
+        (["ssh://pi@127.0.0.1:1", "BUNDLE", "--source", "synthetic:", "--count", "0"], 2, "count must be at least 1"),
         (["local:", "BUNDLE", "--source", "telepathy:"], 2, "telepathy"),
     ],
 )

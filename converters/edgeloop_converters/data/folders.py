@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from edgeloop.errors import DataError
+from edgeloop.pictures import IMAGE_SUFFIXES, may_hold_a_picture, read_picture
 from edgeloop_converters.data.dataset import IMAGE, Array, Dataset, UnreadableError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 LABELS_FILE = "labels.csv"
 _MAX_LABELS_BYTES = 256 << 20
 _BESIDE_DATA = ("readme", "license", "copyright", "labels.", "thumbs.db", "desktop.ini")
@@ -35,15 +36,13 @@ def open_folder(root: Path) -> Dataset:
     if folders:
         return _class_folders(root, folders)
     if not images:
-        raise DataError(f"data {root}: no images here", hint=f"read are {', '.join(sorted(IMAGE_SUFFIXES))}")
+        raise DataError(f"data {root}: no images here", hint=f"read are {', '.join(IMAGE_SUFFIXES)}")
     return _dataset(root, images)
 
 
 def read_image(path: Path) -> Array:
     """uint8 [H, W, 3] BGR. Raises UnreadableError when the file cannot be decoded."""
     import cv2
-
-    from edgeloop.pictures import read_picture
 
     try:
         image = read_picture(str(path))
@@ -132,10 +131,6 @@ def _dataset(
 
 def _list(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
     """(folders, images, other files) by name; hidden files and READMEs do not count."""
-    import os
-
-    from edgeloop.pictures import may_hold_a_picture
-
     folders, images, others = [], [], []
     try:
         with os.scandir(folder) as entries:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 
 from edgeloop.errors import DataError
-from edgeloop.pictures import may_hold_a_picture, read_picture
+from edgeloop.pictures import pictures_below, read_picture
 from edgeloop_agent.sources import SourceSpec, Wanted
 
 if TYPE_CHECKING:
     from edgeloop_agent.sources import Frame
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 
 
 class FolderSource:
@@ -23,9 +20,7 @@ class FolderSource:
 
     def __init__(self, spec: SourceSpec, wanted: Wanted, *, skip: int = 0, loop: bool = False) -> None:
         self._root = spec.path.rstrip("/") or "/"
-        self._names = _images_below(self._root)
-        if not self._names:
-            raise DataError(f"source {spec}: no images here", hint=f"read are {', '.join(IMAGE_SUFFIXES)}")
+        self._names = pictures_below(self._root)
         self._loop = loop
         self._next = skip % len(self._names) if loop else skip
         self._to_rgb = wanted.input.kind == "tensor"
@@ -49,29 +44,6 @@ class FolderSource:
 
     def close(self) -> None:
         self._names = []
-
-
-def _images_below(root: str) -> list[str]:
-    """Paths relative to `root`, sorted. Hidden files and folders, pipes and devices do not count; links to folders are
-    not followed."""
-    names: list[str] = []
-    folders = [""]
-    while folders:
-        prefix = folders.pop()
-        try:
-            entries = list(os.scandir(f"{root}/{prefix}"))
-        except OSError as error:
-            if not prefix:
-                raise DataError(f"source folder:{root}: {error.strerror}") from error
-            continue
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(f"{prefix}{entry.name}/")
-            elif entry.name.lower().endswith(IMAGE_SUFFIXES) and may_hold_a_picture(entry):
-                names.append(prefix + entry.name)
-    return sorted(names)
 
 
 def _why_unreadable(path: Path) -> str:

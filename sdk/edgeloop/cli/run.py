@@ -20,13 +20,15 @@ EPILOG = """example:
   edgeloop run ssh://pi@pi4.local ic.bundle --source folder:test/ --count 500
   edgeloop run ssh://pi@pi4.local ic.bundle --source synthetic: --loop --store sqlite:///telemetry.db
 
-A folder or file that exists on this host is copied to the device for the run; any other is the device's own."""
+The source's folder or file is copied to the device for the run, of a folder only the pictures that --count asks for;
+--source-on-device takes one that is there."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", metavar="URL", help="local: or ssh://user@host[:port]")
     parser.add_argument("bundle", metavar="BUNDLE", type=Path)
     parser.add_argument("--source", required=True, help="folder:DIR, npz:FILE, video:FILE or synthetic:")
+    parser.add_argument("--source-on-device", action="store_true", help="the source is a path there: copy nothing")
     parser.add_argument("--count", type=int, metavar="N", help="stop after N frames")
     parser.add_argument("--rate", type=float, metavar="FPS", help="frames per second at most")
     parser.add_argument("--loop", action="store_true", help="start the source again at its end, until Ctrl-C")
@@ -42,12 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.devices import connect
-    from edgeloop.devices.trial import TrialOptions, run_trial
+    from edgeloop.devices.trial import TrialOptions, plan_trial, run_trial
 
     with tempfile.TemporaryDirectory(prefix="edgeloop-") as scratch:
         options = TrialOptions(
             bundle=args.bundle,
             source=args.source,
+            source_on_device=args.source_on_device,
             variant=args.variant,
             delegates=tuple(args.delegate),
             threads=args.threads,
@@ -58,12 +61,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
             keep=not args.remove,
             allow_unsigned=args.allow_unsigned,
         )
+        plan = plan_trial(options)
         device = connect(args.url, identity=args.identity, note=console.note)
         try:
             with _LiveTable(enabled=sys.stderr.isatty() and not console.json) as table:
                 result = run_trial(
                     device,
-                    options,
+                    plan,
                     progress=console,
                     on_refresh=table.refresh,
                     store_url=args.store or f"sqlite:///{scratch}/telemetry.db",

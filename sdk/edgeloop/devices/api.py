@@ -50,11 +50,11 @@ class ConnectedDevice:
 
     def run(self, options: TrialOptions, *, store_url: str, progress: Progress | None = None) -> TrialResult:
         """Try a bundle there, as `edgeloop run` does."""
-        from edgeloop.devices.trial import run_trial
+        from edgeloop.devices.trial import plan_trial, run_trial
 
         return run_trial(
             self.device,
-            options,
+            plan_trial(options),
             progress=progress or SilentProgress(),
             on_refresh=lambda _view: None,
             store_url=store_url,

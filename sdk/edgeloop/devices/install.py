@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -180,11 +180,13 @@ def put_file(device: Device, source: Path, target: PurePosixPath, *, within: Pur
     _require(done, f"copying {source.name} to {device.url}")
 
 
-def put_tree(device: Device, source: Path, target: PurePosixPath, *, within: PurePosixPath | None = None) -> None:
-    """Copy a folder's files, replacing what was in `target`. Without the folder `within` nothing is made."""
+def put_tree(
+    device: Device, source: Path, target: PurePosixPath, *, names: Sequence[str], within: PurePosixPath | None = None
+) -> None:
+    """Copy the files `names` of a folder in place of what is in `target`. Nothing is made without the folder `within`."""
     done = device.run(
         [DEVICE_PYTHON, "-I", "-c", _WRITE_TREE, str(target), str(within or "")],
-        stdin=_tar_of_tree(source),
+        stdin=_tar_of(source, names),
         timeout_s=_COPY_TIMEOUT_S,
     )
     _require(done, f"copying {source} to {device.url}")
@@ -217,9 +219,9 @@ def site_stream(site: AgentSite, advance: Callable[[int], None]) -> Iterator[byt
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
-def _tar_of_tree(folder: Path) -> Iterator[bytes]:
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        yield from _tar_member(path.relative_to(folder).as_posix(), path.read_bytes(), lambda _count: None)
+def _tar_of(folder: Path, names: Sequence[str]) -> Iterator[bytes]:
+    for name in names:
+        yield from _tar_member(name, (folder / name).read_bytes(), lambda _count: None)
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 

@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 from edgeloop import paths
 from edgeloop.devices.connection import Device, DevicePlatform, read_platform
 from edgeloop.devices.guarded import GuardedFolder, note_removed
-from edgeloop.devices.install import InstalledAgent, choose_layout, install_agent, put_file, put_tree, remove
+from edgeloop.devices.install import InstalledAgent, choose_layout, install_agent, put_file, remove
+from edgeloop.devices.trial_source import HostSource, find_source, put_source
 from edgeloop.errors import DeviceError, EdgeloopError, RefusedError, UsageError
 from edgeloop.progress import Progress
 from edgeloop.telemetry.report import HEADLINE_STAGE
@@ -30,10 +31,8 @@ if TYPE_CHECKING:
     from edgeloop.bundle import Bundle
     from edgeloop.telemetry.store.database import Store
 
-_FILE_SOURCES = ("folder", "npz", "video")
 _REFRESH_S = 0.5
 _STOP_TIMEOUT_S = 15.0
-_COPIED_FILES_MAX_BYTES = 4 << 30
 _AGENT_ERRORS: Mapping[int, type[EdgeloopError]] = {
     error.exit_code: error for error in (UsageError, DeviceError, RefusedError)
 }
@@ -41,10 +40,12 @@ _AGENT_ERRORS: Mapping[int, type[EdgeloopError]] = {
 
 @dataclass(frozen=True)
 class TrialOptions:
-    """What to run. `source` is the agent's source URL; a folder or file that exists on this host is copied over."""
+    """What to run. `source` is the agent's source URL; its folder or file is on this host and copied over, unless
+    `source_on_device`."""
 
     bundle: Path
     source: str
+    source_on_device: bool = False
     variant: str | None = None
     delegates: tuple[str, ...] = ()
     threads: int = 1
@@ -55,6 +56,27 @@ class TrialOptions:
     prefix: str | None = None
     keep: bool = True
     allow_unsigned: bool = False
+
+    def __post_init__(self) -> None:
+        if self.count is not None and self.count < 1:
+            raise UsageError(f"count must be at least 1, got {self.count}")
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """A request that holds as far as this host can tell."""
+
+    options: TrialOptions
+    bundle: Bundle
+    source: HostSource | None
+
+
+def plan_trial(options: TrialOptions) -> TrialPlan:
+    """Check what can be checked before any device is touched. Raises UsageError, DataError, RefusedError."""
+    from edgeloop.bundle import Bundle
+
+    bundle = Bundle.open(options.bundle, allow_unsigned=options.allow_unsigned)
+    return TrialPlan(options, bundle, None if options.source_on_device else find_source(options.source, options.count))
 
 
 @dataclass(frozen=True)
@@ -118,7 +140,7 @@ def _never() -> Iterator[threading.Event]:
 
 def run_trial(
     device: Device,
-    options: TrialOptions,
+    plan: TrialPlan,
     *,
     progress: Progress,
     on_refresh: Callable[[TrialView], None],
@@ -130,18 +152,17 @@ def run_trial(
     `stop_requested` is entered when the agent has been started; before that, Ctrl-C is a KeyboardInterrupt, and so it
     is when the agent was stopped before it had a result.
 
-    Raises DeviceError, RefusedError (bundle), and the agent's own error when it failed.
+    Raises DeviceError, DataError (too much to copy), and the agent's own error when it failed.
     """
-    from edgeloop.bundle import Bundle
     from edgeloop.telemetry.collector.server import start_collector
 
-    bundle = Bundle.open(options.bundle, allow_unsigned=options.allow_unsigned)
+    options = plan.options
     with ExitStack() as cleanup:
         collector = start_collector(store_url)
         cleanup.callback(collector.stop)
         platform = read_platform(device) if not device.is_local else None
         device_id = f"{platform.hostname if platform else 'local'}-{token_hex(3)}"
-        place = _prepare(device, platform, bundle, options, progress, cleanup)
+        place = _prepare(device, platform, plan, progress, cleanup)
         port = device.forward_to_host(_port(collector.url))
         command = [
             *place.command,
@@ -157,7 +178,7 @@ def run_trial(
             raise KeyboardInterrupt
         if exit_code not in (0, None) and not stop.is_set():
             raise _agent_failed(device, exit_code, view.last_lines)
-        return _result(device, platform, place, bundle, view, exit_code or 0)
+        return _result(device, platform, place, plan.bundle, view, exit_code or 0)
 
 
 @dataclass(frozen=True)
@@ -175,13 +196,13 @@ class _Place:
 def _prepare(
     device: Device,
     platform: DevicePlatform | None,
-    bundle: Bundle,
-    options: TrialOptions,
+    plan: TrialPlan,
     progress: Progress,
     cleanup: ExitStack,
 ) -> _Place:
     from edgeloop.version import VERSION
 
+    options = plan.options
     if platform is None:
         folder = cleanup.enter_context(
             GuardedFolder(device, PurePosixPath(paths.state_dir() / "trials" / token_hex(4)))
@@ -201,8 +222,8 @@ def _prepare(
     with progress.step("copy bundle and data"):
         target = trial / options.bundle.name
         put_file(device, options.bundle, target, within=trial)
-        trust = _put_trust(device, bundle, trial)
-        source = _put_source(device, options.source, trial, progress)
+        trust = _put_trust(device, plan.bundle, trial)
+        source = options.source if plan.source is None else put_source(device, plan.source, trial, progress)
     return _Place(agent.command, str(target), trust, source, folder, agent.version)
 
 
@@ -222,25 +243,6 @@ def _put_trust(device: Device, bundle: Bundle, trial: PurePosixPath) -> str | No
         file.flush()
         put_file(device, Path(file.name), trial / "signer.pub", within=trial)
     return str(trial / "signer.pub")
-
-
-def _put_source(device: Device, source: str, trial: PurePosixPath, progress: Progress) -> str:
-    scheme, separator, rest = source.partition(":")
-    path = Path(rest).expanduser()
-    if not separator or scheme not in _FILE_SOURCES or not path.exists():
-        return source
-    size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
-    if size > _COPIED_FILES_MAX_BYTES:
-        raise DeviceError(
-            f"source {rest} is {size / 1e9:.1f} GB, too much to copy", hint="copy it to the device yourself"
-        )
-    progress.note(f"source {rest} is on this host: {size / 1e3:,.0f} kB copied to the device for this run")
-    target = trial / "source" / path.resolve().name
-    if path.is_dir():
-        put_tree(device, path, target, within=trial)
-    else:
-        put_file(device, path, target, within=trial)
-    return f"{scheme}:{target}"
 
 
 def _agent_arguments(place: _Place, options: TrialOptions) -> list[str]:

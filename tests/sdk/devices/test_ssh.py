@@ -74,7 +74,7 @@ def test_copies_files_and_folders_and_removes_them(device, tmp_path):
     (tmp_path / "src/deep").mkdir(parents=True)
     (tmp_path / "src/deep/a.bin").write_bytes(bytes(range(256)) * 5000)
     target = DeviceLayout(tmp_path / "dev").state
-    put_tree(device, tmp_path / "src", target / "tree")
+    put_tree(device, tmp_path / "src", target / "tree", names=["deep/a.bin"])
     put_file(device, tmp_path / "src/deep/a.bin", target / "one.bin")
     expected = (tmp_path / "src/deep/a.bin").read_bytes()
     assert (tmp_path / "dev/var/lib/edgeloop/tree/deep/a.bin").read_bytes() == expected
