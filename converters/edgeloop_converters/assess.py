@@ -14,14 +14,25 @@ import numpy as np
 from edgeloop.bundle import Bundle
 from edgeloop.bundle.manifest import metrics_to_dict
 from edgeloop.contract import Contract, load_contract
-from edgeloop.errors import RefusedError, UsageError
+from edgeloop.errors import EdgeloopError, RefusedError, UsageError
 from edgeloop.progress import Progress, SilentProgress
+from edgeloop.targets import Target, load_target
 from edgeloop.version import VERSION
+from edgeloop_converters.analysis_summary import analysis_summary
 from edgeloop_converters.contracts import ContractFlags, detect_contract, fit_data
 from edgeloop_converters.data import IMAGE, Dataset, open_data, pick
 from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.data.unreadable import all_unreadable_named
-from edgeloop_converters.evaluate import OpError, Quality, Scorer, per_op_errors, run_models, summarize
+from edgeloop_converters.evaluate import (
+    Comparison,
+    OpError,
+    Quality,
+    Scorer,
+    TensorRange,
+    compare_tensors,
+    run_models,
+    summarize,
+)
 from edgeloop_converters.evaluate.per_op import SAMPLES as PER_OP_SAMPLES
 from edgeloop_converters.float_cache import load_float_model
 from edgeloop_converters.frontends import to_float_tflite
@@ -67,6 +78,7 @@ class AssessResult:
     notes: tuple[str, ...]
     seconds: float
     stages: Mapping[str, float]
+    ranges: tuple[TensorRange, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -104,6 +116,14 @@ class AssessResult:
         )
         return plain
 
+    @property
+    def _target(self) -> Target | None:
+        """None where it is not known, or a board of another machine's."""
+        try:
+            return load_target(self.subject.target) if self.subject.target else None
+        except EdgeloopError:
+            return None
+
     def report(self, command: str = "") -> dict[str, Any]:
         """For report.json and report.html."""
         quality = self.quality
@@ -122,6 +142,8 @@ class AssessResult:
             "confusion": None
             if quality.confusion is None
             else {"labels": labels, "matrix": quality.confusion.tolist()},
+            "ranges": [one.to_dict() for one in self.ranges],
+            "analysis": analysis_summary(self.subject.model, self._target),
             "contract": self.contract.to_dict(),
             "data": {"evaluation": {"source": self.dataset.source, "samples": self.samples, "labelled": labelled}},
             "provenance": {"edgeloop": VERSION, "versions": package_versions()},
@@ -193,11 +215,11 @@ def evaluate(
                 progress=reporter,
             )  # fmt: skip
             quality = summarize(evaluation, subject.name, reference=used, scorer=scorer)
-    per_op: tuple[OpError, ...] = ()
+    comparison = Comparison()
     with stages("error per layer"):
         if float_model is not None and float_model != subject.model:
             chosen = indices[:: max(1, len(indices) // PER_OP_SAMPLES)][:PER_OP_SAMPLES]
-            per_op = per_op_errors(float_model, subject.model, settled, dataset, chosen, progress=reporter)
+            comparison = compare_tensors(float_model, subject.model, settled, dataset, chosen, progress=reporter)
     metrics = quality.metrics
     gate = judge(
         wanted,
@@ -207,8 +229,9 @@ def evaluate(
         ),
     )  # fmt: skip
     return AssessResult(
-        subject, quality, per_op, gate, settled, wanted, dataset, len(indices),
+        subject, quality, comparison.errors, gate, settled, wanted, dataset, len(indices),
         None if float_model is None else len(float_model), tuple(notes), stages.total, stages.seconds,
+        comparison.ranges,
     )  # fmt: skip
 
 

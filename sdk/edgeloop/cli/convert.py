@@ -5,10 +5,10 @@ against the float model, judge it by your goals, pack it with contract, golden s
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeloop.cli._command_line import command_line
 from edgeloop.cli._console import Console
 from edgeloop.cli._contract_flags import add_contract_flags, contract_flags
 from edgeloop.cli._quality import conversion_text
@@ -127,8 +127,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if key is not None and key.created:
         console.note(f"made your signing key {key.fingerprint}; devices need {key.public_path}")
     result = convert(
-        recipe, progress=console, trust_code=args.trust_code, threads=args.threads, command=command_line(args),
-        strict_data=args.strict_data, cache=not args.no_cache,
+        recipe, progress=console, trust_code=args.trust_code, threads=args.threads,
+        command=command_line("convert", args), strict_data=args.strict_data, cache=not args.no_cache,
     )  # fmt: skip
     if result.gate.passed or args.keep_failed:
         result.bundle.save_with(key, args.output)
@@ -193,14 +193,3 @@ def parse_shape(text: str) -> tuple[int, ...]:
     if not all(part.isascii() and part.isdigit() for part in parts):
         raise UsageError(f"--shape {text!r} is not a shape", hint="sizes of one sample: --shape 3x224x224")
     return tuple(int(part) for part in parts)
-
-
-def command_line(args: argparse.Namespace) -> str:
-    """What to type to do the same again."""
-    words = ["edgeloop", "convert", *([args.model] if args.model else [])]
-    for key, value in vars(args).items():
-        if key in ("model", "verb", "json") or value is None or value is False:
-            continue
-        flag = "-o" if key == "output" else "--" + key.replace("_", "-")
-        words += [flag] if value is True else [flag, str(value)]
-    return shlex.join(words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edgeloop.cli._command_line import command_line
 from edgeloop.cli._console import Console
 from edgeloop.cli._contract_flags import add_contract_flags, contract_flags
 from edgeloop.cli._quality import assessment_text
@@ -66,6 +67,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
     )
     if args.report:
         folder = Path(args.report)
-        write_report(folder / "report.json", folder / "report.html", result.report())
+        write_report(folder / "report.json", folder / "report.html", result.report(command_line("evaluate", args)))
     console.result(result.to_dict(), assessment_text(result))
     return EXIT_DONE if result.gate.passed else EXIT_GOAL_NOT_MET
