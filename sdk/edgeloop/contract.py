@@ -19,6 +19,9 @@ COLORS = ("rgb", "bgr", "gray")
 RESIZES = ("stretch", "letterbox", "crop")
 OUTPUT_KINDS = ("classification", "detection", "segmentation", "keypoints", "embedding", "anomaly", "raw")
 CHANNELS = {"rgb": 3, "bgr": 3, "gray": 1}
+MAX_OUTPUTS = 1024
+FREE = -1
+"""In a shape: a size that differs from sample to sample."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class InputSpec:
     """One model input.
 
     kind "image": `size` is (height, width) in pixels and `color` the channel order the model was trained with.
-    kind "tensor": `shape` is the shape of one sample, without the batch axis.
+    kind "tensor": `shape` is the shape of one sample, without the batch axis; -1 is a size that differs from sample to
+    sample. A sample shorter than the model's input is filled up behind with `pad`, a value as the data have it.
     `mean` and `std` hold one number, or one per channel (the last axis).
     """
 
@@ -38,6 +42,7 @@ class InputSpec:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     resize: str = "stretch"
+    pad: float = 0.0
 
     def __post_init__(self) -> None:
         where = f"input {self.name!r}" if self.name else "input"
@@ -46,6 +51,8 @@ class InputSpec:
         _one_of(self.resize, RESIZES, f"{where}: resize")
         if self.kind == "image" and (self.size is None or len(self.size) != 2 or min(self.size) < 1):
             raise ConfigError(f"{where}: an image needs size = [height, width]")
+        if self.shape is not None and any(n < 1 and n != FREE for n in self.shape):
+            raise ConfigError(f"{where}: shape {list(self.shape)} must hold sizes from 1", hint="-1: any size")
         if any(s == 0 or s != s for s in self.std):
             raise ConfigError(f"{where}: std must not be 0 or NaN")
         for key, values in (("mean", self.mean), ("std", self.std)):
@@ -59,16 +66,29 @@ class InputSpec:
             return (*self.size, CHANNELS[self.color])
         return self.shape
 
+    @property
+    def has_free_sizes(self) -> bool:
+        """Whether samples differ in size."""
+        return self.shape is not None and FREE in self.shape
+
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """What the model's outputs mean. `labels[i]` names class i."""
+    """What the model's outputs mean. `labels[i]` names class i.
+
+    index: which output of the model that is, in the model's own order; the others come along as numbers. name: the
+    same by its name in the model's signature, from which a conversion finds the index; "": not said.
+    """
 
     kind: str = "raw"
     labels: tuple[str, ...] = ()
+    name: str = ""
+    index: int = 0
 
     def __post_init__(self) -> None:
         _one_of(self.kind, OUTPUT_KINDS, "output: kind")
+        if isinstance(self.index, bool) or not isinstance(self.index, int) or not 0 <= self.index < MAX_OUTPUTS:
+            raise ConfigError(f"output: index must be a whole number below {MAX_OUTPUTS}, got {self.index!r}")
 
 
 @dataclass(frozen=True)
@@ -82,7 +102,7 @@ class Contract:
         """Plain values for TOML, JSON or CBOR; `from_dict` takes them back."""
         return {
             "inputs": [{f.name: _plain(getattr(i, f.name)) for f in fields(i)} for i in self.inputs],
-            "output": {"kind": self.output.kind, "labels": list(self.output.labels)},
+            "output": {f.name: _plain(getattr(self.output, f.name)) for f in fields(self.output)},
         }
 
     @staticmethod
@@ -99,7 +119,9 @@ class Contract:
             raise ConfigError("contract: output labels must be a list of strings")
         return Contract(
             tuple(_input_from(raw) for raw in raw_inputs),
-            OutputSpec(str(output.get("kind", "raw")), tuple(labels)),
+            OutputSpec(
+                str(output.get("kind", "raw")), tuple(labels), str(output.get("name", "")), output.get("index", 0)
+            ),
         )
 
     def with_labels(self, labels: Sequence[str]) -> Contract:
@@ -121,7 +143,7 @@ def load_contract(path: Path) -> Contract:
         inputs = [table]
     inputs = [_with_kind(each, f"contract {path}") for each in inputs]
     output = dict(data.get("output", {}))
-    unknown = set(output) - {"kind", "labels"}
+    unknown = set(output) - {"kind", "labels", "name"}
     if unknown:
         raise ConfigError(f"contract {path}: unknown key '{sorted(unknown)[0]}' in [output]")
     if isinstance(output.get("labels"), str):
@@ -177,6 +199,8 @@ def _input_from(raw: Any) -> InputSpec:
                 values[key] = tuple(int(x) for x in values[key])
     except (TypeError, ValueError) as error:
         raise ConfigError(f"contract: input '{key}' must be numbers: {error}") from error
+    if "pad" in values and (isinstance(values["pad"], bool) or not isinstance(values["pad"], (int, float))):
+        raise ConfigError(f"contract: input 'pad' must be a number, got {values['pad']!r}")
     for key in ("name", "kind", "color", "resize"):
         if key in values and not isinstance(values[key], str):
             raise ConfigError(f"contract: input '{key}' must be a string")

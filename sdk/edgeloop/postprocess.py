@@ -35,7 +35,9 @@ class ClassScore(NamedTuple):  # a tuple: a frozen dataclass takes three times a
 
 @dataclass(frozen=True)
 class Result:
-    """A decoded inference. `top` is filled for classification, best first; `values` for raw outputs (float32)."""
+    """A decoded inference. `top` is filled for classification, best first; `values` for raw outputs (float32), and for
+    the outputs beside the classes of a classification, in the model's order.
+    """
 
     kind: str
     top: tuple[ClassScore, ...] = ()
@@ -60,8 +62,8 @@ def compile_output(spec: OutputSpec, outputs: Sequence[ModelOutput], *, top_k: i
 
 
 def _classification(spec: OutputSpec, outputs: Sequence[ModelOutput], top_k: int) -> Decoder:
-    if len(outputs) != 1:
-        raise ConfigError(f"a classification has one output, this model has {len(outputs)}")
+    if len(outputs) > 1:
+        return _with_others(spec, outputs, top_k)
     classes = int(np.prod(outputs[0].shape))
     if spec.labels and len(spec.labels) != classes:
         raise ConfigError(f"the contract has {len(spec.labels)} labels but the model has {classes} outputs")
@@ -80,6 +82,21 @@ def _classification(spec: OutputSpec, outputs: Sequence[ModelOutput], top_k: int
             codes[best[-1]] = -np.inf
         scores = dequantize(raw[0].reshape(-1)[best], affine).tolist()
         return Result("classification", tuple([ClassScore(i, labels[i], s) for i, s in zip(best, scores, strict=True)]))
+
+    return decode
+
+
+def _with_others(spec: OutputSpec, outputs: Sequence[ModelOutput], top_k: int) -> Decoder:
+    """A classification among several outputs: the contract's one is decoded, the others are numbers."""
+    chosen = spec.index
+    if chosen >= len(outputs):
+        raise ConfigError(f"the contract decodes output {chosen} and the model has {len(outputs)}, counted from 0")
+    classify = _classification(spec, [outputs[chosen]], top_k)
+    others = [(i, output.affine) for i, output in enumerate(outputs) if i != chosen]
+
+    def decode(raw: Sequence[Array]) -> Result:
+        values = tuple([dequantize(raw[i], affine) for i, affine in others])
+        return Result("classification", classify([raw[chosen]]).top, values)
 
     return decode
 

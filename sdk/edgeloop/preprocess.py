@@ -9,18 +9,20 @@ per channel.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeloop.affine import Affine, quantize
-from edgeloop.contract import CHANNELS, InputSpec
+from edgeloop.contract import CHANNELS, FREE, InputSpec
 from edgeloop.errors import ConfigError, DataError
+from edgeloop.padding import Sample, pad_to
 
 Array = npt.NDArray[Any]
 Preprocessor = Callable[[Array], Array]
+SamplePreprocessor = Callable[[Sample], tuple[Array, ...]]
 
 _PIXEL_VALUES = np.arange(256, dtype=np.float32)
 
@@ -48,6 +50,36 @@ def compile_input(spec: InputSpec, tensor: ModelInput) -> Preprocessor:
     if spec.kind == "image":
         return _compile_image(spec, tensor)
     return _compile_tensor(spec, tensor)
+
+
+def compile_inputs(specs: Sequence[InputSpec], tensors: Sequence[ModelInput]) -> SamplePreprocessor:
+    """A function sample -> one array per input, as `compile_input` makes them. specs, tensors: in the model's order.
+
+    A sample of a model with several inputs is a mapping of arrays by the contract's names. Raises as `compile_input`
+    does; ConfigError, too, where their numbers differ.
+    """
+    if len(specs) != len(tensors):
+        ours, theirs = ([repr(each.name) for each in group] for group in (specs, tensors))
+        raise ConfigError(
+            f"the contract describes {len(specs)} inputs ({', '.join(ours)}) and the model has {len(tensors)} "
+            f"({', '.join(theirs)})",
+            hint="one [input.NAME] table per input of the model",
+        )
+    pairs = [(spec.name, compile_input(spec, tensor)) for spec, tensor in zip(specs, tensors, strict=True)]
+    if len(pairs) == 1:
+        name, prepare = pairs[0]
+        return lambda sample: (prepare(sample[name] if isinstance(sample, Mapping) else sample),)
+
+    def run(sample: Sample) -> tuple[Array, ...]:
+        if not isinstance(sample, Mapping):
+            names = ", ".join(name for name, _ in pairs)
+            raise DataError(f"the model has {len(pairs)} inputs ({names}); a sample needs an array for each, by name")
+        missing = [name for name, _ in pairs if name not in sample]
+        if missing:
+            raise DataError(f"the sample has no array for input {missing[0]!r}")
+        return tuple([prepare(sample[name]) for name, prepare in pairs])
+
+    return run
 
 
 def resize(frame: npt.NDArray[np.uint8], height: int, width: int, how: str) -> npt.NDArray[np.uint8]:
@@ -178,7 +210,7 @@ def _color_conversion(color: str) -> dict[int, int]:
 def _compile_tensor(spec: InputSpec, tensor: ModelInput) -> Preprocessor:
     shape = tuple(tensor.shape)
     sample_shape = shape[1:] if shape[:1] == (1,) else shape
-    if spec.shape is not None and _without_units(spec.shape) != _without_units(sample_shape):
+    if spec.shape is not None and not _is_shape(spec.shape, sample_shape):
         raise ConfigError(
             f"the contract's sample is {list(spec.shape)} but model input {tensor.name!r} takes {list(sample_shape)}",
             hint="set shape in the contract to what the model takes",
@@ -189,14 +221,17 @@ def _compile_tensor(spec: InputSpec, tensor: ModelInput) -> Preprocessor:
     std = np.asarray(spec.std if len(spec.std) > 1 else spec.std[0], np.float32)
     plain = bool((mean == 0).all() and (std == 1).all())
     float_input = np.issubdtype(tensor.dtype, np.floating) or tensor.affine.is_quantized
+    differs = spec.has_free_sizes
 
     def run(frame: Array) -> Array:
         if frame.shape != shape:
-            if _without_units(frame.shape) != essential:
+            if differs:
+                frame = pad_to(spec, frame, sample_shape)
+            elif _without_units(frame.shape) != essential:
                 raise DataError(f"model input {tensor.name!r} takes {list(sample_shape)}, got {list(frame.shape)}")
             frame = frame.reshape(shape)
         if not float_input:  # token ids and the like go in as they are
-            np.copyto(out, frame, casting="same_kind")
+            np.copyto(out, _whole(frame, tensor), casting="unsafe")
             return out
         values = frame.astype(np.float32, copy=False)
         # One pass: a sum is NaN or infinite whenever one of its terms is.
@@ -208,6 +243,26 @@ def _compile_tensor(spec: InputSpec, tensor: ModelInput) -> Preprocessor:
         return out
 
     return run
+
+
+def _whole(frame: Array, tensor: ModelInput) -> Array:
+    """Numbers that the integer (or bool) input can hold as they are. Raises DataError."""
+    if frame.dtype == tensor.dtype or not frame.size:
+        return frame
+    info = None if tensor.dtype.kind == "b" else np.iinfo(tensor.dtype.name)
+    low, high = (0, 1) if info is None else (int(info.min), int(info.max))
+    least, most = frame.min(), frame.max()
+    if not (low <= least and most <= high) or (frame.dtype.kind == "f" and (frame != np.round(frame)).any()):
+        raise DataError(
+            f"model input {tensor.name!r} takes whole numbers ({tensor.dtype}), got {frame.dtype} {least:g}..{most:g}"
+        )
+    return frame
+
+
+def _is_shape(given: tuple[int, ...], actual: tuple[int, ...]) -> bool:
+    if FREE not in given:
+        return _without_units(given) == _without_units(actual)
+    return len(given) == len(actual) and all(a in (b, FREE) for a, b in zip(given, actual, strict=True))
 
 
 def _without_units(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from edgeloop.bundle.golden_run import (
     UNKNOWN_TOLERANCE_STEPS,
     XNNPACK_KERNELS,
     as_named,
+    classes_of,
     compare,
     kernels_of,
     output_scales,
@@ -139,10 +140,10 @@ def _run(model: bytes | Path, contract: Contract, inputs: Sequence[Array]) -> _A
             continue
         room = np.minimum(flat - flat.min(initial=np.inf), flat.max(initial=-np.inf) - flat) / step
         headroom = np.maximum(headroom, room.max(axis=1, initial=0.0))
-    disagreement = compare(one, other, steps, 0.0, classes=False).steps
-    first = one[0].reshape(n, -1)
-    is_classes = contract.output.kind == "classification" and first.shape[1] > 1
-    classes = first.argmax(axis=1) if is_classes else np.zeros(n, np.intp)
+    disagreement = compare(one, other, steps, 0.0).steps
+    of_classes = classes_of(contract, len(one))
+    scores = None if of_classes is None else one[of_classes].reshape(n, -1)
+    classes = np.zeros(n, np.intp) if scores is None or scores.shape[1] < 2 else scores.argmax(axis=1)
     return _Answers(by_kernels, scales, disagreement, headroom, classes)
 
 
@@ -154,7 +155,7 @@ def _pair(by_kernels: Mapping[str, Outputs]) -> tuple[Outputs, Outputs]:
 
 def _worst_apart(answers: _Answers, chosen: npt.NDArray[np.intp]) -> float:
     one, other = ([array[chosen] for array in group] for group in _pair(answers.by_kernels))
-    return float(compare(one, other, output_steps(answers.scales, one), 0.0, classes=False).steps.max())
+    return float(compare(one, other, output_steps(answers.scales, one), 0.0).steps.max())
 
 
 def _choose(answers: Sequence[_Answers], count: int) -> npt.NDArray[np.intp]:

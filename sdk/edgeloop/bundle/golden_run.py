@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from edgeloop.affine import Affine, dequantize
 from edgeloop.bundle.limits import GOLDEN_VALUES
-from edgeloop.errors import DataError, RefusedError
-from edgeloop.preprocess import compile_input
+from edgeloop.errors import ConfigError, DataError, RefusedError
+from edgeloop.preprocess import compile_input, compile_inputs
 from edgeloop.runtime import TensorInfo, runtime_info
 
 if TYPE_CHECKING:
@@ -60,12 +60,12 @@ def run_samples(session: Session, contract: Contract, inputs: Sequence[Array]) -
     specs = contract.inputs
     if not len(specs) == len(inputs) == len(session.inputs):
         raise DataError(f"golden samples for {len(inputs)} inputs, the model has {len(session.inputs)}")
-    prepare = [compile_input(spec, info) for spec, info in zip(specs, session.inputs, strict=True)]
-    frames = [_frames_of(spec) for spec in specs]
+    prepare = compile_inputs(specs, session.inputs)
+    frames = [(spec.name, array, _frames_of(spec)) for spec, array in zip(specs, inputs, strict=True)]
     rows: list[list[Floats]] = []
     for sample in range(len(inputs[0])):
-        for i, array in enumerate(inputs):
-            session.set_input(i, prepare[i](frames[i](array[sample])))
+        for i, ready in enumerate(prepare({name: as_frame(array[sample]) for name, array, as_frame in frames})):
+            session.set_input(i, ready)
         session.invoke()
         rows.append([dequantize(thinned(_without_batch(session.output(i), info.shape)), info.affine)
                      for i, info in enumerate(session.outputs)])  # fmt: skip
@@ -94,18 +94,22 @@ def output_steps(scales: Sequence[float], expected: Sequence[Array]) -> list[flo
 
 
 def compare(
-    expected: Sequence[Array], actual: Sequence[Array], steps: Sequence[float], tolerance_steps: float, classes: bool
+    expected: Sequence[Array],
+    actual: Sequence[Array],
+    steps: Sequence[float],
+    tolerance_steps: float,
+    classes: int | None = None,
 ) -> Differences:
-    """Sample by sample. `classes`: the first output is a classification; its class counts as changed where the
+    """Sample by sample. `classes`: which output is a classification, if any; its class counts as changed where the
     expected one led by more than twice the tolerance, so that differences within it could not have changed it."""
     worst = np.zeros(len(expected[0]))
     for want, have, step in zip(expected, actual, steps, strict=True):
         worst = np.maximum(worst, _differences(want.reshape(len(want), -1), have.reshape(len(want), -1), step))
-    if not classes or expected[0][0].size < 2:
+    if classes is None or expected[classes][0].size < 2:
         return Differences(worst, ())
-    want, have = (a[0].reshape(len(worst), -1) for a in (expected, actual))
+    want, have = (a[classes].reshape(len(worst), -1) for a in (expected, actual))
     best = np.partition(want, -2, axis=1)
-    is_clear = (best[:, -1] - best[:, -2]) / steps[0] > 2 * tolerance_steps
+    is_clear = (best[:, -1] - best[:, -2]) / steps[classes] > 2 * tolerance_steps
     changed = is_clear & (want.argmax(axis=1) != have.argmax(axis=1))
     return Differences(worst, tuple(int(i) for i in np.flatnonzero(changed)))
 
@@ -136,15 +140,26 @@ def check(session: Session, contract: Contract, golden: Golden, variant: str) ->
         given, wanted = ([list(array.shape[1:]) for array in group] for group in (actual, expected))
         return GoldenCheck(False, float("inf"), golden.n, f"outputs have shapes {given}, not {wanted}", tolerance)
     steps = output_steps(output_scales(session), expected)
-    found = compare(expected, actual, steps, tolerance, contract.output.kind == "classification")
+    classes = classes_of(contract, len(expected))
+    found = compare(expected, actual, steps, tolerance, classes)
     outside = np.flatnonzero(found.steps > tolerance)
     worst = float(found.steps.max(initial=0.0))
     reason = ""
-    if found.wrong_class:
-        reason = _changed_class(found.wrong_class, expected[0], actual[0], contract)
+    if found.wrong_class and classes is not None:
+        reason = _changed_class(found.wrong_class, expected[classes], actual[classes], contract)
     elif len(outside) > allowed_outside(golden.n):
         reason = f"{len(outside)} of {golden.n} samples are over {tolerance:g} output steps off, the worst {worst:g}"
     return GoldenCheck(not reason, worst, golden.n, reason, tolerance)
+
+
+def classes_of(contract: Contract, outputs: int) -> int | None:
+    """Which of so many outputs holds class scores; None where none does. Raises ConfigError."""
+    spec = contract.output
+    if spec.kind != "classification":
+        return None
+    if spec.index >= outputs:
+        raise ConfigError(f"the contract decodes output {spec.index} and the model has {outputs}, counted from 0")
+    return spec.index
 
 
 def allowed_outside(n: int) -> int:

@@ -135,13 +135,13 @@ def test_one_sample_in_eight_may_lie_outside_but_no_clear_class_may_change():
     assert [allowed_outside(n) for n in (1, 3, 4, 8, 15, 16)] == [0, 0, 1, 1, 1, 2]
     want = np.array([[10.0, 0.0], [1.0, 0.0]], np.float32)
     have = np.array([[0.0, 10.0], [0.0, 1.0]], np.float32)
-    found = compare([want], [have], [1.0], 2.0, classes=True)
+    found = compare([want], [have], [1.0], 2.0, classes=0)
     assert found.wrong_class == (0,)  # the second led by less than twice the tolerance
     assert found.steps.tolist() == [10.0, 1.0]
-    nothing = compare([want], [want], [1.0], 2.0, classes=True)
+    nothing = compare([want], [want], [1.0], 2.0, classes=0)
     assert nothing.wrong_class == ()
     broken = np.full_like(want, np.nan)
-    assert np.isinf(compare([want], [broken], [1.0], 2.0, classes=True).steps).all()
+    assert np.isinf(compare([want], [broken], [1.0], 2.0, classes=0).steps).all()
 
 
 def test_real_int8_models_agree_with_themselves_and_fail_with_swapped_colors(shared_data):
@@ -190,5 +190,5 @@ def test_maps_of_class_ids_are_compared_by_the_share_that_differs():
     want = np.zeros((2, 100), np.float32)
     have = want.copy()
     have[0, :10] = 17
-    found = compare([want], [have], [LABELS], 2.0, classes=False)
+    found = compare([want], [have], [LABELS], 2.0)
     assert found.steps.tolist() == pytest.approx([25.5, 0.0])
