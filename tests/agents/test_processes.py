@@ -102,8 +102,10 @@ def test_frames_that_fail_their_checks_are_counted_and_said_once(agents: Agents,
     folder.mkdir()
     for i in range(6):
         cv2.imwrite(str(folder / f"{i}.png"), frames(1, i)[0])
-    for i in (1, 2, 4):
+    for i in (1, 4):
         (folder / f"{i}.png").write_bytes(b"not a picture")
+    whole = cv2.imencode(".jpg", frames(1)[0])[1].tobytes()
+    (folder / "2.png").write_bytes(whole[: len(whole) * 9 // 10])  # OpenCV would make up the rest of it
     code, summary, said = agents.run("--bundle", bundle, "--source", f"folder:{folder}")
     assert (code, summary["frames"], summary["inferences"], summary["errors"]) == (0, 6, 3, 3)
     assert kinds(summary) == ["bad_input"]

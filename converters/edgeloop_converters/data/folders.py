@@ -42,15 +42,10 @@ def open_folder(root: Path) -> Dataset:
 
 def read_image(path: Path) -> Array:
     """uint8 [H, W, 3] BGR. Raises UnreadableError when the file cannot be decoded."""
-    import cv2
-
     try:
-        image = read_picture(str(path))
-    except cv2.error as error:  # e.g. larger than OpenCV's pixel limit
-        raise UnreadableError(f"image {path}: {str(error).splitlines()[0]}") from error
-    if image is None:
-        raise UnreadableError(f"image {path}: cannot be read: {_why_unreadable(path)}")
-    return np.asarray(image)
+        return read_picture(str(path))
+    except DataError as error:
+        raise UnreadableError(error.message) from error
 
 
 def _class_folders(root: Path, folders: list[Path]) -> Dataset:
@@ -153,11 +148,3 @@ def _list(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
 def _not_images(folder: Path, others: list[Path]) -> str:
     more = f" and {len(others) - 1} more" if len(others) > 1 else ""
     return f"data {folder}: {others[0].name}{more} is not an image"
-
-
-def _why_unreadable(path: Path) -> str:
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        return error.strerror or "not there"
-    return "the file is empty" if size == 0 else "damaged, or not an image"

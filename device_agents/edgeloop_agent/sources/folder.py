@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 
-from edgeloop.errors import DataError
 from edgeloop.pictures import pictures_below, read_picture
 from edgeloop_agent.sources import SourceSpec, Wanted
 
@@ -33,25 +31,8 @@ class FolderSource:
             at = 0
         self._next = at + 1
         name = self._names[at]
-        path = f"{self._root}/{name}"
-        try:
-            frame = read_picture(path)
-        except cv2.error as error:  # e.g. larger than OpenCV's pixel limit
-            raise DataError(f"image {path}: {_first_line(error)}") from error
-        if frame is None:
-            raise DataError(f"image {path}: {_why_unreadable(Path(path))}")
+        frame = read_picture(f"{self._root}/{name}")
         return (cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) if self._to_rgb else frame), name
 
     def close(self) -> None:
         self._names = []
-
-
-def _why_unreadable(path: Path) -> str:
-    try:
-        return "the file is empty" if path.stat().st_size == 0 else "damaged, or not an image"
-    except OSError as error:
-        return error.strerror or "not there"
-
-
-def _first_line(error: cv2.error) -> str:
-    return " ".join(str(error).split())[:200]

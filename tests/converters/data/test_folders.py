@@ -110,10 +110,17 @@ def test_unreadable_images_are_counted_and_named(tmp_path: Path) -> None:
     (tmp_path / "cat" / "001.png").write_bytes(b"not a picture")
     (tmp_path / "cat" / "002.png").write_bytes(b"")
     data = open_data(tmp_path)
-    with pytest.raises(DataError, match=r"^2 of 4 samples.*001.png: cannot be read: damaged.*; .*002.png"):
+    with pytest.raises(DataError, match=r"^2 of 4 samples.*001.png: damaged.*; .*002.png"):
         check_samples(data)
     with pytest.raises(DataError, match="the file is empty"):
         data.sample(2)
+
+
+def test_a_jpeg_that_was_cut_off_is_unreadable(tmp_path: Path) -> None:
+    whole = write_image(tmp_path / "0.jpg").read_bytes()
+    (tmp_path / "1.jpg").write_bytes(whole[:-40])
+    with pytest.raises(DataError, match=r"^1 of 2 samples.*1\.jpg: damaged: it was cut off"):
+        check_samples(open_data(tmp_path))
 
 
 def test_a_file_whose_name_is_not_utf8_is_read(tmp_path: Path) -> None:
