@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeloop.affine import dequantize
 from edgeloop.graph import Graph
-from edgeloop_converters.passes.packed import PackedModel, cut, run_real, score_names
+from edgeloop_converters.passes.packed import Group, PackedModel, Range, run_codes, run_real, score_names
+from edgeloop_converters.passes.parts import cut
+from edgeloop_converters.passes.suffix import Suffix
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -47,7 +50,16 @@ class OutputError:
         return self.of_graph(model.graph)
 
     def of_graph(self, graph: Graph) -> float:
-        got = run_real(cut(graph, self._names), self._samples, self._threads)
+        codes = run_codes(cut(graph, self._names), self._samples, self._threads)
+        affines = [graph.tensor_by_name(name).affine for name in self._names]
+        return self._error([dequantize(c, affine) for c, affine in zip(codes, affines, strict=True)])
+
+    def with_range(self, model: PackedModel, group: Group) -> Callable[[Range], float]:
+        """The error of `model` with another range of `group`, as a function of that range."""
+        suffix = Suffix(model, group, self._names, self._samples, self._threads)
+        return lambda value: self._error(suffix.outputs(value))
+
+    def _error(self, got: Sequence[Floats]) -> float:
         errors = [
             self._mean(_above(a, floor) - _above(b, floor)) / spread
             for a, b, spread, floor in zip(got, self._wanted, self._spread, self._floors, strict=True)

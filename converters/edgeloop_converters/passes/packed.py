@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeloop.affine import dequantize, quantize
-from edgeloop.graph import Graph, Op, Quantization, Subgraph
+from edgeloop.graph import Graph, Op, Quantization
 from edgeloop.runtime import open_session
 from edgeloop_converters.calibration import Ranges
 from edgeloop_converters.passes.codes import WEIGHTED_OPS, WeightCodes, float_biases, operands, put_codes
@@ -130,27 +130,15 @@ def score_names(graph: Graph) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def cut(graph: Graph, names: Sequence[str]) -> bytes:
-    """The part of a model that computes these tensors, which become its outputs, in order."""
-    main = graph.main
-    wanted = [main.index_of(name) for name in names]
-    needed, kept = set(wanted), []
-    for op in reversed(main.ops):
-        if needed & set(op.outputs):
-            kept.append(op)
-            needed.update(op.inputs)
-    part = Subgraph(main.name, main.tensors, main.inputs, wanted, kept[::-1])
-    return Graph([part, *graph.subgraphs[1:]], description=graph.description).write()
-
-
 def run_codes(model: bytes, samples: Iterable[Sequence[Array]], threads: int = 1) -> list[Array]:
-    """Outputs of a model as it gives them, stacked over the samples (float inputs, quantized where it wants codes)."""
+    """Outputs of a model as it gives them, stacked over the samples (inputs of its dtype, or float ones)."""
     rows: list[list[Array]] = []
     with open_session(model, threads=threads) as session:
         infos = session.inputs
         for arrays in samples:
             for i, (info, array) in enumerate(zip(infos, arrays, strict=True)):
-                session.set_input(i, quantize(array, info.affine, info.dtype) if info.affine.is_quantized else array)
+                are_codes = array.dtype == info.dtype
+                session.set_input(i, array if are_codes else quantize(array, info.affine, info.dtype))
             session.invoke()
             rows.append([session.output(i) for i in range(len(session.outputs))])
     return [np.stack(column) for column in zip(*rows, strict=True)]

@@ -8,14 +8,16 @@ Layer-wise relatives: Nahshan et al. 2021, "Loss Aware Post-training Quantizatio
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 from edgeloop.progress import Progress, SilentProgress
-from edgeloop_converters.passes.packed import PackedModel
+from edgeloop_converters.passes.packed import Group, PackedModel, Range
 from edgeloop_converters.passes.report import PassReport
 
-FACTORS = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 1.05, 1.15)
+NARROWER, WIDER = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6), (1.05, 1.15)
+PATIENCE = 2
+"""Candidates in a row that are no better before a direction is given up."""
 NAME = "range search"
 
 
@@ -24,12 +26,13 @@ class Objective(Protocol):
 
     def of(self, model: PackedModel) -> float: ...
 
+    def with_range(self, model: PackedModel, group: Group) -> Callable[[Range], float]: ...
+
 
 def search_ranges(
     model: PackedModel,
     objective: Objective,
     *,
-    factors: Sequence[float] = FACTORS,
     deadline_s: float = float("inf"),
     progress: Progress | None = None,
 ) -> PassReport:
@@ -45,17 +48,24 @@ def search_ranges(
             if time.monotonic() > deadline_s:
                 break
             original = model.range_of(group)
+            error_of = objective.with_range(model, group)
             for end in (0, 1):
                 base = keep = model.range_of(group)
                 if base[end] == 0:
                     continue
-                for factor in factors:
-                    candidate = (base[0] * factor, base[1]) if end == 0 else (base[0], base[1] * factor)
-                    model.set_range(group, candidate)
-                    error = objective.of(model)
-                    tried += 1
-                    if error < best:
-                        best, keep = error, candidate
+                for factors in (NARROWER, WIDER):
+                    misses = 0
+                    for factor in factors:
+                        candidate = (base[0] * factor, base[1]) if end == 0 else (base[0], base[1] * factor)
+                        error = error_of(candidate)
+                        tried += 1
+                        misses = 0 if error < best else misses + 1
+                        if misses == 0:
+                            best, keep = error, candidate
+                        elif misses == PATIENCE:
+                            break
+                    if keep != base:
+                        break
                 model.set_range(group, keep)
             changed += model.range_of(group) != original
             done += 1

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeloop.analysis.macs import MacCounter
 from edgeloop.errors import EdgeloopError
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop_converters.calibration import Ranges
 from edgeloop_converters.passes.codes import Refinement
 from edgeloop_converters.passes.objective import OutputError
 from edgeloop_converters.passes.packed import PackedModel
-from edgeloop_converters.passes.range_search import FACTORS, search_ranges
+from edgeloop_converters.passes.range_search import search_ranges
 from edgeloop_converters.passes.report import PassReport
 from edgeloop_converters.passes.rounding import round_weights
 from edgeloop_converters.passes.softmax_floor import floor_softmax_inputs
@@ -30,19 +31,25 @@ Samples = Sequence[Sequence[Array]]
 FEWEST_SAMPLES = 20
 HELD_OUT_SHARE = 8
 """One sample in so many judges."""
+FEWEST_JUDGED_BY = 16
+CANDIDATES_PER_END = 5
+"""Of a range, as the search goes: up to eight, given up after two that do not help."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much may be spent: seconds in all, samples that the passes see and samples that judge, rows per layer."""
+    """How much may be spent: samples that the passes see and samples that judge, input rows per layer, work for trying
+    ranges. budget_s: where all of it stops however far it is, on slow hosts.
+    """
 
     budget_s: float
     fit_samples: int
     judge_samples: int
     rows: int
+    search_macs: float
 
 
-EFFORTS = {"default": Effort(30.0, 128, 64, 20_000), "best": Effort(90.0, 512, 128, 60_000)}
+EFFORTS = {"default": Effort(60.0, 128, 64, 8_000, 5e11), "best": Effort(180.0, 512, 128, 60_000, 5e12)}
 
 
 @dataclass(frozen=True)
@@ -148,7 +155,7 @@ def _passes(
     search_until = time.monotonic() + 0.65 * (deadline - time.monotonic())
 
     def search(candidate: PackedModel) -> PassReport:
-        count = _affordable(float_model, candidate, fit, search_until - time.monotonic(), threads)
+        count = affordable_samples(candidate, len(fit), effort.search_macs)
         error = OutputError(float_model, fit[:count], threads, typical=True)
         return search_ranges(candidate, error, deadline_s=search_until, progress=progress)
 
@@ -161,25 +168,18 @@ def _passes(
     return (_Pass(search), _Pass(rounding), _Pass(floor, visible_only=True))
 
 
-def _affordable(float_model: bytes, model: PackedModel, fit: Samples, seconds: float, threads: int) -> int:
-    """How many samples a candidate may be judged by, so that every range gets its turn."""
-    few, more = fit[:4], fit[:16]
-    fixed = _fastest(OutputError(float_model, few, threads), model)
-    each = max(0.0, _fastest(OutputError(float_model, more, threads), model) - fixed) / max(1, len(more) - len(few))
-    fixed = max(0.0, fixed - each * len(few))  # writing and opening the candidate
-    candidates = 1 + sum(len(FACTORS) * (2 if model.range_of(g)[0] < 0 else 1) for g in model.groups)
-    affordable = (seconds / candidates - fixed) / max(1e-9, each)
-    return int(np.clip(affordable, min(16, len(fit)), len(fit)))
+def affordable_samples(model: PackedModel, available: int, budget_macs: float) -> int:
+    """How many samples a candidate may be judged by, so that every range gets its turn.
 
-
-def _fastest(error: OutputError, model: PackedModel) -> float:
-    """Seconds of one evaluation, the best of three: other work on the host must not decide how much is looked at."""
-    seconds = []
-    for _ in range(3):
-        started = time.monotonic()
-        error.of(model)
-        seconds.append(time.monotonic() - started)
-    return min(seconds)
+    Counted in multiply-accumulates, not in measured seconds: the same seed gives the same file on a busy host too.
+    """
+    main = model.graph.main
+    counter = MacCounter(model.graph)
+    each = [counter.op(op, main) for op in main.ops]
+    ends = sum(2 if model.range_of(group)[0] < 0 else 1 for group in model.groups)
+    # A candidate runs what comes after its range: half of the model on average.
+    work = ends * CANDIDATES_PER_END * max(1, sum(each)) / 2
+    return int(np.clip(budget_macs / work, min(FEWEST_JUDGED_BY, available), available))
 
 
 def _judged(report: PassReport, before: float, after: float, accepted: bool) -> PassReport:

@@ -22,7 +22,8 @@ from edgeloop.graph import Graph, Op, Tensor
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.runtime import open_session
 from edgeloop_converters.passes.codes import WeightCodes
-from edgeloop_converters.passes.packed import PackedModel, cut, weighted_ops
+from edgeloop_converters.passes.packed import PackedModel, weighted_ops
+from edgeloop_converters.passes.parts import cut
 from edgeloop_converters.passes.patches import LAYERS, LayerRows, as_rows, as_tensor
 from edgeloop_converters.passes.report import PassReport
 
@@ -33,6 +34,7 @@ NAME, BIAS_NAME = "weight rounding", "bias correction"
 DAMPING = 0.01
 ROWS = 20_000
 _BLOCK = 64
+_ONE_THREAD_COLUMNS = 1152
 _MOST_COLUMNS = 4608
 """Of a layer's rows: the Hessian of a wider one takes too long; such a layer keeps plain rounding."""
 
@@ -66,7 +68,7 @@ def gptq(weights: Doubles, hessian: Doubles, scales: Doubles, nearest: Nearest =
     columns = weights.shape[1]
     order = np.argsort(-np.diag(hessian), kind="stable")  # what matters most is rounded first, while all can answer
     damped = hessian[np.ix_(order, order)] + np.eye(columns) * (DAMPING * max(np.trace(hessian) / columns, 1e-12))
-    upper = np.linalg.cholesky(np.linalg.inv(damped)).T
+    upper = _upper_factor_of_inverse(damped)
     rest = weights[:, order].astype(np.float64)
     steps = np.broadcast_to(scales.astype(np.float64), (len(weights),))
     codes = np.zeros(weights.shape, np.int8)
@@ -81,6 +83,20 @@ def gptq(weights: Doubles, hessian: Doubles, scales: Doubles, nearest: Nearest =
             errors[:, i - start] = error
         rest[:, stop:] -= errors @ upper[start:stop, stop:]
     return codes
+
+
+def _upper_factor_of_inverse(matrix: Doubles) -> Doubles:
+    """U with U^T U = matrix^-1, for a positive definite [n, n]: the inverse of the lower factor, both read backwards.
+
+    Raises LinAlgError where it is not.
+    """
+    from scipy.linalg import lapack
+
+    lower, failed = lapack.dpotrf(matrix[::-1, ::-1], lower=1, clean=1)
+    inverse, singular = lapack.dtrtri(lower, lower=1)
+    if failed or singular:
+        raise np.linalg.LinAlgError("the layer's second moments are not positive definite")
+    return np.asarray(inverse[::-1, ::-1])
 
 
 @dataclass(frozen=True)
@@ -111,15 +127,22 @@ def round_weights(
     scales and codes; without one the packer's scales and all codes. rows: how many input rows of a layer are looked at.
     deadline_s: on `time.monotonic`'s clock; layers after it stay as they are.
     """
+    from threadpoolctl import ThreadpoolController
+
     started = time.monotonic()
     layers = _layers(model)
+    blas = ThreadpoolController()
     name = NAME if rounding else BIAS_NAME
     done = 0
     with (progress or SilentProgress()).step(name, total=len(layers)) as advance:
         for layer in layers:
             if time.monotonic() > deadline_s:
                 break
-            _do_layer(model, layer, samples, rounding, grid, rows, seed)
+            # Threads of the linear algebra wait for each other by spinning: for small matrices, and on a busy host, one
+            # alone is several times as fast.
+            small = layer.floats.shape[-1] <= _ONE_THREAD_COLUMNS
+            with blas.limit(limits=1 if small else None):
+                _do_layer(model, layer, samples, rounding, grid, rows, seed)
             done += 1
             advance(1)
     left = f", {len(layers) - done} left for want of time" if done < len(layers) else ""

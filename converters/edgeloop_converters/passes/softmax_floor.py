@@ -13,7 +13,8 @@ from typing import Any
 import numpy.typing as npt
 
 from edgeloop_converters.passes.objective import visible_depths
-from edgeloop_converters.passes.packed import PackedModel, cut, run_real
+from edgeloop_converters.passes.packed import PackedModel, run_real
+from edgeloop_converters.passes.parts import cut
 from edgeloop_converters.passes.report import PassReport
 
 Array = npt.NDArray[Any]

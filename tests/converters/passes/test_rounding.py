@@ -8,7 +8,8 @@ import pytest
 from edgeloop.graph import Graph
 from edgeloop.runtime import open_session
 from edgeloop_converters.calibration import calibrate
-from edgeloop_converters.passes.packed import PackedModel, cut
+from edgeloop_converters.passes.packed import PackedModel
+from edgeloop_converters.passes.parts import cut
 from edgeloop_converters.passes.patches import LayerRows, as_rows, as_tensor
 from edgeloop_converters.passes.rounding import gptq, round_weights
 from edgeloop_converters.quantization import quantize_int8
