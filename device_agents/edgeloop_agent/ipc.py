@@ -33,6 +33,7 @@ INFERRED = 1  # inferences that gave a result
 ERRORS = 2  # frames that failed their checks
 BUSY_SINCE_NS = 3  # CLOCK_MONOTONIC when work on a frame began, reading it included; 0 between frames
 SINK_ERRORS = 4  # result lines that could not be written
+SINK_LINES = 5  # result lines that were written
 _SLOTS = 8
 
 
@@ -45,7 +46,7 @@ class Slots(Protocol):
 
 def counts_of(slots: Slots) -> Counts:
     """The slots as a value."""
-    return Counts(slots[BEGUN], slots[INFERRED], slots[ERRORS], slots[SINK_ERRORS])
+    return Counts(slots[BEGUN], slots[INFERRED], slots[ERRORS], slots[SINK_ERRORS], slots[SINK_LINES])
 
 
 def last_counts_of(slots: Slots) -> Counts:

@@ -1,7 +1,8 @@
 """The worker's frame loop: source -> preprocess -> invoke -> postprocess -> sink, with nothing in it that costs.
 
 Per frame: five readings of the clock, one tuple appended to a list, four numbers stored. Everything else (histograms,
-messages) happens twice a second in `Recorder.flush`.
+messages) happens twice a second in `Recorder.flush`. Result lines are written every 2 ms: those of a slow model at once,
+those of a fast one many at a time.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from operator import sub
 from edgeloop.errors import DataError, DelegateError
 from edgeloop.probes import rss_bytes
 from edgeloop.telemetry.histogram import Histogram
-from edgeloop_agent.ipc import BEGUN, BUSY_SINCE_NS, ERRORS, INFERRED, SINK_ERRORS, Channel, Slots
+from edgeloop_agent.ipc import BEGUN, BUSY_SINCE_NS, ERRORS, INFERRED, SINK_ERRORS, SINK_LINES, Channel, Slots
 from edgeloop_agent.pipeline import Pipeline
 from edgeloop_agent.sinks import Sink
 from edgeloop_agent.sources import Source
 
 FLUSH_EVERY_NS = 500_000_000
+WRITE_EVERY_NS = 2_000_000
 _LONGEST_SLEEP_S = 0.1  # a stop is noticed after this much waiting for the next frame
 
 
@@ -52,15 +54,31 @@ class Recorder:
             count = len(self.times)
             taken = self.times[:count]
             del self.times[:count]
-            for sink in self._sinks:
-                sink.flush()
-                if sink.closed:  # the reader of a pipe has gone, as in `... --sink jsonl:- | head`
-                    self._control.stopping = True
-                elif sink.problem:
-                    self.event_once("sink_failed", f"results are not written: {sink.problem}")
-            self._slots[SINK_ERRORS] = sum(sink.lost for sink in self._sinks)
+            self._write()
             message = {"kind": "stats", "latency": _histograms(taken), "rss_bytes": rss_bytes() or 0}
             self._channel.send(message)
+
+    def write(self) -> None:
+        """Let the sinks write. What they still hold is lost with this process."""
+        with self._lock:
+            self._write()
+
+    def _write(self) -> None:
+        for sink in self._sinks:
+            sink.flush()
+            if sink.closed:  # the reader of a pipe has gone, as in `... --sink jsonl:- | head`
+                self._control.stopping = True
+            elif sink.problem:
+                self.event_once("sink_failed", f"results are not written: {sink.problem}")
+        self._slots[SINK_ERRORS] = sum(sink.lost for sink in self._sinks)
+        self._slots[SINK_LINES] = sum(sink.lines for sink in self._sinks)
+
+    def close(self) -> None:
+        """The last flush; closes the sinks."""
+        self.flush()
+        for sink in self._sinks:
+            sink.close()
+        self._slots[SINK_ERRORS] = sum(sink.lost for sink in self._sinks)
 
     def event_once(self, event: str, detail: str) -> None:
         """Tell the supervisor, the first time only: a thousand bad frames are one event and a counter."""
@@ -90,7 +108,7 @@ def run_loop(
     record = recorder.times.append
     limit = -1 if count is None else count
     begun = inferred = errors = 0
-    due_s = time.monotonic()
+    due_s, write_ns = time.monotonic(), clock()
     while begun != limit:
         if period_s:
             due_s = _wait_until(due_s, control) + period_s
@@ -138,6 +156,9 @@ def run_loop(
             sink.write(name, wall_clock(), result, (t4 - t0) * 1e-6)
         if t4 - recorder.last_flush_ns >= FLUSH_EVERY_NS:
             recorder.flush()
+        elif t4 >= write_ns:
+            recorder.write()
+            write_ns = t4 + WRITE_EVERY_NS
     return "count"
 
 

@@ -21,11 +21,13 @@ _FLUSH_LINES = 512
 
 
 class Sink(Protocol):
-    """`lost` counts lines that could not be written, `problem` says why the last time ("" when all is well).
+    """`lines` counts those that were written, `lost` those that could not be; `problem` says why the last time ("" when
+    all is well).
 
     `closed`: nobody will ever read what is written.
     """
 
+    lines: int
     lost: int
     problem: str
     closed: bool
@@ -44,7 +46,7 @@ class JsonLines:
     """
 
     def __init__(self, path: str, *, stdout_fd: int = 1) -> None:
-        self.lost = 0
+        self.lines = self.lost = 0
         self.problem = ""
         self.closed = False
         self._lines: list[str] = []
@@ -84,8 +86,10 @@ class JsonLines:
             while done < len(data):
                 done += os.write(self._fd, data[done:] if done else data)
             self._rest, self.problem = b"", ""
+            self.lines += data.count(b"\n")
         except OSError as error:
             self.problem = error.strerror or type(error).__name__
+            self.lines += data[:done].count(b"\n")
             self.closed = isinstance(error, BrokenPipeError)
             left = data[done:]
             # The line that was cut is finished first next time, so that the file stays JSON lines.

@@ -257,7 +257,9 @@ class Supervisor:
         while worker.read_stderr() and worker.poll() is None:
             pass
         counts = worker.last_counts
-        self._tally.worker_ended(counts)
+        self._tally.worker_ended(counts, len(self._config.sinks))
+        if unwritten := counts.unwritten(len(self._config.sinks)):
+            self._happened("results_lost", f"{unwritten} result lines were lost with the worker")
         if counts.inferred:
             self._standing = self._standing.with_success()
         ran_s = 0.0 if worker.ready_s is None else time.monotonic() - worker.ready_s

@@ -16,17 +16,23 @@ PERCENTILES = (50, 95, 99)
 
 @dataclass(frozen=True)
 class Counts:
-    """What a worker has done since it started: frames taken, inferences, frames refused, result lines lost."""
+    """What a worker has done since it started: frames taken, inferences, frames refused, result lines lost and written
+    (of all sinks together)."""
 
     begun: int = 0
     inferred: int = 0
     errors: int = 0
     sink_errors: int = 0
+    sink_lines: int = 0
 
     @property
     def in_flight(self) -> int:
         """Frames taken that neither gave a result nor failed their checks: lost when the worker is dead."""
         return max(0, self.begun - self.inferred - self.errors)
+
+    def unwritten(self, sinks: int) -> int:
+        """Result lines that a worker with so many sinks still held: lost when it is dead."""
+        return max(0, self.inferred * sinks - self.sink_errors - self.sink_lines)
 
 
 @dataclass(frozen=True)
@@ -84,10 +90,11 @@ class Tally:
         self.count("errors", counts.errors - seen.errors)
         self.count("sink_errors", counts.sink_errors - seen.sink_errors)
 
-    def worker_ended(self, counts: Counts) -> None:
-        """Its last counts; a frame that was in its hands is a drop."""
+    def worker_ended(self, counts: Counts, sinks: int = 0) -> None:
+        """Its last counts; a frame that was in its hands is a drop, a result line a sink error."""
         self.counted(counts)
         self.count("drops", counts.in_flight)
+        self.count("sink_errors", counts.unwritten(sinks))
 
     def count(self, name: str, by: int = 1) -> None:
         if by > 0:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from edgeloop.errors import DelegateError, DeviceError, EdgeloopError
 from edgeloop_agent.ipc import Channel, Page
 from edgeloop_agent.loop import Control, Recorder, run_loop
-from edgeloop_agent.sinks import Sink, open_sink
+from edgeloop_agent.sinks import open_sink
 from edgeloop_agent.sources import open_source, parse_source
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _work(start: Mapping[str, Any], channel: Channel, page: Page, control: Contr
     finally:
         stop_heart.set()
         heart.join(timeout=5)
-        _finish(recorder, sinks)
+        recorder.close()
         source.close()
     return reason
 
@@ -128,12 +128,6 @@ def _beat(recorder: Recorder, stop: threading.Event) -> None:
                 recorder.flush()
             except OSError:  # the supervisor is gone, and this process with it
                 os._exit(1)
-
-
-def _finish(recorder: Recorder, sinks: Sequence[Sink]) -> None:
-    recorder.flush()
-    for sink in sinks:
-        sink.close()
 
 
 def _first_message(channel: Channel) -> dict[str, Any] | None:

@@ -34,6 +34,15 @@ def test_workers_count_from_zero_and_the_sums_go_on() -> None:
     assert dict(tally.totals) == {"frames": 20, "inferences": 17, "errors": 2, "drops": 1}
 
 
+def test_result_lines_in_a_dead_workers_hands_are_sink_errors() -> None:
+    tally = Tally(WHO)
+    tally.worker_ended(Counts(10, 10, 0, sink_errors=3, sink_lines=12), sinks=2)
+    assert tally.totals["sink_errors"] == 3 + 5
+    tally.worker_started()
+    tally.worker_ended(Counts(4, 3, 0, sink_errors=0, sink_lines=6), sinks=2)
+    assert tally.totals["sink_errors"] == 8
+
+
 def test_a_report_is_about_its_own_period() -> None:
     tally = Tally(WHO, RunsOn("edgetpu", "cpu", 0, 9, "litert"))
     tally.counted(Counts(4, 4))
