@@ -15,9 +15,9 @@ from edgeloop.runtime import Session
 from edgeloop_converters.data import Dataset, pick
 from edgeloop_converters.evaluate.metrics import is_chance
 
-FIRST_LOOK = 40
-SECOND_LOOK = 200
-_STILL_IN_THE_RACE = 0.2
+LOOKS = ((40, 0.2), (80, 0.15), (200, 0.0))
+"""Samples looked at so far, and how far behind the best in accuracy an option may be to be tried on more."""
+_MOST_TRIED_AGAIN = 6
 _CLEAR = 2.0
 WITH_BACKGROUND = 1001
 
@@ -89,25 +89,70 @@ def candidates(spec: InputSpec, colors: Sequence[str]) -> list[tuple[InputSpec, 
 
 
 def choose_scaling(
-    session: Session, dataset: Dataset, options: Sequence[tuple[InputSpec, str]], *, seed: int = 0
+    session: Session,
+    dataset: Dataset,
+    options: Sequence[tuple[InputSpec, str]],
+    *,
+    output: int = 0,
+    seed: int = 0,
 ) -> Choice | None:
-    """Try every option on a few labelled samples, the good ones on more. None when there is nothing to choose by."""
-    if dataset.labels is None or len(session.outputs) != 1 or len(session.inputs) != 1:
+    """Try every option on a few labelled samples, the good ones on more. None when there is nothing to choose by.
+
+    output: which one holds the classes.
+    """
+    if dataset.labels is None or len(session.inputs) != 1:
         return None
-    classes = int(np.prod(session.outputs[0].shape))
+    classes = int(np.prod(session.outputs[output].shape))
     if classes < 2 or int(dataset.labels.max()) >= classes:
         return None
     offsets = (0, 1) if _may_have_background(dataset, classes) else (0,)
-    trials = _round(session, dataset, options, offsets, FIRST_LOOK, seed)
-    samples = min(FIRST_LOOK, len(dataset))
-    kept = [t for t in trials if t.accuracy >= trials[0].accuracy - _STILL_IN_THE_RACE][:6]
-    if len(kept) > 1 and len(dataset) > FIRST_LOOK:
-        again = [(t.spec, t.title) for t in kept]
-        trials = _round(session, dataset, list(dict.fromkeys(again)), offsets, SECOND_LOOK, seed)
-        samples = min(SECOND_LOOK, len(dataset))
-        kept = trials
-    best = _smaller_if_as_good(trials, samples)
-    return Choice(best, _is_clear(kept, samples), tuple(trials), samples, classes)
+    indices = np.random.default_rng(seed).permutation(pick(dataset, LOOKS[-1][0], seed))
+    racing = [_Racer(spec, title, []) for spec, title in options]
+    trials: list[Trial] = []
+    seen = 0
+    for count, behind in LOOKS:
+        block = indices[seen:count]
+        frames = [dataset.sample(int(i)) for i in block]
+        racing = [racer for racer in racing if racer.look(session, frames, output)]
+        seen += len(block)
+        labels = dataset.labels[indices[:seen]]
+        trials = _by_merit([trial for racer in racing for trial in racer.trials(labels, offsets)])
+        if not trials:
+            return None
+        ahead = [t for t in trials if t.accuracy >= trials[0].accuracy - behind][:_MOST_TRIED_AGAIN]
+        racing = [racer for racer in racing if any(t.spec is racer.spec for t in ahead)]
+        if len(ahead) < 2 or seen == len(indices):
+            break
+    best = _smaller_if_as_good(trials, seen)
+    clear = len(ahead) < 2 or _is_clear(trials, seen)
+    return Choice(best, clear, tuple(trials), seen, classes)
+
+
+@dataclass
+class _Racer:
+    """An option and what the model said with it so far: float32 [n, classes] per look."""
+
+    spec: InputSpec
+    title: str
+    outputs: list[np.ndarray]
+
+    def look(self, session: Session, frames: Sequence[np.ndarray], output: int) -> bool:
+        """False where the option does not fit the model's input."""
+        found = outputs_with(session, self.spec, frames, output)
+        if found is not None:
+            self.outputs.append(found)
+        return found is not None
+
+    def trials(self, labels: np.ndarray, offsets: Sequence[int]) -> list[Trial]:
+        outputs = np.concatenate(self.outputs)
+        return [Trial(self.spec, self.title, offset, *_score(outputs, labels + offset)) for offset in offsets]
+
+
+def _by_merit(trials: Sequence[Trial]) -> list[Trial]:
+    """Best first. Likelihood settles what accuracy on a few samples cannot; the sort is stable, so the more usual one
+    comes first.
+    """
+    return sorted(trials, key=lambda t: (-t.accuracy, -t.log_likelihood))
 
 
 def _may_have_background(dataset: Dataset, classes: int) -> bool:
@@ -118,7 +163,7 @@ def _may_have_background(dataset: Dataset, classes: int) -> bool:
 
 
 def _is_clear(trials: Sequence[Trial], samples: int) -> bool:
-    return len(trials) < 2 or trials[0].accuracy - trials[1].accuracy > _CLEAR * _spread(trials[0], samples)
+    return trials[0].accuracy - trials[1].accuracy > _CLEAR * _spread(trials[0], samples)
 
 
 def _smaller_if_as_good(trials: Sequence[Trial], samples: int) -> Trial:
@@ -140,33 +185,8 @@ def _spread(trial: Trial, samples: int) -> float:
     return float(np.sqrt(max(trial.accuracy * (1 - trial.accuracy), 1e-3) / samples))
 
 
-def _round(
-    session: Session,
-    dataset: Dataset,
-    options: Sequence[tuple[InputSpec, str]],
-    offsets: Sequence[int],
-    count: int,
-    seed: int,
-) -> list[Trial]:
-    """Trials, best first. Options that do not fit the model's input are left out."""
-    assert dataset.labels is not None
-    indices = pick(dataset, count, seed)
-    labels = dataset.labels[indices]
-    frames = [dataset.sample(int(i)) for i in indices]
-    trials = []
-    for spec, title in options:
-        outputs = outputs_with(session, spec, frames)
-        if outputs is None:
-            continue
-        for offset in offsets:
-            accuracy, likelihood = _score(outputs, labels + offset)
-            trials.append(Trial(spec, title, offset, accuracy, likelihood))
-    # Likelihood settles what accuracy on a few samples cannot; the sort is stable, so the more usual one comes first.
-    return sorted(trials, key=lambda t: (-t.accuracy, -t.log_likelihood))
-
-
-def outputs_with(session: Session, spec: InputSpec, frames: Sequence[np.ndarray]) -> np.ndarray | None:
-    """float32 [n, classes]: what the model says of `frames` read by `spec`; None where `spec` does not fit its input.
+def outputs_with(session: Session, spec: InputSpec, frames: Sequence[np.ndarray], output: int = 0) -> np.ndarray | None:
+    """float32 [n, values]: what the model says of `frames` read by `spec`; None where `spec` does not fit its input.
 
     Raises DataError for frames that do not fit.
     """
@@ -174,11 +194,11 @@ def outputs_with(session: Session, spec: InputSpec, frames: Sequence[np.ndarray]
         prepare = compile_input(spec, session.inputs[0])
     except ConfigError:
         return None
-    outputs = np.empty((len(frames), int(np.prod(session.outputs[0].shape))), np.float32)
+    outputs = np.empty((len(frames), int(np.prod(session.outputs[output].shape))), np.float32)
     for row, frame in enumerate(frames):
         session.set_input(0, prepare(frame))
         session.invoke()
-        outputs[row] = dequantize(session.output(0), session.outputs[0].affine).reshape(-1)
+        outputs[row] = dequantize(session.output(output), session.outputs[output].affine).reshape(-1)
     return outputs
 
 
