@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from edgeloop.bundle import Bundle
-from edgeloop.bundle.manifest import metrics_to_dict
 from edgeloop.contract import Contract, load_contract
 from edgeloop.errors import EdgeloopError, RefusedError, UsageError
 from edgeloop.progress import Progress, SilentProgress
@@ -91,7 +90,7 @@ class AssessResult:
             "file": self.subject.file,
             "bytes": len(self.subject.model),
             "scheme": self.subject.scheme,
-            "metrics": {**metrics_to_dict(self.quality.metrics), "agreement_kind": self.quality.agreement_kind},
+            "metrics": self.quality.to_dict(),
             "scores": None if self.quality.scores is None else self.quality.scores.to_dict(),
             "per_op": [error.to_dict() for error in self.per_op],
             "gate": self.gate.to_dict(),

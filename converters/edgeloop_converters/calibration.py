@@ -20,7 +20,7 @@ import numpy.typing as npt
 from edgeloop.contract import Contract
 from edgeloop.errors import DataError, UsageError
 from edgeloop.graph import Graph
-from edgeloop.preprocess import ModelInput, compile_input
+from edgeloop.preprocess import ModelInput, compile_inputs
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.runtime import Session, TensorInfo, open_session
 from edgeloop_converters.data import Dataset
@@ -62,15 +62,12 @@ def input_infos(model: bytes) -> tuple[ModelInput, ...]:
 
 def model_inputs(
     contract: Contract, model: bytes, dataset: Dataset, indices: Sequence[int] | npt.NDArray[np.int64]
-) -> Iterator[Array]:
-    """The samples at `indices` as the model's one input takes them: [1, ...] in its dtype, in one reused buffer.
+) -> Iterator[tuple[Array, ...]]:
+    """The samples at `indices` as the model takes them: one array [1, ...] per input in its dtype, in reused buffers.
 
     Raises DataError naming the sample that does not fit.
     """
-    infos = input_infos(model)
-    if len(infos) != 1:
-        raise DataError(f"the model has {len(infos)} inputs; a data set feeds one", hint="give one input")
-    prepare = compile_input(contract.inputs[0], infos[0])
+    prepare = compile_inputs(contract.inputs, input_infos(model))
     for index in indices:
         try:
             yield prepare(dataset.sample(int(index)))

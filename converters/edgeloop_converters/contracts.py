@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from edgeloop.contract import CHANNELS, Contract, InputSpec, OutputSpec, load_contract
-from edgeloop.errors import ConfigError, DataError
-from edgeloop.graph import Graph, Tensor
-from edgeloop.preprocess import compile_input
+from edgeloop.contract import Contract, InputSpec, OutputSpec, load_contract
+from edgeloop.graph import Graph, Op
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.runtime import open_session
-from edgeloop_converters.calibration import input_infos
-from edgeloop_converters.data import IMAGE, TENSOR, Dataset, fit_labels, pick
+from edgeloop_converters.contract_inputs import check_frames, in_order, input_spec, input_specs, read_by, read_inputs
+from edgeloop_converters.data import IMAGE, TENSOR, Dataset, fit_labels, for_inputs, pick
 from edgeloop_converters.evidence import input_evidence
+from edgeloop_converters.io_names import input_names, with_index
 from edgeloop_converters.scalings import WITH_BACKGROUND, Choice, candidates, choose_scaling
+
+__all__ = ["ContractFlags", "Detected", "complete", "detect_contract", "fit_data", "picture_input", "read_by"]
 
 _PEEK = 16
 
@@ -64,16 +64,16 @@ def detect_contract(
     """
     flags = flags or ContractFlags()
     graph = Graph.read(model)
-    _one_input(graph)
     given = load_contract(file) if file is not None else None
-    if given is not None and len(given.inputs) != 1:
-        raise ConfigError(f"contract {file}: {len(given.inputs)} inputs, the model has 1")
-    spec = _input_spec(graph.inputs[0], dataset, given.inputs[0] if given else None, flags)
-    labels = _labels(graph, dataset, given, flags)
-    output = OutputSpec(_output_kind(graph, dataset, given, flags, spec), labels)
-    data = read_by(spec, dataset)
-    _check_frames(spec, model, data)
+    dataset = for_inputs(dataset, input_names(graph))
+    specs = input_specs(graph, dataset, given, flags, f"contract {file}")
+    output = _output(graph, dataset, given, flags, specs)
+    data = read_inputs(specs, dataset)
+    check_frames(specs, model, data)
     data = _fit_labels(data, output, graph)
+    if len(specs) > 1:
+        return Detected(Contract(specs, output), data, warnings=_unscaled(specs, given, flags))
+    spec = specs[0]
     is_classification = output.kind == "classification"
     settled = given is not None or flags.mean is not None or flags.std is not None
     notes: list[str] = []
@@ -82,7 +82,9 @@ def detect_contract(
     if not settled:
         with (progress or SilentProgress()).step("finding the input's scaling"):
             tried = data if is_classification else data.unlabelled()
-            spec, tried, scores = _find_scaling(model, graph, spec, tried, flags, seed, notes, warnings)
+            spec, tried, scores = _find_scaling(
+                model, graph, Contract((spec,), output), tried, flags, seed, notes, warnings
+            )
             data = tried if is_classification else data
     elif is_classification:
         data = _with_offset(model, Contract((spec,), output), data, seed)
@@ -92,11 +94,16 @@ def detect_contract(
 def fit_data(contract: Contract, model: bytes, dataset: Dataset, *, seed: int = 0) -> Dataset:
     """Other data (`--eval`) brought in line with a contract that is settled, and checked. Raises DataError."""
     graph = Graph.read(model)
-    _one_input(graph)
-    data = read_by(contract.inputs[0], dataset)
-    _check_frames(contract.inputs[0], model, data)
+    data = read_inputs(contract.inputs, dataset)
+    check_frames(contract.inputs, model, data)
     data = _fit_labels(data, contract.output, graph)
     return _with_offset(model, contract, data, seed) if contract.output.kind == "classification" else data
+
+
+def complete(contract: Contract, model: bytes) -> Contract:
+    """A contract that is not detected, with inputs in the model's order and its output by place. Raises ConfigError."""
+    graph = Graph.read(model)
+    return replace(in_order(contract, graph), output=with_index(contract.output, graph))
 
 
 def picture_input(
@@ -108,50 +115,29 @@ def picture_input(
     if len(graph.inputs) != 1 or dataset.kind != IMAGE:
         return None
     given = contract or (load_contract(file) if file is not None else None)
-    spec = _input_spec(graph.inputs[0], dataset, given.inputs[0] if given else None, flags)
+    spec = input_spec(graph.inputs[0], dataset, given.inputs[0] if given else None, flags)
     return spec if spec.kind == IMAGE else None
 
 
-def _one_input(graph: Graph) -> None:
-    if len(graph.inputs) != 1:
-        names = ", ".join(t.name for t in graph.inputs)
-        raise DataError(f"the model has {len(graph.inputs)} inputs ({names}); data sets hold one array per sample")
+def _unscaled(specs: Sequence[InputSpec], given: Contract | None, flags: ContractFlags) -> tuple[str, ...]:
+    """Scaling is not looked for where there are several inputs: which pictures go in as they are."""
+    pictures = [spec.name for spec in specs if spec.kind == IMAGE]
+    if not pictures or given is not None or flags.mean is not None or flags.std is not None:
+        return ()
+    return (
+        f"input scaling of {', '.join(pictures)} is a guess: raw pixels 0..255; say mean and std in a contract with "
+        "[input.NAME] tables if the model was trained otherwise",
+    )
 
 
-def _input_spec(tensor: Tensor, dataset: Dataset, given: InputSpec | None, flags: ContractFlags) -> InputSpec:
-    """The input as file, flags and shapes have it; scaling comes later."""
-    shape = tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape
-    base = given or InputSpec(tensor.name, shape=shape)
-    looks = len(shape) == 3 and shape[-1] in (1, 3)
-    kind = flags.kind or (given.kind if given else (IMAGE if looks and dataset.kind == IMAGE else TENSOR))
-    if kind == IMAGE and not looks:
-        first = len(shape) == 3 and shape[0] in (1, 3)
-        raise ConfigError(
-            f"model input '{tensor.name}' is {list(tensor.shape)}, not an image [1, height, width, 1 or 3]",
-            hint="export the model channels-last" if first else "--input-kind tensor",
-        )
-    values: dict[str, Any] = {"kind": kind, "name": base.name or tensor.name}
-    if kind == IMAGE:
-        values["size"] = flags.size or base.size or (shape[0], shape[1])
-        from_shape = "gray" if shape[-1] == 1 else "rgb"
-        color = flags.color or (given.color if given else from_shape)
-        if CHANNELS[color] != shape[-1]:
-            raise ConfigError(f"color '{color}' has {CHANNELS[color]} channels but model input takes {shape[-1]}")
-        values["color"], values["shape"] = color, None
-    elif base.shape is None:
-        values["shape"] = shape
-    for key in ("mean", "std", "resize"):
-        if getattr(flags, key) is not None:
-            values[key] = getattr(flags, key)
-    return replace(base, **values)
-
-
-def _labels(graph: Graph, dataset: Dataset, given: Contract | None, flags: ContractFlags) -> tuple[str, ...]:
+def _labels(
+    graph: Graph, dataset: Dataset, given: Contract | None, flags: ContractFlags, index: int
+) -> tuple[str, ...]:
     if flags.labels is not None:
         return flags.labels
     if given is not None and given.output.labels:
         return given.output.labels
-    classes = _classes(graph)
+    classes = _classes(graph, index)
     names = dataset.class_names
     return tuple(names) if names is not None and len(names) == classes else _labels_inside(graph, classes)
 
@@ -166,88 +152,54 @@ def _labels_inside(graph: Graph, classes: int | None) -> tuple[str, ...]:
     return ()
 
 
-def _classes(graph: Graph) -> int | None:
-    """Length of the one output, if that is a vector."""
-    if len(graph.outputs) != 1:
-        return None
-    shape = [n for n in graph.outputs[0].shape if n != 1]
+def _classes(graph: Graph, index: int) -> int | None:
+    """Length of the output at `index`, if that is a vector."""
+    shape = [n for n in graph.outputs[index].shape if n != 1]
     return shape[0] if len(shape) == 1 else None
 
 
-def _output_kind(graph: Graph, dataset: Dataset, given: Contract | None, flags: ContractFlags, spec: InputSpec) -> str:
+def _output(
+    graph: Graph, dataset: Dataset, given: Contract | None, flags: ContractFlags, specs: Sequence[InputSpec]
+) -> OutputSpec:
+    said = with_index(given.output if given else OutputSpec(), graph)
+    labels = _labels(graph, dataset, given, flags, said.index)
+    return replace(said, kind=_output_kind(graph, dataset, given, flags, specs, said.index), labels=labels)
+
+
+def _output_kind(
+    graph: Graph,
+    dataset: Dataset,
+    given: Contract | None,
+    flags: ContractFlags,
+    specs: Sequence[InputSpec],
+    index: int,
+) -> str:
     if flags.output or given is not None:
         return flags.output or given.output.kind  # type: ignore[union-attr]
-    classes = _classes(graph)
-    if classes is None:
+    if _classes(graph, index) is None:
         return "raw"
-    names = {op.name for op in graph.main.ops[-3:]}
-    says_so = bool(names & {"SOFTMAX", "LOG_SOFTMAX"}) or dataset.labels is not None or flags.labels is not None
-    return "classification" if says_so or spec.kind == IMAGE else "raw"
+    last = graph.main.ops[-3:] if len(graph.outputs) == 1 else [_producer(graph, index)]
+    says_so = bool({op.name for op in last if op is not None} & {"SOFTMAX", "LOG_SOFTMAX"})
+    says_so = says_so or dataset.labels is not None or flags.labels is not None
+    of_a_picture = len(graph.outputs) == 1 and any(spec.kind == IMAGE for spec in specs)
+    return "classification" if says_so or of_a_picture else "raw"
 
 
-def read_by(spec: InputSpec, dataset: Dataset) -> Dataset:
-    """The data in the form that the contract's kind asks for. Raises DataError when they cannot be."""
-    if spec.kind == TENSOR:
-        return dataset.as_tensors()
-    if dataset.kind == IMAGE:
-        return dataset
-    sample = dataset.sample(0)
-    pixels = sample.ndim in (2, 3) and (sample.ndim == 2 or sample.shape[-1] in (1, 3))
-    if not pixels:
-        raise DataError(f"data {dataset.source}: samples are {list(sample.shape)}, not images")
-    values = np.stack([dataset.sample(int(i)) for i in pick(dataset, _PEEK)]).astype(np.float32)
-    if not np.isfinite(values).all():
-        raise DataError(f"data {dataset.source}: holds NaN or infinity")
-    if values.min() < 0 or values.max() > 255 or (values != np.round(values)).any():
-        raise DataError(
-            f"data {dataset.source}: values {values.min():.3g}..{values.max():.3g} are not pixels 0..255, as the "
-            "contract's image wants them",
-            hint="give pixels, or use --input-kind tensor for data that are scaled already",
-        )
-    read, describe = dataset.read, dataset.describe
-
-    def as_image(i: int) -> np.ndarray:
-        frame = read(i)
-        if frame.min() < 0 or frame.max() > 255:
-            raise DataError(f"{describe(i)} has values outside 0..255")
-        frame = np.round(frame).astype(np.uint8)
-        return frame[..., ::-1].copy() if frame.ndim == 3 and frame.shape[-1] == 3 else frame.reshape(frame.shape[:2])
-
-    return replace(dataset, kind=IMAGE, read=as_image)
-
-
-def _check_frames(spec: InputSpec, model: bytes, dataset: Dataset) -> None:
-    """A few samples must go through the compiled preprocessing. Raises ConfigError, DataError."""
-    prepare = compile_input(spec, input_infos(model)[0])
-    for i in pick(dataset, 4):
-        try:
-            prepare(dataset.sample(int(i)))
-        except DataError as error:
-            name, hint = dataset.describe(int(i)), error.hint or _transposed(dataset, model)
-            message = error.message if name in error.message else f"{name}: {error.message}"
-            raise DataError(message, hint=hint) from error
-
-
-def _transposed(dataset: Dataset, model: bytes) -> str | None:
-    """What to do where only the order of the axes is wrong."""
-    from edgeloop_converters.check_data.inputs import layout_findings
-
-    if dataset.kind != TENSOR or dataset.sample_shape is None:
-        return None
-    found = layout_findings(dataset.sample_shape, input_infos(model)[0].shape[1:], dataset.source)
-    return found[0].fix if found else None
+def _producer(graph: Graph, index: int) -> Op | None:
+    position = graph.producers().get(graph.main.outputs[index])
+    return None if position is None else graph.main.ops[position]
 
 
 def _fit_labels(dataset: Dataset, output: OutputSpec, graph: Graph) -> Dataset:
     if output.kind != "classification":
         return dataset
-    return fit_labels(dataset, output.labels, _classes(graph))
+    return fit_labels(dataset, output.labels, _classes(graph, output.index))
 
 
 def _find_scaling(
     model: bytes,
     graph: Graph,
-    spec: InputSpec,
+    contract: Contract,
     data: Dataset,
     flags: ContractFlags,
     seed: int,
@@ -255,13 +207,14 @@ def _find_scaling(
     warnings: list[str],
 ) -> tuple[InputSpec, Dataset, dict[str, float]]:
     """(input with scaling, data with class ids as the model counts them, accuracy by scaling)."""
+    spec = contract.inputs[0]
     colors: Sequence[str] = ()
     if spec.kind == IMAGE:
         free = flags.color is None and spec.color != "gray"
         colors = ("rgb", "bgr") if free else (spec.color,)
     options = candidates(spec, colors) if colors or _looks_like_pixels(data) else [(spec, "values as they are")]
     with open_session(model) as session:
-        choice = choose_scaling(session, data, options, seed=seed)
+        choice = choose_scaling(session, data, options, output=contract.output.index, seed=seed)
     if choice is None:
         return _without_labels(graph, spec, data, notes, warnings)
     scores = {t.full_title: t.accuracy for t in choice.trials}
@@ -321,10 +274,13 @@ def _looks_like_pixels(data: Dataset) -> bool:
 
 def _with_offset(model: bytes, contract: Contract, data: Dataset, seed: int) -> Dataset:
     """Class ids as the model counts them, where it may have a background class in front."""
-    if data.labels is None or data.class_names is not None or _classes(Graph.read(model)) != WITH_BACKGROUND:
+    output = contract.output.index
+    if data.labels is None or data.class_names is not None or len(contract.inputs) != 1:
+        return data
+    if _classes(Graph.read(model), output) != WITH_BACKGROUND:
         return data
     with open_session(model) as session:
-        choice = choose_scaling(session, data, [(contract.inputs[0], "as given")], seed=seed)
+        choice = choose_scaling(session, data, [(contract.inputs[0], "as given")], output=output, seed=seed)
     return data if choice is None else _shifted(data, choice.best.offset)
 
 

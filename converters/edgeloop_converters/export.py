@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +62,7 @@ def export(
 
     data, indices = sources.data.calibration, sources.calibration
 
-    def inputs() -> Iterator[npt.NDArray[np.float32]]:
+    def inputs() -> Iterator[tuple[npt.NDArray[Any], ...]]:
         return model_inputs(sources.contract, model.tflite, data, indices)
 
     is_edgetpu = target.accelerator is not None and target.accelerator.delegate == "edgetpu"
@@ -100,7 +100,9 @@ def export(
 
         with stages("refine"):
             refined = _refine(recipe, model.tflite, tflite, ranges, sources, progress)
-            tflite, reports = judge_by_flips(model.tflite, tflite, refined, inputs())
+            tflite, reports = judge_by_flips(
+                model.tflite, tflite, refined, inputs(), output=sources.contract.output.index
+            )
         notes = (*notes, *(report.note() for report in reports))
     if recipe.io not in ("", scheme.io):
         tflite = set_io(tflite, recipe.io)
@@ -130,5 +132,5 @@ def _refine(
     indices = sources.calibration
     chosen = np.random.default_rng(recipe.seed).permutation(indices)[: samples_wanted(len(indices), recipe.effort)]
     inputs = model_inputs(sources.contract, model, sources.data.calibration, chosen)
-    samples = [(array.copy(),) for array in inputs]  # the reader reuses its buffer
+    samples = [tuple([array.copy() for array in arrays]) for arrays in inputs]  # the reader reuses its buffers
     return refine(model, packed, ranges, samples, effort=recipe.effort, seed=recipe.seed, progress=progress)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from edgeloop.bundle import BundleDraft, Manifest, claim_version, load_or_create_signing_key, write_bundle
 from edgeloop.bundle.limits import model_file
-from edgeloop.bundle.manifest import metrics_to_dict
 from edgeloop.errors import GoalNotMetError, UsageError
 from edgeloop_converters.check_data import Finding
 from edgeloop_converters.evaluate import Quality
@@ -55,7 +54,7 @@ class VariantResult:
             "bytes": len(self.model),
             "xz_bytes": self.xz_bytes,
             "scheme": self.scheme,
-            "metrics": {**metrics_to_dict(self.quality.metrics), "agreement_kind": self.quality.agreement_kind},
+            "metrics": self.quality.to_dict(),
             "profile": None if self.profile is None else dict(vars(self.profile)),
             "gate": self.gate.to_dict(),
             "repairs": [],

@@ -13,9 +13,10 @@ import numpy.typing as npt
 from edgeloop.contract import CHANNELS, Contract
 from edgeloop.errors import DataError, UsageError
 from edgeloop.progress import Progress
-from edgeloop_converters.contracts import detect_contract, fit_data, picture_input
+from edgeloop_converters.contracts import complete, detect_contract, fit_data, picture_input
 from edgeloop_converters.data import TENSOR, Dataset, check_samples, open_data, pick, split
 from edgeloop_converters.data.cache import DecodedCache
+from edgeloop_converters.data.dataset import sample_bytes
 from edgeloop_converters.recipe import Recipe
 
 Indices = npt.NDArray[np.int64]
@@ -145,7 +146,7 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _fits(dataset: Dataset, count: int) -> bool:
-    return dataset.sample(0).nbytes * count <= _READ_AHEAD_BYTES
+    return sample_bytes(dataset.sample(0)) * count <= _READ_AHEAD_BYTES
 
 
 def settle(
@@ -186,6 +187,7 @@ def settle(
             first = found.data
             second = first if data.is_one else fit_data(contract, model, second)
     else:
+        contract = complete(contract, model)
         first = fit_data(contract, model, first)
         second = first if data.is_one else fit_data(contract, model, second)
     if recipe.data and recipe.evaluation and _is_same(recipe.data, recipe.evaluation):

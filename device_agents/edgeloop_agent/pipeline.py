@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from edgeloop.contract import Contract
-from edgeloop.errors import ConfigError, DelegateError
+from edgeloop.contract import Contract, InputSpec
+from edgeloop.errors import DelegateError
 from edgeloop_agent.sources import Wanted
 
 if TYPE_CHECKING:
     from edgeloop.bundle import Golden
     from edgeloop.postprocess import Result
-    from edgeloop.runtime import Session
+    from edgeloop.runtime import Session, TensorInfo
 
 FALLBACK_ORDER = ("xnnpack", "cpu")
 """For a variant whose bundle names no delegates."""
@@ -23,8 +23,9 @@ FALLBACK_ORDER = ("xnnpack", "cpu")
 class Pipeline:
     """The steps of one inference, in the order they are called.
 
-    prepare(frame) -> [1, ...] array in the model's dtype (DataError for a frame that fails its checks);
-    set_input(array); invoke(); collect() -> raw output arrays; decode(raw) -> Result.
+    prepare(frame) -> what the model takes, an array [1, ...] in its dtype, or one for each of several inputs (DataError
+    for a frame that fails its checks); set_input(that); invoke(); collect() -> raw output arrays; decode(raw) ->
+    Result.
     """
 
     session: Session
@@ -38,34 +39,44 @@ class Pipeline:
 
 def build_pipeline(session: Session, contract: Contract) -> Pipeline:
     """Raises ConfigError where contract and model do not fit together."""
+    from edgeloop.postprocess import compile_output
+    from edgeloop.preprocess import compile_input, compile_inputs
+
+    prepare: Callable[[Any], Any] = compile_inputs(contract.inputs, session.inputs)
+    wanted = [_wanted(spec, tensor) for spec, tensor in zip(contract.inputs, session.inputs, strict=True)]
+    session_set, output = session.set_input, session.output
+
+    def set_one(array: Any) -> None:
+        session_set(0, array)
+
+    def set_all(arrays: Any) -> None:
+        for i, array in enumerate(arrays):
+            session_set(i, array)
+
+    if len(wanted) == 1:  # no tuple to make and take apart for every frame
+        prepare = compile_input(contract.inputs[0], session.inputs[0])
+    count = len(session.outputs)
+    return Pipeline(
+        session=session,
+        prepare=prepare,
+        set_input=set_one if len(wanted) == 1 else set_all,
+        invoke=session.invoke,
+        collect=(lambda: [output(0)]) if count == 1 else (lambda: [output(i) for i in range(count)]),
+        decode=compile_output(contract.output, session.outputs),
+        wanted=replace(wanted[0], others=tuple(wanted[1:])),
+    )
+
+
+def _wanted(spec: InputSpec, tensor: TensorInfo) -> Wanted:
     import numpy as np
 
-    from edgeloop.postprocess import compile_output
-    from edgeloop.preprocess import compile_input
-
-    if len(session.inputs) != 1 or len(contract.inputs) != 1:
-        raise ConfigError(
-            f"the model has {len(session.inputs)} inputs and the contract {len(contract.inputs)}",
-            hint="the agent feeds models with one input",
-        )
-    tensor, spec = session.inputs[0], contract.inputs[0]
     lowest, highest = 0.0, 1.0
     if tensor.affine.is_quantized:
         info = np.iinfo(tensor.dtype)
         lowest, highest = (tensor.affine.scale * (code - tensor.affine.zero_point) for code in (info.min, info.max))
     elif tensor.dtype.kind in "iu":
         highest = lowest
-    session_set, output = session.set_input, session.output
-    count = len(session.outputs)
-    return Pipeline(
-        session=session,
-        prepare=compile_input(spec, tensor),
-        set_input=lambda array: session_set(0, array),
-        invoke=session.invoke,
-        collect=(lambda: [output(0)]) if count == 1 else (lambda: [output(i) for i in range(count)]),
-        decode=compile_output(contract.output, session.outputs),
-        wanted=Wanted(spec, tuple(tensor.shape), tensor.dtype, lowest, highest),
-    )
+    return Wanted(spec, tuple(tensor.shape), tensor.dtype, lowest, highest)
 
 
 def self_test(session: Session, contract: Contract, golden: Golden | None, variant: str) -> dict[str, Any] | None:

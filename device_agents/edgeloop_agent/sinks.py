@@ -41,7 +41,8 @@ class JsonLines:
     """One line per inference: {"source", "time", "top": [{"class_id", "label", "score"}], "latency_ms"}.
 
     `time` is unix seconds, `latency_ms` from capture to the decoded result. Models that do not classify get "values"
-    instead of "top". Appends to the file. Lines are kept until `flush`, or until 512 have come together.
+    instead of "top", those with further outputs both. Appends to the file. Lines are kept until `flush`, or until 512
+    have come together.
     One thread writes; any may flush.
     """
 
@@ -62,7 +63,7 @@ class JsonLines:
 
     def write(self, source: str, time_s: float, result: Result, latency_ms: float) -> None:
         if result.top:
-            body = _top(result)
+            body = f"{_top(result)}, {_values(result)}" if result.values else _top(result)
         else:
             body = _values(result)
         # Formatted by hand: json.dumps of the whole line costs four times as much, at every frame.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -118,7 +119,8 @@ def _range(observed: Observed, spec: InputSpec, role: str) -> list[Finding]:
 
 
 def _dtype(observed: Observed) -> npt.DTypeLike:
-    return observed.dataset.sample(int(observed.indices[0])).dtype
+    first: npt.NDArray[Any] = observed.dataset.sample(int(observed.indices[0]))
+    return first.dtype
 
 
 def _blank(observed: Observed, role: str) -> list[Finding]:

@@ -1,7 +1,7 @@
 """Data for calibration and evaluation: a folder of images, an .npz, or code of the user's own.
 
 open_data("calib/")              class folders, a flat folder, or a folder with labels.csv
-open_data("kws.npz")             x or features, y or labels, optional label_names
+open_data("kws.npz")             x or features (or an array per input), y or labels, optional label_names
 open_data("package.module:function")
 """
 
@@ -11,10 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgeloop.errors import DataError
-from edgeloop_converters.data.dataset import IMAGE, TENSOR, Dataset, Split, check_samples, pick, split
+from edgeloop_converters.data.dataset import IMAGE, NAMED, TENSOR, Dataset, Split, check_samples, pick, split
 from edgeloop_converters.data.labels import fit_labels
+from edgeloop_converters.data.named import for_inputs
 
-__all__ = ["IMAGE", "TENSOR", "Dataset", "Split", "check_samples", "fit_labels", "open_data", "pick", "split"]
+__all__ = [
+    "IMAGE", "NAMED", "TENSOR", "Dataset", "Split", "check_samples", "fit_labels", "for_inputs", "open_data", "pick",
+    "split",
+]  # fmt: skip
 
 
 _FORMS = "give a folder of images, an .npz, or package.module:function"

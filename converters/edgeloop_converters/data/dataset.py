@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ Indices = npt.NDArray[np.int64]
 
 IMAGE = "image"
 TENSOR = "tensor"
+NAMED = "named"
 CACHE_BYTES = 256 << 20
 _NAMED = 3
 
@@ -35,10 +36,12 @@ def unreadable_error(problems: Sequence[str], total: int) -> UnreadableError:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples of one model input.
+    """Samples of one model input, or of several.
 
     kind "image": `sample(i)` is uint8 [H, W, 3] BGR as `cv2.imread` gives it, or gray [H, W]; sizes may differ.
-    kind "tensor": `sample(i)` is an array of `sample_shape`, values as they are in the source.
+    kind "tensor": `sample(i)` is an array of `sample_shape` (None: they differ), values as they are in the source.
+    kind "named": `sample(i)` is a dictionary of them by input name. parts: every array of the source by its name, each
+    as a data set without labels; where the source has only one, none.
     labels: int64 [n] class ids, or None. class_names: names by class id, where the data name them.
     notes: what was assumed while opening, for the user to see.
     files: of a folder of pictures, one per sample; what a cache of decoded pictures goes by.
@@ -47,18 +50,19 @@ class Dataset:
     kind: str
     source: str
     size: int
-    read: Callable[[int], Array]
+    read: Callable[[int], Any]
     labels: Indices | None = None
     class_names: tuple[str, ...] | None = None
     sample_shape: tuple[int, ...] | None = None
     notes: tuple[str, ...] = ()
     describe: Callable[[int], str] = str
     files: tuple[str, ...] | None = None
+    parts: Mapping[str, Dataset] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.size
 
-    def sample(self, index: int) -> Array:
+    def sample(self, index: int) -> Any:
         """The raw sample. Raises DataError naming it when it cannot be read."""
         return self.read(index)
 
@@ -72,6 +76,7 @@ class Dataset:
         read, describe = self.read, self.describe
         return replace(
             self,
+            parts={},
             size=len(chosen),
             read=lambda i: read(int(chosen[i])),
             describe=lambda i: describe(int(chosen[i])),
@@ -81,7 +86,7 @@ class Dataset:
 
     def as_tensors(self) -> Dataset:
         """For a contract of kind "tensor": images become plain arrays in RGB order, [H, W, 3] or [H, W]."""
-        if self.kind == TENSOR:
+        if self.kind != IMAGE:
             return self
         read = self.read
         return replace(self, kind=TENSOR, read=lambda i: _bgr_to_rgb(read(i)))
@@ -139,11 +144,11 @@ def check_samples(
     """
     wanted = range(len(dataset)) if indices is None else [int(i) for i in indices]
     progress = progress or SilentProgress()
-    kept: dict[int, Array] = {}
+    kept: dict[int, Any] = {}
     bad: list[str] = []
     used = 0
 
-    def look(index: int) -> tuple[int, Array | None, str]:
+    def look(index: int) -> tuple[int, Any, str]:
         try:
             return index, dataset.read(index), ""
         except DataError as error:
@@ -157,16 +162,30 @@ def check_samples(
                 if sample is None:
                     bad.append(problem)
                     continue
-                if sample.dtype.kind in "fc" and not np.isfinite(sample).all():
+                if not is_finite(sample):
                     bad.append(f"{dataset.describe(index)} holds NaN or infinity")
-                elif used + sample.nbytes <= cache_bytes:
+                elif used + sample_bytes(sample) <= cache_bytes:
                     kept[index] = sample
-                    used += sample.nbytes
+                    used += sample_bytes(sample)
             advance(len(part))
     if bad:
         raise unreadable_error(bad, len(wanted))
     read = dataset.read
     return replace(dataset, read=lambda i: kept[i] if i in kept else read(i))
+
+
+def arrays_of(sample: Any) -> Iterable[Array]:
+    """The arrays of one sample, of whichever kind the data are."""
+    return sample.values() if isinstance(sample, Mapping) else (sample,)
+
+
+def is_finite(sample: Any) -> bool:
+    """No NaN and no infinity."""
+    return all(a.dtype.kind not in "fc" or bool(np.isfinite(a).all()) for a in arrays_of(sample))
+
+
+def sample_bytes(sample: Any) -> int:
+    return sum(a.nbytes for a in arrays_of(sample))
 
 
 def _bgr_to_rgb(image: Array) -> Array:

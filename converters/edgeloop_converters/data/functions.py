@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeloop.errors import DataError
-from edgeloop_converters.data.dataset import Array, Dataset, Indices
-from edgeloop_converters.data.npz import array_dataset
+from edgeloop_converters.data.dataset import TENSOR, Array, Dataset, Indices
+from edgeloop_converters.data.named import LazyParts, named_dataset
+from edgeloop_converters.data.npz import LABEL_KEYS, array_dataset
 
 MAX_BYTES = 4 << 30
 
@@ -20,7 +22,9 @@ MAX_BYTES = 4 << 30
 def open_function(spec: str) -> Dataset:
     """Call `function()` once and collect what it gives.
 
-    It returns or yields batches: an array [n, ...], or a pair (samples [n, ...], class ids [n]).
+    It returns or yields batches: samples, or a pair (samples, class ids [n]). Samples are an array [n, ...], or for a
+    model with several inputs a dictionary of them by input name, in which `y` or `labels` may be the class ids. Batches
+    may differ in their samples' sizes.
     Raises DataError for a module that cannot be imported, and for batches that do not fit together.
     """
     module_name, _, function_name = spec.partition(":")
@@ -28,12 +32,37 @@ def open_function(spec: str) -> Dataset:
     try:
         produced = function()
         batches = [produced] if _is_batch(produced) else produced
-        samples, labels = _collect(batches, spec)
+        collected = _collect(batches, spec)
     except DataError:
         raise
     except Exception as error:  # the user's code may fail in any way
         raise DataError(f"data {spec}: {type(error).__name__}: {_first_line(error)}") from error
-    return array_dataset(samples, labels, None, spec)
+    labels = collected.labels
+    if set(collected.columns) == {""}:
+        return _column_dataset(collected.columns[""], labels, spec)
+    parts = {name: _column_dataset(column, None, spec) for name, column in collected.columns.items()}
+    return named_dataset(LazyParts({n: len(p) for n, p in parts.items()}, parts.__getitem__), labels, None, spec)
+
+
+@dataclass(frozen=True)
+class _Collected:
+    """columns: batches by input name, "" where there is only one input."""
+
+    columns: Mapping[str, list[Array]]
+    labels: Indices | None
+
+
+def _column_dataset(batches: list[Array], labels: Indices | None, spec: str) -> Dataset:
+    if len({batch.shape[1:] for batch in batches}) == 1:
+        return array_dataset(batches[0] if len(batches) == 1 else np.concatenate(batches), labels, None, spec)
+    ends = np.cumsum([len(batch) for batch in batches])
+
+    def read(i: int) -> Array:
+        which = int(np.searchsorted(ends, i, side="right"))
+        sample: Array = batches[which][i - (int(ends[which - 1]) if which else 0)]
+        return sample
+
+    return Dataset(TENSOR, spec, int(ends[-1]), read, labels, describe=lambda i: f"sample {i} of {spec}")
 
 
 def _find(module_name: str, function_name: str, spec: str) -> Any:
@@ -54,36 +83,61 @@ def _find(module_name: str, function_name: str, spec: str) -> Any:
     return function
 
 
-def _collect(batches: Any, spec: str) -> tuple[Array, Indices | None]:
+def _collect(batches: Any, spec: str) -> _Collected:
     if not isinstance(batches, Iterable):
         raise DataError(f"data {spec}: gave {type(batches).__name__}, not batches of samples")
-    parts: list[Array] = []
+    columns: dict[str, list[Array]] = {}
     ids: list[Array] = []
     used = 0
-    for batch in batches:
-        pair = isinstance(batch, (tuple, list)) and len(batch) == 2
-        x = np.asarray(batch[0] if pair else batch)
-        if x.ndim < 2 or x.dtype.kind not in "biuf":
-            raise DataError(f"data {spec}: a batch must be numbers [n, ...], got {x.dtype} {list(x.shape)}")
-        if parts and (x.shape[1:] != parts[0].shape[1:] or x.dtype != parts[0].dtype):
-            raise DataError(
-                f"data {spec}: {x.dtype} {list(x.shape)} follows {parts[0].dtype} {list(parts[0].shape)}",
-                hint="all samples must have one shape and dtype",
-            )
-        used += x.nbytes
-        if used > MAX_BYTES:
-            raise DataError(
-                f"data {spec}: more than {MAX_BYTES >> 30} GiB of samples", hint="yield fewer, or save .npz"
-            )
-        parts.append(x)
-        if pair:
-            ids.append(_ids(batch[1], len(x), spec))
-        if len(ids) not in (0, len(parts)):
+    for count, batch in enumerate(batches):
+        arrays, given = _parts(batch)
+        if count and set(arrays) != set(columns):
+            raise DataError(f"data {spec}: a batch with {sorted(arrays)} follows one with {sorted(columns)}")
+        for name, value in arrays.items():
+            x = _samples(value, name, columns.setdefault(name, []), spec)
+            used += x.nbytes
+            if used > MAX_BYTES:
+                raise DataError(
+                    f"data {spec}: more than {MAX_BYTES >> 30} GiB of samples", hint="yield fewer, or save .npz"
+                )
+        if len({len(column[-1]) for column in columns.values()}) != 1:
+            listed = ", ".join(f"{name} {len(column[-1])}" for name, column in columns.items())
+            raise DataError(f"data {spec}: the arrays of a batch have different lengths ({listed})")
+        if given is not None:
+            ids.append(_ids(given, len(next(iter(columns.values()))[-1]), spec))
+        if len(ids) not in (0, count + 1):
             raise DataError(f"data {spec}: some batches have class ids and some do not")
-    if not parts or not sum(len(p) for p in parts):
+    if not any(len(x) for column in columns.values() for x in column):
         raise DataError(f"data {spec}: gave no samples")
-    samples = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    return samples, np.concatenate(ids) if ids else None
+    return _Collected(columns, np.concatenate(ids) if ids else None)
+
+
+def _parts(batch: Any) -> tuple[dict[str, Any], Any]:
+    """(arrays by input name, class ids or None)."""
+    is_pair = isinstance(batch, (tuple, list)) and len(batch) == 2
+    samples, ids = batch if is_pair else (batch, None)
+    if not isinstance(samples, Mapping):
+        return {"": samples}, ids
+    arrays = {str(name): value for name, value in samples.items()}
+    for key in LABEL_KEYS if ids is None else ():
+        if key in arrays and len(arrays) > 1:
+            return {name: value for name, value in arrays.items() if name != key}, arrays[key]
+    return arrays, ids
+
+
+def _samples(value: Any, name: str, before: list[Array], spec: str) -> Array:
+    """`value` as an array that goes with the batches before; it is added to them."""
+    x = np.asarray(value)
+    what = f"data {spec}: " + (f"'{name}': " if name else "")
+    if not x.ndim or x.dtype.kind not in "biuf" or (x.ndim < 2 and not name):
+        raise DataError(f"{what}a batch must be numbers [n, ...], got {x.dtype} {list(x.shape)}")
+    if before and (x.ndim != before[0].ndim or x.dtype != before[0].dtype):
+        raise DataError(
+            f"{what}{x.dtype} {list(x.shape)} follows {before[0].dtype} {list(before[0].shape)}",
+            hint="all samples must have one dtype and number of axes",
+        )
+    before.append(x)
+    return x
 
 
 def _ids(value: Any, count: int, spec: str) -> Indices:
@@ -98,8 +152,11 @@ def _ids(value: Any, count: int, spec: str) -> Indices:
 
 
 def _is_batch(value: Any) -> bool:
-    return isinstance(value, np.ndarray) or (
-        isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, np.ndarray) for part in value)
+    return isinstance(value, (np.ndarray, Mapping)) or (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and isinstance(value[0], (np.ndarray, Mapping))
+        and isinstance(value[1], np.ndarray)
     )
 
 

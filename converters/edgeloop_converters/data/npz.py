@@ -1,7 +1,11 @@
-"""Samples from an .npz: `x` or `features`, `y` or `labels`, optional `label_names`. Read through the safe reader."""
+"""Samples from an .npz: `x` or `features`, `y` or `labels`, optional `label_names`. Read through the safe reader.
+
+For a model with several inputs: one array per input, called as the input.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +13,7 @@ import numpy as np
 from edgeloop.errors import DataError
 from edgeloop.npz import Npz
 from edgeloop_converters.data.dataset import IMAGE, TENSOR, Array, Dataset, Indices
+from edgeloop_converters.data.named import LazyParts, named_dataset
 
 SAMPLE_KEYS = ("x", "features", "images", "data")
 LABEL_KEYS = ("y", "labels")
@@ -23,10 +28,14 @@ def open_npz_data(path: Path) -> Dataset:
     """
     where = f"data {path}"
     with Npz(path) as archive:
+        parts = _parts(archive, path)
         key = _first(archive, SAMPLE_KEYS)
-        if key is None:
+        if key is None and not parts:
             have = ", ".join(sorted(archive.headers)) or "nothing"
             raise DataError(f"{where}: no samples: it holds {have}", hint="call the samples x and the class ids y")
+        names = _names(archive, where)
+        if key is None:
+            return named_dataset(parts, _labels(archive, None, where), names, str(path))
         header = archive.headers[key]
         if header.dtype.kind not in "biuf":
             raise DataError(f"{where}: '{key}' holds {header.dtype}, not numbers")
@@ -34,8 +43,24 @@ def open_npz_data(path: Path) -> Dataset:
             raise DataError(f"{where}: '{key}' is empty (shape {list(header.shape)})")
         samples = archive.array(key)
         labels = _labels(archive, len(samples), where)
-        names = _names(archive, where)
-    return array_dataset(samples, labels, names, str(path))
+    dataset = array_dataset(samples, labels, names, str(path))
+    return replace(dataset, parts=parts) if len(parts) > 1 else dataset
+
+
+def _parts(archive: Npz, path: Path) -> LazyParts:
+    """Every array that may be a model's input; none is read yet."""
+    others = (*LABEL_KEYS, *NAME_KEYS)
+    lengths = {
+        name: header.shape[0]
+        for name, header in archive.headers.items()
+        if name not in others and header.dtype.kind in "biuf" and header.shape and header.nbytes
+    }
+
+    def load(name: str) -> Dataset:
+        with Npz(path) as again:
+            return array_dataset(again.array(name), None, None, str(path))
+
+    return LazyParts(lengths, load)
 
 
 def array_dataset(
@@ -59,11 +84,16 @@ def array_dataset(
     return Dataset(kind, source, len(samples), read, labels, names, shape, notes, lambda i: f"sample {i} of {source}")
 
 
-def _labels(archive: Npz, count: int, where: str) -> Indices | None:
+def _labels(archive: Npz, count: int | None, where: str) -> Indices | None:
+    """count: of the samples; None: not known yet."""
     key = _first(archive, LABEL_KEYS)
     if key is None:
         return None
     labels = np.asarray(archive.array(key))
+    if not labels.size:
+        raise DataError(f"{where}: '{key}' is empty (shape {list(labels.shape)})")
+    if count is None:
+        count = len(labels) if labels.ndim else 1
     if labels.ndim == 2 and labels.shape[1] > 1 and labels.shape[0] == count and _is_one_hot(labels):
         labels = labels.argmax(axis=1)
     labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeloop.errors import DataError
 from edgeloop.progress import Progress, SilentProgress
-from edgeloop_converters.data.dataset import Dataset, Indices, UnreadableError, unreadable_error
+from edgeloop_converters.data.dataset import Dataset, Indices, UnreadableError, is_finite, unreadable_error
 
 _SLICE = 256
 
@@ -35,7 +35,7 @@ def _problems(dataset: Dataset, indices: Sequence[int], progress: Progress | Non
             sample = dataset.read(index)
         except DataError as error:
             return error.message
-        if sample.dtype.kind in "fc" and not np.isfinite(sample).all():
+        if not is_finite(sample):
             return f"{dataset.describe(index)} holds NaN or infinity"
         return ""
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from edgeloop.affine import dequantize
 from edgeloop.contract import Contract
 from edgeloop.errors import DataError
-from edgeloop.preprocess import compile_input
+from edgeloop.preprocess import compile_inputs
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.runtime import open_session
 from edgeloop_converters.data import Dataset
@@ -141,22 +141,21 @@ def compare_tensors(
     ):
         infos = {t.index: t for t in session.tensors()}
         float_affines = {t.index: t.affine for t in float_session.tensors()}
-        first = session.inputs[0]
-        input_range = RangeCount.of(None, "INPUT", first.name, first.affine, first.dtype)
+        input_ranges = [RangeCount.of(None, "INPUT", t.name, t.affine, t.dtype) for t in session.inputs]
         ranges = [
             RangeCount.of(p.op_index, p.op_name, p.tensor_name, infos[p.tensor].affine, infos[p.tensor].dtype)
             if p.tensor in infos
             else None
             for p in pairs
         ]
-        prepare = [compile_input(contract.inputs[0], s.inputs[0]) for s in (float_session, session)]
+        prepare = [compile_inputs(contract.inputs, s.inputs) for s in (float_session, session)]
         for index in indices:
             frame = dataset.sample(int(index))
             for one, ready in zip((float_session, session), prepare, strict=True):
-                array = ready(frame)
-                one.set_input(0, array)
-                if one is float_session and input_range is not None:
-                    input_range.add(dequantize(array, one.inputs[0].affine))
+                for i, (array, counted) in enumerate(zip(ready(frame), input_ranges, strict=True)):
+                    one.set_input(i, array)
+                    if one is float_session and counted is not None:
+                        counted.add(dequantize(array, one.inputs[i].affine))
                 one.invoke()
             for k, pair in enumerate(pairs):
                 try:
@@ -178,7 +177,7 @@ def compare_tensors(
         for pair, (error, signal), most, n in zip(pairs, sums, worst, counts, strict=True)
         if n and math.isfinite(error) and math.isfinite(signal)
     )
-    found_ranges = (counted.result() for counted in (input_range, *ranges) if counted is not None)
+    found_ranges = (counted.result() for counted in (*input_ranges, *ranges) if counted is not None)
     return Comparison(errors, tuple(r for r in found_ranges if r is not None))
 
 

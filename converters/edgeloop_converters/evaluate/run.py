@@ -17,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeloop.contract import Contract
-from edgeloop.errors import DataError, UsageError
+from edgeloop.errors import DataError
 from edgeloop.postprocess import Decoder, Result, compile_output
-from edgeloop.preprocess import Preprocessor, compile_input
+from edgeloop.preprocess import SamplePreprocessor, compile_inputs
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.runtime import RanOn, Session, open_session
 from edgeloop_converters.data import Dataset
-from edgeloop_converters.evaluate.metrics import TOP_1, agreement_kind, output_agreement
+from edgeloop_converters.evaluate.metrics import RELATIVE, TOP_1, agreement_kind, output_agreement
+from edgeloop_converters.io_names import output_names
 
 Indices = npt.NDArray[np.int64]
 
@@ -37,13 +38,15 @@ class Outcome:
     """One model over n samples.
 
     predictions: class ids int64 [n] and scores float32 [n], the model's output for them; None unless a classification.
-    agreement: float32 [n] with the reference model (1 or 0 for top-1); None for the reference itself.
+    agreement: float32 [n] with the reference model (1 or 0 for top-1); None for the reference itself. others: of a
+    model with several outputs, the mean agreement of each output beside the contract's one, by name.
     """
 
     ran_on: RanOn
     predictions: Indices | None = None
     scores: npt.NDArray[np.float32] | None = None
     agreement: npt.NDArray[np.float32] | None = None
+    others: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,13 @@ class _Lane:
 
     name: str
     session: Session
-    prepare: Preprocessor
+    prepare: SamplePreprocessor
     decode: Decoder
 
-    def run(self, frame: npt.NDArray[Any]) -> Result:
+    def run(self, frame: Any) -> Result:
         session = self.session
-        session.set_input(0, self.prepare(frame))
+        for i, array in enumerate(self.prepare(frame)):
+            session.set_input(i, array)
         session.invoke()
         return self.decode([session.output(i) for i in range(len(session.outputs))])
 
@@ -92,8 +96,6 @@ def run_models(
     chosen = np.arange(len(dataset), dtype=np.int64) if indices is None else np.asarray(indices, np.int64)
     if len(chosen) == 0:
         raise DataError(f"data {dataset.source}: no samples to evaluate on")
-    if len(contract.inputs) != 1:
-        raise UsageError(f"a model with {len(contract.inputs)} inputs cannot be evaluated on data of one input")
     kind = agreement_kind(contract.output.kind)
     with ExitStack() as stack:
         # Opened here and not in the threads: opening catches the runtime's noise on the process's one stderr.
@@ -101,13 +103,14 @@ def run_models(
             [_open_lane(stack, name, model, contract) for name, model in models.items()]
             for _ in range(max(1, min(threads, -(-len(chosen) // _CHUNK))))
         ]
-        results = {name: _Results(len(chosen), kind, is_reference=name == reference) for name in models}
-        work = _Work(dataset, chosen, kind, reference, results)
+        index, others = contract.output.index, _other_outputs(next(iter(models.values())), contract)
+        results = {name: _Results(len(chosen), kind, others, is_reference=name == reference) for name in models}
+        work = _Work(dataset, chosen, kind, index, reference, results)
         reporter = progress or SilentProgress()
         with reporter.step(label, total=len(chosen)) as advance:
             work.run(lanes, advance)
         ran_on = {lane.name: lane.session.ran_on for lane in lanes[0]}
-        classes = _class_count(lanes[0][0].session) if kind == TOP_1 else 0
+        classes = int(np.prod(lanes[0][0].session.outputs[index].shape)) if kind == TOP_1 else 0
     outcomes = {name: r.outcome(ran_on[name], compared=reference is not None) for name, r in results.items()}
     labels = None if dataset.labels is None else dataset.labels[chosen]
     return Evaluation(chosen, labels, kind, outcomes, classes)
@@ -115,27 +118,30 @@ def run_models(
 
 def _open_lane(stack: ExitStack, name: str, model: bytes, contract: Contract) -> _Lane:
     session = stack.enter_context(open_session(model, delegate=DELEGATE))
-    if len(session.inputs) != 1:
-        raise UsageError(f"the {name} model has {len(session.inputs)} inputs; the data give one")
     return _Lane(
         name,
         session,
-        compile_input(contract.inputs[0], session.inputs[0]),
+        compile_inputs(contract.inputs, session.inputs),
         compile_output(contract.output, session.outputs, top_k=1),
     )
 
 
-def _class_count(session: Session) -> int:
-    return int(np.prod(session.outputs[0].shape))
+def _other_outputs(model: bytes, contract: Contract) -> tuple[str, ...]:
+    """Names of the outputs beside the contract's one."""
+    from edgeloop.graph import Graph
+
+    names = output_names(Graph.read(model))
+    return tuple(name for i, name in enumerate(names) if i != contract.output.index)
 
 
 class _Results:
     """Arrays that the threads fill, each at its own positions."""
 
-    def __init__(self, n: int, kind: str, *, is_reference: bool) -> None:
+    def __init__(self, n: int, kind: str, others: Sequence[str], *, is_reference: bool) -> None:
         self.predictions = np.zeros(n, np.int64) if kind == TOP_1 else None
         self.scores = np.zeros(n, np.float32) if kind == TOP_1 else None
         self.agreement = np.zeros(n, np.float32)
+        self.others = {name: np.zeros(n, np.float32) for name in others}
         self.is_reference = is_reference
 
     def put(self, position: int, result: Result) -> None:
@@ -144,8 +150,10 @@ class _Results:
             self.predictions[position], self.scores[position] = best.class_id, best.score
 
     def outcome(self, ran_on: RanOn, *, compared: bool) -> Outcome:
-        agreement = self.agreement if compared and not self.is_reference else None
-        return Outcome(ran_on, self.predictions, self.scores, agreement)
+        if not compared or self.is_reference:
+            return Outcome(ran_on, self.predictions, self.scores)
+        others = {name: float(values.mean(dtype=np.float64)) for name, values in self.others.items()}
+        return Outcome(ran_on, self.predictions, self.scores, self.agreement, others)
 
 
 @dataclass
@@ -155,6 +163,7 @@ class _Work:
     dataset: Dataset
     chosen: Indices
     kind: str
+    output: int
     reference: str | None
     results: Mapping[str, _Results]
     starts: itertools.count[int] = field(default_factory=lambda: itertools.count(0, _CHUNK))
@@ -202,12 +211,21 @@ class _Work:
         except DataError as error:
             raise DataError(f"{self.dataset.describe(index)}: {error.message}", hint=error.hint) from error
         for name, result in found.items():
-            self.results[name].put(position, result)
+            into = self.results[name]
+            into.put(position, result)
             if self.reference is not None and name != self.reference:
-                self.results[name].agreement[position] = _agreement(self.kind, found[self.reference], result)
+                wanted = found[self.reference]
+                into.agreement[position] = self._agreement(wanted, result)
+                for values, a, b in zip(into.others.values(), *map(self._others, (wanted, result)), strict=True):
+                    values[position] = output_agreement(RELATIVE, [a], [b])
 
+    def _agreement(self, reference: Result, other: Result) -> float:
+        if self.kind == TOP_1:
+            return float(reference.top[0].class_id == other.top[0].class_id)
+        return output_agreement(self.kind, [reference.values[self.output]], [other.values[self.output]])
 
-def _agreement(kind: str, reference: Result, other: Result) -> float:
-    if kind == TOP_1:
-        return float(reference.top[0].class_id == other.top[0].class_id)
-    return output_agreement(kind, reference.values, other.values)
+    def _others(self, result: Result) -> Sequence[npt.NDArray[np.float32]]:
+        """The outputs beside the contract's one."""
+        if self.kind == TOP_1:
+            return result.values
+        return [*result.values[: self.output], *result.values[self.output + 1 :]]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeloop.bundle import Metrics
+from edgeloop.bundle.manifest import metrics_to_dict
 from edgeloop_converters.evaluate.metrics import (
     TOP_1,
     ClassScores,
@@ -31,7 +34,8 @@ _ENOUGH_TO_JUDGE = 50
 class Quality:
     """One model's quality. scores, float_scores, confusion (int64 [classes, classes]) only with labels.
 
-    guessing: a warning where it gets no more labels right than guessing would; else empty.
+    others: of a model with several outputs, the mean agreement of each beside the contract's one, by name. guessing: a
+    warning where it gets no more labels right than guessing would; else empty.
     """
 
     metrics: Metrics
@@ -40,6 +44,12 @@ class Quality:
     float_scores: ClassScores | None = None
     confusion: npt.NDArray[np.int64] | None = None
     guessing: str = ""
+    others: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """`metrics` of a variant, as --json has it."""
+        others = {"other_outputs": dict(self.others)} if self.others else {}
+        return {**metrics_to_dict(self.metrics), "agreement_kind": self.agreement_kind, **others}
 
 
 def summarize(evaluation: Evaluation, name: str, *, reference: str | None, scorer: Scorer | None = None) -> Quality:
@@ -56,7 +66,7 @@ def summarize(evaluation: Evaluation, name: str, *, reference: str | None, score
     labels = evaluation.labels
     if labels is None or evaluation.agreement_kind != TOP_1 or outcome.predictions is None:
         metrics = Metrics(AGREEMENT, None if reference is None else 1.0, agreement, agreement, n)
-        return Quality(metrics, evaluation.agreement_kind)
+        return Quality(metrics, evaluation.agreement_kind, others=outcome.others)
     score = scorer.score if scorer is not None else classification_scores
     scores = score(labels, outcome.predictions)
     float_scores = None
@@ -71,7 +81,7 @@ def summarize(evaluation: Evaluation, name: str, *, reference: str | None, score
     if _guesses(labels, outcome.predictions, scores.accuracy, classes):
         float_guesses = float_scores is None or is_chance(float_scores.accuracy, n, max(2, classes))
         guessing = _guessing_text(metrics, max(2, classes), float_guesses=float_guesses)
-    return Quality(metrics, evaluation.agreement_kind, scores, float_scores, confusion, guessing)
+    return Quality(metrics, evaluation.agreement_kind, scores, float_scores, confusion, guessing, outcome.others)
 
 
 def _guesses(labels: Indices, predictions: Indices, accuracy: float, classes: int) -> bool:

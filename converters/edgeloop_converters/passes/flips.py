@@ -19,18 +19,18 @@ Array = npt.NDArray[Any]
 
 
 def judge_by_flips(
-    float_model: bytes, packed: bytes, refined: Refined, inputs: Iterable[Array]
+    float_model: bytes, packed: bytes, refined: Refined, inputs: Iterable[Sequence[Array]], *, output: int = 0
 ) -> tuple[bytes, tuple[PassReport, ...]]:
     """(the model to ship, all reports): the refined one, unless it decides otherwise than the float model more often.
 
     A smaller error of the outputs is not always a better decision: keyword spotting showed both. `inputs`: every
-    calibration sample; most were not seen by the passes.
+    calibration sample, one array per model input; most were not seen by the passes. output: which one decides.
     """
     reports = refined.refinement.reports
     if refined.tflite == packed:
         return packed, reports
     began = time.monotonic()
-    before, after = count_flips(float_model, (packed, refined.tflite), inputs)
+    before, after = count_flips(float_model, (packed, refined.tflite), inputs, output)
     accepted = after <= before
     detail = "other decisions than the float model on the calibration samples"
     if not accepted:
@@ -41,18 +41,19 @@ def judge_by_flips(
     return (refined.tflite if accepted else packed), (*reports, report)
 
 
-def count_flips(float_model: bytes, models: Sequence[bytes], inputs: Iterable[Array]) -> list[int]:
-    """For each model, on how many of `inputs` (float model inputs, one sample each) its best class is another than the
-    float model's. All zeros where there is no single output with two values or more.
+def count_flips(
+    float_model: bytes, models: Sequence[bytes], inputs: Iterable[Sequence[Array]], output: int = 0
+) -> list[int]:
+    """For each model, on how many of `inputs` (float model inputs of a sample) its best class is another than the float
+    model's. All zeros where the output has not two values or more.
     """
     sessions = [open_session(model) for model in (float_model, *models)]
     try:
         flips = [0] * len(models)
-        outputs = sessions[0].outputs
-        if len(outputs) != 1 or int(np.prod(outputs[0].shape)) < 2:
+        if int(np.prod(sessions[0].outputs[output].shape)) < 2:
             return flips
-        for values in inputs:
-            wanted, *found = [_best(session, values) for session in sessions]
+        for arrays in inputs:
+            wanted, *found = [_best(session, arrays, output) for session in sessions]
             for i, best in enumerate(found):
                 flips[i] += best != wanted
         return flips
@@ -61,8 +62,8 @@ def count_flips(float_model: bytes, models: Sequence[bytes], inputs: Iterable[Ar
             session.close()
 
 
-def _best(session: Session, values: Array) -> int:
-    info = session.inputs[0]
-    session.set_input(0, quantize(values, info.affine, info.dtype))
+def _best(session: Session, arrays: Sequence[Array], output: int) -> int:
+    for i, (info, values) in enumerate(zip(session.inputs, arrays, strict=True)):
+        session.set_input(i, quantize(values, info.affine, info.dtype) if info.affine.is_quantized else values)
     session.invoke()
-    return int(session.output(0).argmax())
+    return int(session.output(output).argmax())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -123,7 +124,7 @@ def _kept(weights: Mapping[str, tuple[int, str]]) -> frozenset[str]:
     return frozenset(kept)
 
 
-def some_samples(job: Job, most: int) -> list[tuple[npt.NDArray[np.float32]]]:
+def some_samples(job: Job, most: int) -> list[tuple[npt.NDArray[Any], ...]]:
     """At most so many of the calibration samples, evenly."""
     step = max(1, job.total // most)
-    return [(np.array(x),) for i, x in enumerate(job.samples()) if i % step == 0][:most]
+    return [tuple([np.array(a) for a in arrays]) for i, arrays in enumerate(job.samples()) if i % step == 0][:most]

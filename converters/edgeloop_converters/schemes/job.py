@@ -6,17 +6,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop_converters.calibration import Ranges
 
 Array = npt.NDArray[Any]
-Samples = Callable[[], Iterator[npt.NDArray[np.float32]]]
+Samples = Callable[[], Iterator[tuple[Array, ...]]]
 
 
-def _no_samples() -> Iterator[npt.NDArray[np.float32]]:
+def _no_samples() -> Iterator[tuple[Array, ...]]:
     return iter(())
 
 
@@ -24,9 +23,9 @@ def _no_samples() -> Iterator[npt.NDArray[np.float32]]:
 class Job:
     """The float model, its ranges, and the way to the calibration samples.
 
-    ranges: None for schemes whose activations stay float. samples: a new pass over the model's inputs [1, ...], each
-    valid until the next. per_tensor_dense: one scale per FULLY_CONNECTED weight, which the Edge TPU compiler wants.
-    options: of the recipe's quantize step, as "bits".
+    ranges: None for schemes whose activations stay float. samples: a new pass over the model's inputs, one array
+    [1, ...] each, valid until the next. per_tensor_dense: one scale per FULLY_CONNECTED weight, which the Edge TPU
+    compiler wants. options: of the recipe's quantize step, as "bits".
     """
 
     model: bytes

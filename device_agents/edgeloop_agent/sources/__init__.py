@@ -24,18 +24,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SourceKind:
-    """`opener`: "module:function" called as (spec, wanted, skip=, loop=); `needs`: what the path must be."""
+    """`opener`: "module:function" called as (spec, wanted, skip=, loop=); `needs`: what the path must be; `several`:
+    whether it can feed a model with several inputs."""
 
     opener: str
     needs: str  # "folder" | "file" | "nothing"
     options: frozenset[str] = frozenset()
+    several: bool = False
 
 
 SOURCES: Mapping[str, SourceKind] = {
     "folder": SourceKind("edgeloop_agent.sources.folder:FolderSource", "folder"),
-    "npz": SourceKind("edgeloop_agent.sources.npz:NpzSource", "file"),
+    "npz": SourceKind("edgeloop_agent.sources.npz:NpzSource", "file", several=True),
     "video": SourceKind("edgeloop_agent.sources.video:VideoSource", "file"),
-    "synthetic": SourceKind("edgeloop_agent.sources.synthetic:SyntheticSource", "nothing", frozenset({"seed"})),
+    "synthetic": SourceKind(
+        "edgeloop_agent.sources.synthetic:SyntheticSource", "nothing", frozenset({"seed"}), several=True
+    ),
 }
 
 
@@ -54,19 +58,29 @@ class SourceSpec:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the model takes: the contract's input, and the input tensor's shape, dtype and range of real values."""
+    """What the model takes: the contract's input, and the input tensor's shape, dtype and range of real values.
+
+    others: the same for each further input of a model with several; a frame is then a dictionary by input name.
+    """
 
     input: InputSpec
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     lowest: float
     highest: float
+    others: tuple[Wanted, ...] = ()
+
+    @property
+    def every(self) -> tuple[Wanted, ...]:
+        """All inputs, in the model's order."""
+        return (self, *self.others)
 
 
 class Source(Protocol):
-    """A stream of frames, as `edgeloop.preprocess` takes them (uint8 BGR or gray pictures, or arrays)."""
+    """A stream of frames, as `edgeloop.preprocess` takes them: uint8 BGR or gray pictures, or arrays; for a model with
+    several inputs dictionaries of them."""
 
-    def read(self) -> tuple[Frame, str] | None:
+    def read(self) -> tuple[Any, str] | None:
         """The next frame and its name (a file name, a frame number); None at the end.
 
         Raises DataError for a frame that cannot be decoded: it counts as a frame, and the next call goes on behind it.
@@ -102,6 +116,13 @@ def parse_source(text: str) -> SourceSpec:
 
 def open_source(spec: SourceSpec, wanted: Wanted, *, skip: int = 0, loop: bool = False) -> Source:
     """Open it, past the first `skip` frames; with `loop` it starts over at its end. Raises DataError, UsageError."""
-    module, _, name = SOURCES[spec.scheme].opener.partition(":")
+    kind = SOURCES[spec.scheme]
+    if wanted.others and not kind.several:
+        names = ", ".join(each.input.name for each in wanted.every)
+        raise UsageError(
+            f"source {spec}: one frame at a time, and the model has {len(wanted.every)} inputs ({names})",
+            hint="npz:FILE with an array per input, called so",
+        )
+    module, _, name = kind.opener.partition(":")
     source: Source = getattr(importlib.import_module(module), name)(spec, wanted, skip=skip, loop=loop)
     return source

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,16 +26,22 @@ class SyntheticSource:
             random = np.random.default_rng(int(spec.options.get("seed", "0")))
         except ValueError as error:
             raise UsageError(f"source {spec}: seed must be a whole number of at least 0") from error
-        self._frames = [_frame(random, wanted) for _ in range(DISTINCT_FRAMES)]
+        self._frames = [_sample(random, wanted) for _ in range(DISTINCT_FRAMES)]
         self._next = skip
 
-    def read(self) -> tuple[Frame, str] | None:
+    def read(self) -> tuple[Any, str] | None:
         at = self._next
         self._next = at + 1
         return self._frames[at % DISTINCT_FRAMES], f"synthetic[{at}]"
 
     def close(self) -> None:
         pass
+
+
+def _sample(random: np.random.Generator, wanted: Wanted) -> Any:
+    if not wanted.others:
+        return _frame(random, wanted)
+    return {each.input.name: _frame(random, each) for each in wanted.every}
 
 
 def _frame(random: np.random.Generator, wanted: Wanted) -> Frame:

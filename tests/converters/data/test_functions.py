@@ -50,7 +50,7 @@ def test_one_array_is_enough(module) -> None:  # type: ignore[no-untyped-def]
         ("def f():\n    return 3\n", "gave int, not batches"),
         ("def f():\n    return []\n", "gave no samples"),
         ("def f():\n    yield np.zeros(3)\n", "must be numbers"),
-        ("def f():\n    yield np.zeros((2, 3))\n    yield np.zeros((2, 4))\n", "follows"),
+        ("def f():\n    yield np.zeros((2, 3))\n    yield np.zeros((2, 4, 4))\n", "follows"),
         ("def f():\n    yield np.zeros((2, 3)), np.array([1])\n", "must be 2 whole numbers"),
         ("def f():\n    yield np.zeros((2, 3)), np.array([1, 2])\n    yield np.zeros((2, 3))\n", "some do not"),
         ("f = 3\n", "has no function 'f'"),

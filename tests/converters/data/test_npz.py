@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from edgeloop.errors import DataError, EdgeloopError, RefusedError
 from edgeloop.npz import Npz
-from edgeloop_converters.data import check_samples, open_data
+from edgeloop_converters.data import check_samples, for_inputs, open_data
 
 
 def save(path: Path, **arrays: Any) -> Path:
@@ -81,7 +81,7 @@ def test_one_hot_and_float_labels_become_class_ids(tmp_path: Path) -> None:
 )
 def test_wrong_contents_are_one_clear_line(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
     with pytest.raises(DataError, match=words):
-        open_data(save(tmp_path / "d.npz", **arrays))
+        for_inputs(open_data(save(tmp_path / "d.npz", **arrays)), ["input"])
 
 
 def test_nan_is_found_and_named(tmp_path: Path) -> None:

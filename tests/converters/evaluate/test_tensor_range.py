@@ -44,7 +44,7 @@ def test_values_further_than_half_a_step_outside_are_clipped() -> None:
 
 def test_every_quantized_tensor_has_its_range_and_a_narrow_one_is_seen(digits: Dataset, digits_tflite: Path) -> None:
     model = digits_tflite.read_bytes()
-    samples = [array.copy() for array in model_inputs(CONTRACT, model, digits, range(40))]
+    samples = [array.copy() for (array,) in model_inputs(CONTRACT, model, digits, range(40))]
     true = calibrate(model, samples, method="min-max")
     narrow = next(iter(name for name in true.tensors if name not in ("image", "digit")))
     low, high = true.tensors[narrow]

@@ -11,7 +11,7 @@ from edgeloop_converters.passes.refine import Refined
 from support.tiny_models import tiny_mlp
 
 MODEL, OTHER = tiny_mlp(seed=0), tiny_mlp(seed=1)
-INPUTS = [np.random.default_rng(i).normal(size=(1, 10)).astype(np.float32) for i in range(40)]
+INPUTS = [(np.random.default_rng(i).normal(size=(1, 10)).astype(np.float32),) for i in range(40)]
 
 
 def refined(tflite: bytes) -> Refined:

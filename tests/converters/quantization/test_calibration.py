@@ -114,7 +114,7 @@ def test_inputs_come_through_the_contract_and_name_what_does_not_fit(model: byte
     np.savez(tmp_path / "d.npz", x=np.full((3, 8, 8), 51, np.uint8))
     data = open_data(tmp_path / "d.npz")
     contract = Contract((InputSpec("image", "image", (8, 8), "gray", std=(255.0,)),))
-    values = [x.copy() for x in model_inputs(contract, model, data, [0, 2])]
+    values = [x.copy() for (x,) in model_inputs(contract, model, data, [0, 2])]
     assert [v.shape for v in values] == [(1, 8, 8, 1)] * 2
     assert values[0].max() == pytest.approx(0.2)
     tensors = Contract((InputSpec("image", "tensor", shape=(8, 8, 1)),))

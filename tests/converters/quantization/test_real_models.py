@@ -57,7 +57,7 @@ def kws(shared_data: Path, folder: Path, *, real: bool) -> Dataset:
 def predictions(model: bytes, contract: Contract, data: Dataset) -> np.ndarray:
     with open_session(model) as session:
         found = []
-        for x in model_inputs(contract, model, data, range(len(data))):
+        for (x,) in model_inputs(contract, model, data, range(len(data))):
             session.set_input(0, x)
             session.invoke()
             found.append(int(session.output(0).argmax()))

@@ -1,0 +1,40 @@
+"""What the inputs and outputs of a model are called: by its signature, else by their tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from edgeloop.contract import OutputSpec
+from edgeloop.errors import ConfigError
+from edgeloop.graph import Graph
+
+
+def input_names(graph: Graph) -> tuple[str, ...]:
+    """In the model's order."""
+    known = next((s.inputs for s in graph.signatures if s.subgraph == 0), {})
+    return _names(graph, graph.main.inputs, known)
+
+
+def output_names(graph: Graph) -> tuple[str, ...]:
+    """In the model's order."""
+    known = next((s.outputs for s in graph.signatures if s.subgraph == 0), {})
+    return _names(graph, graph.main.outputs, known)
+
+
+def with_index(output: OutputSpec, graph: Graph) -> OutputSpec:
+    """The output that the contract names, by its place. Raises ConfigError listing what there is."""
+    from dataclasses import replace
+
+    names = output_names(graph)
+    if output.name:
+        if output.name not in names:
+            raise ConfigError(f"the model has no output '{output.name}'", hint=f"it has: {', '.join(names)}")
+        return replace(output, index=names.index(output.name))
+    if output.index >= len(names):
+        raise ConfigError(f"the contract decodes output {output.index} and the model has {len(names)}, counted from 0")
+    return output
+
+
+def _names(graph: Graph, indices: Sequence[int], known: Mapping[str, int]) -> tuple[str, ...]:
+    by_index = {index: name for name, index in known.items()}
+    return tuple(by_index.get(index, graph.main.tensors[index].name) for index in indices)
