@@ -1,8 +1,8 @@
 """The worker's frame loop: source -> preprocess -> invoke -> postprocess -> sink, with nothing in it that costs.
 
 Per frame: five readings of the clock, one tuple appended to a list, four numbers stored. Everything else (histograms,
-messages) happens twice a second in `Recorder.flush`. Result lines are written every 2 ms: those of a slow model at once,
-those of a fast one many at a time.
+messages) happens twice a second in `Recorder.flush`. Result lines are written every 2 ms: a slow model's at once, a
+fast one's many at a time.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class Spool:
 
         with self._lock:
             try:
-                self._file.run(work)
+                self._run_with_folding(work)
                 self._refused = 0
             except DeviceError:
                 self._refused += 1
@@ -206,14 +206,20 @@ class Spool:
         """Closes the file. The next call opens it again."""
         self._file.close()
 
+    def _run_with_folding(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        """On a full disk, too, older reports make room for a new one."""
+        while True:
+            try:
+                self._file.run(work)
+            except SpoolFullError:
+                if not self._file.run(_fold_one_run):
+                    raise
+            else:
+                return
+
     def _make_room(self, db: sqlite3.Connection, need_bytes: int) -> None:
-        for level in FOLD_LEVELS:
-            while _used_bytes(db) + need_bytes > self.max_bytes:
-                rows = db.execute("SELECT id, subject, folded FROM reports WHERE sends = 0 ORDER BY id")
-                run = oldest_run(rows, level)
-                if not run:
-                    break
-                _fold(db, run)
+        while _used_bytes(db) + need_bytes > self.max_bytes and _fold_one_run(db):
+            pass
         if _used_bytes(db) + need_bytes > self.max_bytes:
             raise SpoolFullError(
                 f"spool {self.path} is full ({self.max_bytes} bytes) and nothing in it may be folded",
@@ -221,11 +227,10 @@ class Spool:
             )
 
     def _quarantine(self, db: sqlite3.Connection, row_id: int, reason: str) -> None:
-        db.execute(
-            "INSERT INTO quarantine (boot, seq, body, reason) SELECT boot, seq, body, ? FROM reports WHERE id = ?",
-            (tidy(reason), row_id),
-        )
+        # Out before in: on a full disk the one makes room for the other.
+        row = db.execute("SELECT boot, seq, body FROM reports WHERE id = ?", (row_id,)).fetchone()
         db.execute("DELETE FROM reports WHERE id = ?", (row_id,))
+        db.execute("INSERT INTO quarantine (boot, seq, body, reason) VALUES (?, ?, ?, ?)", (*row, tidy(reason)))
         while _used_bytes(db, "quarantine") > self.max_bytes // _QUARANTINE_SHARE:
             db.execute("DELETE FROM quarantine WHERE id = (SELECT MIN(id) FROM quarantine)")
 
@@ -247,6 +252,16 @@ def oldest_run(rows: Iterable[tuple[int, int, int]], level: int) -> list[int]:
         run = [row_id] if subject != _UNFOLDABLE and folded < level else []
         run_subject, run_folded = subject, folded
     return run if len(run) > 1 else []
+
+
+def _fold_one_run(db: sqlite3.Connection) -> bool:
+    """Fold the finest of what may be folded; False when there is nothing."""
+    for level in FOLD_LEVELS:
+        rows = db.execute("SELECT id, subject, folded FROM reports WHERE sends = 0 ORDER BY id")
+        if run := oldest_run(rows, level):
+            _fold(db, run)
+            return True
+    return False
 
 
 def _fold(db: sqlite3.Connection, run: Sequence[int]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from edgeloop.errors import DeviceError
+from edgeloop.telemetry.spool_reserve import Reserve
 
 T = TypeVar("T")
 
@@ -51,16 +52,23 @@ class SpoolFile:
         self._on_notice = on_notice
         self._lock = threading.RLock()
         self._db: sqlite3.Connection | None = None
+        self._reserve = Reserve(path.with_name(f"{path.name}-reserve"))
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """`work`'s result, after the commit; nothing has changed when it raises.
 
+        On a full disk `work` runs on the reserve, where it succeeds unless it makes the file grow: SpoolFullError.
         A damaged file is put aside as `NAME.damaged`, what can still be read is taken over, and `work` runs again.
-        SpoolFullError, DeviceError for what else the disk does.
+        DeviceError for what else the disk does.
         """
         with self._lock:
             try:
-                return self._attempt(work)
+                try:
+                    return self._attempt(work)
+                except sqlite3.Error as error:
+                    if not _means_full(error):
+                        raise
+                    return self._attempt_on_reserve(work)
             except sqlite3.Error as error:
                 if not _means_damaged(error):
                     raise self._failed(error) from error
@@ -96,6 +104,23 @@ class SpoolFile:
             raise
         return result
 
+    def _attempt_on_reserve(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Within the pages that the file has. Raises sqlite3.Error as `_attempt` does."""
+        self._reserve.give()
+        db = self._db or self._open()
+        self._db = db
+        limit, pages = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("max_page_count", "page_count"))
+        try:
+            _empty_log(db)
+            db.execute(f"PRAGMA max_page_count = {pages}")
+            result = self._attempt(work)
+            _empty_log(db)
+            return result
+        finally:
+            with suppress(sqlite3.Error):  # it was closed
+                db.execute(f"PRAGMA max_page_count = {limit}")
+            self._reserve.keep()
+
     def _open(self) -> sqlite3.Connection:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,6 +149,7 @@ class SpoolFile:
         except BaseException:
             db.close()
             raise
+        self._reserve.keep()
         return db
 
     def _start_anew(self, reason: str) -> None:
@@ -150,7 +176,7 @@ class SpoolFile:
 
     def _failed(self, error: sqlite3.Error) -> DeviceError:
         text = str(error)
-        if "full" in text:
+        if _means_full(error):
             return SpoolFullError(f"spool {self.path}: the disk is full", hint="free some space")
         self.close()  # after an I/O error only a new connection is sure of what is on the disk
         if "locked" in text:
@@ -167,6 +193,16 @@ def add_count(db: sqlite3.Connection, name: str, value: int) -> None:
             "INSERT INTO counts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
             (name, value),
         )
+
+
+def _empty_log(db: sqlite3.Connection) -> None:
+    """Bring the log's pages into the file and give its room back."""
+    with suppress(sqlite3.Error):
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+
+def _means_full(error: sqlite3.Error) -> bool:
+    return "full" in str(error)
 
 
 def _means_damaged(error: sqlite3.Error) -> bool:

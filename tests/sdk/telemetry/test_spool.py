@@ -295,14 +295,69 @@ def test_a_full_disk_is_said_counted_and_over_when_there_is_room_again(spool: Sp
     _put(spool, 1)
     limit = spool._file.run(lambda db: db.execute("PRAGMA page_count").fetchone()[0]) + 2
     spool._file.run(lambda db: db.execute(f"PRAGMA max_page_count = {limit}").fetchone())
+    _put(spool, 2, 3, 4)
+    spool.mark_sent(spool.pending(ALL))
+    _put(spool, *range(5, 100))
+    assert _frames(spool) == 99, "older ones are folded to make room, none is lost"
+    last = 99
     with pytest.raises(SpoolFullError, match="disk is full"):
-        _put(spool, *range(2, 1000))
-    kept = _seqs(spool)
-    assert kept == list(range(1, len(kept) + 1)), "what was put before is still there"
+        while last < 500:
+            spool.mark_sent(spool.pending(ALL))  # what was sent is never folded
+            _put(spool, last + 1)
+            last += 1
+    assert _frames(spool) == last, "what was put before is still there"
+    settled = spool.settle(Ack(((BOOT, 1, last - 2),), (Rejected(BOOT, last, "no"),)))
+    assert (settled.accepted > 0, settled.rejected, _seqs(spool)) == (True, 1, [last - 1])
     spool._file.run(lambda db: db.execute("PRAGMA max_page_count = 100000").fetchone())
     _put(spool, 1000)
-    assert _seqs(spool) == [*kept, 1000]
+    assert _seqs(spool)[-1] == 1000
     assert spool.stats().refused == 1
+
+
+_ON_A_FULL_DISK = """
+import sys
+from pathlib import Path
+from edgeloop.telemetry.codec import Ack, decode_report, encode_report
+from edgeloop.telemetry.spool import Spool
+from support.reports import BOOT, typical_report
+
+folder = Path(sys.argv[1])
+spool = Spool(folder / "spool.db")
+def put(first, last):
+    for seq in range(first, last):
+        spool.put(encode_report(typical_report(seq)), BOOT, seq)
+put(1, 300)
+with (folder / "others").open("wb", buffering=0) as others:
+    try:
+        while others.write(bytes(4096)):
+            pass
+    except OSError as error:
+        assert "No space" in str(error)
+put(300, 450)
+frames = 0
+while pending := spool.pending(200):
+    spool.mark_sent(pending)
+    frames += sum(decode_report(report.body).counters["frames"] for report in pending)
+    spool.settle(Ack(((BOOT, 1, 449),)))
+put(450, 500)
+spool.close()
+stats = Spool(folder / "spool.db").stats()
+print(frames, stats.accepted + stats.folded, stats.reports, stats.refused)
+"""
+
+
+@pytest.mark.slow
+def test_on_a_disk_that_others_filled_reports_come_and_go(tmp_path: Path) -> None:
+    script = f"mount -t tmpfs -o size=5m none {tmp_path} && exec {sys.executable} - {tmp_path}"
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    if subprocess.run([*command, f"mount -t tmpfs none {tmp_path}"], capture_output=True).returncode:
+        pytest.skip("this user may not mount a file system in a namespace of its own")
+    result = subprocess.run(
+        [*command, script], input=_ON_A_FULL_DISK, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert result.stderr == ""
+    assert result.stdout.split() == [str(600 * 449), "449", "50", "0"]
 
 
 def test_a_disk_that_stops_taking_bytes_is_one_error_and_no_crash(tmp_path: Path) -> None:
