@@ -18,6 +18,7 @@ from edgeloop.progress import Progress, SilentProgress
 from edgeloop.targets import Target, load_target
 from edgeloop.version import VERSION
 from edgeloop_converters.analysis_summary import analysis_summary
+from edgeloop_converters.assistant import Assistant
 from edgeloop_converters.contracts import ContractFlags, detect_contract, fit_data
 from edgeloop_converters.data import IMAGE, Dataset, open_data, pick
 from edgeloop_converters.data.cache import DecodedCache
@@ -190,8 +191,11 @@ def evaluate(
     chosen = np.arange(len(raw), dtype=np.int64) if samples is None else pick(raw, samples, seed)
     with (
         all_unreadable_named([(raw, chosen)], reporter),
-        Scorer() if raw.labels is not None else nullcontext() as scorer,
+        Assistant() if raw.labels is not None else nullcontext() as assistant,
     ):
+        scorer = None if assistant is None else Scorer(assistant)
+        if scorer is not None:
+            scorer.expect()
         with stages("load reference"):
             float_model, notes = _reference(subject, reference, trust_code, reporter)
         with stages("contract"):

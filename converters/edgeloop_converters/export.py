@@ -24,9 +24,11 @@ from edgeloop_converters.sources import Sources
 from edgeloop_converters.stages import Stages
 
 if TYPE_CHECKING:
+    from edgeloop_converters.assistant import Assistant
     from edgeloop_converters.calibration import Ranges
     from edgeloop_converters.passes.refine import Refined
     from edgeloop_converters.passes.report import PassReport
+    from edgeloop_converters.repair.records import Repair
 
 FLOAT = "float"
 REFINED_EFFORTS = ("default", "best")
@@ -34,7 +36,10 @@ REFINED_EFFORTS = ("default", "best")
 
 @dataclass(frozen=True)
 class Exported:
-    """The model as it will run, and what the passes had to say."""
+    """The model as it will run, and what the passes had to say.
+
+    repairs: rungs, where it missed its goals at first. blame: the ops at fault with their numbers, "" where not sought.
+    """
 
     name: str
     model: bytes
@@ -42,6 +47,8 @@ class Exported:
     notes: tuple[str, ...] = ()
     float_ops: tuple[str, ...] = ()
     passes: tuple[PassReport, ...] = ()
+    repairs: tuple[Repair, ...] = ()
+    blame: str = ""
 
 
 def export(
@@ -53,8 +60,12 @@ def export(
     stages: Stages,
     progress: Progress,
     rows: RangeRows | None = None,
+    assistant: Assistant | None = None,
 ) -> Exported:
-    """Run the recipe's passes. rows: takes in the extremes of every calibration sample, where there is calibration."""
+    """Run the recipe's passes. rows: takes in the extremes of every calibration sample, where there is calibration.
+
+    assistant: a process that packs; None: this one.
+    """
     scheme = scheme_named(recipe.scheme)
     if scheme.load is None:
         return Exported(FLOAT, model.tflite, FLOAT)
@@ -91,7 +102,9 @@ def export(
                     on_sample=on_sample,
                 )
         with stages("quantize"):
-            job = Job(model.tflite, ranges, inputs, len(indices), is_edgetpu, recipe.scheme_options, progress)
+            job = Job(
+                model.tflite, ranges, inputs, len(indices), is_edgetpu, recipe.scheme_options, progress, assistant
+            )
             done = scheme.load()(job)
     tflite, notes = done.tflite, done.notes
     reports: tuple[PassReport, ...] = ()

@@ -11,6 +11,7 @@ from pathlib import Path
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.targets import load_target
 from edgeloop_converters.assemble import Assembly, alarms
+from edgeloop_converters.assistant import Assistant
 from edgeloop_converters.check_data.finding import by_severity
 from edgeloop_converters.check_data.run import (
     FEW_SAMPLES,
@@ -59,24 +60,27 @@ def convert(
     check_target(scheme, target, recipe.io)
     for note in cost_notes(scheme, target):
         reporter.note(note)
-    data = open_datasets(recipe)
-    check_goals_fit(
-        recipe.goals,
-        has_labels=data.evaluation.labels is not None,
-        why_not="--ignore-labels leaves them out" if recipe.ignore_labels else "",
-    )
-    calibration, evaluation = choose_samples(recipe, data)
-    conversion = start_conversion(
-        Path(recipe.source),
-        trust_code=trust_code,
-        signature=recipe.signature or None,
-        shape=recipe.shape or None,
-        sample_shape=sample_shape(recipe, data),
-    )
-    parts = [(data.calibration, calibration), (data.evaluation, evaluation)]
     with ExitStack() as stack:
+        assistant = stack.enter_context(Assistant())
+        if scheme.load is not None and recipe.engine == "aeq":
+            assistant.expect("pack")
+        data = open_datasets(recipe)
+        check_goals_fit(
+            recipe.goals,
+            has_labels=data.evaluation.labels is not None,
+            why_not="--ignore-labels leaves them out" if recipe.ignore_labels else "",
+        )
+        scorer = Scorer(assistant) if data.evaluation.labels is not None else None
+        calibration, evaluation = choose_samples(recipe, data)
+        conversion = start_conversion(
+            Path(recipe.source),
+            trust_code=trust_code,
+            signature=recipe.signature or None,
+            shape=recipe.shape or None,
+            sample_shape=sample_shape(recipe, data),
+        )
+        parts = [(data.calibration, calibration), (data.evaluation, evaluation)]
         stack.enter_context(all_unreadable_named(parts, reporter))
-        scorer = stack.enter_context(Scorer()) if data.evaluation.labels is not None else None
         stack.enter_context(conversion)
         decoded = stack.enter_context(DecodedCache()) if cache else None
         with stages("read data"):
@@ -86,7 +90,7 @@ def convert(
             model = conversion.result(reporter)
         with stages("contract"):
             sources = settle(recipe, model.tflite, data, calibration, evaluation, decoded)
-        for note in (*sources.warnings, *model.notes, *sources.notes):
+        for note in (*model.warnings, *sources.warnings, *model.notes, *sources.notes):
             reporter.note(note)
         if recipe.goals.max_drop is not None and sources.contract.output.kind != "classification":
             check_goals_fit(recipe.goals, has_labels=False, why_not=f"the output is {sources.contract.output.kind!r}")
@@ -100,7 +104,9 @@ def convert(
         if strict_data:
             refuse_severe(findings)
         rows = RangeRows()
-        exported = export(recipe, target, model, sources, trust_code, stages, reporter, rows)
+        exported = export(recipe, target, model, sources, trust_code, stages, reporter, rows, assistant)
+        if scorer is not None:
+            scorer.expect()  # not before: packing comes first
         findings += after_calibration(rows, "grouped", sources, seed=recipe.seed)
         candidates = (Candidate(exported, model, sources),)
         for note in (*exported.notes, *alarms(findings, sources)):

@@ -15,11 +15,12 @@ import numpy.typing as npt
 from edgeloop.errors import UsageError
 from edgeloop.graph import Graph, Op, Subgraph
 from edgeloop.progress import Progress, SilentProgress
-from edgeloop_converters.aeq import all_of, pack, static
+from edgeloop_converters.aeq import Rule, pack
 from edgeloop_converters.calibration import Ranges
 from edgeloop_converters.op_versions import set_int8_versions
 
 if TYPE_CHECKING:
+    from edgeloop_converters.assistant import Assistant
     from edgeloop_converters.passes.codes import Refinement
 
 Array = npt.NDArray[Any]
@@ -45,20 +46,21 @@ def quantize_int8(
     *,
     fully_connected_per_tensor: bool = False,
     refinement: Refinement | None = None,
+    assistant: Assistant | None = None,
     progress: Progress | None = None,
 ) -> Quantized:
     """Static int8 weights (per channel) and activations, int8 input and output; checked afterwards.
 
     fully_connected_per_tensor: one scale per FULLY_CONNECTED weight, which the Edge TPU compiler wants. refinement:
-    weights and biases to put over the packed ones; `ranges` are meant to be the refinement's.
+    weights and biases to put over the packed ones; `ranges` are meant to be the refinement's. assistant: for `aeq.pack`.
     Raises UsageError when the quantizer cannot do it or a range is missing.
     """
     check_no_loops(Graph.read(model))
     with (progress or SilentProgress()).step("quantizing"):
-        rule = static()
+        rules = [Rule()]
         if fully_connected_per_tensor:
-            rule = all_of(rule, static(op="FULLY_CONNECTED", per_tensor=True))
-        graph = Graph.read(pack(model, ranges, rule))
+            rules.append(Rule(op="FULLY_CONNECTED", per_tensor=True))
+        graph = Graph.read(pack(model, ranges, rules, assistant))
         floats = float_ops(graph)
         _check_borders(graph, ranges)
         set_int8_versions(graph)

@@ -87,7 +87,7 @@ def _with_labels_file(root: Path, labels_file: Path) -> Dataset:
         raise DataError(f"{where}: {error}") from error
     if not files:
         raise DataError(f"{where}: no rows")
-    missing = [f for f in files if not os.path.isfile(f)]
+    missing = [f for f in files if not Path(f).is_file()]
     if missing:
         raise DataError(f"{where}: {len(missing)} of {len(files)} files are not there, such as {Path(missing[0]).name}")
     return _dataset(root, files, np.asarray(ids, np.int64))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from edgeloop.progress import Progress, SilentProgress
+from edgeloop_converters.assistant import Assistant
 from edgeloop_converters.calibration import Ranges
 
 Array = npt.NDArray[Any]
@@ -25,7 +26,7 @@ class Job:
 
     ranges: None for schemes whose activations stay float. samples: a new pass over the model's inputs, one array
     [1, ...] each, valid until the next. per_tensor_dense: one scale per FULLY_CONNECTED weight, which the Edge TPU
-    compiler wants. options: of the recipe's quantize step, as "bits".
+    compiler wants. options: of the recipe's quantize step, as "bits". assistant: a process that packs; None: this one.
     """
 
     model: bytes
@@ -35,3 +36,4 @@ class Job:
     per_tensor_dense: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress = field(default_factory=SilentProgress)
+    assistant: Assistant | None = None

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgeloop.runtime import RanOn
+from edgeloop_converters.assistant import Assistant
 from edgeloop_converters.evaluate import Scorer, classification_scores, confusion_matrix, summarize
 from edgeloop_converters.evaluate.metrics import COSINE, RELATIVE, agreement_kind, output_agreement
 from edgeloop_converters.evaluate.per_op import MAX_SNR_DB, snr_db
@@ -103,10 +104,12 @@ def test_snr_of_equal_and_of_silent_tensors_is_a_number() -> None:
 
 
 def test_scores_from_the_other_process_are_the_same_and_survive_its_death() -> None:
-    with Scorer() as scorer:
+    with Assistant() as assistant:
+        scorer = Scorer(assistant)
+        scorer.expect()
         here = classification_scores(LABELS, GUESSES)
         assert scorer.score(LABELS, GUESSES) == here
-        assert scorer._process is not None
-        scorer._process.kill()
-        scorer._process.wait()
+        assert assistant._process is not None
+        assistant._process.kill()
+        assistant._process.wait()
         assert scorer.score(LABELS, GUESSES) == here
