@@ -178,7 +178,8 @@ def test_peak_memory_of_eight_bit_and_of_residual_models() -> None:
 
 def test_json_has_the_promised_keys_and_no_others() -> None:
     data = analyze(Graph.read(tiny_cnn()), load_target("coral-usb")).to_dict()
-    assert list(data) == ["macs", "parameters", "layers", "peak_memory_bytes", "ops", "delegates"]
+    own = ["macs", "parameters", "layers", "peak_memory_bytes", "ops", "delegates"]
+    assert list(data) == [*own, "edgetpu", "xnnpack"]
     assert {tuple(op) for op in data["ops"]} == {("index", "name", "placement", "reason")}
     assert [op["index"] for op in data["ops"]] == [0, 1, 2, 3, 4]
     assert {tuple(plan) for plan in data["delegates"].values()} == {("mapped_ops", "total_ops", "status")}

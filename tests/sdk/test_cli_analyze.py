@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from edgeloop.bundle import BundleDraft, VariantDraft, load_or_create_signing_ke
 from edgeloop.cli.main import main
 from edgeloop.contract import Contract, InputSpec
 from edgeloop.graph import Graph
+from support.edgetpu import stand_in
+from support.single_ops import CASES, build
 from support.tiny_models import tiny_cnn, tiny_mlp
 
 
@@ -32,7 +35,7 @@ def test_text_has_summary_and_table(model: Path, capsys: pytest.CaptureFixture[s
         "  MACs           4.64 k (4,640)",
         "  parameters     340 in 3 layers",
         "  peak memory    1.2 KiB of activations",
-        "  xnnpack        5 of 5 ops (predicted)",
+        "  xnnpack        5 of 5 ops (confirmed)",
     ):
         assert line in out.splitlines()
     rows = [line.split() for line in out.splitlines() if line.lstrip()[:1].isdigit()]
@@ -44,6 +47,7 @@ def test_text_names_the_first_op_left_behind_and_why(model: Path, capsys: pytest
     out = capsys.readouterr().out
     assert "edgetpu        0 of 5 ops (predicted)" in out
     assert "not edgetpu    first op 0 (CONV_2D): only 8-bit integers, this has float32" in out
+    assert "try: CONV_2D, DEPTHWISE_CONV_2D, MEAN and 2 kinds more: quantize it" in out
 
 
 def test_json_is_one_object_and_nothing_else(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,7 +55,41 @@ def test_json_is_one_object_and_nothing_else(model: Path, capsys: pytest.Capture
     data = json.loads(capsys.readouterr().out)
     assert (data["macs"], data["parameters"], data["layers"], data["peak_memory_bytes"]) == (4640, 340, 3, 1280)
     assert data["ops"][0] == {"index": 0, "name": "CONV_2D", "placement": "xnnpack", "reason": ""}
-    assert data["delegates"] == {"xnnpack": {"mapped_ops": 5, "total_ops": 5, "status": "predicted"}}
+    assert data["delegates"] == {"xnnpack": {"mapped_ops": 5, "total_ops": 5, "status": "confirmed"}}
+    assert (data["xnnpack"]["first_off"], data["xnnpack"]["borders"], data["xnnpack"]["partitions"]) == (None, 0, 1)
+
+
+def test_rules_alone_are_marked_as_predictions(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analyze", str(model), "--predict", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["delegates"]["xnnpack"]["status"] == "predicted"
+    assert main(["analyze", str(model), "--target", "generic-armv7", "--json"]) == 0  # another runtime than ours
+    assert json.loads(capsys.readouterr().out)["delegates"]["xnnpack"]["status"] == "predicted"
+
+
+def test_edge_tpu_is_confirmed_where_its_compiler_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(build(next(case for case in CASES if case.op == "CONV_2D"), "int8").write())
+    stand_in(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert main(["analyze", str(path), "--target", "coral-usb", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["delegates"]["edgetpu"] == {"mapped_ops": 1, "total_ops": 1, "status": "confirmed"}
+    assert (data["edgetpu"]["on_chip_bytes"], data["edgetpu"]["is_exact"]) == (66 << 10, True)
+
+
+def test_a_compiler_that_fails_leaves_a_prediction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(build(next(case for case in CASES if case.op == "CONV_2D"), "int8").write())
+    stand_in(tmp_path, says="Internal compiler error. Aborting!", code=1)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert main(["analyze", str(path), "--target", "coral-usb", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["delegates"]["edgetpu"]["status"] == "predicted"
+    assert "edgetpu is predicted only: edgetpu_compiler failed: Internal compiler error" in captured.err
 
 
 @pytest.mark.parametrize("signed", [True, False])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgeloop.analysis import analyze
+from edgeloop.edgetpu_compiler import left_on_cpu
 from edgeloop.graph import Graph, Op, Quantization, Subgraph, Tensor, make_options
 from edgeloop.runtime import open_session
 from edgeloop.targets import load_target
@@ -48,9 +49,12 @@ def test_xnnpack_takes_what_is_predicted_op_by_op(case: Case) -> None:
 @pytest.mark.parametrize("name", REAL)
 def test_xnnpack_takes_what_is_predicted_of_real_models(shared_data: Path, name: str) -> None:
     path = shared_data / "models" / f"{name}.tflite"
-    plan = analyze(Graph.read(path)).delegates["xnnpack"]
+    analysis = analyze(Graph.read(path))
+    predicted = {op.index for op in analysis.ops if op.placement == "xnnpack"}
     with open_session(path, delegate="xnnpack") as session:
-        assert (plan.mapped_ops, plan.total_ops) == (session.ran_on.delegated_ops, session.ran_on.total_ops)
+        assert predicted == session.delegated
+        programs = session._interpreter._interpreter.NumNodes() - len(analysis.ops)
+    assert analysis.delegates["xnnpack"].preflight.borders.partitions == programs
 
 
 @pytest.mark.parametrize(
@@ -62,14 +66,19 @@ def test_xnnpack_takes_what_is_predicted_of_real_models(shared_data: Path, name:
         "coral/movenet_single_pose_lightning_ptq",
     ],
 )
-def test_edge_tpu_takes_as_many_ops_as_the_real_compiler_mapped(shared_data: Path, name: str) -> None:
+def test_edge_tpu_takes_the_ops_that_the_real_compiler_mapped(shared_data: Path, name: str) -> None:
     coral = load_target("coral-usb")
     before = Graph.read(shared_data / "models" / f"{name}.tflite")
     compiled = Graph.read(shared_data / "models" / f"{name}_edgetpu.tflite")
-    left_on_cpu = sum(op.name != "edgetpu-custom-op" for op in compiled.main.ops)
-    plan = analyze(before, coral).delegates["edgetpu"]
-    assert plan.mapped_ops == len(before.main.ops) - left_on_cpu
+    analysis = analyze(before, coral)
+    off = {op.index for op in analysis.ops if op.placement != "edgetpu"}
+    assert off == left_on_cpu(before, compiled).keys()
+    plan = analysis.delegates["edgetpu"]
     assert plan.status == "predicted"
+    expected = analyze(compiled, coral).delegates["edgetpu"].preflight.fit
+    estimate = plan.preflight.fit
+    assert expected is not None and expected.is_exact and estimate is not None and not estimate.is_exact
+    assert estimate.on_chip_bytes == pytest.approx(expected.on_chip_bytes, rel=0.11)
 
 
 def test_compiled_model_is_confirmed_and_its_rest_is_not_on_the_edge_tpu(shared_data: Path) -> None:

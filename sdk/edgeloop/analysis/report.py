@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeloop.analysis.macs import MacCounter
 from edgeloop.analysis.memory import peak_memory_bytes
-from edgeloop.analysis.placement import DelegatePlan, place
+from edgeloop.analysis.placement import Confirmation, DelegatePlan, place
 from edgeloop.graph import Graph, Op, Subgraph, Tensor
 from edgeloop.graph.dtypes import ELEMENT_TYPES, FLOAT_TYPES
 from edgeloop.graph.naming import printable
@@ -49,7 +49,7 @@ class Analysis:
     delegates: Mapping[str, DelegatePlan]
 
     def to_dict(self) -> dict[str, Any]:
-        """What `edgeloop analyze --json` prints."""
+        """What `edgeloop analyze --json` prints; each delegate's preflight stands under its name."""
         return {
             "macs": self.macs,
             "parameters": self.parameters,
@@ -62,15 +62,20 @@ class Analysis:
                 name: {"mapped_ops": plan.mapped_ops, "total_ops": plan.total_ops, "status": plan.status}
                 for name, plan in self.delegates.items()
             },
+            **{name: plan.preflight.to_dict() for name, plan in self.delegates.items()},
         }
 
 
-def analyze(graph: Graph, target: Target | None = None) -> Analysis:
+def analyze(
+    graph: Graph, target: Target | None = None, *, confirmed: Mapping[str, Confirmation] | None = None
+) -> Analysis:
     """Cost of the main subgraph, and placement of its ops on the target's delegates (without a target: XNNPACK and
     CPU).
+
+    confirmed: by delegate, what it or its compiler really took of this model; else placements are predictions.
     """
     main = graph.main
-    placements, delegates = place(graph, target)
+    placements, delegates = place(graph, target, confirmed)
     counter = MacCounter(graph)
     ops = []
     for index, (op, placement) in enumerate(zip(main.ops, placements, strict=True)):

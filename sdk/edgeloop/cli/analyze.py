@@ -1,13 +1,15 @@
-"""What a model costs, and where its ops would run on a board. Nothing is run."""
+"""What a model costs, where its ops run on a board, and what to change so that more of them run on its accelerator."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeloop.cli._console import Console
+from edgeloop.cli._preflight import byte_count, preflight_lines
 from edgeloop.errors import EXIT_DONE
 from edgeloop.targets import Target, load_target
 
@@ -20,8 +22,9 @@ EPILOG = """example:
   edgeloop analyze model.tflite --target coral-usb      which ops an Edge TPU would take, and why not the others
   edgeloop analyze ic.bundle --json
 
-MACs are multiply-accumulates of one inference; peak memory is that of activations. Placements are predicted from rules,
-`run` and `bench` show what really ran. See docs/graph.md."""
+MACs are multiply-accumulates of one inference; peak memory is that of activations. Placements come from rules
+("predicted"), or from the runtime and the Edge TPU compiler where they are here ("confirmed"). See docs/graph.md and
+docs/coral.md."""
 
 _NAME_WIDTH = 24
 _KINDS = {
@@ -40,22 +43,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--target", metavar="ID", help="board, see `edgeloop targets` (default: a bundle's own, else none)"
     )
     parser.add_argument("--variant", metavar="NAME", help="of the bundle (default: the first)")
+    parser.add_argument(
+        "--predict", action="store_true", help="rules only: ask no runtime and no compiler what it really takes"
+    )
     parser.add_argument("--trust-code", action="store_true", help="run code inside a Keras file; else it is refused")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.analysis import analyze
+    from edgeloop.cli._confirm import confirmations
 
     target = load_target(args.target) if args.target else None
-    graph, own_target = _load(args, console)
-    target = target or own_target
-    analysis = analyze(graph, target)
+    subject = _load(args, console)
+    graph, target = subject.graph, target or subject.target
+    confirmed = {} if args.predict or subject.is_strange else confirmations(subject.model, graph, target, console)
+    analysis = analyze(graph, target, confirmed=confirmed)
     console.result(analysis.to_dict(), _text(args.model.name, graph, analysis, target))
     return EXIT_DONE
 
 
-def _load(args: argparse.Namespace, console: Console) -> tuple[Graph, Target | None]:
-    """The graph, and the target it was made for where that is known."""
+@dataclass(frozen=True)
+class _Subject:
+    """`target`: the one it was made for, where that is known. is_strange: nobody this machine trusts vouches for it."""
+
+    model: bytes
+    graph: Graph
+    target: Target | None = None
+    is_strange: bool = False
+
+
+def _load(args: argparse.Namespace, console: Console) -> _Subject:
     from edgeloop.errors import UsageError
     from edgeloop.graph import Graph
 
@@ -65,18 +82,18 @@ def _load(args: argparse.Namespace, console: Console) -> tuple[Graph, Target | N
     if args.variant:
         raise UsageError(f"{path} is a model, only bundles have variants", hint="leave out --variant")
     if path.suffix == ".tflite":
-        return Graph.read(path), None
+        return _Subject(model=b"" if not path.is_file() else path.read_bytes(), graph=Graph.read(path))
     from edgeloop_converters.frontends import detect, to_float_tflite
 
     if detect(path) == "tflite":
-        return Graph.read(path), None
+        return _Subject(path.read_bytes(), Graph.read(path))
     model = to_float_tflite(path, trust_code=args.trust_code, progress=console)
     for note in model.notes:
         console.note(note)
-    return Graph.read(model.tflite), None
+    return _Subject(model.tflite, Graph.read(model.tflite))
 
 
-def _from_bundle(path: Path, variant: str | None, console: Console) -> tuple[Graph, Target | None]:
+def _from_bundle(path: Path, variant: str | None, console: Console) -> _Subject:
     """A variant of a bundle. It is only looked at, so a signature is not required, but its absence is said."""
     from edgeloop.bundle import Bundle
     from edgeloop.errors import EdgeloopError
@@ -89,7 +106,8 @@ def _from_bundle(path: Path, variant: str | None, console: Console) -> tuple[Gra
         target = load_target(bundle.manifest.target)
     except EdgeloopError:  # a target of another machine's
         target = None
-    return Graph.read(bundle.model(variant)), target
+    model = bundle.model(variant)
+    return _Subject(model, Graph.read(model), target, is_strange=bundle.signed_by is None)
 
 
 def _text(name: str, graph: Graph, analysis: Analysis, target: Target | None) -> str:
@@ -101,16 +119,11 @@ def _text(name: str, graph: Graph, analysis: Analysis, target: Target | None) ->
         _line("outputs", ", ".join(_tensor(t.name, t.shape, t.dtype) for t in graph.outputs)),
         _line("MACs", f"{_short(analysis.macs)} ({analysis.macs:,})"),
         _line("parameters", f"{analysis.parameters:,} in {analysis.layers} layers"),
-        _line("peak memory", f"{_bytes(analysis.peak_memory_bytes)} of activations"),
+        _line("peak memory", f"{byte_count(analysis.peak_memory_bytes)} of activations"),
     ]
     for delegate, plan in analysis.delegates.items():
         lines.append(_line(delegate, f"{plan.mapped_ops} of {plan.total_ops} ops ({plan.status})"))
-    if analysis.delegates:
-        best = next(iter(analysis.delegates))
-        first = next((op for op in analysis.ops if op.placement != best), None)
-        if first is not None:
-            reason = first.reason.removeprefix(f"not {best}: ").partition("; not ")[0]
-            lines.append(_line(f"not {best}", f"first op {first.index} ({first.name}): {reason}"))
+        lines += [_line(label, text) for label, text in preflight_lines(delegate, plan)]
     return "\n".join([*lines, "", *_table(analysis.ops, analysis.macs)])
 
 
@@ -143,7 +156,3 @@ def _short(count: int) -> str:
         if count >= size:
             return f"{count / size:.3g} {unit}"
     return str(count)
-
-
-def _bytes(count: int) -> str:
-    return f"{count / (1 << 20):.2f} MiB" if count >= 1 << 20 else f"{count / (1 << 10):.1f} KiB"

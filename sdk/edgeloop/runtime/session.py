@@ -14,11 +14,12 @@ import numpy.typing as npt
 
 from edgeloop.affine import Affine
 from edgeloop.errors import DataError, DelegateError, DeviceError, RefusedError, UsageError
+from edgeloop.paths import is_utf8
 from edgeloop.runtime._stderr import captured_stderr
 from edgeloop.runtime.delegates import DelegateFailure, DelegateSpec, parse_delegate
 from edgeloop.runtime.interpreter import Backend, load_backend
 from edgeloop.runtime.native import load_native
-from edgeloop.runtime.plan import Node, RanOn, describe_run
+from edgeloop.runtime.plan import Node, RanOn, claimed_ops, describe_run
 from edgeloop.runtime.trouble import delegate_refused, invoke_failed, model_refused
 
 Array = npt.NDArray[Any]
@@ -46,14 +47,19 @@ class Session:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     ran_on: RanOn
+    delegated: frozenset[int]
+    """Ops of the main subgraph that delegates took, as indices into the file's."""
     set_input: Callable[[int, Array], None]
     invoke: Callable[[], None]
     output: Callable[[int], Array]
 
-    def __init__(self, interpreter: Any, ran_on: RanOn, *, keep_tensors: bool = False) -> None:
+    def __init__(
+        self, interpreter: Any, ran_on: RanOn, *, keep_tensors: bool = False, delegated: frozenset[int] = frozenset()
+    ) -> None:
         self._interpreter = interpreter
         self._keep_tensors = keep_tensors
         self.ran_on = ran_on
+        self.delegated = delegated
         self.inputs = tuple(_tensor_info(d) for d in interpreter.get_input_details())
         self.outputs = tuple(_tensor_info(d) for d in interpreter.get_output_details())
         self._bind(interpreter)
@@ -169,7 +175,7 @@ def open_session(
         _why_no_xnnpack(),
     )  # fmt: skip
     try:
-        return Session(interpreter, ran_on, keep_tensors=keep_tensors)
+        return Session(interpreter, ran_on, keep_tensors=keep_tensors, delegated=claimed_ops(own, every[len(own) :]))
     except ValueError as error:  # a tensor's name that is no UTF-8
         raise model_refused(name, str(error), spec, backend.info) from None
 
@@ -198,6 +204,8 @@ def _create(
     backend: Backend, model: bytes | Path, spec: DelegateSpec, threads: int, keep_tensors: bool, name: str
 ) -> Any:
     resolver = backend.module.OpResolverType
+    if isinstance(model, Path) and not is_utf8(model):  # all that an interpreter takes as a name
+        model = model.read_bytes()
     source = {"model_content": model} if isinstance(model, bytes) else {"model_path": str(model)}
     try:
         with captured_stderr(), _no_warnings():
