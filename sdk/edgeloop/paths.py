@@ -26,3 +26,12 @@ def cache_dir() -> Path:
 def state_dir() -> Path:
     """What must survive: version counters, the agent's spool, telemetry stores without a path of their own."""
     return _base("state", "XDG_STATE_HOME", ".local/state")
+
+
+def is_utf8(name: Path | str) -> bool:
+    """Whether a file's name is text. Python keeps the bytes of others (surrogateescape); many libraries refuse them."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
