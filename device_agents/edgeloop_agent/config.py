@@ -76,13 +76,11 @@ class AgentConfig:
 
 def _check_is_text(text: str) -> None:
     """The worker is told in UTF-8, and some libraries crash at a file name that is not."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
+    if not paths.is_utf8(text):
         shown = text.encode(errors="replace").decode()
         raise UsageError(
             f"'{shown}' is not UTF-8", hint="rename the file, or set LC_ALL=C.UTF-8 if the name is in UTF-8"
-        ) from None
+        )
 
 
 # The key in the file (and the flag, with - for _) where it differs from the field.

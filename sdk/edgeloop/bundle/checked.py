@@ -16,10 +16,13 @@ def printable(text: str) -> str:
 
 
 def canonical_json(value: Any) -> bytes:
-    """One spelling for a JSON value. Raises ConfigError for NaN, infinity and what is no JSON."""
+    """One spelling for a JSON value. Raises ConfigError for NaN, infinity and what is no JSON.
+
+    What UTF-8 has no bytes for, as in the name of a file that is not UTF-8, is an escape.
+    """
     try:
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        return text.encode("utf-8")
+        return text.encode("utf-8", "backslashreplace")
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"cannot be written as JSON: {error}") from error
 
