@@ -10,7 +10,8 @@ from typing import Any
 
 from edgeloop.bundle.files import write_atomically
 from edgeloop.errors import UsageError
-from edgeloop_converters.report.page import Latencies, render
+from edgeloop_converters.report.page import render
+from edgeloop_converters.report.sections.latency import Latencies
 
 
 def write_report(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 
@@ -33,10 +33,32 @@ def join(*content: object) -> Markup:
 
 
 def table(head: Iterable[object], rows: Iterable[Iterable[object]], *, class_: str | None = None) -> Markup:
-    """A table in a box that scrolls sideways on a narrow screen."""
-    body = tag("tbody", (tag("tr", (_cell(c) for c in row)) for row in rows))
+    """A table in a box that scrolls sideways on a narrow screen; the first cell of a row is its header."""
+    body = tag("tbody", (tag("tr", (_cell(c, i == 0) for i, c in enumerate(row))) for row in rows))
     header = tag("thead", tag("tr", (tag("th", c, scope="col") for c in head)))
-    return tag("div", tag("table", header, body, class_=class_), class_="scroll")
+    # Focusable, so that it can be scrolled from the keyboard.
+    return tag("div", tag("table", header, body, class_=class_), class_="scroll", tabindex=0)
+
+
+def columns_in_use(head: Sequence[object], rows: Sequence[Sequence[object]], *, class_: str | None = None) -> Markup:
+    """`table` without the columns in which no row has anything."""
+    used = [i for i in range(len(head)) if any(row[i] not in ("", None) for row in rows)]
+    return table([head[i] for i in used], [[row[i] for i in used] for row in rows], class_=class_)
+
+
+def section(anchor: str, title: str, *content: object) -> Markup:
+    """A titled part of the page that the list of contents can point to."""
+    return tag("section", tag("h2", title), *content, id=anchor)
+
+
+def soft(*content: object) -> Markup:
+    """A paragraph of explanation."""
+    return tag("p", *content, class_="soft")
+
+
+def folded(title: str, *content: object, is_open: bool = False) -> Markup:
+    """Content behind a line that opens it; print shows it all the same."""
+    return tag("details", tag("summary", title), *content, open="" if is_open else None)
 
 
 def definitions(pairs: Iterable[tuple[object, object]]) -> Markup:
@@ -44,8 +66,8 @@ def definitions(pairs: Iterable[tuple[object, object]]) -> Markup:
     return tag("dl", ((tag("dt", k), tag("dd", v)) for k, v in pairs if v not in (None, "")))
 
 
-def _cell(content: object) -> Markup:
-    return content if isinstance(content, Markup) and content.startswith("<td") else tag("td", content)
+def _cell(content: object, is_head: bool) -> Markup:
+    return tag("th", content, scope="row") if is_head else tag("td", content)
 
 
 def _markup(part: object) -> str:

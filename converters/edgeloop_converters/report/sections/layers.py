@@ -1,0 +1,134 @@
+"""Layer by layer: the error of every op's output, and what its tensor holds against what its codes can say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log2
+
+from edgeloop_converters.report.charts import Bar, RangeRow, bar_chart, range_chart
+from edgeloop_converters.report.html import Markup, folded, section, soft, table, tag
+from edgeloop_converters.report.words import Values, number
+
+LOW_SNR_DB = 10.0
+_MAX_ROWS = 80
+_SATURATES = 0.001
+_STICKS_OUT = 0.02
+"""A tensor saturates when more than so many values, and more than this share of its range, lie outside: a softmax,
+whose scale is fixed at 1/256, does not."""
+
+
+def errors(per_op: Sequence[Values]) -> Markup | None:
+    known = [o for o in per_op if o.get("snr_db") is not None]
+    if not known:
+        return None
+    shown, note = known, ""
+    if len(shown) > _MAX_ROWS:
+        shown = sorted(sorted(shown, key=lambda o: o["snr_db"])[:_MAX_ROWS], key=lambda o: o["index"])
+        note = f" The {_MAX_ROWS} worst of {len(known)} tensors."
+    bars = [
+        Bar(
+            f"{o['index']} {o['name']}",
+            float(o["snr_db"]),
+            f"{o['snr_db']:.1f} dB",
+            f"{o['output']}: SNR {o['snr_db']:.2f} dB, MSE {number(o['mse'])}, largest error {number(o['max_abs'])}",
+            o["snr_db"] < LOW_SNR_DB,
+        )
+        for o in shown
+    ]
+    mark = LOW_SNR_DB if any(b.is_bad for b in bars) else None
+    rows = [
+        [
+            f"{o['index']} {o['name']}",
+            f"{o['snr_db']:.1f} dB",
+            number(o["mse"]),
+            number(o["max_abs"]),
+            _name(o["output"]),
+        ]
+        for o in shown
+    ]
+    return section(
+        "errors",
+        "Error per layer",
+        tag("figure", bar_chart("signal-to-noise ratio of each op's output", bars, mark=mark)),
+        soft(
+            "Signal-to-noise ratio of each op's output against the float model: longer is better; errors of earlier "
+            f"ops are contained in later ones. Below {LOW_SNR_DB:g} dB is marked.{note}"
+        ),
+        folded("The same as a table", table(["op", "SNR", "mean squared error", "largest error", "tensor"], rows)),
+    )
+
+
+def ranges(found: Sequence[Values]) -> Markup | None:
+    known = [r for r in found if None not in (r.get("float_min"), r.get("quantized_min"))]
+    if not known:
+        return None
+    shown, note = known, ""
+    if len(shown) > _MAX_ROWS:
+        worst = {id(r) for r in sorted(known, key=lambda r: -r["clipped"])[:_MAX_ROWS]}
+        shown = [r for r in known if id(r) in worst]
+        note = f" The {_MAX_ROWS} of {len(known)} tensors that saturate most."
+    bad = [r for r in known if saturates(r)]
+    told = f"{len(bad)} of {len(known)} tensors saturate" if bad else f"none of {len(known)} tensors saturates"
+    rows = [
+        RangeRow(
+            _op(r), (r["float_min"], r["float_max"]), (r["quantized_min"], r["quantized_max"]), _shown(r),
+            f"{r['tensor']}: holds {number(r['float_min'])} to {number(r['float_max'])}, codes reach "
+            f"{number(r['quantized_min'])} to {number(r['quantized_max'])}", saturates(r),
+        )
+        for r in shown
+    ]  # fmt: skip
+    cells = [
+        [_op(r), number(r["float_min"]), number(r["float_max"]), number(r["quantized_min"]),
+         number(r["quantized_max"]), _clipped(r), f"{_unused_bits(r):.1f}", _name(r["tensor"])]
+        for r in shown
+    ]  # fmt: skip
+    head = ["op", "float min", "float max", "codes from", "to", "outside", "bits unused", "tensor"]
+    return section(
+        "ranges",
+        "Range per layer",
+        tag("p", f"On the samples of the error per layer {told}."),
+        tag("figure", range_chart("what tensors hold against what their codes reach", rows)),
+        soft(
+            tag("span", class_="key reach"), " what the codes reach  ",
+            tag("span", class_="key held"), " what the float model holds  ",
+            tag("span", class_="key outside"), " outside: saturates. ",
+            "Every row has a scale of its own; the tick is 0. A tensor is marked when more than 0.1 % of its values "
+            "and 2 % of its range are outside; a refinement does that on purpose where it lowers the error. "
+            f"A broad bar with a short line gives away resolution.{note}",
+        ),
+        folded("The same as a table", table(head, cells)),
+    )  # fmt: skip
+
+
+def saturates(one: Values) -> bool:
+    """Whether so much is outside that it is worth a look."""
+    span = max(1e-30, one["quantized_max"] - one["quantized_min"])
+    out = max(one["quantized_min"] - one["float_min"], one["float_max"] - one["quantized_max"])
+    return bool(one["clipped"] > _SATURATES and out > _STICKS_OUT * span)
+
+
+def _op(one: Values) -> str:
+    return str(one["name"]) if one.get("index") is None else f"{one['index']} {one['name']}"
+
+
+def _shown(one: Values) -> str:
+    if saturates(one):
+        return f"{_clipped(one)} outside"
+    low, high = one["float_min"], one["float_max"]
+    nothing = 1e-4 * max(abs(low), abs(high))
+    return " … ".join("0" if abs(end) < nothing else number(end) for end in (low, high))
+
+
+def _clipped(one: Values) -> str:
+    return f"{one['clipped'] * 100:.2g} %"
+
+
+def _unused_bits(one: Values) -> float:
+    held = min(one["float_max"], one["quantized_max"]) - max(one["float_min"], one["quantized_min"])
+    reach = one["quantized_max"] - one["quantized_min"]
+    return max(0.0, log2(reach / held)) if reach > 0 and held > 0 else 0.0
+
+
+def _name(tensor: object) -> str:
+    """Of a fused name, "a;b;c", the first part."""
+    return str(tensor).split(";", 1)[0]

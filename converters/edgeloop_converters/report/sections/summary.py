@@ -1,0 +1,122 @@
+"""The head of the page: what it is about, the verdict, goals against what was measured, and the numbers that matter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgeloop_converters.report.charts import bullet
+from edgeloop_converters.report.html import Markup, table, tag
+from edgeloop_converters.report.sections.latency import Latencies
+from edgeloop_converters.report.words import Values, measured_on, milliseconds, percent, points, size
+
+
+def title_of(report: Values) -> str:
+    return f"{report.get('name', 'model')} {report.get('version') or ''}".strip()
+
+
+def summary(report: Values, device: str, latency: Mapping[str, Latencies]) -> Markup:
+    """Header with verdict and reasons, goals, cards."""
+    gate = report.get("gate") or {}
+    said, kind, sign = _verdict(report)
+    listed = [tag("li", text) for text in [*gate.get("reasons", ()), *gate.get("unverified", ())]]
+    what = {"evaluate": "evaluated"}.get(str(report.get("kind")), "converted")
+    made = (report.get("provenance") or {}).get("created")
+    about = [f"{what} for {report['target']}" if report.get("target") else what, str(made) if made else ""]
+    return tag(
+        "header",
+        tag("h1", title_of(report)),
+        tag("p", " · ".join(a for a in about if a), class_="soft"),
+        tag(
+            "div",
+            tag("p", tag("span", sign, class_="sign", aria_hidden="true"), tag("span", said), class_="said"),
+            tag("ul", listed) if listed else None,
+            _goals(report),
+            class_=f"verdict {kind}".strip(),
+        ),
+        _cards(report, device, latency),
+    )
+
+
+def _verdict(report: Values) -> tuple[str, str, str]:
+    """(words, CSS class, sign that says the same without color)."""
+    gate = report.get("gate") or {}
+    goals = report.get("goals") or {}
+    guesses, unverified = bool(gate.get("guesses")), [*gate.get("unverified", ())]
+    if not gate.get("passed", True):
+        return "goals not met", "failed", "✗"
+    if not goals:
+        return "no goals were set" + (", and the model does no better than guessing" if guesses else ""), "", "–"
+    if guesses:
+        return f"goals {gate.get('verdict')}", "doubtful", "?"
+    if unverified:
+        return f"goals {gate.get('verdict')}", "passed", "✓"
+    return "all goals met", "passed", "✓"
+
+
+def _goals(report: Values) -> Markup | None:
+    goals = report.get("goals") or {}
+    variant = (report.get("variants") or [{}])[0]
+    metrics, profile = variant.get("metrics") or {}, variant.get("profile") or {}
+    missed = " ".join((report.get("gate") or {}).get("unverified", ()))
+    rows: list[list[object]] = []
+    drop, before, now = goals.get("max_drop"), metrics.get("float"), metrics.get("this")
+    if drop is not None and before is not None and now is not None:
+        lost = before - now
+        picture = bullet("drop against its limit", max(0.0, lost), drop, is_met=lost <= drop + 1e-9)
+        rows.append(
+            [
+                f"drop of {metrics.get('metric')}",
+                f"at most {drop * 100:g} pt",
+                f"{lost * 100:.2f} pt lost" if lost >= 0 else f"{-lost * 100:.2f} pt gained",
+                picture,
+            ]
+        )
+    least, agreement = goals.get("min_agreement"), metrics.get("agreement")
+    if least is not None and agreement is not None:
+        met = agreement >= least - 1e-9
+        picture = bullet("agreement against its limit", agreement, least, is_met=met, at_least=True)
+        rows.append(["agreement with float", f"at least {percent(least)}", percent(agreement), picture])
+    most, used = goals.get("max_bytes"), variant.get("bytes")
+    if most is not None and used is not None:
+        picture = bullet("size against its limit", used, most, is_met=used <= most)
+        rows.append(["model size", f"at most {size(most)}", size(used), picture])
+    limit, p95 = goals.get("p95_ms"), profile.get("p95_ms")
+    if limit is not None:
+        if p95 is None or "p95" in missed:
+            rows.append(["p95 latency", f"at most {milliseconds(limit)}", "not judged", None])
+        else:
+            picture = bullet("p95 against its limit", p95, limit, is_met=p95 <= limit)
+            rows.append(["p95 latency", f"at most {milliseconds(limit)}", milliseconds(p95), picture])
+    return table(["goal", "asked for", "measured", ""], rows, class_="goals") if rows else None
+
+
+def _cards(report: Values, device: str, latency: Mapping[str, Latencies]) -> Markup:
+    variant = (report.get("variants") or [{}])[0]
+    metrics, profile = variant.get("metrics") or {}, variant.get("profile") or {}
+    metric = str(metrics.get("metric") or "metric")
+    is_float = variant.get("scheme") == "float"
+    before, now = metrics.get("float"), metrics.get("this")
+    cards: list[tuple[str, str, str]] = []
+    if metric != "agreement":
+        cards.append((f"{metric}, float", percent(before), ""))
+        if not is_float:
+            moved = "" if before is None or now is None else f"{points(now - before)} against float"
+            cards.append((f"{metric}, {variant.get('scheme', 'this')}", percent(now), moved))
+    if not is_float:
+        cards.append(("agreement with float", percent(metrics.get("agreement")), ""))
+    was, used = (report.get("float") or {}).get("bytes"), variant.get("bytes")
+    smaller = f"{used / was:.0%} of float's {size(was)}" if was and used and not is_float else ""
+    cards.append(("model size", size(used), smaller))
+    total = latency.get("total")
+    if total is not None:
+        cards.append(
+            (f"p95 of a frame, all stages, on {device or 'the device'}", milliseconds(total.percentile(95)), "")
+        )
+    elif profile:
+        cards.append((f"p95 of the model alone on {measured_on(profile)}", milliseconds(profile.get("p95_ms")), ""))
+    return tag(
+        "div",
+        (tag("div", tag("b", v), tag("small", k), tag("small", n, class_="note") if n else None, class_="card")
+         for k, v, n in cards if v),
+        class_="cards",
+    )  # fmt: skip

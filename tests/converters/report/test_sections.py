@@ -1,0 +1,129 @@
+"""The parts of the report, each from the report's own values."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeloop_converters.report import render
+from edgeloop_converters.report.sections.layers import saturates
+from edgeloop_converters.report.sections.placement import placement
+from edgeloop_converters.report.sections.provenance import commands
+from edgeloop_converters.report.sections.repairs import repairs
+from edgeloop_converters.report.sections.tradeoff import tradeoff
+from support.reported import HOSTILE, checked, report
+
+SECTIONS = {
+    "variants": "Size, quality and speed", "repairs": "Repairs and refinement", "confusion": "Confusion matrix",
+    "errors": "Error per layer", "ranges": "Range per layer", "placement": "Where the ops run", "latency": "Latency",
+    "findings": "Findings", "data": "Data and contract", "provenance": "Where this comes from", "again": "Do it again",
+}  # fmt: skip
+
+
+def test_every_part_is_there_once_and_in_the_contents() -> None:
+    page = render(report())
+    for anchor, title in SECTIONS.items():
+        assert page.count(f'<section id="{anchor}"><h2>{title}</h2>') == 1
+        assert f'<a href="#{anchor}">{title}</a>' in page
+
+
+def test_float_and_variant_are_two_points_in_size_and_in_speed() -> None:
+    page = tradeoff(report())
+    assert page is not None
+    assert page.count("<circle") == 2  # int8
+    assert page.count('class="point reference"') + page.count('class="point beaten reference"') == 2
+    without_latency = report(float={"bytes": 318292})
+    page = tradeoff(without_latency)
+    assert page is not None and page.count("<circle") == 1
+
+
+def test_the_first_op_off_the_accelerator_is_labelled_with_its_reason() -> None:
+    analysis = {
+        "delegates": {"edgetpu": {"mapped_ops": 1, "total_ops": 3, "status": "confirmed", "sram_bytes": 8 << 20,
+                                  "on_chip_bytes": 6 << 20, "streamed_bytes": 1 << 20, "partitions": 1, "crossings": 1,
+                                  "rewrites": [{"text": "put the cast outside", "ops": [1]}]}},
+        "ops": [
+            {"index": 0, "name": "CONV_2D", "placement": "edgetpu", "reason": ""},
+            {"index": 1, "name": "CAST", "placement": "xnnpack", "reason": "not edgetpu: not in Coral's list"},
+            {"index": 2, "name": "ADD", "placement": "cpu", "reason": "not edgetpu: comes after op 1; not xnnpack: x"},
+        ],
+    }  # fmt: skip
+    page = placement(analysis, "coral-usb")
+    assert page is not None
+    text = checked(page)
+    assert "first not on Edge TPU: op 1 CAST: not in Coral's list" in text
+    assert "1 of 3 ops on Edge TPU of coral-usb (confirmed)." in text
+    assert "1.0 MB sent at every inference" in text
+    assert "put the cast outside" in text
+    analysis["ops"] = analysis["ops"][:1]
+    page = placement(analysis, "coral-usb")
+    assert page is not None and "All 1 ops on Edge TPU" in checked(page)
+    assert "chosen" not in page
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "clipped", "expected"),
+    [(0.0, 9.5, 0.042, True), (0.0, 6.01, 0.02, False), (0.0, 9.5, 0.0005, False), (-3.0, 5.0, 0.3, True)],
+)
+def test_a_tensor_saturates_when_much_and_many_are_outside(
+    low: float, high: float, clipped: float, expected: bool
+) -> None:
+    one = {"float_min": low, "float_max": high, "quantized_min": 0.0, "quantized_max": 6.0, "clipped": clipped}
+    assert saturates(one) is expected
+
+
+def test_saturating_tensors_are_counted_and_marked() -> None:
+    text = checked(render(report()))
+    assert "1 of 2 tensors saturate" in text
+    assert "4.2 % outside !" in text
+
+
+def test_rungs_say_what_they_gained_and_cost() -> None:
+    page = repairs(report())
+    assert page is not None
+    text = checked(page)
+    for expected in ("74.40 % → 75.12 %", "+0.72 pt", "90.0 kB → 95.6 kB", "1 SOFTMAX", "3.1", "2 rungs tried, 2 kept",
+                     "range search", "-25%"):  # fmt: skip
+        assert expected in text
+
+
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 10**12) | st.floats(-9, 9) | st.text(max_size=5) | st.just(HOSTILE),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from(["name", "before", "after", "bytes", "ops", "seconds", "kept", "x"]), _ANYTHING)
+    )
+)
+def test_any_rung_is_drawn_or_left_out(rungs: list[dict[str, Any]]) -> None:
+    page = repairs(report(repairs=rungs, refinement=[]))
+    if page is not None:
+        checked(page)
+
+
+def test_the_commands_can_be_typed_as_they_are() -> None:
+    listed = dict(commands(report()))
+    typed = [shlex.split(line) for text in listed.values() for line in text.splitlines()]
+    assert ["pip", "install", "numpy==2"] in typed
+    assert ["edgeloop", "convert", "m.h5"] in typed
+    assert ["python3", "-m", "zipfile", "-e", "my model-3.bundle", "my model-3"] in typed
+    assert ["edgeloop", "convert", "--recipe", "my model-3/recipe.toml"] in typed
+    assert ["edgeloop", "evaluate", "my model-3.bundle", "--data", "test/"] in typed
+    one = {"source": "x", "samples": 9}
+    split = " ".join(dict(commands(report(data={"calibration": one, "evaluation": one}))).values())
+    assert "edgeloop evaluate" not in split
+
+
+def test_goals_stand_with_what_was_measured() -> None:
+    goals = {"max_drop": 0.005, "min_agreement": 0.97, "max_bytes": 90000, "p95_ms": 20.0}
+    text = checked(render(report(goals=goals, gate={"passed": False, "unverified": ["p95 <= 20 ms: not measured"]})))
+    for expected in ("at most 0.5 pt", "0.38 pt lost", "at least 97.00 %", "at most 90.0 kB", "not judged"):
+        assert expected in text
