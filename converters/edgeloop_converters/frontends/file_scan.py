@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from edgeloop.errors import RefusedError, UsageError
 from edgeloop_converters.frontends.config_scan import check_config
+from edgeloop_converters.frontends.zip_member import seekable
 
 _MAX_CONFIG_BYTES = 64 << 20
 _ALWAYS_FINE_BYTES = 64 << 20
@@ -35,7 +36,7 @@ def scan_keras_zip(path: Path, *, trust_code: bool = False) -> dict[str, Any]:
                 check_config(config, what)
             for name in names:
                 if name.endswith(".h5"):
-                    with archive.open(name) as stream:
+                    with seekable(archive, path, name) as stream:
                         _check_h5(stream, f"{what}: {name}")
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError) as error:
         raise RefusedError(f"{what}: a damaged .keras file ({error})") from error

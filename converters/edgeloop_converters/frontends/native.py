@@ -1,8 +1,7 @@
 """Keras and SavedModel to TFLite, inside the child process. Nothing here is imported by the parent.
 
-The model's function is traced with batch 1, its variables are frozen to constants, and that graph is converted: a
-clean graph without SHAPE and PACK, and several times faster than exporting a SavedModel on the way. With live variables
-the converter writes a file whose weights are missing.
+The model's function is traced with batch 1, its variables are frozen to constants (`freezing`), and that graph is
+converted: a clean graph without SHAPE and PACK, and several times faster than exporting a SavedModel on the way.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import MissingExtraError, UsageError
+from edgeloop_converters.frontends.given_shape import GivenShape
 
 OUTPUT = "out.tflite"
 
@@ -44,9 +44,17 @@ class Loaded:
 
 def to_float(request: dict[str, Any]) -> dict[str, Any]:
     """Task "float": writes OUTPUT into `folder` and answers {versions, notes, seconds, inputs, outputs}."""
+    from edgeloop_converters.frontends.freezing import freeze, to_tflite
+
     stages = Stages()
-    converter, loaded, outputs = _converter(request, stages)
-    return _converted(converter, loaded, outputs, request, stages)
+    loaded = _loaded(request, stages)
+    concrete = _traced(loaded)
+    frozen = freeze(concrete)
+    answer = _answer(loaded, concrete)
+    del loaded, concrete  # and with them the model: the constants hold its weights now
+    stages.done("trace")
+    data = to_tflite(frozen)
+    return _written(data, answer, request, stages)
 
 
 def to_int8(request: dict[str, Any]) -> dict[str, Any]:
@@ -54,9 +62,14 @@ def to_int8(request: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
     stages = Stages()
-    converter, loaded, outputs = _converter(request, stages)
+    loaded = _loaded(request, stages)
     import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+    concrete = _traced(loaded)
+    # With live variables this converter writes a file whose weights are missing.
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([convert_variables_to_constants_v2(concrete)])
+    stages.done("trace")
     arrays = [np.load(path, mmap_mode="r", allow_pickle=False) for path in request["samples"]]
 
     def representative() -> Iterator[list[Any]]:
@@ -67,26 +80,27 @@ def to_int8(request: dict[str, Any]) -> dict[str, Any]:
     converter.representative_dataset = representative
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
-    return _converted(converter, loaded, outputs, request, stages)
+    return _written(converter.convert(), _answer(loaded, concrete), request, stages)
 
 
-def _converted(
-    converter: Any, loaded: Loaded, outputs: list[str], request: dict[str, Any], stages: Stages
-) -> dict[str, Any]:
-    data: bytes = converter.convert()
+def _written(data: bytes, answer: dict[str, Any], request: dict[str, Any], stages: Stages) -> dict[str, Any]:
     stages.done("convert")
     (Path(request["folder"]) / OUTPUT).write_bytes(data)
+    return {**answer, "seconds": stages.seconds}
+
+
+def _answer(loaded: Loaded, concrete: Any) -> dict[str, Any]:
     return {
         "versions": loaded.versions,
         "notes": list(loaded.notes),
-        "seconds": stages.seconds,
         "inputs": [str(spec.name) for spec in loaded.specs],
-        "outputs": outputs,
+        # The order in which TensorFlow flattens a dictionary.
+        "outputs": sorted(concrete.structured_outputs),
     }
 
 
-def _converter(request: dict[str, Any], stages: Stages) -> tuple[Any, Loaded, list[str]]:
-    """Scan, load, trace and freeze; a TFLiteConverter over the frozen graph, and the names of its outputs."""
+def _loaded(request: dict[str, Any], stages: Stages) -> Loaded:
+    """Scan and load."""
     source, trust_code = Path(request["source"]), bool(request["trust_code"])
     loaders: dict[str, Callable[[], Loaded]] = {
         "keras": lambda: _load_keras(source, request, trust_code, stages),
@@ -95,31 +109,26 @@ def _converter(request: dict[str, Any], stages: Stages) -> tuple[Any, Loaded, li
     }
     loaded = loaders[request["frontend"]]()
     stages.done("load")
+    return loaded
+
+
+def _traced(loaded: Loaded) -> Any:
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    concrete = tf.function(loaded.call, autograph=False).get_concrete_function(*loaded.specs)
-    frozen = convert_variables_to_constants_v2(concrete)
-    stages.done("trace")
-    outputs = sorted(concrete.structured_outputs)  # the order in which TensorFlow flattens a dictionary
-    return tf.lite.TFLiteConverter.from_concrete_functions([frozen]), loaded, outputs
-
-
-def _sample_shape(request: dict[str, Any]) -> Sequence[int] | None:
-    return request.get("shape") or request.get("sample_shape")
+    return tf.function(loaded.call, autograph=False).get_concrete_function(*loaded.specs)
 
 
 def _load_keras(source: Path, request: dict[str, Any], trust_code: bool, stages: Stages) -> Loaded:
     from edgeloop_converters.frontends.keras_models import load_keras
 
-    return load_keras(source, request["frontend"], batch=request["batch"], shape=_sample_shape(request),
+    return load_keras(source, request["frontend"], batch=request["batch"], shape=GivenShape(request),
                       folder=Path(request["folder"]), trust_code=trust_code, stages=stages)  # fmt: skip
 
 
 def _load_saved_model(source: Path, request: dict[str, Any], trust_code: bool, stages: Stages) -> Loaded:
     from edgeloop_converters.frontends.saved_models import load_saved_model
 
-    return load_saved_model(source, request.get("signature"), batch=request["batch"], shape=_sample_shape(request),
+    return load_saved_model(source, request.get("signature"), batch=request["batch"], shape=GivenShape(request),
                             trust_code=trust_code, stages=stages)  # fmt: skip
 
 
@@ -133,13 +142,11 @@ def import_tensorflow(feature: str, stages: Stages) -> Any:
     return tf
 
 
-def fixed_spec(tf: Any, name: str, shape: Any, dtype: Any, batch: int, sample_shape: Sequence[int] | None) -> Any:
+def fixed_spec(tf: Any, name: str, shape: Any, dtype: Any, batch: int, given: GivenShape) -> Any:
     """A TensorSpec without free dimensions. Raises UsageError when one remains."""
     dims = None if shape is None else [None if d is None or int(d) < 0 else int(d) for d in shape]
-    if dims is not None and dims and dims[0] is None:
-        dims[0] = batch
-    if sample_shape is not None and dims is not None and len(sample_shape) == len(dims) - 1:
-        dims[1:] = [given if d is None else d for d, given in zip(dims[1:], sample_shape, strict=True)]
+    if dims is not None:
+        dims = given.settle(name, dims, batch)
     if dims is None or None in dims:
         raise UsageError(
             f"model input '{name}' has no fixed shape ({dims})",
