@@ -12,6 +12,7 @@ from typing import Any
 
 from edgeloop.bundle import BundleDraft, Golden, Profile, VariantDraft
 from edgeloop.version import VERSION
+from edgeloop_converters.alarms import measured_alarms
 from edgeloop_converters.analysis_summary import analysis_summary
 from edgeloop_converters.check_data import NOTE, Finding
 from edgeloop_converters.data import pick
@@ -50,7 +51,7 @@ class Assembly:
         draft = self._draft(golden, provenance, report)
         return ConvertResult(
             recipe, variants, gate, PendingBundle(draft, recipe, gate), report, self._notes(),
-            (*self._guessing(), *self._first.sources.warnings, *alarms(self.findings, self._first.sources)),
+            (*self._warnings(), *alarms(self.findings, self._first.sources)),
             stages.seconds, seconds, self.findings, report["cache"],
         )  # fmt: skip
 
@@ -80,8 +81,12 @@ class Assembly:
             "versions": {**package_versions(), **model.versions},
         }
 
-    def _guessing(self) -> tuple[str, ...]:
-        return _unique(m.quality.guessing for m in self.measured if m.quality.guessing)
+    def _warnings(self) -> tuple[str, ...]:
+        """All but those on the data, which a report shows by themselves."""
+        guessing = [m.quality.guessing for m in self.measured if m.quality.guessing]
+        first = self._first
+        own = [text for m in self.measured for text in measured_alarms(m, self.how.recipe, self.how.target)]
+        return _unique((*guessing, *first.model.warnings, *first.sources.warnings, *own))
 
     def _notes(self) -> tuple[str, ...]:
         notes: list[str] = []
@@ -121,11 +126,11 @@ class Assembly:
                 "evaluation": _data_summary(sources.data, "evaluation", len(sources.evaluation)),
             },
             "notes": list(self._notes()),
-            "warnings": [*self._guessing(), *sources.warnings],
+            "warnings": list(self._warnings()),
             "findings": [f.to_dict() for f in self.findings],
             "cache": None if self.cache is None else self.cache.to_dict(),
             "refinement": [report.to_dict() for report in exported.passes],
-            "repairs": [],
+            "repairs": [repair.to_dict() for repair in exported.repairs],
             "seconds": seconds,
             "stages": self.how.stages.seconds,
             "provenance": provenance,

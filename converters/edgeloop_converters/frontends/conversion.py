@@ -21,6 +21,7 @@ class FloatModel:
     """A float .tflite, batch 1, with a signature.
 
     frontend: key of FRONTENDS. versions: packages that made it. notes: what the user should know. seconds: by stage.
+    warnings: what it has lost already.
     """
 
     tflite: bytes
@@ -28,6 +29,7 @@ class FloatModel:
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class Conversion:
@@ -66,11 +68,10 @@ class Conversion:
             answer = self._child.result()
             data = self._child.folder / "out.tflite"
         start = time.perf_counter()
-        tflite, notes = normalize(data, self.source, self._batch, answer.get("inputs", ()), answer.get("outputs", ()))
+        made = normalize(data, self.source, self._batch, answer.get("inputs", ()), answer.get("outputs", ()))
         seconds = {**answer.get("seconds", {}), "normalize": round(time.perf_counter() - start, 3)}
-        return FloatModel(
-            tflite, self.frontend, answer.get("versions", {}), (*answer.get("notes", ()), *notes), seconds
-        )
+        notes = (*answer.get("notes", ()), *made.notes)
+        return FloatModel(made.tflite, self.frontend, answer.get("versions", {}), notes, seconds, made.warnings)
 
 
 def start_conversion(

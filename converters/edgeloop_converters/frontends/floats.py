@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,14 +22,22 @@ _QUANTIZED_KINDS = {
 _HINT = "give the float model it was made from"
 
 
+class Normal(NamedTuple):
+    """A float .tflite; notes on how it came about; warnings: what it has lost before it came here."""
+
+    tflite: bytes
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
 def normalize(
     data: bytes | Path, source: Path, batch: int = 1, inputs: Sequence[str] = (), outputs: Sequence[str] = ()
-) -> tuple[bytes, tuple[str, ...]]:
-    """(float .tflite, notes). `inputs`, `outputs`: names for the signature where the converter kept none.
+) -> Normal:
+    """`inputs`, `outputs`: names for the signature where the converter kept none.
 
     Raises RefusedError (corrupt), UsageError (quantized already, another batch size)."""
     graph = Graph.read(data)
-    notes = make_float(graph, source)
+    notes, warnings = make_float(graph, source)
     _fix_batch(graph, source, batch)
     if inputs:
         _shorten_names(graph)
@@ -37,7 +46,7 @@ def normalize(
     signature = graph.ensure_signature()
     signature.inputs = _named(signature.inputs, inputs)
     signature.outputs = _named(signature.outputs, outputs)
-    return graph.write(), notes
+    return Normal(graph.write(), notes, warnings)
 
 
 def _shorten_names(graph: Graph) -> None:
@@ -64,21 +73,22 @@ def _named(arguments: dict[str, int], names: Sequence[str]) -> dict[str, int]:
     return dict(zip(names, arguments.values(), strict=True))
 
 
-def make_float(graph: Graph, source: Path) -> tuple[str, ...]:
-    """Constants stored as float16 or int8 become float32. Returns notes. Raises UsageError for a quantized model."""
+def make_float(graph: Graph, source: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Constants stored as float16 or int8 become float32. Returns (notes, warnings). Raises UsageError for a quantized
+    model."""
     kind = graph.numeric_kind()
     if kind in _QUANTIZED_KINDS:
         raise UsageError(f"{source} {_QUANTIZED_KINDS[kind]}", hint=_HINT)
     if kind == "hybrid":
         _widen(graph)
         note = "only looks float: its weights are int8 already, so what is called float here has lost accuracy before"
-        return (f"{source} {note}; {_HINT} if you have it",)
+        return (), (f"{source} {note}; {_HINT} if you have it",)
     if kind == "float16":
         _widen(graph)
-        return (f"{source} stores its weights as float16",)
+        return (f"{source} stores its weights as float16",), ()
     if not any(t.dtype == "float32" for t in graph.inputs) and not any(t.dtype == "float32" for t in graph.outputs):
         raise UsageError(f"{source}: neither its inputs nor its outputs are float32", hint=_HINT)
-    return ()
+    return (), ()
 
 
 def _widen(graph: Graph) -> None:

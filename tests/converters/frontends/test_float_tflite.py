@@ -83,7 +83,7 @@ def test_dynamic_range_weights_become_float_and_this_is_said(tmp_path: Path, dig
     path = tmp_path / "hybrid.tflite"
     graph.save(path)
     model = to_float_tflite(path)
-    assert "only looks float" in model.notes[0]
+    assert "only looks float" in model.warnings[0]
     assert Graph.read(model.tflite).numeric_kind() == "float"
     widened = Graph.read(model.tflite).tensor_by_name(tensor.name).data
     assert widened is not None
@@ -116,4 +116,4 @@ def test_another_batch_size_is_refused(tmp_path: Path, digits_tflite: Path) -> N
 def test_the_large_resnet_and_the_hybrid_kws_come_in(shared_data: Path) -> None:
     folder = shared_data / "models" / "mlperf_tiny"
     assert to_float_tflite(folder / "pretrainedResnet_large_float.tflite").notes == ()
-    assert "only looks float" in to_float_tflite(folder / "kws_ref_model_float32.tflite").notes[0]
+    assert "only looks float" in to_float_tflite(folder / "kws_ref_model_float32.tflite").warnings[0]

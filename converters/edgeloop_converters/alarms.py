@@ -1,0 +1,79 @@
+"""What a conversion must not pass over in silence, although no goal was set that it misses. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from edgeloop.targets import Target
+from edgeloop_converters.evaluate import Quality
+from edgeloop_converters.goals import Goals
+from edgeloop_converters.schemes import SCHEMES, cost_notes
+from edgeloop_converters.schemes.table import FLOAT
+from edgeloop_converters.schemes.verify import counted
+
+if TYPE_CHECKING:
+    from edgeloop_converters.measure import Measured
+    from edgeloop_converters.recipe import Recipe
+
+NOTABLE_DROP = 0.02
+"""A loss of accuracy that is told without being asked."""
+NOTABLE_AGREEMENT = {"top-1": 0.90, "cosine": 0.95}
+"""Agreement with the float model below which it is told; `OTHER_AGREEMENT` for the other kinds."""
+OTHER_AGREEMENT = 0.85
+_ENOUGH_TO_JUDGE = 20
+_MOVES_DATA_ONLY = frozenset(
+    ("EMBEDDING_LOOKUP", "GATHER", "GATHER_ND", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "SHAPE", "CAST", "TRANSPOSE")
+)
+
+
+def measured_alarms(measured: Measured, recipe: Recipe, target: Target) -> tuple[str, ...]:
+    """All of them for one exported file."""
+    exported = measured.candidate.exported
+    return (
+        *scheme_alarms(exported.scheme, target, exported.float_ops),
+        *quality_alarms(measured.quality, recipe.goals, exported.scheme),
+    )
+
+
+def scheme_alarms(scheme: str, target: Target, float_ops: Sequence[str]) -> tuple[str, ...]:
+    """A scheme that is slow on the target; layers that compute in float although the scheme is an integer one."""
+    chosen = SCHEMES.get(scheme)
+    slow = () if chosen is None else cost_notes(chosen, target)
+    left = [name for name in float_ops if name not in _MOVES_DATA_ONLY]
+    if scheme == FLOAT or not left:
+        return slow
+    what = f"stayed float in the {scheme} model: {counted(left)}"
+    return (*slow, f"{what}; values are converted before and after them, and an accelerator leaves them to the CPU")
+
+
+def quality_alarms(quality: Quality, goals: Goals, scheme: str) -> tuple[str, ...]:
+    """A loss against the float model that no goal judges: accuracy where there are labels, else agreement.
+
+    A drop counts when it is above NOTABLE_DROP and above twice its standard error, sqrt((1 - agreement) / n): only
+    samples that are answered differently can make it.
+    """
+    if scheme == FLOAT or quality.guessing:
+        return ()
+    metrics = quality.metrics
+    if metrics.n < _ENOUGH_TO_JUDGE:
+        return ()
+    if metrics.metric == "agreement":
+        least = NOTABLE_AGREEMENT.get(quality.agreement_kind, OTHER_AGREEMENT)
+        if goals.min_agreement is not None or metrics.agreement is None or metrics.agreement >= least:
+            return ()
+        return (
+            f"the {scheme} model agrees with the float model on {metrics.agreement:.1%} only ({metrics.n} samples): "
+            f"look at the error per layer, or say what is enough with --min-agreement",
+        )
+    if goals.max_drop is not None or metrics.float_ is None or metrics.this is None:
+        return ()
+    drop = metrics.float_ - metrics.this
+    differing = 1 - (metrics.agreement if metrics.agreement is not None else 0.0)
+    if drop <= max(NOTABLE_DROP, 2 * math.sqrt(differing / metrics.n)):
+        return ()
+    return (
+        f"the {scheme} model loses {drop * 100:.1f} pt of {metrics.metric} ({metrics.float_:.1%} to "
+        f"{metrics.this:.1%}, {metrics.n} samples): see the error per layer, or say what is allowed with --max-drop",
+    )
