@@ -16,15 +16,21 @@ def printable(text: str) -> str:
 
 
 def canonical_json(value: Any) -> bytes:
-    """One spelling for a JSON value. Raises ConfigError for NaN, infinity and what is no JSON.
-
-    What UTF-8 has no bytes for, as in the name of a file that is not UTF-8, is an escape.
-    """
+    """One spelling for a JSON value. Raises ConfigError for NaN, infinity and what is no JSON."""
     try:
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        return text.encode("utf-8", "backslashreplace")
+        return text.encode("utf-8")
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"cannot be written as JSON: {error}") from error
+
+
+def as_unicode(value: Any) -> Any:
+    """The same JSON value; in texts a `?` for what is not Unicode, as in the name of a file that is not UTF-8."""
+    if isinstance(value, Mapping):
+        return {as_unicode(key): as_unicode(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_unicode(item) for item in value]
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def parse_canonical_json(raw: bytes, what: str) -> dict[str, Any]:

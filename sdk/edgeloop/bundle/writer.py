@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeloop.bundle.checked import canonical_json
+from edgeloop.bundle.checked import as_unicode, canonical_json
 from edgeloop.bundle.files import write_atomically
 from edgeloop.bundle.golden import Golden, encode_golden
 from edgeloop.bundle.limits import GOLDEN, MANIFEST, RECIPE, REPORT, SIGNATURES, model_file
@@ -71,7 +71,7 @@ def write_bundle(path: Path, draft: BundleDraft, key: SigningKey | None) -> Mani
 
     Raises UsageError or DataError for a draft that no reader would take, UsageError where it cannot be written.
     """
-    files = {RECIPE: draft.recipe_toml.encode("utf-8"), REPORT: canonical_json(draft.report)}
+    files = {RECIPE: draft.recipe_toml.encode("utf-8"), REPORT: canonical_json(as_unicode(draft.report))}
     index = None
     if draft.golden is not None:
         index, files[GOLDEN] = encode_golden(draft.golden)
@@ -114,7 +114,7 @@ def _manifest(draft: BundleDraft, golden: GoldenIndex | None, files: Mapping[str
         ),
         golden=golden,
         runtime=dict(draft.runtime),
-        provenance={"edgeloop": VERSION, **draft.provenance},
+        provenance={"edgeloop": VERSION, **as_unicode(draft.provenance)},
         float_metrics=dict(draft.float_metrics),
         files={name: FileEntry(_sha256(content), len(content)) for name, content in files.items()},
     )  # fmt: skip
