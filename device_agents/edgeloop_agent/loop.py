@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import sub
+from typing import Any
 
 from edgeloop.errors import DataError, DelegateError
 from edgeloop.probes import rss_bytes
@@ -36,7 +38,16 @@ class Control:
 class Recorder:
     """Collects what the loop measures and sends it; `flush` may be called by the loop and by the heartbeat thread."""
 
-    def __init__(self, channel: Channel, slots: Slots, sinks: Sequence[Sink], control: Control) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        slots: Slots,
+        sinks: Sequence[Sink],
+        control: Control,
+        ran: list[str] | None = None,
+    ) -> None:
+        """ran: see Pipeline."""
+        self._ran = ran
         self.times: list[tuple[int, int, int, int, int]] = []
         self.last_flush_ns = time.perf_counter_ns()
         self._channel = channel
@@ -55,7 +66,13 @@ class Recorder:
             taken = self.times[:count]
             del self.times[:count]
             self._write()
-            message = {"kind": "stats", "latency": _histograms(taken), "rss_bytes": rss_bytes() or 0}
+            message: dict[str, Any] = {
+                "kind": "stats", "latency": _histograms(taken), "rss_bytes": rss_bytes() or 0
+            }  # fmt: skip
+            if self._ran:
+                names = self._ran[: len(self._ran)]
+                del self._ran[: len(names)]
+                message["variants"] = dict(Counter(names))
             self._channel.send(message)
 
     def write(self) -> None:
@@ -133,6 +150,8 @@ def run_loop(
         try:
             array = prepare(frame)
             del item, frame  # its memory, still in the CPU's cache, is there for the next frame
+        except DelegateError:  # a variant that opens when its first sample comes
+            raise
         except Exception as error:  # whatever a frame provokes (cv2.error among them) is that frame's fault
             errors += 1
             slots[BUSY_SINCE_NS], slots[ERRORS] = 0, errors

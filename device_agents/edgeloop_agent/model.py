@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeloop.bundle import Bundle, TrustStore
+from edgeloop.bundle import Bundle, TrustStore, Variant
 from edgeloop.errors import DelegateError, UsageError
 from edgeloop.runtime import DelegateFailure, RanOn, open_session
+from edgeloop_agent.buckets import Buckets
 from edgeloop_agent.pipeline import FALLBACK_ORDER, Pipeline, build_pipeline, self_test
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class Timing:
 class ModelResult:
     """One decoded inference. `top`: classes, best first; `values`: raw outputs (float32) of other models.
 
-    ran_on: the delegate that really ran, as `Model.ran_on` tells in full.
+    ran_on: the delegate that really ran, as `Model.ran_on` tells in full. variant: which one, where shape buckets take
+    turns.
     """
 
     label: str
@@ -46,6 +48,7 @@ class ModelResult:
     values: tuple[npt.NDArray[np.float32], ...]
     timing: Timing
     ran_on: str
+    variant: str = ""
 
 
 class Model:
@@ -62,6 +65,8 @@ class Model:
     def __call__(self, frame: Any) -> ModelResult:
         """Raises DataError for a frame that does not fit the contract, DelegateError when the delegate fails."""
         steps, clock = self._pipeline, time.perf_counter_ns
+        if steps.ran:
+            steps.ran.clear()  # nobody counts here
         t0 = clock()
         steps.set_input(steps.prepare(frame))
         t1 = clock()
@@ -71,10 +76,10 @@ class Model:
         t3 = clock()
         timing = Timing((t1 - t0) * 1e-6, (t2 - t1) * 1e-6, (t3 - t2) * 1e-6)
         score = result.top[0].score if result.top else None
-        return ModelResult(result.label, score, result.top, result.values, timing, self.ran_on.ran)
+        return ModelResult(result.label, score, result.top, result.values, timing, self.ran_on.ran, result.variant)
 
     def close(self) -> None:
-        self._pipeline.session.close()
+        self._pipeline.close()
 
     def __enter__(self) -> Model:
         return self
@@ -95,17 +100,22 @@ def open_model(
     """See `edgeloop_agent.open`."""
     store = TrustStore.from_paths(trust) if trust else TrustStore.default()
     bundle = Bundle.open(path, trust=store, allow_unsigned=allow_unsigned)
-    chosen = bundle.manifest.variant(variant)
-    data, golden = bundle.model(chosen.name), bundle.golden()
+    contract, chosen, golden = bundle.manifest.contract, bundle.manifest.variant(variant), bundle.golden()
+    several = bundle.manifest.buckets() if variant is None else ()
     failures: list[DelegateFailure] = []
     for delegate in tuple(delegates) or chosen.delegates or FALLBACK_ORDER:
+
+        def open_one(variant: Variant, delegate: str = delegate) -> Pipeline:
+            session = open_session(bundle.model(variant.name), delegate=delegate, threads=threads)
+            self_test(session, contract, golden, variant.name)
+            return build_pipeline(session, contract)
+
         try:
-            session = open_session(data, delegate=delegate, threads=threads)
-            self_test(session, bundle.manifest.contract, golden, chosen.name)
+            pipeline = Buckets(several, contract, open_one).pipeline if several else open_one(chosen)
         except DelegateError as error:
             failures.append(DelegateFailure(str(delegate), error.message, error.hint or ""))
             continue
-        return Model(build_pipeline(session, bundle.manifest.contract), tuple(failures))
+        return Model(pipeline, tuple(failures))
     if not failures:
         raise UsageError("no delegate was named", hint="for example xnnpack or cpu")
     raise DelegateError("; ".join(f.reason for f in failures), hint=failures[-1].fix or None)

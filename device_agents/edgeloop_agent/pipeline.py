@@ -25,7 +25,7 @@ class Pipeline:
 
     prepare(frame) -> what the model takes, an array [1, ...] in its dtype, or one for each of several inputs (DataError
     for a frame that fails its checks); set_input(that); invoke(); collect() -> raw output arrays; decode(raw) ->
-    Result.
+    Result. ran: where variants take turns, which one each inference ran on, until somebody takes them off.
     """
 
     session: Session
@@ -35,6 +35,8 @@ class Pipeline:
     collect: Callable[[], list[Any]]
     decode: Callable[[list[Any]], Result]
     wanted: Wanted
+    close: Callable[[], None]
+    ran: list[str] | None = None
 
 
 def build_pipeline(session: Session, contract: Contract) -> Pipeline:
@@ -64,6 +66,7 @@ def build_pipeline(session: Session, contract: Contract) -> Pipeline:
         collect=(lambda: [output(0)]) if count == 1 else (lambda: [output(i) for i in range(count)]),
         decode=compile_output(contract.output, session.outputs),
         wanted=replace(wanted[0], others=tuple(wanted[1:])),
+        close=session.close,
     )
 
 

@@ -108,6 +108,8 @@ def summary_text(summary: dict[str, Any]) -> str:
         lines += latency_lines(
             rows, threads=summary["threads"], delegate=summary["delegate_ran"], device=summary["device"]
         )
+    if summary["variants"]:
+        lines.append("inferences by shape: " + ", ".join(f"{name} {n}" for name, n in summary["variants"].items()))
     lines += [f"fallback: {text}" for text in summary["fallbacks"]]
     if summary["restarts"]:
         lines.append(f"worker restarts: {summary['restarts']}")

@@ -168,6 +168,7 @@ class Supervisor:
         start = {
             "bundle": self._bundle,
             "variant": self._tally.identity.variant,
+            "buckets": config.variant is None,
             "delegate": self._standing.delegate,
             "threads": config.threads,
             "source": config.source,
@@ -235,6 +236,8 @@ class Supervisor:
             self._tally.measured(
                 {s: Histogram.from_wire(message["latency"][s]) for s in STAGES if s in message["latency"]}
             )
+            for name, count in message.get("variants", {}).items():
+                self._tally.ran(str(name), int(count))
         elif kind == "ready":
             worker.ready_s = time.monotonic()
             self._tally.runs_on = RunsOn(**{k: v for k, v in message["ran_on"].items() if k in _RAN_ON_FIELDS})

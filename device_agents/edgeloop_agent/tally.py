@@ -12,6 +12,7 @@ from edgeloop.telemetry.report import MAX_EVENTS, STAGES, Event, Report
 from edgeloop.telemetry.wire_values import MAX_NAME_CHARS
 
 PERCENTILES = (50, 95, 99)
+_VARIANT = "variant:"
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,10 @@ class Tally:
             self.totals[name] += by
             self._period[name] += by
 
+    def ran(self, variant: str, inferences: int) -> None:
+        """So many inferences of a bundle whose shape buckets take turns were this variant's."""
+        self.count(f"{_VARIANT}{variant}", inferences)
+
     def measured(self, latency: Mapping[str, Histogram]) -> None:
         """Latencies of some frames, by stage."""
         for stage, histogram in latency.items():
@@ -148,6 +153,9 @@ class Tally:
             "total_ops": on.total_ops,
             "runtime": on.runtime,
             **{name: self.totals[name] for name in ("frames", "inferences", "errors", "drops", "sink_errors")},
+            "variants": {
+                name.removeprefix(_VARIANT): n for name, n in self.totals.items() if name.startswith(_VARIANT)
+            },
             "latency": {
                 stage: {"n": h.count, **{f"p{p}_ms": round(h.percentile(p), 6) for p in PERCENTILES}}
                 for stage, h in ((s, self.total_latency[s]) for s in STAGES if s in self.total_latency)

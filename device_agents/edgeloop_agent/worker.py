@@ -27,6 +27,7 @@ from edgeloop_agent.sinks import open_sink
 from edgeloop_agent.sources import open_source, parse_source
 
 if TYPE_CHECKING:
+    from edgeloop.bundle import Variant
     from edgeloop_agent.pipeline import Pipeline
 
 HEARTBEAT_S = 1.0
@@ -71,7 +72,7 @@ def _work(start: Mapping[str, Any], channel: Channel, page: Page, control: Contr
     pipeline, golden = _open_model(start)
     sinks = [open_sink(text, stdout_fd=stdout_fd) for text in start["sinks"]]
     source = open_source(parse_source(start["source"]), pipeline.wanted, skip=start["skip"], loop=start["loop"])
-    recorder = Recorder(channel, page.slots, sinks, control)
+    recorder = Recorder(channel, page.slots, sinks, control, pipeline.ran)
     ready = {
         "ran_on": asdict(pipeline.session.ran_on),
         "load_ms": (time.perf_counter() - began) * 1e3,
@@ -104,6 +105,7 @@ def _open_model(start: Mapping[str, Any]) -> tuple[Pipeline, dict[str, Any] | No
     from edgeloop.bundle.limits import GOLDEN, MANIFEST
     from edgeloop.bundle.manifest import decode_manifest
     from edgeloop.runtime import open_session
+    from edgeloop_agent.buckets import Buckets
     from edgeloop_agent.pipeline import build_pipeline, self_test
 
     staged = Path(start["bundle"])
@@ -112,12 +114,19 @@ def _open_model(start: Mapping[str, Any]) -> tuple[Pipeline, dict[str, Any] | No
     golden = None
     if manifest.golden is not None:
         golden = decode_golden(manifest.golden, (staged / GOLDEN).read_bytes())
-    try:
-        session = open_session(staged / variant.file, delegate=start["delegate"], threads=start["threads"])
-        tested = self_test(session, manifest.contract, golden, variant.name)
-    except DelegateError as error:
-        raise _CannotStartError(error.message, hint=error.hint) from error
-    return build_pipeline(session, manifest.contract), tested
+    tests = []
+
+    def open_one(variant: Variant) -> Pipeline:
+        try:
+            session = open_session(staged / variant.file, delegate=start["delegate"], threads=start["threads"])
+            tests.append(self_test(session, manifest.contract, golden, variant.name))
+        except DelegateError as error:
+            raise _CannotStartError(error.message, hint=error.hint) from error
+        return build_pipeline(session, manifest.contract)
+
+    several = manifest.buckets() if start["buckets"] else ()
+    pipeline = Buckets(several, manifest.contract, open_one).pipeline if several else open_one(variant)
+    return pipeline, tests[0]
 
 
 def _beat(recorder: Recorder, stop: threading.Event) -> None:

@@ -36,12 +36,14 @@ class ClassScore(NamedTuple):  # a tuple: a frozen dataclass takes three times a
 @dataclass(frozen=True)
 class Result:
     """A decoded inference. `top` is filled for classification, best first; `values` for raw outputs (float32), and for
-    the outputs beside the classes of a classification, in the model's order.
+    the outputs beside the classes of a classification, in the model's order. `variant`: which one ran, where several
+    took turns.
     """
 
     kind: str
     top: tuple[ClassScore, ...] = ()
     values: tuple[npt.NDArray[np.float32], ...] = ()
+    variant: str = ""
 
     @property
     def label(self) -> str:

@@ -28,6 +28,7 @@ MAX_MEMBERS = MAX_VARIANTS + 5
 MAX_SIGNATURES = 8
 MAX_GOLDEN_ARRAYS = 512
 MAX_DIMENSIONS = 8
+MAX_INPUTS = 64
 GOLDEN_VALUES = 32768
 """Of a larger output, golden samples hold this many values, evenly spread. Part of the format."""
 MAX_LZMA_DICTIONARY_BYTES = 16 << 20

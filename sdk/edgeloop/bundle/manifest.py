@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ from edgeloop.bundle.limits import (
     MAX_DIMENSIONS,
     MAX_GOLDEN_ARRAYS,
     MAX_GOLDEN_BYTES,
+    MAX_INPUTS,
     MAX_MODEL_BYTES,
     MAX_TOTAL_BYTES,
     MAX_VARIANTS,
@@ -38,7 +39,7 @@ from edgeloop.bundle.limits import (
     SIDE_FILES,
     model_file,
 )
-from edgeloop.contract import Contract
+from edgeloop.contract import FREE, Contract, InputSpec
 from edgeloop.errors import ConfigError, RefusedError
 
 GOLDEN_DTYPES: Mapping[str, tuple[str, int]] = {
@@ -80,7 +81,11 @@ class Profile:
 
 @dataclass(frozen=True)
 class Variant:
-    """One model of the bundle. `delegates`: wish list in fallback order."""
+    """One model of the bundle. `delegates`: wish list in fallback order.
+
+    `input_shapes`: of a shape bucket, the shape of one sample for each of the contract's inputs; () where the contract
+    says it all.
+    """
 
     name: str
     file: str
@@ -90,6 +95,7 @@ class Variant:
     delegates: tuple[str, ...] = ()
     metrics: Metrics | None = None
     profile: Profile | None = None
+    input_shapes: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,6 +158,14 @@ class Manifest:
                 return variant
         known = ", ".join(v.name for v in self.variants)
         raise ConfigError(f"bundle {self.name} has no variant {name!r}", hint=f"it has: {known}")
+
+    def buckets(self) -> tuple[Variant, ...]:
+        """The shape buckets that the target's variant is one of: one model in several shapes, in the bundle's order;
+        () where it is none.
+        """
+        first = self.variants[0]
+        every = tuple(v for v in self.variants if v.input_shapes and v.scheme == first.scheme)
+        return every if first.input_shapes and len(every) > 1 else ()
 
     def members(self) -> dict[str, FileEntry]:
         """Every file of the bundle but manifest.json and signatures.json."""
@@ -225,6 +239,11 @@ def decode_manifest(raw: bytes) -> Manifest:
 
 
 def _check_whole(manifest: Manifest) -> None:
+    inputs = manifest.contract.inputs
+    for variant in manifest.variants:
+        shapes = variant.input_shapes
+        if shapes and (len(shapes) != len(inputs) or not all(map(_is_one_of, inputs, shapes))):
+            raise RefusedError(f"manifest.json: variant {variant.name}: input_shapes are not the contract's")
     names = [v.name for v in manifest.variants]
     if not names:
         raise RefusedError("manifest.json: no variant")
@@ -239,8 +258,17 @@ def _check_whole(manifest: Manifest) -> None:
             raise RefusedError(f"manifest.json: golden array {array.array} is of an unknown variant")
 
 
+def _is_one_of(spec: InputSpec, shape: Sequence[int]) -> bool:
+    """Whether a sample of `shape` is one that the contract describes."""
+    wanted = spec.sample_shape
+    return wanted is None or (
+        len(wanted) == len(shape) and all(a in (b, FREE) for a, b in zip(wanted, shape, strict=True))
+    )
+
+
 def _variant_to_dict(variant: Variant) -> dict[str, Any]:
     metrics, profile = variant.metrics, variant.profile
+    shapes = {"input_shapes": [list(shape) for shape in variant.input_shapes]} if variant.input_shapes else {}
     return {
         "name": variant.name,
         "file": variant.file,
@@ -250,6 +278,7 @@ def _variant_to_dict(variant: Variant) -> dict[str, Any]:
         "delegates": list(variant.delegates),
         "metrics": None if metrics is None else metrics_to_dict(metrics),
         "profile": None if profile is None else dict(vars(profile)),
+        **shapes,
     }
 
 
@@ -272,7 +301,19 @@ def _variant_from(raw: Any) -> Variant:
         delegates=delegates,
         metrics=None if metrics is None else _metrics_from(as_table(metrics, f"variant {name}: metrics")),
         profile=None if profile is None else _profile_from(as_table(profile, f"variant {name}: profile")),
+        input_shapes=_shapes_from(data, name),
     )  # fmt: skip
+
+
+def _shapes_from(data: Mapping[str, Any], name: str) -> tuple[tuple[int, ...], ...]:
+    given = list_at(data, "input_shapes", MAX_INPUTS) if "input_shapes" in data else []
+    return tuple(_shape_from(raw, name) for raw in given)
+
+
+def _shape_from(raw: Any, name: str) -> tuple[int, ...]:
+    if not isinstance(raw, list) or len(raw) > MAX_DIMENSIONS:
+        raise RefusedError(f"manifest.json: variant {name}: an input shape must be a list of sizes")
+    return tuple(as_integer(n, f"variant {name}: an input's size", 1, MAX_MODEL_BYTES) for n in raw)
 
 
 def _metrics_from(data: Mapping[str, Any]) -> Metrics:

@@ -39,7 +39,7 @@ TESTED_RUNTIMES: Mapping[str, str] = {"litert": "2.1", "tflite-runtime": "2.14"}
 
 @dataclass(frozen=True)
 class VariantDraft:
-    """A model to go in. `delegates`: wish list in fallback order."""
+    """A model to go in. `delegates`: wish list in fallback order. `input_shapes`: of a shape bucket, see Variant."""
 
     name: str
     model: bytes
@@ -47,6 +47,7 @@ class VariantDraft:
     delegates: tuple[str, ...] = ()
     metrics: Metrics | None = None
     profile: Profile | None = None
+    input_shapes: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _manifest(draft: BundleDraft, golden: GoldenIndex | None, files: Mapping[str
         contract=draft.contract,
         variants=tuple(
             Variant(v.name, model_file(v.name), _sha256(v.model), len(v.model), v.scheme, tuple(v.delegates), v.metrics,
-                    v.profile)
+                    v.profile, v.input_shapes)
             for v in draft.variants
         ),
         golden=golden,
