@@ -125,6 +125,6 @@ def _kept(weights: Mapping[str, tuple[int, str]]) -> frozenset[str]:
 
 
 def some_samples(job: Job, most: int) -> list[tuple[npt.NDArray[Any], ...]]:
-    """At most so many of the calibration samples, evenly."""
-    step = max(1, job.total // most)
-    return [tuple([np.array(a) for a in arrays]) for i, arrays in enumerate(job.samples()) if i % step == 0][:most]
+    """At most so many of the calibration samples, evenly: they may come sorted by class."""
+    wanted = set(np.linspace(0, max(job.total, 1) - 1, min(most, max(job.total, 1))).astype(int).tolist())
+    return [tuple([np.array(a) for a in arrays]) for i, arrays in enumerate(job.samples()) if i in wanted]

@@ -38,8 +38,8 @@ def images() -> list[np.ndarray]:
     return list(np.random.default_rng(0).random((16, 1, 8, 8, 3)).astype(np.float32))
 
 
-def digits() -> Iterator[np.ndarray]:
-    return (digit(image) for image in load_split().train_images[:64])
+def digits() -> Iterator[tuple[np.ndarray, ...]]:
+    return ((digit(image),) for image in load_split().train_images[:64])
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +150,6 @@ def test_a_layer_too_wide_for_feedback_is_rounded_to_the_nearest() -> None:
     model = builder.finish(builder.dense(x, 8)).write()
     rng = np.random.default_rng(0)
     xs = [rng.random((1, 5000)).astype(np.float32) for _ in range(8)]
-    done = made("int8-compact", Job(model, calibrate(model, xs), lambda: iter(xs), 8))
+    done = made("int8-compact", Job(model, calibrate(model, xs), lambda: ((x,) for x in xs), 8))
     codes = weights(done.tflite)[0]
     assert 8 < np.abs(codes).max() <= 15

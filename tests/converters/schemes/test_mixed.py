@@ -42,7 +42,7 @@ def test_layers_get_different_grids_and_the_kernels_stay_int8() -> None:
     xs = list(np.random.default_rng(0).random((40, *shape)).astype(np.float32))
     load = SCHEMES["mixed"].load
     assert load is not None
-    done = load()(Job(model, calibrate(model, xs), lambda: iter(xs), len(xs), options={"budget": 8}))
+    done = load()(Job(model, calibrate(model, xs), lambda: ((x,) for x in xs), len(xs), options={"budget": 8}))
     graph = Graph.read(done.tflite)
     assert graph.numeric_kind() == "int8"
     assert any("bits by measured error" in note for note in done.notes)

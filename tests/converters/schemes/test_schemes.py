@@ -32,7 +32,7 @@ def made(name: str, model: bytes, shape: tuple[int, ...] = (1, 8, 8, 3)) -> Made
     scheme = SCHEMES[name]
     assert scheme.load is not None
     ranges = calibrate(model, images(shape=shape)) if scheme.calibrated else None
-    return scheme.load()(Job(model, ranges, lambda: iter(images(shape=shape)), 16))
+    return scheme.load()(Job(model, ranges, lambda: ((x,) for x in images(shape=shape)), 16))
 
 
 @pytest.mark.parametrize(
