@@ -14,9 +14,10 @@ from edgeloop.contract import CHANNELS, Contract
 from edgeloop.errors import DataError, UsageError
 from edgeloop.progress import Progress
 from edgeloop_converters.contracts import complete, detect_contract, fit_data, picture_input
-from edgeloop_converters.data import TENSOR, Dataset, check_samples, open_data, pick, split
+from edgeloop_converters.data import NAMED, TENSOR, Dataset, check_samples, open_data, pick, split
 from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.data.dataset import sample_bytes
+from edgeloop_converters.frontends.conversion import GivenSizes
 from edgeloop_converters.recipe import Recipe
 
 Indices = npt.NDArray[np.int64]
@@ -67,13 +68,23 @@ def open_datasets(recipe: Recipe) -> Datasets:
     return Datasets(first, second or first)
 
 
-def sample_shape(recipe: Recipe, data: Datasets) -> Sequence[int] | None:
-    """The shape of one sample where it is known, for models whose own input shape has free dimensions."""
+def sample_shape(recipe: Recipe, data: Datasets) -> GivenSizes | None:
+    """The shape of one sample where it is known, for models whose own input shape has free dimensions; by name where
+    there are several inputs."""
     if recipe.contract is not None:
-        return recipe.contract.inputs[0].sample_shape
+        known = {
+            spec.name: spec.sample_shape
+            for spec in recipe.contract.inputs
+            if spec.sample_shape is not None and not spec.has_free_sizes
+        }
+        return known if len(recipe.contract.inputs) > 1 else next(iter(known.values()), None)
     if recipe.hints.size is not None:
         return (*recipe.hints.size, CHANNELS.get(recipe.hints.color or "rgb", 3))
-    return data.calibration.sample_shape if data.calibration.kind == TENSOR else None
+    dataset = data.calibration
+    if dataset.kind == NAMED:
+        shapes = {name: part.sample_shape for name, part in dataset.parts.items() if len(part) == len(dataset)}
+        return {name: shape for name, shape in shapes.items() if shape is not None}
+    return dataset.sample_shape if dataset.kind == TENSOR else None
 
 
 def choose_samples(recipe: Recipe, data: Datasets) -> tuple[Indices, Indices]:

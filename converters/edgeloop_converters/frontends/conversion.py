@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgeloop.graph import Graph
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop_converters.child import Child
 from edgeloop_converters.frontends.floats import normalize
+from edgeloop_converters.frontends.given_shape import GivenShape
 from edgeloop_converters.frontends.table import FRONTENDS, detect
+from edgeloop_converters.io_names import input_names
 
 CHILD_MODULE = "edgeloop_converters.frontends.child"
 
@@ -30,6 +33,10 @@ class FloatModel:
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+
+GivenSizes = Sequence[int] | Mapping[str, Sequence[int]]
+"""Sizes of one sample: for every input that they fit, or by input name."""
 
 
 class Conversion:
@@ -80,8 +87,8 @@ def start_conversion(
     trust_code: bool = False,
     batch: int = 1,
     signature: str | None = None,
-    shape: Sequence[int] | None = None,
-    sample_shape: Sequence[int] | None = None,
+    shape: GivenSizes | None = None,
+    sample_shape: GivenSizes | None = None,
 ) -> Conversion:
     """Detect the format and start converting; returns at once.
 
@@ -93,12 +100,24 @@ def start_conversion(
     """
     name = detect(source)
     child = None
+    if shape is not None and not FRONTENDS[name].native:
+        _check_fixed(source, shape)
     if FRONTENDS[name].native:
         child = start_native(
             "float", source, name, trust_code, batch, signature, shape,
-            sample_shape=None if sample_shape is None else [int(d) for d in sample_shape],
+            sample_shape=sample_shape,
         )  # fmt: skip
     return Conversion(source, name, batch, child)
+
+
+def _check_fixed(source: Path, shape: GivenSizes) -> None:
+    """A .tflite has its shapes. Raises UsageError where that is not the one asked for."""
+    graph = Graph.read(source)
+    inputs = dict(zip(input_names(graph), graph.inputs, strict=True))
+    given = GivenShape({"shapes": shape} if isinstance(shape, Mapping) else {"shape": list(shape)})
+    for name, tensor in inputs.items():
+        given.settle(name, tensor.shape, tensor.shape[0] if tensor.shape else 1)
+    given.check_used(tuple(inputs))
 
 
 def start_native(
@@ -108,7 +127,7 @@ def start_native(
     trust_code: bool,
     batch: int,
     signature: str | None,
-    shape: Sequence[int] | None,
+    shape: GivenSizes | None,
     **more: Any,
 ) -> Child:
     """The child for `task` ("float" or "int8"); it writes `out.tflite` into its folder."""
@@ -120,7 +139,8 @@ def start_native(
         "trust_code": trust_code,
         "batch": batch,
         "signature": signature,
-        "shape": None if shape is None else [int(d) for d in shape],
+        "shape": None if shape is None or isinstance(shape, Mapping) else [int(d) for d in shape],
+        "shapes": dict(shape) if isinstance(shape, Mapping) else None,
         **more,
     }
     return Child(CHILD_MODULE, request, what=f"converting {source}")
@@ -132,8 +152,8 @@ def to_float_tflite(
     trust_code: bool = False,
     batch: int = 1,
     signature: str | None = None,
-    shape: Sequence[int] | None = None,
-    sample_shape: Sequence[int] | None = None,
+    shape: GivenSizes | None = None,
+    sample_shape: GivenSizes | None = None,
     progress: Progress | None = None,
 ) -> FloatModel:
     """`start_conversion(...).result()`."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import MissingExtraError, RefusedError, UsageError
 from edgeloop_converters.frontends.file_scan import scan_h5, scan_keras_zip
+from edgeloop_converters.frontends.given_shape import GivenShape
 from edgeloop_converters.frontends.native import Loaded, Stages, fixed_spec, import_tensorflow
 from edgeloop_converters.frontends.recurrent import unroll
 
@@ -30,7 +30,7 @@ def load_keras(
     form: str,
     *,
     batch: int,
-    shape: Sequence[int] | None,
+    shape: GivenShape,
     folder: Path,
     trust_code: bool,
     stages: Stages,
@@ -68,6 +68,7 @@ def load_keras(
         raise UsageError(f"{source}: the model has no inputs yet", hint="call it once, or give it an Input, and save")
     names = _unique([_name_of(t, i) for i, t in enumerate(inputs)])
     specs = [fixed_spec(tf, n, t.shape, t.dtype, batch, shape) for n, t in zip(names, inputs, strict=True)]
+    shape.check_used(names)
     notes = (*notes, *unroll(model, specs))
     output_names = _unique(list(getattr(model, "output_names", [])))
 

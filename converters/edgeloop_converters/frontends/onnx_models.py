@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import MissingExtraError, RefusedError, UsageError
+from edgeloop_converters.frontends.given_shape import GivenShape
 from edgeloop_converters.frontends.native import Stages
-from edgeloop_converters.frontends.torch_factory import default_shape
+from edgeloop_converters.frontends.torch_factory import given_shape
 from edgeloop_converters.frontends.torch_models import TorchModel, convert_module, import_torch
 from edgeloop_converters.frontends.user_code import first_line
 
@@ -185,25 +186,21 @@ def _inputs(proto: Any, request: dict[str, Any], source: Path) -> tuple[tuple[st
     constants = {tensor.name for tensor in proto.graph.initializer}
     values = [value for value in proto.graph.input if value.name not in constants]
     example = []
+    given = given_shape(request, str(source))
     for value in values:
         tensor = value.type.tensor_type
         dims = [int(d.dim_value) if d.HasField("dim_value") and d.dim_value > 0 else None for d in tensor.shape.dim]
-        sizes = _settled(dims, value.name, request, source, alone=len(values) == 1)
+        sizes = _settled(dims, value.name, given, source)
         dtype = torch.from_numpy(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).type(0).reshape(1)).dtype
         example.append(torch.rand(sizes) if dtype.is_floating_point else torch.zeros(sizes, dtype=dtype))
+    given.check_used([value.name for value in values])
     return tuple(_plain(value.name) for value in values), tuple(example)
 
 
-def _settled(dims: Sequence[int | None], name: str, request: dict[str, Any], source: Path, *, alone: bool) -> list[int]:
-    sizes = list(dims)
-    if sizes and sizes[0] is None:
-        sizes[0] = 1
+def _settled(dims: Sequence[int | None], name: str, given: GivenShape, source: Path) -> list[int]:
+    sizes = given.settle(name, dims, 1)
     if sizes and sizes[0] != 1 and len(sizes) > 1:
         raise UsageError(f"{source}: input '{name}' takes a batch of {sizes[0]}", hint="export it with batch 1")
-    if None in sizes and alone and (request.get("shape") or request.get("sample_shape")):
-        known = default_shape(request, str(source))
-        if len(known) == len(sizes):
-            sizes = [given if d is None else d for d, given in zip(sizes, known, strict=True)]
     if None in sizes:
         shown = ", ".join("?" if d is None else str(d) for d in sizes)
         raise UsageError(

@@ -1,28 +1,17 @@
-"""Loading a SavedModel inside the child: choose a signature, fix its batch, refuse ops that reach out of the graph."""
+"""Loading a SavedModel inside the child: choose a signature, fix its batch."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeloop.errors import RefusedError, UsageError
+from edgeloop.errors import UsageError
+from edgeloop_converters.frontends.given_shape import GivenShape
 from edgeloop_converters.frontends.native import Loaded, Stages, fixed_spec, import_tensorflow
+from edgeloop_converters.frontends.saved_model_scan import check_ops
 
 _DEFAULT = "serving_default"
-
-# Ops that run Python or touch files, the network or other graphs; loading a SavedModel may run its initializers.
-# fmt: off
-REFUSED_OPS = frozenset((
-    "PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunc", "WriteFile", "ReadFile", "MatchingFiles", "PrintV2",
-    "Save", "SaveSlices", "Send", "Recv", "RemoteCall", "XlaLaunch", "XlaLaunchV2", "XlaCustomCall", "XlaCustomCallV2",
-    "ImportEvent", "DecodeProtoV2", "FileSystemSetConfiguration", "LoadAndRemapMatrix",
-))
-# fmt: on
-# Whole families of them: pipelines (one, DatasetFromGraph, carries a graph as text that no scan would see; others cache
-# to files), file readers, summary writers, remote procedures, debuggers, other machines.
-_REFUSED_FAMILIES = re.compile(r"Dataset|Iterator|Reader|Summary|Collective|Rpc|TPU|^Debug|^(_|Xla)\w*(Send|Recv)")
 
 
 def load_saved_model(
@@ -30,14 +19,14 @@ def load_saved_model(
     signature: str | None,
     *,
     batch: int,
-    shape: Sequence[int] | None,
+    shape: GivenShape,
     trust_code: bool,
     stages: Stages,
 ) -> Loaded:
     """Raises RefusedError (ops that run code), UsageError (which signature?, free dimensions)."""
     tf = import_tensorflow("reading SavedModels", stages)
     if not trust_code:
-        _check_ops(source)
+        check_ops(source)
     stages.done("scan")
     try:
         loaded = tf.saved_model.load(str(source))
@@ -48,6 +37,7 @@ def load_saved_model(
     _, keywords = function.structured_input_signature
     names = sorted(keywords)  # TensorFlow's own order of a signature's inputs
     specs = [fixed_spec(tf, n, _dims(keywords[n]), keywords[n].dtype, batch, shape) for n in names]
+    shape.check_used(names)
 
     def call(*arrays: Any) -> dict[str, Any]:
         outputs: dict[str, Any] = function(**dict(zip(names, arrays, strict=True)))
@@ -76,27 +66,3 @@ def choose_signature(available: Sequence[str], wanted: str | None, source: Path)
 
 def _dims(spec: Any) -> list[int | None] | None:
     return None if spec.shape.rank is None else list(spec.shape.as_list())
-
-
-def _check_ops(source: Path) -> None:
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    saved = saved_model_pb2.SavedModel()
-    try:
-        saved.ParseFromString((source / "saved_model.pb").read_bytes())
-    except (OSError, DecodeError) as error:
-        raise RefusedError(f"{source}: a damaged saved_model.pb ({error})") from error
-    for node in _nodes(saved):
-        if node.op in REFUSED_OPS or _REFUSED_FAMILIES.search(node.op):
-            raise RefusedError(
-                f"{source}: op '{node.name}' ({node.op}) reaches out of the model: it would run code or touch files",
-                hint="--trust-code loads it all the same, if you trust whoever made it",
-            )
-
-
-def _nodes(saved: Any) -> Iterable[Any]:
-    for meta in saved.meta_graphs:
-        yield from meta.graph_def.node
-        for function in meta.graph_def.library.function:
-            yield from function.node_def

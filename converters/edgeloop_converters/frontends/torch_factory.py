@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeloop.errors import UsageError
+from edgeloop_converters.frontends.given_shape import GivenShape
 from edgeloop_converters.frontends.torch_models import TorchModel
 from edgeloop_converters.frontends.user_code import first_line, where
 
@@ -35,15 +36,20 @@ def load_factory(request: dict[str, Any]) -> TorchModel:
         raise UsageError(f"{spec}: gave {type(made).__name__}, not a model", hint=_RETURNS)
     if isinstance(module, torch.jit.ScriptModule):
         raise UsageError(f"{spec}: gave a TorchScript module", hint="return the module itself, not torch.jit.script")
+    if request.get("shapes"):
+        raise UsageError(
+            f"{spec}: --shape by input name is not for PyTorch functions",
+            hint="return (module, example_inputs) of that size, a dictionary by argument name where there are several",
+        )
     notes = _prepare(module)
     if isinstance(example, Mapping):
-        names, given = tuple(str(k) for k in example), tuple(example.values())
+        names, given = tuple(str(k) for k in example), _with_shape(tuple(example.values()), request.get("shape"), spec)
         return TorchModel(module, _batch_1(given, spec), names, True, notes)
     if example is None:
         given = (torch.rand(*default_shape(request, spec)),)
     else:
         given = (example,) if isinstance(example, torch.Tensor) else tuple(example)
-        given = _with_shape(given, request.get("shape"))
+        given = _with_shape(given, request.get("shape"), spec)
     return TorchModel(module, _batch_1(given, spec), _parameter_names(module, len(given)), False, notes)
 
 
@@ -64,6 +70,14 @@ def default_shape(request: dict[str, Any], what: str) -> tuple[int, ...]:
         height, width, channels = sample
         return (1, channels, height, width)
     return (1, *sample)
+
+
+def given_shape(request: dict[str, Any], what: str) -> GivenShape:
+    """For models whose inputs have shapes of their own; what contract and data say of a picture, channels-first."""
+    known = request.get("sample_shape")
+    if known and not isinstance(known, Mapping):
+        known = default_shape({"sample_shape": known}, what)[1:]
+    return GivenShape({**request, "sample_shape": known})
 
 
 def _find(module_name: str, function_name: str, spec: str) -> Any:
@@ -114,16 +128,27 @@ def _batch_1(given: Sequence[Any], spec: str) -> tuple[Any, ...]:
     return tuple(tensors)
 
 
-def _with_shape(given: tuple[Any, ...], shape: Sequence[int] | None) -> tuple[Any, ...]:
-    """--shape wins over the example of a model with one input."""
+def _with_shape(given: tuple[Any, ...], shape: Sequence[int] | None, spec: str) -> tuple[Any, ...]:
+    """--shape wins over the example: of the first input with as many axes, and of those that are of its shape."""
+    if not shape:
+        return given
+    sizes = [tuple(x.shape[1:]) for x in given]
+    first = next((size for size in sizes if len(size) == len(shape)), None)
+    if first is None:
+        listed = ", ".join("x".join(map(str, size)) for size in sizes)
+        raise UsageError(
+            f"{spec}: --shape {'x'.join(map(str, shape))} fits no example input ({listed})",
+            hint="sizes of one sample, channels first, without the batch",
+        )
+    return tuple(
+        _resized(x, shape) if size == first != tuple(shape) else x for x, size in zip(given, sizes, strict=True)
+    )
+
+
+def _resized(x: Any, shape: Sequence[int]) -> Any:
     import torch
 
-    if not shape or len(given) != 1 or tuple(given[0].shape[1:]) == tuple(shape):
-        return given
-    x = given[0]
-    if x.dtype.is_floating_point:
-        return (torch.rand(1, *shape),)
-    return (torch.zeros(1, *shape, dtype=x.dtype),)
+    return torch.rand(1, *shape) if x.dtype.is_floating_point else torch.zeros(1, *shape, dtype=x.dtype)
 
 
 def _parameter_names(module: Any, count: int) -> tuple[str, ...]:

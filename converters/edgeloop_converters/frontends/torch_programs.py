@@ -17,7 +17,8 @@ from typing import Any
 
 from edgeloop.errors import RefusedError, UsageError
 from edgeloop_converters.frontends.file_scan import check_members
-from edgeloop_converters.frontends.torch_factory import default_shape
+from edgeloop_converters.frontends.given_shape import GivenShape
+from edgeloop_converters.frontends.torch_factory import given_shape
 from edgeloop_converters.frontends.torch_models import TorchModel
 from edgeloop_converters.frontends.user_code import first_line
 
@@ -71,31 +72,28 @@ def load_program(request: dict[str, Any]) -> TorchModel:
         ) from error
     signature, values = program.graph_signature, {n.name: n.meta.get("val") for n in program.graph.nodes}
     names = tuple(str(name) for name in signature.user_inputs)
-    example = tuple(_example(values.get(name), name, request, source) for name in names)
+    given = given_shape(request, str(source))
+    example = tuple(_example(values.get(name), name, given, source) for name in names)
+    given.check_used(names)
     return TorchModel(module, example, names, False, ())
 
 
-def _example(value: Any, name: str, request: dict[str, Any], source: Path) -> Any:
+def _example(value: Any, name: str, given: GivenShape, source: Path) -> Any:
     import torch
 
     if not isinstance(value, torch.Tensor):
         raise UsageError(f"{source}: input '{name}' is no tensor", hint="export the model with tensors as its inputs")
-    free = [not isinstance(d, int) for d in value.shape]
-    known = request.get("shape") or request.get("sample_shape")
-    given = default_shape(request, str(source))[1:] if known else ()
-    shape = [1 if is_free and i == 0 else d for i, (d, is_free) in enumerate(zip(value.shape, free, strict=True))]
-    if any(free[1:]):
-        if len(given) != len(shape) - 1:
-            raise UsageError(
-                f"{source}: input '{name}' has no fixed shape ({', '.join(str(d) for d in value.shape)})",
-                hint="say it without the batch: --shape 3x224x224",
-            )
-        shape[1:] = [g if is_free else d for d, g, is_free in zip(shape[1:], given, free[1:], strict=True)]
+    shape = given.settle(name, [d if isinstance(d, int) else None for d in value.shape], 1)
+    if None in shape:
+        raise UsageError(
+            f"{source}: input '{name}' has no fixed shape ({', '.join(str(d) for d in value.shape)})",
+            hint="say it without the batch: --shape 3x224x224",
+        )
     if shape and shape[0] != 1:
         raise UsageError(
             f"{source}: was exported with a batch of {shape[0]}", hint="export it with example inputs [1, ...]"
         )
-    sizes = [int(d) for d in shape]
+    sizes = [int(d) for d in shape if d is not None]
     return torch.rand(sizes) if value.dtype.is_floating_point else torch.zeros(sizes, dtype=value.dtype)
 
 
