@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeloop.bundle.compiled import find_twin, with_answers_of
 from edgeloop.bundle.limits import MAX_MODEL_BYTES
 from edgeloop.bundle.reader import Bundle, examine_bundle
 from edgeloop.bundle.signatures import SignatureEntry, encode_signatures, sign_manifest
@@ -49,25 +50,37 @@ def pack(
     """Check each model against the contract and put them into a draft, with golden samples out of `frames` (None:
     without).
 
-    models: file by variant name, the one that the target runs first. Raises RefusedError, ConfigError or DataError
-    for a model that is none or does not fit the contract.
+    models: file by variant name, the one that the target runs first; on an Edge TPU a compiled one comes first anyway.
+    Raises RefusedError, ConfigError or DataError for a model that is none or does not fit the contract.
     """
     from edgeloop.bundle.golden_maker import make_golden
 
-    contents = {variant: _read_model(path) for variant, path in models.items()}
+    contents = {variant: read_model(path) for variant, path in models.items()}
     schemes: dict[str, str] = {}
     not_run = []
     for variant, content in contents.items():
         try:
             schemes[variant] = _scheme_after_checks(variant, content, contract)
         except DelegateError:  # compiled for an accelerator that is not here
-            _check_tensors(variant, *_declared_tensors(content), contract)
+            check_tensors(variant, *declared_tensors(content), contract)
             not_run.append(variant)
     runnable = {variant: contents[variant] for variant in schemes}
     golden = make_golden(contract, frames, runnable) if frames is not None and runnable else None
+    for variant in not_run:
+        twin = find_twin(contents[variant], runnable)
+        if golden is not None:
+            if not twin:
+                raise UsageError(
+                    f"variant {variant}: no other variant is the model it was compiled from, so devices cannot test it",
+                    hint=f"pack that one, too, or --no-golden ({variant} alone needs neither)",
+                )
+            golden = with_answers_of(golden, twin, variant)
+    first = tuple(not_run) if target.accelerator is not None and target.accelerator.delegate == "edgetpu" else ()
     drafts = [
-        VariantDraft(variant, content, schemes.get(variant, "compiled"), _delegates(target, variant in schemes))
-        for variant, content in contents.items()
+        VariantDraft(
+            variant, contents[variant], schemes.get(variant, "compiled"), delegates_of(target, variant in schemes)
+        )
+        for variant in dict.fromkeys((*first, *contents))
     ]
     provenance: dict[str, Any] = {
         "made_by": "bundle create",
@@ -127,7 +140,8 @@ def sign_bundle(path: Path, key: SigningKey, output: Path | None = None) -> None
     write_archive(output or path, raw, encode_signatures(entries), members)
 
 
-def _read_model(path: Path) -> bytes:
+def read_model(path: Path) -> bytes:
+    """Raises UsageError for a file that is not there, too large, or no .tflite."""
     try:
         if path.stat().st_size > MAX_MODEL_BYTES:
             raise UsageError(f"model {path}: larger than {MAX_MODEL_BYTES >> 20} MiB")
@@ -143,13 +157,14 @@ def _scheme_after_checks(variant: str, model: bytes, contract: Contract) -> str:
     from edgeloop.runtime import open_session
 
     with open_session(model) as session:
-        _check_tensors(variant, session.inputs, session.outputs, contract)
+        check_tensors(variant, session.inputs, session.outputs, contract)
         return _scheme(session)
 
 
-def _check_tensors(
+def check_tensors(
     variant: str, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], contract: Contract
 ) -> None:
+    """Raises ConfigError where a model of these inputs and outputs does not fit the contract."""
     from edgeloop.postprocess import compile_output
     from edgeloop.preprocess import compile_input
 
@@ -163,7 +178,7 @@ def _check_tensors(
         raise ConfigError(f"variant {variant}: {error.message}", hint=error.hint) from error
 
 
-def _declared_tensors(model: bytes) -> tuple[list[TensorInfo], list[TensorInfo]]:
+def declared_tensors(model: bytes) -> tuple[list[TensorInfo], list[TensorInfo]]:
     """Inputs and outputs as the file itself has them, for a model that no interpreter here opens."""
     from edgeloop.graph import Graph
     from edgeloop.graph.dtypes import ELEMENT_TYPES
@@ -192,7 +207,8 @@ def _scheme(session: Session) -> str:
     return "float" if not inner else f"{min(inner, key=len)}, float input"
 
 
-def _delegates(target: Target, runs_on_cpu: bool) -> tuple[str, ...]:
+def delegates_of(target: Target, runs_on_cpu: bool) -> tuple[str, ...]:
+    """The wish list of a variant: a compiled one runs on its accelerator alone."""
     accelerator = target.accelerator.delegate if target.accelerator is not None else "edgetpu"
     if not runs_on_cpu:
         return (accelerator,)

@@ -7,21 +7,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeloop.cli._bundle_models import extract, prepare_addition
 from edgeloop.cli._console import Console
 from edgeloop.cli._words import counted
 from edgeloop.errors import EXIT_DONE, UsageError
 
 if TYPE_CHECKING:
-    from edgeloop.bundle import Manifest, Variant
+    from edgeloop.bundle import Manifest, SigningKey, Variant
     from edgeloop.bundle.packer import Frames
     from edgeloop.contract import Contract
 
 EPILOG = """example:
   edgeloop bundle create model_int8.tflite --contract c.toml --target rpi4
   edgeloop bundle create --variant int8=a.tflite --variant float=b.tflite --contract c.toml --data test/ -o ic.bundle
+  edgeloop bundle extract ic.bundle int8 -o ic_int8.tflite
+  edgeloop bundle create ic.bundle --add-variant edgetpu=ic_int8_edgetpu.tflite
   edgeloop bundle inspect ic.bundle
   edgeloop bundle verify ic.bundle --trust alice.pub
   edgeloop bundle sign ic.bundle"""
+
+
+DEFAULT_TARGET = "rpi4"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,15 +46,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models", nargs="*", type=Path, metavar="MODEL", help=".tflite; its variant is named as the file"
     )
     create.add_argument("--variant", action="append", default=[], metavar="NAME=FILE", help="a model by variant name")
-    create.add_argument("--contract", type=Path, required=True, metavar="FILE", help="a TOML file (docs/converting.md)")
+    create.add_argument(
+        "--add-variant",
+        metavar="NAME=FILE",
+        help="add a model that was compiled for the Edge TPU to the bundle given as MODEL; all else in it stays",
+    )
+    create.add_argument("--contract", type=Path, metavar="FILE", help="a TOML file (docs/converting.md)")
     create.add_argument("--labels", type=Path, metavar="FILE", help="one label a line, in class order")
-    create.add_argument("--target", default="rpi4", help="board id or TOML; default: %(default)s")
+    create.add_argument("--target", help="board id or TOML; default: rpi4, or what a bundle was made for")
     create.add_argument("--name", help="default: the first model's file name")
     create.add_argument("--version", type=int, metavar="N", help="default: one more than the last made here")
     create.add_argument("--data", metavar="DATA", help="samples for the self-test on the device; default: random ones")
     create.add_argument("--no-golden", action="store_true", help="without samples for a self-test")
     create.add_argument("--no-sign", action="store_true", help="devices refuse it, unless told otherwise on the bench")
     create.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: NAME-VERSION.bundle")
+
+    extracted = verb("extract", "write a model of a bundle to a .tflite file")
+    extracted.add_argument("bundle", type=Path)
+    extracted.add_argument("variant", nargs="?", metavar="VARIANT", help="default: the first")
+    extracted.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: NAME_VARIANT.tflite")
 
     inspect = verb("inspect", "show what is in a bundle, trusted or not")
     inspect.add_argument("bundle", type=Path)
@@ -68,10 +84,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    return {"create": _create, "inspect": _inspect, "sign": _sign, "verify": _verify}[args.subverb](args, console)
+    verbs = {"create": _create, "extract": extract, "inspect": _inspect, "sign": _sign, "verify": _verify}
+    return verbs[args.subverb](args, console)
 
 
 def _create(args: argparse.Namespace, console: Console) -> int:
+    if args.add_variant is not None:
+        addition = prepare_addition(args, console)
+        key = None if args.no_sign else _key(console)
+        path = args.output or Path(f"{addition.manifest.name}-{addition.manifest.version}.bundle")
+        addition.write(path, key)
+        return _written(path, addition.manifest, key, console)
+    if args.contract is None:
+        raise UsageError("bundle create needs --contract FILE", hint="docs/converting.md says what a contract is")
     from edgeloop.bundle import claim_version, write_bundle
     from edgeloop.bundle.packer import pack
     from edgeloop.contract import load_contract, load_labels
@@ -81,7 +106,7 @@ def _create(args: argparse.Namespace, console: Console) -> int:
     contract = load_contract(args.contract)
     if args.labels is not None:
         contract = contract.with_labels(load_labels(args.labels))
-    target = load_target(args.target)
+    target = load_target(args.target or DEFAULT_TARGET)
     name = args.name or _as_name(next(iter(models.values())).stem)
     frames, source = _frames(args, contract, models)
     packed = pack(name, args.version or 1, target, contract, models, frames, source_of_frames=source)
@@ -93,7 +118,10 @@ def _create(args: argparse.Namespace, console: Console) -> int:
     key = None if args.no_sign else _key(console)
     draft = replace(packed.draft, version=claim_version(name, args.version))
     path = args.output or Path(f"{name}-{draft.version}.bundle")
-    manifest = write_bundle(path, draft, key)
+    return _written(path, write_bundle(path, draft, key), key, console)
+
+
+def _written(path: Path, manifest: Manifest, key: SigningKey | None, console: Console) -> int:
     data = {"bundle": str(path), "signed_by": None if key is None else key.fingerprint, **manifest.to_dict()}
     state = f"signed by {key.fingerprint}" if key is not None else "NOT signed: devices refuse it"
     console.result(data, f"{path}\n{_summary(manifest, path.stat().st_size, state)}")
