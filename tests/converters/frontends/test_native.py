@@ -90,6 +90,24 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 return x + tf.cast(numbers.reduce(tf.constant(0, tf.int64), lambda a, b: a + b), tf.float32)
         p = Pipeline(); tf.saved_model.save(p, "pipeline", signatures={"serving_default": p.call})
 
+        class Saves(tf.Module):
+            @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32)])
+            def call(self, x):
+                tf.raw_ops.SaveV2(prefix="touched", tensor_names=["x"], shape_and_slices=[""], tensors=[x])
+                return x + 1.0
+        s = Saves(); tf.saved_model.save(s, "saves", signatures={"serving_default": s.call})
+
+        class Table(tf.saved_model.experimental.TrackableResource):
+            def _create_resource(self): return tf.raw_ops.MutableHashTableV2(key_dtype=tf.int64, value_dtype=tf.float32)
+            def _initialize(self):
+                tf.raw_ops.SaveV2(prefix="touched", tensor_names=["x"], shape_and_slices=[""], tensors=[tf.zeros(1)])
+        class Initialized(tf.Module):
+            def __init__(self): super().__init__(); self.table = Table(); self.w = tf.Variable(tf.ones(4))
+            @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32)])
+            def call(self, x): return x * self.w
+        s = Initialized(); s.table.resource_handle
+        tf.saved_model.save(s, "saves_when_loaded", signatures={"serving_default": s.call})
+
         class Two(tf.Module):
             @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
             def a(self, x): return {"sum": tf.reduce_sum(x, 1, keepdims=True)}
@@ -174,6 +192,19 @@ def test_a_saved_model_that_calls_python_is_refused(zoo: Path, monkeypatch: pyte
     with pytest.raises(RefusedError, match="EagerPyFunc"):
         to_float_tflite(Path("python_op"))
     assert not (zoo / "touched").exists()
+
+
+@pytest.mark.parametrize("name", ["saves", "saves_when_loaded"])
+def test_a_saved_model_that_writes_checkpoints_is_refused(
+    zoo: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every SavedModel holds the op, to save itself; one that calls it while it loads or runs is another thing."""
+    monkeypatch.chdir(zoo)
+    for path in zoo.glob("touched*"):
+        path.unlink()
+    with pytest.raises(RefusedError, match="SaveV2"):
+        to_float_tflite(Path(name))
+    assert not list(zoo.glob("touched*"))
 
 
 def test_a_saved_model_with_a_data_pipeline_is_refused(zoo: Path) -> None:
