@@ -34,6 +34,7 @@ def convert(
     seed: int = 0,
     ignore_labels: bool = False,
     shape: Sequence[int] = (),
+    repair: bool = True,
     trust_code: bool = False,
     threads: int | None = None,
     strict_data: bool = False,
@@ -49,7 +50,7 @@ def convert(
     contract: a Contract, or the path of a contract TOML; without one it is detected and checked against the data.
     strict_data: refuse severe findings on the data (GoalNotMetError); else they are warnings, and in `result.findings`.
     cache: keep decoded pictures on disk for the next conversion. Raises UsageError and its kinds, RefusedError. A
-    missed goal is in `result.gate`.
+    missed goal is in `result.gate`; repair: try first to mend a file that misses one, see `result.variants[0].repairs`.
     """
     recipe = Recipe(
         source=str(model),
@@ -67,6 +68,7 @@ def convert(
         version=version,
         ignore_labels=ignore_labels,
         shape=tuple(shape),
+        repair=repair,
     )
     return run_recipe(
         recipe, progress=progress, trust_code=trust_code, threads=threads, strict_data=strict_data, cache=cache

@@ -53,6 +53,11 @@ class Goals:
         """No goal is set."""
         return all(getattr(self, f.name) is None for f in fields(self))
 
+    @property
+    def wants_quality(self) -> bool:
+        """A goal on the answers is set, which repairs can help to meet."""
+        return self.max_drop is not None or self.min_agreement is not None
+
     def to_dict(self) -> dict[str, float | int]:
         """Only the goals that are set."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgeloop.bundle import Profile
 from edgeloop.progress import Progress
@@ -78,20 +78,49 @@ class Measured:
     @property
     def variant(self) -> VariantResult:
         exported = self.candidate.exported
-        return VariantResult(exported.name, exported.model, exported.scheme, self.quality, self.profile, self.gate)
+        return VariantResult(
+            exported.name, exported.model, exported.scheme, self.quality, self.profile, self.gate, exported.repairs
+        )
 
 
 def measure(candidate: Candidate, how: Measuring) -> Measured:
-    """Evaluate, compare layer by layer, profile and judge. Raises as `run_models` does."""
+    """Evaluate, repair what misses its goals, compare layer by layer, profile, judge. Raises as `run_models` does."""
     with how.stages("evaluate"):
         quality = evaluate_quality(candidate, how)
+    if how.recipe.repair and how.recipe.goals.wants_quality:
+        candidate, quality = _repaired(candidate, quality, how)
     with how.stages("error per layer"):
         comparison = _compare(candidate, how)
     with how.stages("profile"):
         is_fast = how.recipe.effort == "fast"
         beside = None if is_fast else candidate.model.tflite
         latency = host_latency(candidate.exported.model, how.target, float_model=beside, fast=is_fast)
-    return Measured(candidate, quality, comparison, latency, judge_quality(candidate, quality, latency.profile, how))
+    gate = judge_quality(candidate, quality, latency.profile, how)
+    if not gate.passed and candidate.exported.blame:
+        gate = replace(gate, reasons=(*gate.reasons, f"after the repairs: {candidate.exported.blame}"))
+    return Measured(candidate, quality, comparison, latency, gate)
+
+
+def _repaired(candidate: Candidate, quality: Quality, how: Measuring) -> tuple[Candidate, Quality]:
+    """The candidate after the repair ladder, where it missed a goal on quality, and its quality."""
+    from edgeloop_converters.repair.apply import missed_quality, repair_exported
+
+    missed = missed_quality(how.recipe.goals, quality.metrics)
+    if not missed:
+        return candidate, quality
+    exported, sources = candidate.exported, candidate.sources
+    how.progress.note(f"repairing: {missed[0]}")
+    with how.stages("repair"):
+        repaired = repair_exported(
+            exported, candidate.model.tflite, sources, how.recipe, how.target, missed, how.progress
+        )
+    for note in repaired.notes[len(exported.notes) :]:
+        how.progress.note(note)
+    candidate = replace(candidate, exported=repaired)
+    if repaired.model == exported.model:
+        return candidate, quality
+    with how.stages("evaluate"):
+        return candidate, evaluate_quality(candidate, how)
 
 
 def evaluate_quality(candidate: Candidate, how: Measuring) -> Quality:

@@ -154,6 +154,7 @@ class Recipe:
     evaluation_samples: int | None = None
     signature: str = ""
     shape: tuple[int, ...] = ()
+    repair: bool = True
 
     def __post_init__(self) -> None:
         if not self.source:
@@ -258,6 +259,7 @@ class Recipe:
             "seed": self.seed,
             "ignore_labels": self.ignore_labels,
             "eval_samples": self.evaluation_samples,
+            "repair": None if self.repair else False,
             "signature": self.signature or None,
             "shape": list(self.shape) or None,
             "contract_file": self.contract_file or None,
@@ -320,9 +322,11 @@ class Recipe:
 _KEYS: dict[str, type] = {
     "schema": int, "source": str, "target": str, "data": str, "eval": str, "name": str, "version": int, "effort": str,
     "seed": int, "ignore_labels": bool, "passes": list, "goals": dict, "contract": dict, "hints": dict,
-    "eval_samples": int, "signature": str, "contract_file": str, "shape": list,
+    "eval_samples": int, "signature": str, "contract_file": str, "shape": list, "repair": bool,
 }  # fmt: skip
-_PLAIN = ("target", "data", "name", "version", "effort", "seed", "ignore_labels", "signature", "contract_file")
+_PLAIN = (
+    "target", "data", "name", "version", "effort", "seed", "ignore_labels", "signature", "contract_file", "repair",
+)  # fmt: skip
 
 
 def is_code_spec(spec: str) -> bool:

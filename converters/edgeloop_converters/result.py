@@ -15,6 +15,7 @@ from edgeloop_converters.check_data import Finding
 from edgeloop_converters.evaluate import Quality
 from edgeloop_converters.gate import Gate
 from edgeloop_converters.recipe import Recipe
+from edgeloop_converters.repair.records import Repair
 from edgeloop_converters.report import finite, write_report
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class VariantResult:
     quality: Quality
     profile: Profile | None
     gate: Gate
+    repairs: tuple[Repair, ...] = ()
 
     @property
     def file(self) -> str:
@@ -57,7 +59,7 @@ class VariantResult:
             "metrics": self.quality.to_dict(),
             "profile": None if self.profile is None else dict(vars(self.profile)),
             "gate": self.gate.to_dict(),
-            "repairs": [],
+            "repairs": [repair.to_dict() for repair in self.repairs],
         }
 
 
@@ -158,7 +160,7 @@ class ConvertResult:
             "signed_by": self.bundle.signed_by,
             "variants": [finite(v.to_dict()) for v in self.variants],
             "gate": self.gate.to_dict(),
-            "repairs": [],
+            "repairs": [repair.to_dict() for repair in self.variants[0].repairs],
             "seconds": self.seconds,
             "stages": dict(self.stages),
             "notes": list(self.notes),

@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     goals.add_argument(
         "--p95-ms", type=float, metavar="MS", help="latency; judged only where it is measured on the target"
     )
+    goals.add_argument("--no-repair", action="store_true", help="deliver or refuse what came out; mend nothing")
     goals.add_argument("--max-bytes", metavar="SIZE", help="size of the model file: 95kB")
     add_contract_flags(parser)
     how = parser.add_argument_group("how")
@@ -160,7 +161,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         "version": args.version, "effort": args.effort, "seed": args.seed, "signature": args.signature,
         "contract_file": args.contract, "evaluation_samples": args.eval_samples,
         "shape": None if args.shape is None else parse_shape(args.shape),
-        "ignore_labels": args.ignore_labels or None,
+        "ignore_labels": args.ignore_labels or None, "repair": False if args.no_repair else None,
     }  # fmt: skip
     changes = {key: value for key, value in given.items() if value is not None}
     if any(value is not None for value in goals.values()):
