@@ -8,6 +8,7 @@ import os
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -225,6 +226,8 @@ def test_a_ca_file_that_cannot_be_used_is_said_at_once(tmp_path: Path) -> None:
 
 # -- serial
 
+NOBODY = 65534
+
 
 def _send_to(path: Path | str) -> None:
     open_transport(f"serial://{path}").send([small_body(1)], timeout_s=0.1)
@@ -243,13 +246,37 @@ def test_a_busy_port_is_one_line(tmp_path: Path) -> None:
     line.close()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may open every port")
-def test_a_port_of_another_group_names_the_group(tmp_path: Path) -> None:
-    port = tmp_path / "tty"
-    port.touch()
-    port.chmod(0)
-    with pytest.raises(DeviceError, match="dialout"):
-        _send_to(port)
+def _said_to_a_user(path: Path) -> str:
+    """What sending to `path` raises in a child process that is not root, which may open every port."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
+            _send_to(path)
+        except BaseException as error:
+            os.write(writing, f"{type(error).__name__}: {error}".encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as said:
+        text = said.read()
+    os.waitpid(child, 0)
+    return text
+
+
+def test_a_port_of_another_group_names_the_group() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own is closed to other users
+        Path(folder).chmod(0o755)
+        port = Path(folder) / "tty"
+        port.touch()
+        port.chmod(0)
+        said = _said_to_a_user(port)
+    assert "may not be opened by this user" in said
+    assert "dialout" in said
 
 
 def test_what_is_no_serial_port_is_one_line(tmp_path: Path) -> None:
