@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.bundle import Bundle, TrustStore, Variant
+from edgeloop.bundle.needs import check_runtime
 from edgeloop.errors import DelegateError, UsageError
-from edgeloop.runtime import DelegateFailure, RanOn, open_session
+from edgeloop.runtime import DelegateFailure, RanOn, open_session, runtime_info
 from edgeloop_agent.buckets import Buckets
 from edgeloop_agent.pipeline import FALLBACK_ORDER, Pipeline, build_pipeline, self_test
 
@@ -100,6 +101,7 @@ def open_model(
     """See `edgeloop_agent.open`."""
     store = TrustStore.from_paths(trust) if trust else TrustStore.default()
     bundle = Bundle.open(path, trust=store, allow_unsigned=allow_unsigned)
+    check_runtime(bundle.manifest, runtime_info())
     contract, chosen, golden = bundle.manifest.contract, bundle.manifest.variant(variant), bundle.golden()
     several = bundle.manifest.buckets() if variant is None else ()
     failures: list[DelegateFailure] = []

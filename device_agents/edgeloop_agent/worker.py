@@ -104,12 +104,14 @@ def _open_model(start: Mapping[str, Any]) -> tuple[Pipeline, dict[str, Any] | No
     from edgeloop.bundle.golden import decode_golden
     from edgeloop.bundle.limits import GOLDEN, MANIFEST
     from edgeloop.bundle.manifest import decode_manifest
-    from edgeloop.runtime import open_session
+    from edgeloop.bundle.needs import check_runtime
+    from edgeloop.runtime import open_session, runtime_info
     from edgeloop_agent.buckets import Buckets
     from edgeloop_agent.pipeline import build_pipeline, self_test
 
     staged = Path(start["bundle"])
     manifest = decode_manifest((staged / MANIFEST).read_bytes())
+    check_runtime(manifest, runtime_info())
     variant = manifest.variant(start["variant"])
     golden = None
     if manifest.golden is not None:

@@ -1,3 +1,13 @@
 """The one place that says which version this is (setup.cfg reads it from here)."""
 
 VERSION = "0.1.0"
+
+
+def version_tuple(text: str) -> tuple[int, ...]:
+    """The leading numbers of a version, to compare: (2, 1) of "2.1.post3"; () when there are none."""
+    parts = []
+    for part in text.split("."):
+        if not part.isdigit():
+            break
+        parts.append(int(part))
+    return tuple(parts)

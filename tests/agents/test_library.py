@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import edgeloop_agent
-from edgeloop.errors import DataError, DelegateError, RefusedError
+from edgeloop.errors import DataError, DelegateError, RefusedError, UsageError
 from support.agents import frames, golden_of, make_bundle
 from support.delegate_lib import RESHAPE, build_delegate, external
 
@@ -46,6 +46,12 @@ def test_a_wrong_frame_is_refused_and_the_model_lives_on(bundle: Path) -> None:
             with pytest.raises(DataError):
                 model(wrong)
         assert model(frames(1)[0]).label
+
+
+def test_a_bundle_for_another_runtime_is_wrong_use(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "other.bundle", runtime={"tflite-runtime": "2.14"})
+    with pytest.raises(UsageError, match=r"needs the runtime tflite-runtime 2\.14, here is ai-edge-litert"):
+        edgeloop_agent.open(bundle)
 
 
 def test_an_unsigned_bundle_needs_to_be_allowed(tmp_path: Path) -> None:

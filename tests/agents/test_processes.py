@@ -112,6 +112,14 @@ def test_frames_that_fail_their_checks_are_counted_and_said_once(agents: Agents,
     assert said.count("1.png") == 1
 
 
+def test_a_bundle_for_a_newer_runtime_is_one_line_with_the_next_step(agents: Agents, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "new.bundle", runtime={"litert": "99.1"})
+    code, summary, said = agents.run("--bundle", bundle, "--source", "synthetic:", "--count", 3)
+    assert (code, summary["inferences"], summary["restarts"]) == (2, 0, 0)
+    assert "bundle digits version 7 needs ai-edge-litert 99.1 or newer, here is " in summary["error"]["message"]
+    assert "-> pip install 'ai-edge-litert>=99.1'" in said
+
+
 def test_a_source_of_which_no_frame_fits_is_wrong_use(agents: Agents, bundle: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "bad.npz", x=np.zeros((5, 3), np.float32))
     code, summary, said = agents.run("--bundle", bundle, "--source", f"npz:{tmp_path / 'bad.npz'}")

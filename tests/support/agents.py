@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -51,10 +51,12 @@ def make_bundle(
     delegates: tuple[str, ...] = ("xnnpack", "cpu"),
     golden: Golden | None = None,
     signed: bool = True,
+    runtime: Mapping[str, str] | None = None,
 ) -> Path:
     """A bundle called digits, version 7, with one variant "int8"."""
     variant = VariantDraft("int8", digits_int8() if model is None else model, "int8", delegates)
     draft = BundleDraft("digits", 7, "generic-x86-64", contract, [variant], golden)
+    draft = draft if runtime is None else replace(draft, runtime=runtime)
     write_bundle(path, draft, load_or_create_signing_key() if signed else None)
     return path
 

@@ -12,6 +12,7 @@ from edgeloop.doctor.system import System, run_python
 from edgeloop.runtime.delegates import parse_delegate
 from edgeloop.runtime.interpreter import RuntimeInfo, numpy_clash
 from edgeloop.runtime.probe import probe_delegate
+from edgeloop.version import version_tuple
 
 _OLDEST_PYTHON = (3, 10)
 _TFLITE_RUNTIME_LAST_PYTHON = (3, 11)
@@ -57,7 +58,7 @@ def check_glibc(system: System) -> Iterator[Finding]:
     version = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
     if system.machine == "aarch64" and system.pointer_bits == 64 and version < _LITERT_AARCH64_GLIBC:
         installed = system.version("ai-edge-litert") or "2.3.0"
-        if _version_tuple(installed) > (2, 1, 99):
+        if version_tuple(installed) > (2, 1, 99):
             fix = "update to Debian 12 or Raspberry Pi OS Bookworm, or: pip install 'ai-edge-litert==2.1.0'"
             yield Finding(
                 "glibc", FAIL, f"glibc {text}: ai-edge-litert {installed} needs 2.34 and fails at import", fix
@@ -92,7 +93,7 @@ def check_numpy(system: System) -> Iterator[Finding]:
         if clash:
             yield Finding("numpy", FAIL, f"tflite-runtime {old_runtime} {clash}", "pip install 'numpy<2'")
             return
-    if _version_tuple(version) >= (2,) and system.has_module("picamera2", "picamera2"):
+    if version_tuple(version) >= (2,) and system.has_module("picamera2", "picamera2"):
         fix = "install numpy 1 where picamera2 is used (pip install 'numpy<2'), or read the camera through rpicam-vid"
         yield Finding("numpy", WARN, f"numpy {version} breaks Debian's picamera2, which is installed", fix)
         return
@@ -148,12 +149,3 @@ def _space(what: str, folder: Path) -> Finding:
     if free < _DISK_WARN_BYTES:
         return Finding("disk", WARN, text, "make room: wheels, bundles and telemetry want 1 GiB")
     return Finding("disk", OK, text)
-
-
-def _version_tuple(text: str) -> tuple[int, ...]:
-    parts = []
-    for part in text.split("."):
-        if not part.isdigit():
-            break
-        parts.append(int(part))
-    return tuple(parts)
