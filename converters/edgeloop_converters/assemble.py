@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.bundle import BundleDraft, Golden, Profile, VariantDraft
+from edgeloop.bundle.compiled import with_answers_of
+from edgeloop.bundle.packer import delegates_of
 from edgeloop.version import VERSION
 from edgeloop_converters.alarms import measured_alarms
 from edgeloop_converters.analysis_summary import analysis_summary
 from edgeloop_converters.check_data import NOTE, Finding
+from edgeloop_converters.coral import NOT_COMPILED, CompiledVariant, compile_variants, has_edgetpu
 from edgeloop_converters.data import pick
 from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.evaluate.summary import GUESSING
@@ -42,18 +45,34 @@ class Assembly:
     def result(self) -> ConvertResult:
         with self.how.stages("golden samples"):
             golden = self._golden()
+        compiled, said = self._compiled()
+        for one in compiled:
+            golden = with_answers_of(golden, one.source, one.name)
         stages, variants = self.how.stages, tuple(m.variant for m in self.measured)
         gate = joined({v.name: v.gate for v in variants})
         recipe = self.how.recipe.with_contract(self._first.sources.contract)
         provenance = self._provenance()
         seconds = stages.total
-        report = self._report(gate, provenance, seconds)
-        draft = self._draft(golden, provenance, report)
+        report = self._report(gate, provenance, seconds, compiled)
+        draft = self._draft(golden, provenance, report, compiled)
         return ConvertResult(
-            recipe, variants, gate, PendingBundle(draft, recipe, gate), report, self._notes(),
+            recipe, variants, gate, PendingBundle(draft, recipe, gate), report, (*self._notes(), *said),
             (*self._warnings(), *alarms(self.findings, self._first.sources)),
-            stages.seconds, seconds, self.findings, report["cache"],
+            stages.seconds, seconds, self.findings, report["cache"], compiled,
         )  # fmt: skip
+
+    def _compiled(self) -> tuple[tuple[CompiledVariant, ...], tuple[str, ...]]:
+        """Variants for the Edge TPU, where the target has one and its compiler is here; and what to say of it."""
+        if not has_edgetpu(self.how.target) or self.measured[0].variant.scheme == FLOAT:
+            return (), ()
+        models = [(v.name, v.model, v.scheme) for v in (m.variant for m in self.measured)]
+        with self.how.stages("compile"):
+            compiled, failed = compile_variants(models, self.how.target, self.how.progress)
+        said = (*failed, *(text for one in compiled for text in one.notes()))
+        said = said if compiled else (*said, NOT_COMPILED)
+        for text in said:
+            self.how.progress.note(text)
+        return compiled, said
 
     @property
     def _first(self) -> Candidate:
@@ -94,7 +113,9 @@ class Assembly:
             notes += [*each.model.notes, *each.sources.notes, *each.exported.notes]
         return _unique(notes)
 
-    def _report(self, gate: Gate, provenance: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def _report(
+        self, gate: Gate, provenance: dict[str, Any], seconds: float, compiled: Sequence[CompiledVariant] = ()
+    ) -> dict[str, Any]:
         recipe, first = self.how.recipe, self.measured[0]
         quality, sources, exported = first.quality, self._first.sources, self._first.exported
         scores = {FLOAT: quality.float_scores, **{m.variant.name: m.quality.scores for m in self.measured}}
@@ -129,6 +150,7 @@ class Assembly:
             "warnings": list(self._warnings()),
             "findings": [f.to_dict() for f in self.findings],
             "cache": None if self.cache is None else self.cache.to_dict(),
+            "compiled": [one.to_dict() for one in compiled],
             "refinement": [report.to_dict() for report in exported.passes],
             "repairs": [repair.to_dict() for repair in exported.repairs],
             "seconds": seconds,
@@ -136,7 +158,13 @@ class Assembly:
             "provenance": provenance,
         }
 
-    def _draft(self, golden: Golden, provenance: dict[str, Any], report: dict[str, Any]) -> BundleDraft:
+    def _draft(
+        self,
+        golden: Golden,
+        provenance: dict[str, Any],
+        report: dict[str, Any],
+        compiled: Sequence[CompiledVariant] = (),
+    ) -> BundleDraft:
         recipe, target, float_scores = self.how.recipe, self.how.target, self.measured[0].quality.float_scores
         return BundleDraft(
             name=recipe.bundle_name,
@@ -144,8 +172,13 @@ class Assembly:
             target=target.id,
             contract=self._first.sources.contract,
             variants=[
-                VariantDraft(v.name, v.model, v.scheme, target.delegates, v.quality.metrics, v.profile)
-                for v in (m.variant for m in self.measured)
+                *(VariantDraft(c.name, c.model, c.scheme, delegates_of(target, runs_on_cpu=False)) for c in compiled),
+                *(
+                    VariantDraft(
+                        v.name, v.model, v.scheme, delegates_of(target, runs_on_cpu=True), v.quality.metrics, v.profile
+                    )
+                    for v in (m.variant for m in self.measured)
+                ),
             ],
             golden=golden,
             report=report,

@@ -121,7 +121,10 @@ def export(
         tflite = set_io(tflite, recipe.io)
     check_loads(tflite, scheme.name)
     if is_edgetpu:
-        notes = (*notes, "this int8 model is not compiled for the Edge TPU: until then it runs on the board's CPU")
+        from edgeloop_converters.coral import check_export, fixed_shapes
+
+        tflite = fixed_shapes(tflite)
+        notes = (*notes, *check_export(tflite, target))
     return Exported(scheme.name, tflite, scheme.name, notes, done.float_ops, reports)
 
 

@@ -20,6 +20,7 @@ from edgeloop_converters.report import finite, write_report
 
 if TYPE_CHECKING:
     from edgeloop.bundle import Profile, SigningKey
+    from edgeloop_converters.coral import CompiledVariant
 
 _MAX_XZ_BYTES = 32 << 20
 
@@ -124,9 +125,9 @@ def resolve_output(path: Path | str | None, name: str, version: int) -> Path:
 class ConvertResult:
     """A conversion that ran to its end, whether or not the goals were met.
 
-    recipe: as it ran, with the contract that was settled. variants[0] is what the target runs. stages: seconds by
-    stage. findings: on the data, the gravest first; those that are no mere notes are among the warnings as text.
-    cache: hits and misses of decoded pictures; None without a cache.
+    recipe: as it ran, with the contract that was settled. variants[0] is what the target runs, unless `compiled` has it
+    for an accelerator. stages: seconds by stage. findings: on the data, the gravest first; those that are no mere notes
+    are among the warnings as text. cache: hits and misses of decoded pictures; None without a cache.
     """
 
     recipe: Recipe
@@ -140,6 +141,7 @@ class ConvertResult:
     seconds: float
     findings: tuple[Finding, ...] = ()
     cache: Mapping[str, int] | None = None
+    compiled: tuple[CompiledVariant, ...] = ()
 
     @property
     def name(self) -> str:
@@ -152,13 +154,14 @@ class ConvertResult:
 
     def to_dict(self) -> dict[str, Any]:
         """As `convert --json` prints it."""
+        plain = [v.to_dict() for v in self.variants]
         return {
             "bundle": None if self.bundle.path is None else str(self.bundle.path),
             "name": self.name,
             "version": self.version,
             "target": self.recipe.target,
             "signed_by": self.bundle.signed_by,
-            "variants": [finite(v.to_dict()) for v in self.variants],
+            "variants": [finite(one) for one in (*(c.to_dict() for c in self.compiled), *plain)],
             "gate": self.gate.to_dict(),
             "repairs": [repair.to_dict() for repair in self.variants[0].repairs],
             "seconds": self.seconds,

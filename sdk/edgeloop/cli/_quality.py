@@ -40,6 +40,7 @@ def conversion_text(result: ConvertResult, report: Path) -> str:
     stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result.stages.items() if seconds >= 0.05)
     lines.append(_line("seconds", f"{result.seconds:.1f} ({stages})"))
     if saved.path is not None:
+        lines += _compile_lines(result, saved.path)
         source, bundle = _source(result), shlex.quote(str(saved.path))
         unsigned = "" if saved.signed_by else " --allow-unsigned"
         lines += [
@@ -49,6 +50,18 @@ def conversion_text(result: ConvertResult, report: Path) -> str:
             f"  edgeloop-agent run --bundle {bundle} --source {source}{unsigned} --sink jsonl:-",
         ]
     return "\n".join(lines)
+
+
+def _compile_lines(result: ConvertResult, bundle: Path) -> list[str]:
+    """Where the target has an Edge TPU that the bundle has no program for: how to make one."""
+    from edgeloop.targets import load_target
+    from edgeloop_converters.coral import NOT_COMPILED, compile_steps, has_edgetpu
+
+    variant = result.variants[0]
+    if result.compiled or variant.scheme == "float" or not has_edgetpu(load_target(result.recipe.target)):
+        return []
+    steps = compile_steps(bundle, result.name, variant.name)
+    return ["", f"{NOT_COMPILED}. On x86-64 Linux with Google's compiler:", *(f"  {step}" for step in steps)]
 
 
 def assessment_text(result: AssessResult) -> str:

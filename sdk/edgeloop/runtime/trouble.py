@@ -32,7 +32,7 @@ def model_refused(name: str, text: str, spec: DelegateSpec, runtime: RuntimeInfo
     if custom and custom[1] == EDGETPU_OP:
         return DelegateError(
             f"{name} is compiled for the Edge TPU ({EDGETPU_OP}) and delegate {spec} cannot run it",
-            hint="use --delegate edgetpu, or the model from before the Edge TPU compiler",
+            hint="use --delegate edgetpu, or the model from before the Edge TPU compiler (of a bundle: --variant int8)",
         )
     if "Select TensorFlow op" in text or (custom and custom[1].startswith("Flex")):
         return UsageError(
