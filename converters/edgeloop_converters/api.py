@@ -16,6 +16,7 @@ from edgeloop_converters.goals import Goals
 from edgeloop_converters.pipeline import convert as run_recipe
 from edgeloop_converters.recipe import DEFAULT_TARGET, Recipe, plan_passes
 from edgeloop_converters.result import ConvertResult
+from edgeloop_converters.shapes import shapes_of
 
 
 def convert(
@@ -33,7 +34,7 @@ def convert(
     version: int | None = None,
     seed: int = 0,
     ignore_labels: bool = False,
-    shape: Sequence[int] = (),
+    shape: Sequence[int] | Sequence[str] | Sequence[Sequence[int]] = (),
     repair: bool = True,
     trust_code: bool = False,
     threads: int | None = None,
@@ -49,6 +50,7 @@ def convert(
 
     contract: a Contract, or the path of a contract TOML; without one it is detected and checked against the data.
     strict_data: refuse severe findings on the data (GoalNotMetError); else they are warnings, and in `result.findings`.
+    shape: sizes of one sample where the model leaves them free; several of them make shape buckets, one variant each.
     cache: keep decoded pictures on disk for the next conversion. Raises UsageError and its kinds, RefusedError. A
     missed goal is in `result.gate`; repair: try first to mend a file that misses one, see `result.variants[0].repairs`.
     """
@@ -67,7 +69,7 @@ def convert(
         name=name,
         version=version,
         ignore_labels=ignore_labels,
-        shape=tuple(shape),
+        shapes=shapes_of(shape),
         repair=repair,
     )
     return run_recipe(

@@ -76,7 +76,7 @@ def convert(
             Path(recipe.source),
             trust_code=trust_code,
             signature=recipe.signature or None,
-            shape=recipe.shape or None,
+            shape=recipe.shapes[0].given() if recipe.shapes else None,
             sample_shape=sample_shape(recipe, data),
         )
         parts = [(data.calibration, calibration), (data.evaluation, evaluation)]

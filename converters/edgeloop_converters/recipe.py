@@ -20,6 +20,7 @@ from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.goals import Goals
 from edgeloop_converters.schemes import IO_KINDS, SCHEME_OPTIONS, SCHEMES, check_io, check_options, scheme_named
 from edgeloop_converters.schemes.table import FLOAT
+from edgeloop_converters.shapes import GivenShape, plain_shapes, shapes_of
 from edgeloop_converters.toml_writer import to_toml
 
 SCHEMA = 1
@@ -131,7 +132,8 @@ class Recipe:
 
     `contract` is complete and used as it is. Without one it is detected; `contract_file` and `hints`, which win, then
     fix the parts the user has given. `signature`: which one to take of a SavedModel that has several.
-    `shape`: of one sample as the source's own input has it, where that leaves dimensions free; (): nothing to say.
+    `shapes`: of one sample as the source's own input has it, where that leaves dimensions free; several make a variant
+    each; (): nothing to say.
     `evaluation_samples`: at most so many are evaluated; None: as many as the effort says.
     `version` None: one more than the last made here. `name` "": the source file's stem.
     Raises ConfigError or UsageError for values out of range.
@@ -153,7 +155,7 @@ class Recipe:
     ignore_labels: bool = False
     evaluation_samples: int | None = None
     signature: str = ""
-    shape: tuple[int, ...] = ()
+    shapes: tuple[GivenShape, ...] = ()
     repair: bool = True
 
     def __post_init__(self) -> None:
@@ -171,8 +173,6 @@ class Recipe:
             raise ConfigError(f"recipe: seed must be a whole number from 0 to {MAX_SEED}, got {self.seed!r}")
         if self.evaluation_samples is not None and not _whole(1, MAX_VERSION)(self.evaluation_samples):
             raise UsageError(f"the number of evaluation samples must be at least 1, got {self.evaluation_samples!r}")
-        if len(self.shape) > 7 or not all(_whole(1, 1 << 20)(d) for d in self.shape):
-            raise UsageError(f"shape {list(self.shape)} is not a list of 1 to 7 sizes", hint="--shape 3x224x224")
         if self.contract is not None and (self.contract_file or self.hints != ContractFlags()):
             raise UsageError(
                 "the recipe holds the whole contract already; flags cannot change parts of it",
@@ -261,7 +261,7 @@ class Recipe:
             "eval_samples": self.evaluation_samples,
             "repair": None if self.repair else False,
             "signature": self.signature or None,
-            "shape": list(self.shape) or None,
+            "shape": plain_shapes(self.shapes),
             "contract_file": self.contract_file or None,
             # Said even when empty: no list at all means the default passes.
             "passes": [{"name": s.name, **s.options} for s in self.passes],
@@ -309,7 +309,7 @@ class Recipe:
             effort = str(data.get("effort", "default"))
             values["passes"] = plan_passes("int8", "aeq", effort if effort in EFFORTS else "default")
         if "shape" in data:
-            values["shape"] = tuple(data["shape"])
+            values["shapes"] = shapes_of(data["shape"])
         if "contract" in data:
             values["contract"] = Contract.from_dict(data["contract"])
         if "goals" in data:

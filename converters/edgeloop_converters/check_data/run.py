@@ -99,7 +99,8 @@ def check_data(
         Path(recipe.source),
         trust_code=trust_code,
         signature=recipe.signature or None,
-        shape=sample_shape(recipe, data),
+        shape=recipe.shapes[-1].given() if recipe.shapes else None,
+        sample_shape=sample_shape(recipe, data),
     )
     with conversion, stages("load model"):
         model = conversion.result(reporter).tflite

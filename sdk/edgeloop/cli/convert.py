@@ -94,7 +94,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--shape",
         metavar="DxD..",
-        help="shape of one sample as the model's own input has it, where it is free: 3x224x224 for PyTorch and ONNX",
+        action="append",
+        help="shape of one sample as the model's own input has it, where it is free: 3x224x224 for PyTorch and ONNX, "
+        "ids=16,mask=16 by input; given several times: a variant for each, the device takes the smallest that holds",
     )
     how.add_argument("--ignore-labels", action="store_true", help="use labelled data without its labels")
     how.add_argument(
@@ -156,11 +158,12 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         "p95_ms": args.p95_ms,
         "max_bytes": None if args.max_bytes is None else parse_bytes(args.max_bytes),
     }
+    from edgeloop_converters.shapes import shapes_of
     given: dict[str, Any] = {
         "source": args.model, "data": args.data, "evaluation": args.eval, "target": args.target, "name": args.name,
         "version": args.version, "effort": args.effort, "seed": args.seed, "signature": args.signature,
         "contract_file": args.contract, "evaluation_samples": args.eval_samples,
-        "shape": None if args.shape is None else parse_shape(args.shape),
+        "shapes": None if args.shape is None else shapes_of(args.shape),
         "ignore_labels": args.ignore_labels or None, "repair": False if args.no_repair else None,
     }  # fmt: skip
     changes = {key: value for key, value in given.items() if value is not None}
@@ -186,11 +189,3 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
             method=args.calibration or recipe.calibration_method,
         )  # fmt: skip
     return replace(recipe, **changes)
-
-
-def parse_shape(text: str) -> tuple[int, ...]:
-    """`3x224x224` or `3,224,224`: sizes without the batch. Raises UsageError."""
-    parts = text.lower().replace(",", "x").split("x")
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        raise UsageError(f"--shape {text!r} is not a shape", hint="sizes of one sample: --shape 3x224x224")
-    return tuple(int(part) for part in parts)
