@@ -91,6 +91,8 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
     add("--heartbeat-timeout", metavar="S", type=float, help="a silent worker is restarted (default: 10)")
     add("--frame-timeout", metavar="S", type=float, help="a worker stuck in one frame is restarted (default: 30)")
     add("--load-timeout", metavar="S", type=float, help="time to load and self-test the model (default: 120)")
+    add("--retry-after", metavar="S", type=float,
+        help="a delegate that is out is tried again after so long, then twice as long (default: 600)")  # fmt: skip
     add("--stop-timeout", metavar="S", type=float, help="time to deliver the last report when stopped (default: 5)")
 
 

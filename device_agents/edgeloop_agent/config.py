@@ -43,6 +43,7 @@ class AgentConfig:
     heartbeat_timeout: float = Policy.heartbeat_timeout_s
     frame_timeout: float = Policy.frame_timeout_s
     load_timeout: float = Policy.load_timeout_s
+    retry_after: float = Policy.retry_after_s
     stop_timeout: float = 5.0
 
     def __post_init__(self) -> None:
@@ -52,7 +53,7 @@ class AgentConfig:
             raise UsageError(f"count must be at least 1, got {self.count}")
         if self.rate is not None and not 0 < self.rate <= 1e6:
             raise UsageError(f"rate must be a positive number of frames per second, got {self.rate:g}")
-        for name in ("report_interval", "heartbeat_timeout", "frame_timeout", "load_timeout"):
+        for name in ("report_interval", "heartbeat_timeout", "frame_timeout", "load_timeout", "retry_after"):
             value = getattr(self, name)
             if not 0.1 <= value <= 86400:
                 raise UsageError(f"{name} must be 0.1 to 86400 seconds, got {value:g}")
@@ -71,6 +72,7 @@ class AgentConfig:
             heartbeat_timeout_s=self.heartbeat_timeout,
             frame_timeout_s=self.frame_timeout,
             load_timeout_s=self.load_timeout,
+            retry_after_s=self.retry_after,
         )
 
 
@@ -90,7 +92,7 @@ _LISTS = frozenset({"delegates", "sinks", "trust"})
 _PATHS = frozenset({"bundle", "state", "trust"})
 _NUMBERS = {
     "threads": int, "count": int, "rate": float, "report_interval": float, "heartbeat_timeout": float,
-    "frame_timeout": float, "load_timeout": float, "stop_timeout": float,
+    "frame_timeout": float, "load_timeout": float, "stop_timeout": float, "retry_after": float,
 }  # fmt: skip
 
 

@@ -3,8 +3,9 @@
     fault of the delegate    (it could not be loaded, failed its self-test, crashed or hung)  -> the next of the order
     any other fault          (killed from outside, out of memory, source gone)                -> the same one again
 
-A delegate that cannot start, or that failed `faults_until_quarantine` times, is not tried again until the agent
-restarts. When every delegate is out: give up if not one inference ever succeeded, else keep trying the one that worked.
+A delegate that cannot start, or that failed `faults_until_quarantine` times, is out for `retry_after_s`, twice as long
+each time after; then it is tried again where it comes before the one in use. When every delegate is out: give up if not
+one inference ever succeeded, else keep trying the one that worked.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class Policy:
     backoff_first_s: float = 0.5
     backoff_max_s: float = 60.0
     faults_until_quarantine: int = 3
+    retry_after_s: float = 600.0
+    retry_max_s: float = 86_400.0
     stable_after_s: float = 60.0
     heartbeat_timeout_s: float = 10.0
     frame_timeout_s: float = 30.0
@@ -51,18 +54,24 @@ class Policy:
 
 @dataclass(frozen=True)
 class Standing:
-    """How the delegates stand. All tuples are in the fallback order; `current` is the index of the one in use."""
+    """How the delegates stand. All tuples are in the fallback order; `current` is the index of the one in use.
+
+    times_out: how often each was quarantined since it last ran well; again_at_s: until when, on the caller's clock.
+    """
 
     delegates: tuple[str, ...]
     faults: tuple[int, ...]
     quarantined: tuple[bool, ...]
+    times_out: tuple[int, ...]
+    again_at_s: tuple[float, ...]
     current: int = 0
     streak: int = 0
     proven: int | None = None
 
     @staticmethod
     def start(delegates: tuple[str, ...]) -> Standing:
-        return Standing(delegates, (0,) * len(delegates), (False,) * len(delegates))
+        none = (0,) * len(delegates)
+        return Standing(delegates, none, (False,) * len(delegates), none, none)
 
     @property
     def delegate(self) -> str:
@@ -81,6 +90,7 @@ class Restart:
     kind: str  # "fallback" | "restart"
     detail: str
     quarantined: str = ""  # the delegate that is out from now on, if one is
+    again_in_s: float = 0.0  # for so long
 
 
 @dataclass(frozen=True)
@@ -90,18 +100,26 @@ class GiveUp:
     detail: str
 
 
-def after_fault(standing: Standing, policy: Policy, fault: Fault) -> tuple[Standing, Restart | GiveUp]:
-    """The standing after a fault of the current worker, and what to do now."""
+def after_fault(
+    standing: Standing, policy: Policy, fault: Fault, now_s: float = 0.0
+) -> tuple[Standing, Restart | GiveUp]:
+    """The standing after a fault of the current worker, and what to do now. now_s: on any clock that only grows."""
     at = standing.current
     if fault.ran_s >= policy.stable_after_s:
-        standing = replace(standing, faults=_set(standing.faults, at, 0), streak=0)
+        standing = replace(
+            standing, faults=_set(standing.faults, at, 0), times_out=_set(standing.times_out, at, 0), streak=0
+        )
     count = standing.faults[at] + (fault.blame is not Blame.OUTSIDE)
     out = fault.blame is Blame.START or count >= policy.faults_until_quarantine
     newly_out = out and not standing.quarantined[at]
+    times_out = standing.times_out[at] + newly_out
+    again_in_s = min(policy.retry_max_s, policy.retry_after_s * 2.0 ** min(times_out - 1, 30)) if newly_out else 0.0
     standing = replace(
         standing,
         faults=_set(standing.faults, at, count),
         quarantined=_set(standing.quarantined, at, out or standing.quarantined[at]),
+        times_out=_set(standing.times_out, at, times_out),
+        again_at_s=_set(standing.again_at_s, at, now_s + again_in_s) if newly_out else standing.again_at_s,
         streak=standing.streak + 1,
     )
     to = _next_delegate(standing, stay=fault.blame in (Blame.OTHER, Blame.OUTSIDE))
@@ -114,8 +132,25 @@ def after_fault(standing: Standing, policy: Policy, fault: Fault) -> tuple[Stand
     delay_s = 0.0 if fresh else min(policy.backoff_max_s, policy.backoff_first_s * 2.0 ** min(standing.streak - 1, 30))
     was, now = standing.delegates[at], standing.delegates[target]
     detail = f"{was} -> {now}: {fault.detail}" if moved else f"{was}: {fault.detail}"
-    decision = Restart(delay_s, "fallback" if moved else "restart", detail, was if newly_out else "")
+    decision = Restart(delay_s, "fallback" if moved else "restart", detail, was if newly_out else "", again_in_s)
     return replace(standing, current=target), decision
+
+
+def try_again(standing: Standing, policy: Policy, now_s: float) -> Standing | None:
+    """The standing that goes back to the first delegate before the current one which has been out for long enough.
+
+    One more fault, and it is out again. None: there is none.
+    """
+    for i in range(standing.current):
+        if standing.quarantined[i] and now_s >= standing.again_at_s[i]:
+            return replace(
+                standing,
+                faults=_set(standing.faults, i, policy.faults_until_quarantine - 1),
+                quarantined=_set(standing.quarantined, i, False),
+                current=i,
+                streak=0,
+            )
+    return None
 
 
 def overdue(

@@ -37,6 +37,7 @@ from edgeloop_agent.supervision import (
     after_fault,
     describe_exit,
     overdue,
+    try_again,
 )
 from edgeloop_agent.tally import RunsOn, Tally
 
@@ -104,6 +105,7 @@ class Supervisor:
         self._said_fault: dict[str, Any] | None = None
         self._hung: Fault | None = None
         self._done: str | None = None
+        self._going_back = False
         self._first_bad_frame = ""
         self._worker_rss_bytes = 0
         self._stop_signals = 0
@@ -184,6 +186,7 @@ class Supervisor:
             return End("failed", error)
         self._tally.worker_started()
         self._said_fault = self._hung = self._done = None
+        self._going_back = False
         self._selector.register(worker.channel.socket, selectors.EVENT_READ, self._on_message)
         self._selector.register(worker.stderr_fd, selectors.EVENT_READ, self._on_stderr)
         return None
@@ -199,6 +202,9 @@ class Supervisor:
             elif now >= self._stop_deadline_s or self._stop_signals > 1:
                 worker.kill()
             return
+        if worker.ready_s is not None and not self._going_back and try_again(self._standing, self._policy, now):
+            self._going_back = True
+            worker.terminate()  # it ends with its frame done
         fault = overdue(
             self._policy,
             ready=worker.ready_s is not None,
@@ -272,6 +278,9 @@ class Supervisor:
         said, last_words = self._said_fault, worker.last_words
         worker.close()
         self._worker = None
+        if self._done == "stop" and self._going_back and not self._stop_signals:
+            self._go_back()
+            return None
         if self._done is not None:
             self._last_done_s = worker.last_message_s
             return End(self._done)
@@ -286,19 +295,29 @@ class Supervisor:
         fault = Fault(fault.blame, fault.detail, ran_s)
         if self._said_fault is not None and self._said_fault["blame"] == "source":
             self._happened("source_lost", fault.detail)
-        self._standing, decision = after_fault(self._standing, self._policy, fault)
+        self._standing, decision = after_fault(self._standing, self._policy, fault, time.monotonic())
         if isinstance(decision, GiveUp):
             return End("failed", DeviceError(decision.detail, hint="edgeloop-agent doctor checks the delegates"))
         if decision.quarantined:
-            self._happened("quarantine", f"{decision.quarantined} is not tried again until the agent restarts")
+            self._happened("quarantine", f"{decision.quarantined} is not tried for {decision.again_in_s:g} s")
         self._tally.count("worker_restarts")
         self._happened(decision.kind, decision.detail)
         if decision.kind == "fallback":
-            # A report is about one delegate: what comes now is about another.
-            self._report()
-            self._tally.runs_on = RunsOn(asked=self._standing.delegate)
+            self._report_before_another_delegate()
         self._launch_at_s = time.monotonic() + decision.delay_s
         return None
+
+    def _go_back(self) -> None:
+        """To a delegate that was out, now that its time is over."""
+        was, self._launch_at_s = self._standing.delegate, time.monotonic()
+        self._standing = try_again(self._standing, self._policy, self._launch_at_s) or self._standing
+        self._happened("retry", f"{was} -> {self._standing.delegate}: it was out long enough")
+        self._report_before_another_delegate()
+
+    def _report_before_another_delegate(self) -> None:
+        """A report is about one delegate: what comes now is about another."""
+        self._report()
+        self._tally.runs_on = RunsOn(asked=self._standing.delegate)
 
     # -- reports
 

@@ -35,7 +35,7 @@ def test_every_flag_but_allow_unsigned_is_a_key_of_the_file(tmp_path: Path) -> N
     run = build_parser()._subparsers._group_actions[0].choices["run"]  # type: ignore[union-attr,index]
     flags = {a.option_strings[0][2:].replace("-", "_"): a for a in run._actions if a.option_strings[0].startswith("--")}
     values = {"loop": "true", "sink": '["jsonl:-"]', "trust": '["k.pub"]', "delegate": '["cpu"]'}
-    numbers = ("count", "rate", "threads", *(f for f in flags if f.endswith(("_timeout", "_interval"))))
+    numbers = ("count", "rate", "threads", *(f for f in flags if f.endswith(("_timeout", "_interval", "_after"))))
     text = "".join(
         f"{name} = {values.get(name, 5 if name in numbers else repr('x'))}\n"
         for name in flags

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -219,6 +220,27 @@ def test_a_delegate_that_segfaults_is_left_for_the_next(agents: Agents, bundle: 
     assert "-> xnnpack: worker died of SIGSEGV" in summary["fallbacks"][0]
     assert (summary["delegate_asked"], summary["delegate_ran"]) == ("xnnpack", "xnnpack")
     assert (summary["frames"], summary["inferences"], summary["drops"]) == (300, 299, 1)
+
+
+def test_a_delegate_that_was_not_there_is_taken_when_it_comes(agents: Agents, bundle: Path, tmp_path: Path) -> None:
+    library = tmp_path / "plugged-in-later.so"
+    out = tmp_path / "out.jsonl"
+    agent = agents.start(
+        "--bundle", bundle, "--source", "synthetic:", "--rate", 200, "--retry-after", 1, "--sink", f"jsonl:{out}",
+        "--delegate", f"external:{library}?claim_op={RESHAPE}", "--delegate", "xnnpack",
+    )  # fmt: skip
+    agent.wait_until_said("runs on xnnpack")
+    shutil.copy(build_delegate(), tmp_path / "partial")
+    (tmp_path / "partial").rename(library)
+    agent.wait_until_said("runs on external")
+    size = out.stat().st_size
+    agent.wait_until(lambda: out.stat().st_size > size, "wrote results on it")
+    summary = agent.stop()
+    assert agent.process.returncode == 0
+    assert kinds(summary)[:2] == ["quarantine", "fallback"]
+    assert kinds(summary)[-1] == "retry"
+    assert summary["delegate_ran"] == "external"
+    assert summary["frames"] == summary["inferences"] == len(lines(out))
 
 
 @pytest.mark.parametrize(

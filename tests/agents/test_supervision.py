@@ -18,6 +18,7 @@ from edgeloop_agent.supervision import (
     after_fault,
     describe_exit,
     overdue,
+    try_again,
 )
 
 POLICY = Policy()
@@ -81,6 +82,42 @@ def test_after_repeated_faults_a_delegate_is_quarantined():
         assert isinstance(decision, Restart)
         quarantined.append(decision.quarantined)
     assert quarantined == ["", "", "", "", "edgetpu"]
+
+
+def test_a_delegate_that_is_out_is_tried_again_after_longer_and_longer_pauses():
+    standing, now_s, pauses = Standing.start(("edgetpu", "xnnpack")), 1000.0, []
+    for _ in range(10):
+        standing, decision = after_fault(standing, POLICY, NOT_THERE, now_s)
+        assert isinstance(decision, Restart)
+        assert (standing.delegate, decision.quarantined) == ("xnnpack", "edgetpu")
+        standing = standing.with_success()
+        pauses.append(decision.again_in_s)
+        assert try_again(standing, POLICY, now_s + decision.again_in_s - 1) is None
+        now_s += decision.again_in_s
+        again = try_again(standing, POLICY, now_s)
+        assert again is not None
+        assert (again.delegate, again.quarantined, again.proven) == ("edgetpu", (False, False), 1)
+        standing = again
+    assert pauses == [600, 1200, 2400, 4800, 9600, 19200, 38400, 76800, 86400, 86400]
+
+
+def test_one_fault_more_and_a_delegate_that_was_tried_again_is_out():
+    standing, _ = decide(Standing.start(("edgetpu", "xnnpack")), NOT_THERE)
+    again = try_again(standing.with_success(), POLICY, POLICY.retry_after_s)
+    assert again is not None
+    standing, decision = after_fault(again, POLICY, CRASH, POLICY.retry_after_s)
+    assert isinstance(decision, Restart)
+    assert (standing.delegate, decision.quarantined) == ("xnnpack", "edgetpu")
+    well = Fault(Blame.RUN, "crash", ran_s=POLICY.stable_after_s)
+    _, decision = after_fault(again, POLICY, well, POLICY.retry_after_s)
+    assert isinstance(decision, Restart)
+    assert decision.quarantined == "", "a minute without a fault clears the record"
+
+
+def test_a_delegate_behind_the_one_in_use_is_left_alone():
+    standing, _ = decide(Standing.start(("xnnpack", "gpu")), CRASH, NOT_THERE)
+    assert standing.delegate == "xnnpack"
+    assert try_again(standing, POLICY, 1e9) is None
 
 
 def test_it_gives_up_only_when_no_delegate_is_left_and_nothing_ever_worked():
