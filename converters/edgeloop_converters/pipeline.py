@@ -78,6 +78,7 @@ def convert(
             signature=recipe.signature or None,
             shape=recipe.shapes[0].given() if recipe.shapes else None,
             sample_shape=sample_shape(recipe, data),
+            onnx_engine=recipe.onnx_engine,
         )
         parts = [(data.calibration, calibration), (data.evaluation, evaluation)]
         stack.enter_context(all_unreadable_named(parts, reporter))

@@ -25,6 +25,7 @@ from edgeloop_converters.toml_writer import to_toml
 
 SCHEMA = 1
 ENGINES = ("aeq", "tflite")
+ONNX_ENGINES = ("onnx2torch", "onnx2tf")
 EFFORTS = ("fast", "default", "best")
 CALIBRATION_SAMPLES = {"fast": 100, "default": 512, "best": 512}
 EVALUATION_SAMPLES = {"fast": 1000}
@@ -134,6 +135,7 @@ class Recipe:
     fix the parts the user has given. `signature`: which one to take of a SavedModel that has several.
     `shapes`: of one sample as the source's own input has it, where that leaves dimensions free; several make a variant
     each; (): nothing to say.
+    `onnx_engine`: "onnx2torch", "onnx2tf", or "": the first that can.
     `evaluation_samples`: at most so many are evaluated; None: as many as the effort says.
     `version` None: one more than the last made here. `name` "": the source file's stem.
     Raises ConfigError or UsageError for values out of range.
@@ -157,6 +159,7 @@ class Recipe:
     signature: str = ""
     shapes: tuple[GivenShape, ...] = ()
     repair: bool = True
+    onnx_engine: str = ""
 
     def __post_init__(self) -> None:
         if not self.source:
@@ -173,6 +176,10 @@ class Recipe:
             raise ConfigError(f"recipe: seed must be a whole number from 0 to {MAX_SEED}, got {self.seed!r}")
         if self.evaluation_samples is not None and not _whole(1, MAX_VERSION)(self.evaluation_samples):
             raise UsageError(f"the number of evaluation samples must be at least 1, got {self.evaluation_samples!r}")
+        if self.onnx_engine not in ("", *ONNX_ENGINES):
+            raise ConfigError(
+                f"recipe: ONNX engine {self.onnx_engine!r} is not known", hint=f"one of: {', '.join(ONNX_ENGINES)}"
+            )
         if self.contract is not None and (self.contract_file or self.hints != ContractFlags()):
             raise UsageError(
                 "the recipe holds the whole contract already; flags cannot change parts of it",
@@ -261,6 +268,7 @@ class Recipe:
             "eval_samples": self.evaluation_samples,
             "repair": None if self.repair else False,
             "signature": self.signature or None,
+            "onnx_engine": self.onnx_engine or None,
             "shape": plain_shapes(self.shapes),
             "contract_file": self.contract_file or None,
             # Said even when empty: no list at all means the default passes.
@@ -323,9 +331,11 @@ _KEYS: dict[str, type] = {
     "schema": int, "source": str, "target": str, "data": str, "eval": str, "name": str, "version": int, "effort": str,
     "seed": int, "ignore_labels": bool, "passes": list, "goals": dict, "contract": dict, "hints": dict,
     "eval_samples": int, "signature": str, "contract_file": str, "shape": list, "repair": bool,
+    "onnx_engine": str,
 }  # fmt: skip
 _PLAIN = (
     "target", "data", "name", "version", "effort", "seed", "ignore_labels", "signature", "contract_file", "repair",
+    "onnx_engine",
 )  # fmt: skip
 
 

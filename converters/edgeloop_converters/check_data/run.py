@@ -101,9 +101,12 @@ def check_data(
         signature=recipe.signature or None,
         shape=recipe.shapes[-1].given() if recipe.shapes else None,
         sample_shape=sample_shape(recipe, data),
+        onnx_engine=recipe.onnx_engine,
     )
     with conversion, stages("load model"):
-        model = conversion.result(reporter).tflite
+        converted = conversion.result(reporter)
+    model = converted.tflite
+    lost = [Finding("model", WARNING, text, "give the float model it was made from") for text in converted.warnings]
     found = _layout(model, data)
     if not found:
         try:
@@ -120,7 +123,7 @@ def check_data(
     with stages("ranges"):
         after = _range_findings(recipe, model, sources, reporter)
     notes = (*sources.warnings, *sources.notes)
-    findings = by_severity([*before, *after])
+    findings = by_severity([*lost, *before, *after])
     hits = None if cache is None else cache.to_dict()
     return DataCheck(findings, sources.contract, verdict, *counts, notes, stages.total, stages.seconds, hits)
 

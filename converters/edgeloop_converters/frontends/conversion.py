@@ -89,12 +89,14 @@ def start_conversion(
     signature: str | None = None,
     shape: GivenSizes | None = None,
     sample_shape: GivenSizes | None = None,
+    onnx_engine: str = "",
 ) -> Conversion:
     """Detect the format and start converting; returns at once.
 
     signature: which one to take of a SavedModel that has several. shape: of one sample as the source's own input has
     it (PyTorch and ONNX: channels first), for a model whose own input shape has free dimensions. sample_shape: the same
-    by contract and data, channels last, where `shape` does not say it.
+    by contract and data, channels last, where `shape` does not say it. onnx_engine: "onnx2torch", "onnx2tf", or "":
+    the first, and the second where it is set up and the first cannot.
     Raises UsageError (not a supported model); `Conversion.result` raises MissingExtraError, RefusedError (code inside
     the model, corrupt file) and UsageError (what the converter cannot do).
     """
@@ -105,7 +107,7 @@ def start_conversion(
     if FRONTENDS[name].native:
         child = start_native(
             "float", source, name, trust_code, batch, signature, shape,
-            sample_shape=sample_shape,
+            sample_shape=sample_shape, **({"onnx_engine": onnx_engine} if name == "onnx" else {}),
         )  # fmt: skip
     return Conversion(source, name, batch, child)
 
@@ -154,10 +156,12 @@ def to_float_tflite(
     signature: str | None = None,
     shape: GivenSizes | None = None,
     sample_shape: GivenSizes | None = None,
+    onnx_engine: str = "",
     progress: Progress | None = None,
 ) -> FloatModel:
     """`start_conversion(...).result()`."""
     with start_conversion(
-        source, trust_code=trust_code, batch=batch, signature=signature, shape=shape, sample_shape=sample_shape
-    ) as conversion:
+        source, trust_code=trust_code, batch=batch, signature=signature, shape=shape, sample_shape=sample_shape,
+        onnx_engine=onnx_engine,
+    ) as conversion:  # fmt: skip
         return conversion.result(progress)

@@ -1,4 +1,5 @@
-"""ONNX to TFLite by way of PyTorch (onnx2torch, then litert-torch), inside the child process."""
+"""ONNX to TFLite inside the child process: by way of PyTorch (onnx2torch, then litert-torch), and by onnx2tf for what
+that does not know (`onnx2tf_models`)."""
 
 from __future__ import annotations
 
@@ -23,9 +24,55 @@ _REFERENCE_VALUES = 1 << 32
 
 
 def to_float(request: dict[str, Any]) -> dict[str, Any]:
-    """Task "float" for ONNX files: writes OUTPUT into `folder`; answers as `native.to_float` does."""
+    """Task "float" for ONNX files: writes OUTPUT into `folder`; answers as `native.to_float` does.
+
+    `onnx_engine` of the request: as the recipe has it; "" tries onnx2torch, then onnx2tf where that is set up here.
+    """
+    from edgeloop_converters.frontends import onnx2tf_env
+
+    engine = request.get("onnx_engine") or ""
+    if engine == "onnx2tf":
+        return _by_onnx2tf(request)
+    try:
+        return _by_torch(request)
+    except CannotConvert as error:
+        if engine == "onnx2torch":
+            raise UsageError(error.message, hint=error.hint) from error
+        if not onnx2tf_env.is_ready():
+            other = "onnx2tf knows more ops: --onnx-engine onnx2tf --install-engine sets it up (2.6 GB)"
+            raise UsageError(error.message, hint=f"{error.hint}; {other}" if error.hint else other) from error
+        answer = _by_onnx2tf(request)
+        return {**answer, "notes": [f"onnx2tf took over: {error.message}", *answer["notes"]]}
+
+
+class CannotConvert(UsageError):
+    """What onnx2torch or litert-torch cannot do, and onnx2tf perhaps can."""
+
+
+def _by_onnx2tf(request: dict[str, Any]) -> dict[str, Any]:
+    from edgeloop_converters.frontends import onnx2tf_env, onnx2tf_models
+    from edgeloop_converters.frontends.torch_models import channels_last
+
+    onnx2tf_env.check_ready()
+    try:
+        import onnx  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(FEATURE, "onnx") from error
+    stages, source = Stages(), Path(request["source"])
+    proto = _read(source)
+    check_opsets(proto, source)
+    examples = _inputs(proto, request, source)
+    stages.done("read")
+    moved = channels_last([x.shape for x in examples.values()], request.get("sample_shape"))
+    answer = onnx2tf_models.convert(proto, examples, moved, request, stages)
+    named = {key: [_plain(name) for name in answer[key]] for key in ("inputs", "outputs")}
+    return {**answer, **named, "notes": [f"read by onnx2tf from ONNX opset {_opset(proto)}", *answer["notes"]]}
+
+
+def _by_torch(request: dict[str, Any]) -> dict[str, Any]:
+    """Raises CannotConvert where another engine may do better."""
     stages = Stages()
-    import_torch(FEATURE, "onnx", stages)
+    torch = import_torch(FEATURE, "onnx", stages)
     try:
         import onnx
     except ImportError as error:
@@ -45,17 +92,21 @@ def to_float(request: dict[str, Any]) -> dict[str, Any]:
     try:
         module = convert(proto).eval()
     except Exception as error:  # onnx2torch raises whatever its converters do
-        raise UsageError(
+        raise CannotConvert(
             f"{source}: onnx2torch cannot convert it: {first_line(error)}", hint=_hint(_opset(proto))
         ) from error
-    names, example = _inputs(original, request, source)
+    given = _inputs(original, request, source)
+    names, example = tuple(_plain(name) for name in given), tuple(torch.from_numpy(x) for x in given.values())
     notes = [f"read by onnx2torch from ONNX opset {_opset(original)}"]
     off = _reference_error(original, module, names, example)
     if off is not None:
         notes.append(f"onnx2torch: outputs within {off:.0e} of ONNX's reference")
     model = TorchModel(module.float(), example, names, False, tuple(notes))
     stages.done("load")
-    answer = convert_module(model, request, stages)
+    try:
+        answer = convert_module(model, request, stages)
+    except UsageError as error:
+        raise CannotConvert(error.message, hint=error.hint) from error
     outputs = [value.name for value in original.graph.output]
     if len(outputs) == len(answer["outputs"]):
         answer["outputs"] = [_plain(outputs[i]) for i in answer["output_places"]]
@@ -117,7 +168,7 @@ def check_opsets(proto: Any, source: Path) -> None:
 
 
 def _check_ops(proto: Any, source: Path) -> None:
-    """Raises UsageError naming all ops that onnx2torch has no converter for."""
+    """Raises CannotConvert naming all ops that onnx2torch has no converter for."""
     from onnx2torch.node_converters.registry import get_converter
 
     versions = {entry.domain: entry.version for entry in proto.opset_import}
@@ -133,7 +184,7 @@ def _check_ops(proto: Any, source: Path) -> None:
     if unknown:
         listed = ", ".join(f"{op} (node '{node[:60]}')" for op, node in list(unknown.items())[:4])
         more = " ..." if len(unknown) > 4 else ""
-        raise UsageError(
+        raise CannotConvert(
             f"{source}: onnx2torch has no converter for {listed}{more}, opset {_opset(proto)}",
             hint=_hint(_opset(proto)),
         )
@@ -178,23 +229,24 @@ def _opset(proto: Any) -> int:
     return int(next((e.version for e in proto.opset_import if e.domain in _OWN_DOMAINS), 0))
 
 
-def _inputs(proto: Any, request: dict[str, Any], source: Path) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-    """(names, example inputs) with batch 1. Raises UsageError for free dimensions that nothing settles."""
+def _inputs(proto: Any, request: dict[str, Any], source: Path) -> dict[str, Any]:
+    """The model's inputs by their own names -> example arrays with batch 1. Raises UsageError for free dimensions that
+    nothing settles."""
+    import numpy as np
     import onnx
-    import torch
 
     constants = {tensor.name for tensor in proto.graph.initializer}
     values = [value for value in proto.graph.input if value.name not in constants]
-    example = []
-    given = given_shape(request, str(source))
+    given, random = given_shape(request, str(source)), np.random.default_rng(0)
+    examples = {}
     for value in values:
         tensor = value.type.tensor_type
         dims = [int(d.dim_value) if d.HasField("dim_value") and d.dim_value > 0 else None for d in tensor.shape.dim]
         sizes = _settled(dims, value.name, given, source)
-        dtype = torch.from_numpy(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).type(0).reshape(1)).dtype
-        example.append(torch.rand(sizes) if dtype.is_floating_point else torch.zeros(sizes, dtype=dtype))
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+        examples[value.name] = random.random(sizes).astype(dtype) if dtype.kind == "f" else np.zeros(sizes, dtype)
     given.check_used([value.name for value in values])
-    return tuple(_plain(value.name) for value in values), tuple(example)
+    return examples
 
 
 def _settled(dims: Sequence[int | None], name: str, given: GivenShape, source: Path) -> list[int]:

@@ -90,6 +90,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="evaluate on at most N samples (default: all, with --effort fast 1000)",
     )
     how.add_argument("--seed", type=int, metavar="N", help="which samples are drawn (default: 0)")
+    how.add_argument(
+        "--onnx-engine", choices=("onnx2torch", "onnx2tf"),
+        help="what reads ONNX: onnx2torch, or onnx2tf in an environment of its own (default: the first that can)",
+    )  # fmt: skip
+    how.add_argument(
+        "--install-engine", action="store_true", help="set up onnx2tf's environment in the cache (2.6 GB), once"
+    )
     how.add_argument("--signature", metavar="KEY", help="which signature of a SavedModel to take")
     how.add_argument(
         "--shape",
@@ -126,6 +133,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.threads is not None and args.threads < 1:
         raise UsageError(f"--threads must be at least 1, got {args.threads}")
     check_output(args.output)
+    if args.install_engine:
+        from edgeloop_converters.frontends.onnx2tf_env import install
+
+        install(console)
     key = None if args.no_sign else load_or_create_signing_key()
     if key is not None and key.created:
         console.note(f"made your signing key {key.fingerprint}; devices need {key.public_path}")
@@ -147,6 +158,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     from edgeloop_converters.contracts import ContractFlags
     from edgeloop_converters.goals import parse_agreement, parse_bytes, parse_drop
     from edgeloop_converters.recipe import Recipe, load_recipe, plan_passes
+    from edgeloop_converters.shapes import shapes_of
 
     if not args.model and not args.recipe:
         raise UsageError("which model?", hint="edgeloop convert MODEL --data DIR, or --recipe FILE")
@@ -158,10 +170,10 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         "p95_ms": args.p95_ms,
         "max_bytes": None if args.max_bytes is None else parse_bytes(args.max_bytes),
     }
-    from edgeloop_converters.shapes import shapes_of
     given: dict[str, Any] = {
         "source": args.model, "data": args.data, "evaluation": args.eval, "target": args.target, "name": args.name,
         "version": args.version, "effort": args.effort, "seed": args.seed, "signature": args.signature,
+        "onnx_engine": args.onnx_engine,
         "contract_file": args.contract, "evaluation_samples": args.eval_samples,
         "shapes": None if args.shape is None else shapes_of(args.shape),
         "ignore_labels": args.ignore_labels or None, "repair": False if args.no_repair else None,
