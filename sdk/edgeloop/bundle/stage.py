@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _TEMPORARY_PREFIX = ".staging-"
 _CHUNK_BYTES = 256 << 10
+KEPT_BUNDLES = 3
+"""So many stay unpacked: those staged last, this one among them."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ def stage(bundle: Bundle, raw: Mapping[str, bytes], directory: Path) -> StagedBu
 
     The folder's name holds name, version and the start of the manifest's hash, so another bundle never meets this
     one's files. It is filled beside, flushed and renamed. One that is there already is checked, and made again if
-    anything in it differs.
+    anything in it differs. Of all under `directory` only the KEPT_BUNDLES that were staged last stay, and what a link
+    there points to.
     """
     manifest = bundle.manifest
     digest = hashlib.sha256(raw[MANIFEST]).hexdigest()
@@ -52,6 +56,8 @@ def stage(bundle: Bundle, raw: Mapping[str, bytes], directory: Path) -> StagedBu
         with _locked(directory):
             if not _is_whole(final, bundle, raw):
                 _fill(final, bundle, raw)
+            os.utime(final, ns=(time.time_ns(),) * 2)  # when it was last staged; the kernel's own clock ticks in ms
+            _prune(directory)
     except OSError as error:
         reason = "no space left for it" if error.errno == errno.ENOSPC else error.strerror
         raise DeviceError(f"cannot unpack {bundle.path.name} into {directory}: {reason}") from error
@@ -82,6 +88,17 @@ def _fill(final: Path, bundle: Bundle, raw: Mapping[str, bytes]) -> None:
     finally:
         if temporary.exists():
             _remove(temporary)
+
+
+def _prune(directory: Path) -> None:
+    """Remove what was staged longest ago. What cannot be removed stays; anything else in the folder is left alone."""
+    entries = list(directory.iterdir())
+    linked = {entry.resolve() for entry in entries if entry.is_symlink()}
+    staged = [e for e in entries if not e.is_symlink() and not e.name.startswith(".") and (e / MANIFEST).is_file()]
+    staged.sort(key=lambda entry: entry.stat().st_mtime_ns, reverse=True)
+    for entry in staged[KEPT_BUNDLES:]:
+        if entry.resolve() not in linked:
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def _is_whole(final: Path, bundle: Bundle, raw: Mapping[str, bytes]) -> bool:

@@ -79,6 +79,21 @@ def test_another_content_of_the_same_name_and_version_gets_a_folder_of_its_own(b
     assert first.path.is_dir()
 
 
+def test_only_the_bundles_that_were_staged_last_stay(tmp_path, key):
+    folder = tmp_path / "bundles"
+    bundles = [Bundle.open(small_bundle(tmp_path / str(i), key, recipe_toml=f"a = {i}\n")) for i in range(6)]
+    paths_of = [bundle.stage(folder).path for bundle in bundles[:3]]
+    bundles[0].stage(folder)  # the second is the oldest now
+    (folder / "of-somebody-else").mkdir()
+    (folder / "current").symlink_to(paths_of[2].name)
+    paths_of += [bundle.stage(folder).path for bundle in bundles[3:5]]
+    assert [path.is_dir() for path in paths_of] == [True, False, True, True, True]  # the third is linked to
+    (folder / "current").unlink()
+    paths_of.append(bundles[5].stage(folder).path)
+    assert [path.is_dir() for path in paths_of] == [False, False, False, True, True, True]
+    assert (folder / "of-somebody-else").is_dir()
+
+
 def test_what_a_died_process_left_is_cleared_away(bundle, tmp_path):
     leftover = tmp_path / "bundles/.staging-12345/models"
     leftover.mkdir(parents=True)
