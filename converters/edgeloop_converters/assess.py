@@ -36,6 +36,7 @@ from edgeloop_converters.evaluate import (
 from edgeloop_converters.evaluate.per_op import SAMPLES as PER_OP_SAMPLES
 from edgeloop_converters.float_cache import load_float_model
 from edgeloop_converters.frontends import to_float_tflite
+from edgeloop_converters.frontends.table import is_code_source
 from edgeloop_converters.gate import Gate, Measurement, check_goals_fit, judge
 from edgeloop_converters.goals import Goals
 from edgeloop_converters.report import finite
@@ -241,14 +242,8 @@ def evaluate(
 def open_subject(
     path: Path, variant: str | None, *, allow_unsigned: bool, trust_code: bool, progress: Progress
 ) -> Subject:
-    """A bundle's variant, a .tflite as it is, or any other model through its frontend."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(8)
-    except IsADirectoryError:
-        head = b""
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
+    """A bundle's variant, a .tflite as it is, or any other model (`module:function`, too) through its frontend."""
+    head = b"" if is_code_source(path) else _head(path)
     if path.suffix == ".bundle" or (head.startswith(_ZIP) and path.suffix != ".keras"):
         bundle = Bundle.open(path, allow_unsigned=allow_unsigned)
         manifest = bundle.manifest
@@ -265,6 +260,17 @@ def open_subject(
         return Subject(scheme, str(path), model, scheme)
     converted = to_float_tflite(path, trust_code=trust_code, progress=progress)
     return Subject(FLOAT, str(path), converted.tflite, FLOAT)
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes; none of a folder."""
+    try:
+        with path.open("rb") as file:
+            return file.read(8)
+    except IsADirectoryError:
+        return b""
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
 
 
 def _scheme(model: bytes) -> str:

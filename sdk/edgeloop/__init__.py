@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgeloop_converters.api import check_data as check_data
     from edgeloop_converters.api import convert as convert
     from edgeloop_converters.assess import evaluate as evaluate
+    from edgeloop_converters.compare import compare as compare
     from edgeloop_converters.goals import Goals as Goals
 
 _HOMES: dict[str, tuple[str, str | None]] = {
@@ -27,13 +28,14 @@ _HOMES: dict[str, tuple[str, str | None]] = {
     "Goals": ("edgeloop_converters.goals", "Goals"),
     "Graph": ("edgeloop.graph", "Graph"),
     "check_data": ("edgeloop_converters.api", "check_data"),
+    "compare": ("edgeloop_converters.compare", "compare"),
     "connect": ("edgeloop.devices.api", "connect"),
     "convert": ("edgeloop_converters.api", "convert"),
     "evaluate": ("edgeloop_converters.assess", "evaluate"),
     "telemetry": ("edgeloop.telemetry", None),
 }
 
-__all__ = ["Goals", "Graph", "check_data", "connect", "convert", "evaluate", "telemetry"]
+__all__ = ["Goals", "Graph", "check_data", "compare", "connect", "convert", "evaluate", "telemetry"]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "check-data": ("edgeloop.cli.check_data", "is my data right? each finding with its fix"),
     "convert": ("edgeloop.cli.convert", "make a signed int8 bundle of a trained model"),
     "evaluate": ("edgeloop.cli.evaluate", "measure an exported file against its float model"),
+    "compare": ("edgeloop.cli.compare", "two models or bundles beside each other; fail where one got worse"),
     "bench": ("edgeloop.cli.bench", "measure a model or bundle on a device"),
     "doctor": ("edgeloop.cli.doctor", "check this machine, each finding with its fix"),
     "bundle": ("edgeloop.cli.bundle", "create, inspect, sign and verify bundles"),

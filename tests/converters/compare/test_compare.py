@@ -1,0 +1,154 @@
+"""Two models or bundles beside each other, and `edgeloop compare` as a user types it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgeloop
+from edgeloop.cli.main import main
+from edgeloop.errors import UsageError
+from edgeloop.graph import Graph
+from edgeloop_converters.demo.digits import load_split
+from edgeloop_converters.frontends import FloatModel
+from edgeloop_converters.pipeline import convert
+from edgeloop_converters.recipe import Recipe, plan_passes
+from support.sabotage import DIGITS
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path, split = tmp_path_factory.mktemp("data") / "test.npz", load_split()
+    np.savez(path, x=split.held_out_images[:120], y=split.held_out_labels[:120])
+    return str(path)
+
+
+@pytest.fixture
+def bundle(digits_tflite: Path, data: str, tmp_path: Path) -> str:
+    """int8, calibrated on half of `data`."""
+    recipe = Recipe(
+        str(digits_tflite), "rpi4", data, None, DIGITS, passes=plan_passes("int8", "aeq", "fast"), effort="fast"
+    )
+    return str(convert(recipe, cache=False).bundle.save(tmp_path / "d.bundle"))
+
+
+def compared(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, dict[str, Any]]:
+    capsys.readouterr()
+    code = main(["compare", *argv, "--json", "--no-cache"])
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    return code, json.loads(out)
+
+
+def test_a_model_and_its_bundle(
+    digits_tflite: Path, bundle: str, data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, result = compared(
+        capsys, str(digits_tflite), bundle, "--data", data, "--runs", "20",
+        "--fail-on", "size>0.5x,drop>5pt,agreement<0.9,ops>1.5x",
+    )  # fmt: skip
+    assert (code, result["passed"], result["reasons"]) == (0, True, [])
+    assert set(result) == {
+        "a", "b", "target", "size_ratio", "xz_ratio", "latency_ratio", "op_changes", "placement", "drop", "agreement",
+        "agreement_kind", "samples", "fail_on", "passed", "reasons", "notes", "seconds",
+    }  # fmt: skip
+    a, b = result["a"], result["b"]
+    assert (a["scheme"], b["scheme"], b["name"], b["version"]) == ("float", "int8", "digits", 1)
+    assert a["bytes"] == digits_tflite.stat().st_size
+    assert result["size_ratio"] == b["bytes"] / a["bytes"] < 0.5
+    assert result["target"] == "rpi4"  # the bundle's own
+    assert result["samples"] == 120 and result["agreement"] > 0.9
+    assert result["drop"] == pytest.approx(a["accuracy"] - b["accuracy"])
+    assert {"device", "delegate", "threads", "n", "p50_ms"} <= set(a["latency"])
+    assert [t["failed"] for t in result["fail_on"]] == [False] * 4
+
+
+def test_what_got_worse_is_exit_code_1_and_named(
+    digits_tflite: Path, bundle: str, data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [bundle, str(digits_tflite), "--data", data, "--no-latency", "--fail-on", "size>1.1x,agreement<0.5"]
+    code, result = compared(capsys, *argv)
+    assert code == 1
+    (reason,) = result["reasons"]
+    assert reason.startswith("size>1.1x: size is ")
+    assert main(["compare", *argv, "--no-cache"]) == 1
+    out = capsys.readouterr().out
+    assert "FAILED" in out and reason in out and "p50" not in out
+
+
+def test_a_model_compared_with_itself_is_the_same(digits_tflite: Path, data: str) -> None:
+    same = edgeloop.compare(digits_tflite, digits_tflite, data=data, hints=None, latency=False, cache=False)
+    assert (same.quality.agreement, same.drop, same.changes.ops) == (1.0, 0.0, ())  # type: ignore[union-attr]
+    assert same.passed
+
+
+@pytest.mark.parametrize(
+    ("terms", "why"),
+    [
+        ("drop>1pt", "needs --data"),
+        ("unmapped>0", "needs --target"),
+        ("latency>2x", "--no-latency"),
+        ("fps>1", "known"),
+    ],
+)
+def test_terms_that_cannot_be_judged_are_wrong_use(
+    digits_tflite: Path, terms: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["compare", str(digits_tflite), str(digits_tflite), "--no-latency", "--fail-on", terms])
+    assert code == 2
+    assert why in capsys.readouterr().err
+
+
+def test_a_drop_needs_labels(digits_tflite: Path, data: str) -> None:
+    with pytest.raises(UsageError, match="labelled"):
+        edgeloop.compare(digits_tflite, digits_tflite, data=data, ignore_labels=True, fail_on="drop>1pt")
+
+
+def test_bundles_of_different_contracts_are_each_fed_by_their_own(
+    digits_tflite: Path, data: str, tmp_path: Path
+) -> None:
+    shifted = replace(DIGITS, inputs=(replace(DIGITS.inputs[0], std=(200.0,)),))
+    paths = []
+    for name, contract in (("one", DIGITS), ("two", shifted)):
+        recipe = Recipe(
+            str(digits_tflite), "rpi4", data, None, contract, passes=plan_passes("int8", "aeq", "fast"), effort="fast",
+            name=name,
+        )  # fmt: skip
+        paths.append(convert(recipe, cache=False).bundle.save(tmp_path))
+    result = edgeloop.compare(*paths, data=data, latency=False, cache=False)
+    assert result.quality is not None and result.quality.agreement is not None
+    assert 0.5 < result.quality.agreement <= 1.0
+    assert any("different contracts" in note for note in result.notes)
+    with pytest.raises(UsageError, match="brings its own contract"):
+        edgeloop.compare(*paths, data=data, contract="c.toml", latency=False)
+
+
+def test_placement_and_ops_that_differ_are_shown(digits_tflite: Path, bundle: str) -> None:
+    result = edgeloop.compare(digits_tflite, bundle, target="coral-usb", latency=False)
+    assert result.a.unmapped == 9
+    assert result.b.unmapped == 9 - result.changes.placement["edgetpu"].b < 9
+    graph = Graph.read(digits_tflite)
+    assert sum(result.a.op_counts.values()) == len(graph.main.ops)
+
+
+def test_a_function_of_ones_own_may_be_evaluated_and_compared(
+    digits_tflite: Path, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeloop_converters import assess
+
+    asked: list[str] = []
+
+    def made(path: Path, **_: object) -> FloatModel:
+        asked.append(str(path))
+        return FloatModel(digits_tflite.read_bytes(), "torch_function")
+
+    monkeypatch.setattr(assess, "to_float_tflite", made)
+    result = edgeloop.compare("my_models:digits", digits_tflite, data=data, latency=False, cache=False)
+    assert asked == ["my_models:digits"]
+    assert result.a.subject.scheme == "float" and result.quality is not None
+    assert edgeloop.evaluate("my_models:digits", data, cache=False).quality.metrics.this is not None
