@@ -181,3 +181,11 @@ def test_no_op_is_asked_to_change_for_one_before_it(shared_data: Path) -> None:
     one = flight(graph)
     assert one.ends_at is not None and one.ends_at.index == 64
     assert {i for rewrite in one.rewrites for i in rewrite.ops} == {64, 70, 71}
+
+
+def test_one_row_of_many_boxes_is_a_warning() -> None:
+    graph = graph_of(Op("RELU", [0], [1]), Op("LOGISTIC", [1], [2]), shape=(1, 12804, 91))
+    assert flight(graph).warnings == (
+        "op 1 (LOGISTIC) makes [1, 12804, 91] in one row: the compiler may leave it, or give up",
+    )
+    assert flight(graph_of(Op("LOGISTIC", [0], [1]), shape=(1, 1917, 91))).warnings == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from edgeloop.graph.naming import printable
 from edgeloop.targets import Target
 
 _EDGETPU_SRAM_BYTES = 8 << 20
+_FLAT_BYTES = 256 << 10
+"""Above this, tensors of one row ([1, boxes, classes]) were left on the CPU in some logs, and mapped in others."""
 _LSTM_INPUTS = 900
 """Features per step from which a published compilation failed."""
 
@@ -111,19 +114,23 @@ def _smaller(room: Fit) -> tuple[Rewrite, ...]:
 
 
 def _too_large(main: Subgraph, taken: frozenset[int], sram_bytes: int) -> tuple[str, ...]:
-    """Ops on which the compiler may give up altogether, which no rule can tell."""
-    found = []
+    """Ops on which the compiler may give up altogether, or that it may leave, which no rule can tell."""
+    large: list[tuple[int, str]] = []
+    flat: list[tuple[int, str]] = []
     for index in sorted(taken):
         op = main.ops[index]
+        name = f"op {index} ({printable(op.name)})"
         size = _activation_bytes(op, main)
         if size > sram_bytes:
-            found.append((size, f"op {index} ({op.name})"))
+            large.append((size, f"{name} has {size / 2**20:.1f} MiB of activations: the compiler may give up"))
         elif op.name == "UNIDIRECTIONAL_SEQUENCE_LSTM" and main.tensors[op.inputs[0]].shape[-1] > _LSTM_INPUTS:
-            return (f"op {index} ({op.name}) has more than {_LSTM_INPUTS} inputs a step: the compiler may give up",)
-    if not found:
-        return ()
-    size, name = max(found)
-    return (f"{name} has {size / 2**20:.1f} MiB of activations: the compiler may give up for their size",)
+            large.append((size, f"{name} has more than {_LSTM_INPUTS} inputs a step: the compiler may give up"))
+        flat += [
+            (t.byte_count, f"{name} makes {list(t.shape)} in one row: the compiler may leave it, or give up")
+            for t in main.output_tensors(op)
+            if t.byte_count > _FLAT_BYTES and math.prod(t.shape[:-2]) == 1
+        ]
+    return tuple(max(found)[1] for found in (large, flat) if found)
 
 
 def _activation_bytes(op: Op, main: Subgraph) -> int:
