@@ -4,9 +4,7 @@ Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias 
 factors taken from activations it is what Xiao et al. 2023, "SmoothQuant", do. One scale serves a whole tensor, so a
 channel whose values are small gets few codes. The float function stays as it is (`links`).
 
-For every pair of layers a few sets of factors are compared by the noise that rounding would put into the second
-layer's output, step^2 / 12 for every rounded value: of the activations, of the second layer's weights and, where
-weights have one scale per tensor, of the first one's.
+`channel_noise` has the choice of the factors.
 """
 
 from __future__ import annotations
@@ -22,6 +20,7 @@ import numpy.typing as npt
 from edgeloop.graph import Graph, Tensor
 from edgeloop.runtime import open_session
 from edgeloop_converters.calibration import GROUP_SIZE, Ranges
+from edgeloop_converters.passes.channel_noise import ChannelStatistics, choose_factors, weights_of
 from edgeloop_converters.passes.codes import WeightCodes
 from edgeloop_converters.passes.links import Link, links, scale_channels
 from edgeloop_converters.passes.packed import PackedModel, run_real, score_names
@@ -37,11 +36,6 @@ NAME = "equalization"
 SAMPLES, FEWEST_SAMPLES = 64, 16
 _MOST_VALUES = 2e8
 """Of the tensors between layers, over all samples that are looked at."""
-_EXPONENTS = (0.25, 0.5, 0.75, 1.0)
-_LARGEST_RATIO = 64.0
-"""Between two channels' factors: a channel that hardly ever speaks on these samples may do so on others."""
-_SILENT = 1e-4
-_SWEEPS = 2
 
 
 @dataclass(frozen=True)
@@ -57,32 +51,11 @@ class Equalized:
     report: PassReport
 
 
-@dataclass(frozen=True)
-class ChannelStatistics:
-    """Of what lies between two layers.
-
-    tops [tensors, groups of samples, channels]: largest magnitudes in each tensor of the link. variance [channels]: of
-    the last of them. source [channels]: the second moment of what the first layer reads, added up over the values that
-    make one output.
-    """
-
-    tops: Doubles
-    variance: Doubles
-    source: Doubles
-
-    @property
-    def spans(self) -> Doubles:
-        """[tensors] What their ranges must hold: means over the groups, as calibration has them."""
-        return np.asarray(self.tops.max(axis=2).mean(axis=1))
-
-    def scaled(self, factors: Doubles) -> ChannelStatistics:
-        return ChannelStatistics(self.tops / factors, self.variance / factors**2, self.source)
-
-
 def equalize(float_model: bytes, packed: bytes, ranges: Ranges, samples: Samples, threads: int = 1) -> Equalized:
     """Scale the channels between layers, and keep it where the error of the outputs falls.
 
-    packed: `float_model` as int8 with `ranges`. samples: float model inputs, one array per input, in random order; at most 64 are used.
+    packed: `float_model` as int8 with `ranges`. samples: float model inputs, one array per input, in
+    random order; at most 64 are used.
     """
     started = time.monotonic()
     plain = PackedModel(float_model, packed, ranges)
@@ -182,7 +155,7 @@ def measure(graph: Graph, found: Sequence[Link], samples: Samples, threads: int 
         ChannelStatistics(
             tops[i],
             np.maximum(squares[i] / count - np.square(sums[i] / count), 0.0),
-            _moment_of_a_sum(link, _values(graph, link, first=True), moments[i] / count),
+            _moment_of_a_sum(link, weights_of(graph, link, first=True), moments[i] / count),
         )
         for i, link in enumerate(found)
     ]
@@ -205,86 +178,6 @@ def _runs(graph: Graph, wanted: Sequence[str], samples: Samples, threads: int) -
             session.invoke()
             outputs = {name: session.output(i) for i, name in enumerate(wanted)}
             yield {**dict(zip(names, arrays, strict=True)), **outputs}
-
-
-def choose_factors(
-    graph: Graph, found: Sequence[Link], statistics: Sequence[ChannelStatistics], per_tensor: frozenset[str]
-) -> list[Doubles]:
-    """Factors [channels] per link, by the least noise; all 1 where scaling adds some. `graph` is not changed."""
-    factors = [np.ones(link.channels) for link in found]
-    trial = graph.copy()
-    for _ in range(_SWEEPS if per_tensor else 1):  # with one scale per tensor, one link's weights are the next one's
-        for i, link in enumerate(found):
-            known = statistics[i].scaled(factors[i])
-            first, second = _values(trial, link, first=True), _values(trial, link, first=False)
-            alone = tuple(trial.main.tensors[op.inputs[1]].name in per_tensor for op in (link.producer, link.consumer))
-            sizes = np.array([trial.main.tensors[t].element_count for t in link.between], np.float64)
-            best = min(
-                _candidates(link, known, first, second),
-                key=lambda f: noise(link, known, first, second, f, alone, sizes),
-            )
-            factors[i] = factors[i] * best
-            scale_channels(trial, link, best.astype(np.float32))
-    return factors
-
-
-def _candidates(link: Link, known: ChannelStatistics, first: Doubles, second: Doubles) -> list[Doubles]:
-    """By the activations' ranges, and by the weights' (Nagel's sqrt(r1 / r2)); nothing at all first."""
-    produced = _per_channel(first, last=link.producer.name == "DEPTHWISE_CONV_2D")
-    taken = np.abs(second).reshape(-1, second.shape[-1] // link.channels, link.channels).max(axis=(0, 1))
-    ratio = np.sqrt(produced / np.maximum(taken, 1e-12))
-    return [
-        np.ones(link.channels),
-        *(_bounded(known.tops[-1].mean(axis=0), exponent) for exponent in _EXPONENTS),
-        *(_bounded(ratio, exponent) for exponent in (0.5, 1.0)),
-        *(_bounded(produced, exponent) for exponent in (0.5, 1.0)),
-    ]
-
-
-def _per_channel(weights: Doubles, *, last: bool) -> Doubles:
-    axes = tuple(range(weights.ndim - 1)) if last else tuple(range(1, weights.ndim))
-    return np.asarray(np.abs(weights).max(axis=axes))
-
-
-def _bounded(sizes: Doubles, exponent: float) -> Doubles:
-    """(sizes / their largest) ^ exponent, at least 1 / 64; 1 for channels that are silent."""
-    relative = sizes / max(float(sizes.max()), 1e-30)
-    return np.where(relative < _SILENT, 1.0, np.maximum(relative, 1 / _LARGEST_RATIO) ** exponent)
-
-
-def noise(
-    link: Link,
-    known: ChannelStatistics,
-    first: Doubles,
-    second: Doubles,
-    factors: Doubles,
-    per_tensor: tuple[bool, ...],
-    sizes: Doubles,
-) -> float:
-    """Of the consumer's output, added up over its channels, in squared real units.
-
-    first, second: weights of the two layers before they are scaled. per_tensor: whether each has one scale.
-    sizes: [tensors] numbers of values of the tensors between them.
-    """
-    weights = second * np.tile(factors, second.shape[-1] // factors.size)
-    power = np.square(weights).reshape(-1, second.shape[-1] // factors.size, factors.size).sum(axis=(0, 1))
-    # A mean over many values leaves little of the noise that they had.
-    shares = sizes[-1] / np.maximum(sizes, sizes[-1])
-    total = float((np.square(known.scaled(factors).spans / 255) * shares).sum() * power.sum())
-    variance = known.variance / factors**2
-    depthwise = link.consumer.name == "DEPTHWISE_CONV_2D"
-    steps = _per_channel(weights, last=depthwise) / 127
-    if per_tensor[1]:
-        steps = np.full_like(steps, steps.max())
-    columns = weights.size // steps.size
-    if depthwise:
-        total += float((np.square(steps) * variance).sum()) * columns
-    else:
-        total += float(np.square(steps).sum()) * float(variance.mean()) * columns
-    if per_tensor[0]:
-        largest = float((_per_channel(first, last=link.producer.name == "DEPTHWISE_CONV_2D") / factors).max())
-        total += (largest / 127) ** 2 * float((known.source * power).sum())
-    return float(total) / 12
 
 
 def requantize(model: PackedModel, found: Sequence[Link]) -> None:
@@ -313,10 +206,3 @@ def nearest_codes(source: Tensor, packed: Tensor) -> WeightCodes:
     scales = (np.maximum(largest, 1e-12) / 127).astype(np.float32)
     codes = np.clip(np.rint(values / scales), -127, 127).astype(np.int8)
     return WeightCodes(codes, scales.reshape(-1), axis)
-
-
-def _values(graph: Graph, link: Link, *, first: bool) -> Doubles:
-    tensor = graph.constant(link.producer if first else link.consumer, 1)
-    assert tensor is not None
-    assert tensor.data is not None
-    return np.asarray(tensor.data, np.float64)

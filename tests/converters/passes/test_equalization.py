@@ -13,9 +13,11 @@ from edgeloop.graph import Graph
 from edgeloop_converters.calibration import Ranges, calibrate
 from edgeloop_converters.demo.digits import load_split
 from edgeloop_converters.frontends import to_float_tflite
-from edgeloop_converters.passes.equalization import ChannelStatistics, choose_factors, equalize, measure
+from edgeloop_converters.passes.channel_noise import ChannelStatistics, choose_factors
+from edgeloop_converters.passes.equalization import equalize, measure
 from edgeloop_converters.passes.links import links, scale_channels
 from edgeloop_converters.passes.packed import run_real
+from edgeloop_converters.passes.parts import cut
 from edgeloop_converters.schemes import SCHEMES
 from edgeloop_converters.schemes.job import Job
 from support.tiny_models import NONE, RELU, RELU6, TinyBuilder, tiny_cnn, tiny_residual
@@ -195,8 +197,6 @@ def test_statistics_are_those_of_the_float_model() -> None:
     found = links(graph)
     names_of = [graph.main.tensors[link.between[0]].name for link in found]
     for statistics, name in zip(measure(graph, found, samples), names_of, strict=True):
-        from edgeloop_converters.passes.parts import cut
-
         values = run_real(cut(graph, [name]), samples)[0]
         flat = values.reshape(-1, values.shape[-1])
         assert statistics.tops[0].max(axis=0) == pytest.approx(np.abs(flat).max(axis=0), rel=1e-5)
