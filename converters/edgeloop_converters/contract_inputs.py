@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeloop.contract import CHANNELS, Contract, InputSpec
+from edgeloop.contract import CHANNELS, FREE, Contract, InputSpec
 from edgeloop.errors import ConfigError, DataError
 from edgeloop.graph import Graph, Tensor
+from edgeloop.padding import Shape
 from edgeloop.preprocess import compile_inputs
 from edgeloop_converters.calibration import input_infos
 from edgeloop_converters.data import IMAGE, TENSOR, Dataset, for_inputs, pick
@@ -53,6 +54,21 @@ def input_specs(
         )
         for name, tensor in zip(names, graph.inputs, strict=True)
     )
+
+
+def of_varying(specs: Sequence[InputSpec], varying: Sequence[Shape] | None) -> tuple[InputSpec, ...]:
+    """The inputs with shapes that differ from sample to sample; None: as they are. Raises ConfigError for pictures."""
+    if varying is None:
+        return tuple(specs)
+    found = []
+    for spec, shape in zip(specs, varying, strict=True):
+        if spec.kind == IMAGE and FREE in shape:
+            raise ConfigError(
+                f"input '{spec.name}' is a picture: all are brought to one size, so several --shape have no meaning",
+                hint="give one --size",
+            )
+        found.append(spec if spec.kind == IMAGE else replace(spec, shape=tuple(shape)))
+    return tuple(found)
 
 
 def input_spec(tensor: Tensor, dataset: Dataset, given: InputSpec | None, flags: ContractFlags) -> InputSpec:

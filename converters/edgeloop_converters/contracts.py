@@ -10,9 +10,18 @@ import numpy as np
 
 from edgeloop.contract import Contract, InputSpec, OutputSpec, load_contract
 from edgeloop.graph import Graph, Op
+from edgeloop.padding import Shape
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.runtime import open_session
-from edgeloop_converters.contract_inputs import check_frames, in_order, input_spec, input_specs, read_by, read_inputs
+from edgeloop_converters.contract_inputs import (
+    check_frames,
+    in_order,
+    input_spec,
+    input_specs,
+    of_varying,
+    read_by,
+    read_inputs,
+)
 from edgeloop_converters.data import IMAGE, TENSOR, Dataset, fit_labels, for_inputs, pick
 from edgeloop_converters.evidence import input_evidence
 from edgeloop_converters.io_names import input_names, with_index
@@ -57,8 +66,11 @@ def detect_contract(
     flags: ContractFlags | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    varying: Sequence[Shape] | None = None,
 ) -> Detected:
     """Contract for a .tflite and the data it was given. Precedence: flags, then the TOML file, then detection.
+
+    varying: the shape of each input, with FREE where samples differ in size; None: as the model has them.
 
     Raises ConfigError (contract does not fit the model), DataError (data fit neither).
     """
@@ -66,7 +78,7 @@ def detect_contract(
     graph = Graph.read(model)
     given = load_contract(file) if file is not None else None
     dataset = for_inputs(dataset, input_names(graph))
-    specs = input_specs(graph, dataset, given, flags, f"contract {file}")
+    specs = of_varying(input_specs(graph, dataset, given, flags, f"contract {file}"), varying)
     output = _output(graph, dataset, given, flags, specs)
     data = read_inputs(specs, dataset)
     check_frames(specs, model, data)
@@ -100,10 +112,11 @@ def fit_data(contract: Contract, model: bytes, dataset: Dataset, *, seed: int = 
     return _with_offset(model, contract, data, seed) if contract.output.kind == "classification" else data
 
 
-def complete(contract: Contract, model: bytes) -> Contract:
+def complete(contract: Contract, model: bytes, varying: Sequence[Shape] | None = None) -> Contract:
     """A contract that is not detected, with inputs in the model's order and its output by place. Raises ConfigError."""
     graph = Graph.read(model)
-    return replace(in_order(contract, graph), output=with_index(contract.output, graph))
+    ordered = in_order(contract, graph)
+    return replace(ordered, inputs=of_varying(ordered.inputs, varying), output=with_index(contract.output, graph))
 
 
 def picture_input(

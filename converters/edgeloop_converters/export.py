@@ -87,6 +87,7 @@ def export(
                 inputs(),
                 trust_code=trust_code,
                 signature=recipe.signature or None,
+                shape=recipe.shapes[0].given() if recipe.shapes else None,
                 progress=progress,
             )
     else:

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, replace
 
 from edgeloop.bundle import Profile
+from edgeloop.padding import Shape
 from edgeloop.progress import Progress
 from edgeloop.targets import Target
 from edgeloop_converters.evaluate import (
@@ -33,12 +34,13 @@ from edgeloop_converters.stages import Stages
 class Candidate:
     """An exported file, the float model that it came from and is compared with, and the samples for both.
 
-    Schemes of one model differ in the file only; shape buckets differ in all three.
+    Schemes of one model differ in the file only; shape buckets differ in all three. input_shapes: as in `Variant`.
     """
 
     exported: Exported
     model: FloatModel
     sources: Sources
+    input_shapes: tuple[Shape, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,9 @@ class Measured:
     def variant(self) -> VariantResult:
         exported = self.candidate.exported
         return VariantResult(
-            exported.name, exported.model, exported.scheme, self.quality, self.profile, self.gate, exported.repairs
-        )
+            exported.name, exported.model, exported.scheme, self.quality, self.profile, self.gate, exported.repairs,
+            self.candidate.input_shapes,
+        )  # fmt: skip
 
 
 def measure(candidate: Candidate, how: Measuring) -> Measured:

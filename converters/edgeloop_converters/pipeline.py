@@ -6,12 +6,14 @@ Native converters run in a child process from the first moment; data are read me
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.targets import load_target
 from edgeloop_converters.assemble import Assembly, alarms
 from edgeloop_converters.assistant import Assistant
+from edgeloop_converters.buckets import Basis, settle_buckets
 from edgeloop_converters.check_data.finding import by_severity
 from edgeloop_converters.check_data.run import (
     FEW_SAMPLES,
@@ -26,12 +28,13 @@ from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.data.unreadable import all_unreadable_named
 from edgeloop_converters.evaluate import Scorer
 from edgeloop_converters.export import export
-from edgeloop_converters.frontends import FRONTENDS, start_conversion
+from edgeloop_converters.frontends import FRONTENDS, Conversion, start_conversion
 from edgeloop_converters.gate import check_goals_fit
 from edgeloop_converters.measure import Candidate, Measuring, measure
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.result import ConvertResult
 from edgeloop_converters.schemes import check_target, cost_notes, scheme_named
+from edgeloop_converters.shapes import GivenShape
 from edgeloop_converters.sources import choose_samples, open_datasets, read_ahead, sample_shape, settle
 from edgeloop_converters.stages import Stages
 
@@ -72,14 +75,19 @@ def convert(
         )
         scorer = Scorer(assistant) if data.evaluation.labels is not None else None
         calibration, evaluation = choose_samples(recipe, data)
-        conversion = start_conversion(
-            Path(recipe.source),
-            trust_code=trust_code,
-            signature=recipe.signature or None,
-            shape=recipe.shapes[0].given() if recipe.shapes else None,
-            sample_shape=sample_shape(recipe, data),
-            onnx_engine=recipe.onnx_engine,
-        )
+        known = sample_shape(recipe, data)
+
+        def start(shape: GivenShape | None) -> Conversion:
+            return start_conversion(
+                Path(recipe.source),
+                trust_code=trust_code,
+                signature=recipe.signature or None,
+                shape=shape.given() if shape is not None else None,
+                sample_shape=known,
+                onnx_engine=recipe.onnx_engine,
+            )
+
+        conversion = start(next(iter(recipe.shapes), None))
         parts = [(data.calibration, calibration), (data.evaluation, evaluation)]
         stack.enter_context(all_unreadable_named(parts, reporter))
         stack.enter_context(conversion)
@@ -88,10 +96,20 @@ def convert(
             is_native = FRONTENDS[conversion.frontend].native
             data = read_ahead(data, calibration, evaluation, reporter, all_of_it=is_native, cache=decoded)
         with stages("load model"):
-            model = conversion.result(reporter)
+            models = [conversion.result(reporter)]
+            for shape in recipe.shapes[1:]:  # one after another: a converter takes up to 1 GiB
+                with start(shape) as another:
+                    models.append(another.result(reporter))
         with stages("contract"):
-            sources = settle(recipe, model.tflite, data, calibration, evaluation, decoded)
-        for note in (*model.warnings, *sources.warnings, *model.notes, *sources.notes):
+            if len(models) == 1:
+                sources = settle(recipe, models[0].tflite, data, calibration, evaluation, decoded)
+                whole = Basis(recipe, models[0], sources)
+                bases: tuple[Basis, ...] = (whole,)
+            else:
+                whole, bases = settle_buckets(recipe, models, data, calibration, evaluation, decoded)
+                sources, data = whole.sources, whole.sources.data
+        said = [text for basis in bases for text in (*basis.model.notes, *basis.sources.notes)]
+        for note in dict.fromkeys((*whole.model.warnings, *sources.warnings, *said)):
             reporter.note(note)
         if recipe.goals.max_drop is not None and sources.contract.output.kind != "classification":
             check_goals_fit(recipe.goals, has_labels=False, why_not=f"the output is {sources.contract.output.kind!r}")
@@ -99,18 +117,26 @@ def convert(
         # Detection has just compared scalings on the labelled samples; a contract of the user's is always questioned.
         detected = recipe.contract is None and not recipe.contract_file and recipe.hints == ContractFlags()
         findings, _ = findings_before(
-            recipe, model.tflite, data, sources, samples=looks, progress=reporter, stages=stages,
+            recipe, whole.model.tflite, data, sources, samples=looks, progress=reporter, stages=stages,
             try_contracts=recipe.effort != "fast" or not detected,
         )  # fmt: skip
         if strict_data:
             refuse_severe(findings)
-        rows = RangeRows()
-        exported = export(recipe, target, model, sources, trust_code, stages, reporter, rows, assistant)
-        if scorer is not None:
-            scorer.expect()  # not before: packing comes first
-        findings += after_calibration(rows, "grouped", sources, seed=recipe.seed)
-        candidates = (Candidate(exported, model, sources),)
-        for note in (*exported.notes, *alarms(findings, sources)):
+        candidates = []
+        for basis in bases:
+            rows = RangeRows()
+            exported = export(
+                basis.recipe, target, basis.model, basis.sources, trust_code, stages, reporter, rows, assistant
+            )
+            if scorer is not None:
+                scorer.expect()  # not before: packing comes first
+            if basis.label:
+                exported = replace(exported, name=f"{exported.name}-{basis.label}")
+            findings += after_calibration(rows, "grouped", basis.sources, seed=recipe.seed)
+            candidates.append(Candidate(exported, basis.model, basis.sources, basis.input_shapes))
+            for note in exported.notes:
+                reporter.note(note)
+        for note in alarms(findings, sources):
             reporter.note(note)
         how = Measuring(recipe, target, stages, reporter, threads, scorer)
         measured = tuple(measure(candidate, how) for candidate in candidates)

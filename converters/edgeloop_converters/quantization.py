@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +77,7 @@ def quantize_int8_tflite(
     *,
     trust_code: bool = False,
     signature: str | None = None,
-    shape: Sequence[int] | None = None,
+    shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
 ) -> Quantized:
     """`--engine tflite`: TFLiteConverter's own int8 from the source model, in a child process.

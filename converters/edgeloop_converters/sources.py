@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from edgeloop.contract import CHANNELS, Contract
 from edgeloop.errors import DataError, UsageError
+from edgeloop.padding import Shape
 from edgeloop.progress import Progress
 from edgeloop_converters.contracts import complete, detect_contract, fit_data, picture_input
 from edgeloop_converters.data import NAMED, TENSOR, Dataset, check_samples, open_data, pick, split
@@ -166,8 +168,9 @@ def settle(
     calibration: Indices,
     evaluation: Indices,
     cache: DecodedCache | None = None,
+    varying: Sequence[Shape] | None = None,
 ) -> Sources:
-    """Contract and data that fit each other and the model.
+    """Contract and data that fit each other and the model. varying: of shape buckets, each input's shape, partly FREE.
 
     Detection looks at labelled data first: only those show which scaling is right. Pictures come out at the model's
     size where they go through the cache. Raises ConfigError, DataError.
@@ -186,6 +189,7 @@ def settle(
             file=Path(recipe.contract_file) if recipe.contract_file else None,
             flags=recipe.hints,
             seed=recipe.seed,
+            varying=varying,
         )
         contract = found.contract
         notes += found.notes
@@ -197,7 +201,7 @@ def settle(
             first = found.data
             second = first if data.is_one else fit_data(contract, model, second)
     else:
-        contract = complete(contract, model)
+        contract = complete(contract, model, varying)
         first = fit_data(contract, model, first)
         second = first if data.is_one else fit_data(contract, model, second)
     if recipe.data and recipe.evaluation and _is_same(recipe.data, recipe.evaluation):

@@ -58,6 +58,17 @@ def pad_to(spec: InputSpec, frame: Array, shape: Sequence[int]) -> Array:
     return out
 
 
+def padded(specs: Sequence[InputSpec], sample: Sample, shapes: Sequence[Sequence[int]]) -> Sample:
+    """The sample with every input of free sizes at its shape; `shapes` may be empty where there is none."""
+    at = {spec.name: shape for spec, shape in zip(specs, shapes, strict=False) if spec.has_free_sizes}
+    if not at:
+        return sample
+    if not isinstance(sample, Mapping):
+        return pad_to(specs[0], sample, at[specs[0].name])
+    by_name = {spec.name: spec for spec in specs}
+    return {n: pad_to(by_name[n], array, at[n]) if n in at else array for n, array in sample.items()}
+
+
 def smallest_holding(
     specs: Sequence[InputSpec], sample: Sample, buckets: Sequence[Sequence[Sequence[int]]]
 ) -> int | None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from edgeloop.errors import DataError
 from edgeloop.progress import Progress, SilentProgress
+from edgeloop_converters.data.parts import LazyParts, lengths_of
 
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
@@ -73,10 +74,13 @@ class Dataset:
     def subset(self, indices: Sequence[int] | Indices) -> Dataset:
         """The samples at `indices`, renumbered from 0 in that order."""
         chosen = np.asarray(indices, np.int64)
-        read, describe = self.read, self.describe
+        read, describe, parts = self.read, self.describe, self.parts
         return replace(
             self,
-            parts={},
+            parts=LazyParts(
+                {name: len(chosen) for name, count in lengths_of(parts).items() if count == self.size},
+                lambda name: parts[name].subset(chosen),
+            ),
             size=len(chosen),
             read=lambda i: read(int(chosen[i])),
             describe=lambda i: describe(int(chosen[i])),

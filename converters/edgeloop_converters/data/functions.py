@@ -13,8 +13,9 @@ import numpy as np
 
 from edgeloop.errors import DataError
 from edgeloop_converters.data.dataset import TENSOR, Array, Dataset, Indices
-from edgeloop_converters.data.named import LazyParts, named_dataset
+from edgeloop_converters.data.named import named_dataset
 from edgeloop_converters.data.npz import LABEL_KEYS, array_dataset
+from edgeloop_converters.data.parts import LazyParts
 
 MAX_BYTES = 4 << 30
 

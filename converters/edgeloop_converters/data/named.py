@@ -3,34 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from edgeloop.errors import DataError
 from edgeloop_converters.data.dataset import NAMED, Array, Dataset, Indices
-
-
-class LazyParts(Mapping[str, Dataset]):
-    """Data sets by name, each opened when it is first asked for. lengths: how many samples each has."""
-
-    def __init__(self, lengths: Mapping[str, int], load: Callable[[str], Dataset]) -> None:
-        self.lengths = lengths
-        self._load = load
-        self._open: dict[str, Dataset] = {}
-
-    def __getitem__(self, name: str) -> Dataset:
-        if name not in self.lengths:
-            raise KeyError(name)
-        if name not in self._open:
-            self._open[name] = self._load(name)
-        return self._open[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.lengths)
-
-    def __len__(self) -> int:
-        return len(self.lengths)
+from edgeloop_converters.data.parts import LazyParts
 
 
 def named_dataset(parts: LazyParts, labels: Indices | None, names: tuple[str, ...] | None, source: str) -> Dataset:

@@ -13,7 +13,8 @@ import numpy as np
 from edgeloop.errors import DataError
 from edgeloop.npz import Npz
 from edgeloop_converters.data.dataset import IMAGE, TENSOR, Array, Dataset, Indices
-from edgeloop_converters.data.named import LazyParts, named_dataset
+from edgeloop_converters.data.named import named_dataset
+from edgeloop_converters.data.parts import LazyParts
 
 SAMPLE_KEYS = ("x", "features", "images", "data")
 LABEL_KEYS = ("y", "labels")

@@ -164,7 +164,8 @@ class Manifest:
         () where it is none.
         """
         first = self.variants[0]
-        every = tuple(v for v in self.variants if v.input_shapes and v.scheme == first.scheme)
+        alike = (first.scheme, first.delegates)
+        every = tuple(v for v in self.variants if v.input_shapes and (v.scheme, v.delegates) == alike)
         return every if first.input_shapes and len(every) > 1 else ()
 
     def members(self) -> dict[str, FileEntry]:
