@@ -1,20 +1,29 @@
-"""Where the ops of an exported file are predicted to run on a target, as the report has it."""
+"""Where the ops of an exported file run on a target, as the report has it."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from edgeloop.errors import EdgeloopError
 from edgeloop.targets import Target
 
+if TYPE_CHECKING:
+    from edgeloop.analysis import Confirmation
 
-def analysis_summary(model: bytes, target: Target | None) -> dict[str, Any] | None:
-    """`Analysis.to_dict()`, with MACs, output shape and data type for every op; None where the file cannot be read."""
+
+def analysis_summary(
+    model: bytes, target: Target | None, confirmed: Mapping[str, Confirmation] | None = None
+) -> dict[str, Any] | None:
+    """`Analysis.to_dict()`, with MACs, output shape and data type for every op; None where the file cannot be read.
+
+    confirmed: by delegate, what its compiler really took.
+    """
     from edgeloop.analysis import analyze
     from edgeloop.graph import Graph
 
     try:
-        found = analyze(Graph.read(model), target)
+        found = analyze(Graph.read(model), target, confirmed=confirmed)
     except EdgeloopError:  # a report without it is better than none
         return None
     plain = found.to_dict()

@@ -19,7 +19,7 @@ from edgeloop.version import VERSION
 from edgeloop_converters.alarms import measured_alarms
 from edgeloop_converters.analysis_summary import analysis_summary
 from edgeloop_converters.check_data import NOTE, Finding
-from edgeloop_converters.coral import NOT_COMPILED, CompiledVariant, compile_variants, has_edgetpu
+from edgeloop_converters.coral import NOT_COMPILED, CompiledVariant, compile_variants, confirmed_by, has_edgetpu
 from edgeloop_converters.data import pick
 from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.evaluate.summary import GUESSING
@@ -152,7 +152,9 @@ class Assembly:
             else {"labels": labels, "matrix": quality.confusion.tolist()},
             "per_op": [error.to_dict() for error in first.per_op],
             "ranges": [one.to_dict() for one in first.ranges],
-            "analysis": analysis_summary(first.variant.model, self.how.target),
+            "analysis": analysis_summary(
+                first.variant.model, self.how.target, confirmed_by(compiled, first.variant.name)
+            ),
             "float_ops": list(exported.float_ops),
             "contract": sources.contract.to_dict(),
             "data": {

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeloop.analysis import Analysis, analyze
+from edgeloop.analysis import Analysis, Confirmation, analyze
+from edgeloop.analysis.edgetpu_program import program_size
 from edgeloop.errors import DeviceError, UsageError
 from edgeloop.graph import Graph
 from edgeloop.progress import Progress
@@ -94,7 +95,10 @@ def compile_steps(bundle: Path, name: str, variant: str) -> list[str]:
 
 @dataclass(frozen=True)
 class CompiledVariant:
-    """A variant as the Edge TPU compiler made it of another, `source`. What it computes was not measured here."""
+    """A variant as the Edge TPU compiler made it of another, `source`. What it computes was not measured here.
+
+    confirmation: which ops of `source` it took. left: the others, with the compiler's words.
+    """
 
     name: str
     model: bytes
@@ -102,6 +106,7 @@ class CompiledVariant:
     source: str
     log: CompilerLog
     left: Sequence[str]
+    confirmation: Confirmation
 
     def to_dict(self) -> dict[str, Any]:
         """As `convert --json` has a variant; None for what only a board with an Edge TPU can tell."""
@@ -158,8 +163,17 @@ def compile_variants(
         left = Counter(f"{ops[index].name} ({reason})" for index, reason in done.left.items())
         label = VARIANT if len(models) == 1 else f"{VARIANT}-{name}"
         texts = [f"{count} {text}" if count > 1 else text for text, count in left.items()]
-        made.append(CompiledVariant(label, done.model, f"{scheme}, compiled", name, done.log, texts))
+        by = f"edgetpu_compiler {done.log.version}".rstrip()
+        size = program_size(Graph.read(done.model))
+        taken = Confirmation(frozenset(range(len(ops))) - done.left.keys(), by, done.left, size)
+        made.append(CompiledVariant(label, done.model, f"{scheme}, compiled", name, done.log, texts, taken))
     return tuple(made), tuple(said)
+
+
+def confirmed_by(compiled: Sequence[CompiledVariant], source: str) -> dict[str, Confirmation]:
+    """What the compiler took of the variant `source`, as `analyze` wants it."""
+    said = next((one.confirmation for one in compiled if one.source == source), None)
+    return {} if said is None else {"edgetpu": said}
 
 
 def _reason(text: str) -> str:

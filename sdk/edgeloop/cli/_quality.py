@@ -28,6 +28,9 @@ def conversion_text(result: ConvertResult, report: Path) -> str:
         threads = f"{p.threads} thread" + ("s" if p.threads > 1 else "")
         times = f"{p.p50_ms:.3g} / {p.p95_ms:.3g} ms"
         lines.append(_line("p50 / p95", f"{times} on {p.device}, {p.delegate}, {threads}, n = {p.n}"))
+    for one in result.compiled:
+        ops = f"{one.log.mapped_ops} of {one.log.total_ops or one.log.mapped_ops} ops on the chip"
+        lines.append(_line(one.name, f"{ops}, compiled by edgetpu_compiler {one.log.version}; not measured here"))
     lines += gate_lines(result.gate.to_dict(), bool(result.recipe.goals.to_dict()), variant.quality.guessing)
     saved = result.bundle
     lines.append("")
