@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
-import math
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from edgeloop.bundle import BundleDraft, Golden, Profile, VariantDraft
 from edgeloop.bundle.compiled import with_answers_of
 from edgeloop.bundle.packer import delegates_of
-from edgeloop.padding import padded
 from edgeloop.version import VERSION
 from edgeloop_converters.alarms import measured_alarms
 from edgeloop_converters.analysis_summary import analysis_summary
 from edgeloop_converters.check_data import NOTE, Finding
-from edgeloop_converters.coral import NOT_COMPILED, CompiledVariant, compile_variants, confirmed_by, has_edgetpu
+from edgeloop_converters.coral import NOT_COMPILED, CompiledVariant, compile_variants, has_edgetpu
 from edgeloop_converters.data import pick
 from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.evaluate.summary import GUESSING
@@ -27,6 +25,7 @@ from edgeloop_converters.export import FLOAT
 from edgeloop_converters.float_cache import keep_float_model
 from edgeloop_converters.gate import Gate, joined
 from edgeloop_converters.measure import Candidate, Measured, Measuring
+from edgeloop_converters.portable import changed_inputs, input_hashes
 from edgeloop_converters.result import ConvertResult, PendingBundle
 from edgeloop_converters.sources import Datasets, Sources
 from edgeloop_converters.versions import package_versions
@@ -58,7 +57,7 @@ class Assembly:
         report = self._report(gate, provenance, seconds, compiled)
         draft = self._draft(golden, provenance, report, compiled)
         return ConvertResult(
-            recipe, variants, gate, PendingBundle(draft, recipe, gate), report, (*self._notes(), *said),
+            recipe, variants, gate, PendingBundle(draft, recipe, gate, self._hashes), report, (*self._notes(), *said),
             (*self._warnings(), *alarms(self.findings, self._first.sources)),
             stages.seconds, seconds, self.findings, report["cache"], compiled,
         )  # fmt: skip
@@ -76,6 +75,10 @@ class Assembly:
             self.how.progress.note(text)
         return compiled, said
 
+    @cached_property
+    def _hashes(self) -> dict[str, str]:
+        return input_hashes(self.how.recipe, self._first.sources.data)
+
     @property
     def _first(self) -> Candidate:
         return self.measured[0].candidate
@@ -83,12 +86,9 @@ class Assembly:
     def _golden(self) -> Golden:
         from edgeloop.bundle.golden_maker import CANDIDATES, make_golden
 
-        # Every shape bucket holds what the smallest does.
-        smallest = min((m.candidate for m in self.measured), key=_size)
-        sources = smallest.sources
+        sources = self._first.sources
         data = sources.data.evaluation.subset(sources.evaluation)
-        chosen = (data.sample(int(i)) for i in pick(data, CANDIDATES, self.how.recipe.seed))
-        frames = (padded(sources.contract.inputs, frame, smallest.input_shapes) for frame in chosen)
+        frames = (data.sample(int(i)) for i in pick(data, CANDIDATES, self.how.recipe.seed))
         return make_golden(sources.contract, frames, {m.variant.name: m.variant.model for m in self.measured})
 
     def _provenance(self) -> dict[str, Any]:
@@ -96,9 +96,8 @@ class Assembly:
         return {
             "edgeloop": VERSION,
             "source": source.name,
-            "source_sha256": _file_sha256(source),
+            "source_sha256": self._hashes.get("source"),
             "float_sha256": keep_float_model(model.tflite),
-            "float_sha256_of": self._float_models(),
             "frontend": model.frontend,
             "engine": self.how.recipe.engine if self.how.recipe.passes else None,
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -106,19 +105,13 @@ class Assembly:
             "versions": {**package_versions(), **model.versions},
         }
 
-    def _float_models(self) -> dict[str, str] | None:
-        """By variant, where they do not come from one float model."""
-        models = {m.variant.name: m.candidate.model.tflite for m in self.measured}
-        if len(set(models.values())) == 1:
-            return None
-        return {name: keep_float_model(tflite) for name, tflite in models.items()}
-
     def _warnings(self) -> tuple[str, ...]:
         """All but those on the data, which a report shows by themselves."""
         guessing = [m.quality.guessing for m in self.measured if m.quality.guessing]
         first = self._first
         own = [text for m in self.measured for text in measured_alarms(m, self.how.recipe, self.how.target)]
-        return _unique((*guessing, *first.model.warnings, *first.sources.warnings, *own))
+        changed = changed_inputs(self.how.recipe, self._hashes)
+        return _unique((*changed, *guessing, *first.model.warnings, *first.sources.warnings, *own))
 
     def _notes(self) -> tuple[str, ...]:
         notes: list[str] = []
@@ -152,9 +145,7 @@ class Assembly:
             else {"labels": labels, "matrix": quality.confusion.tolist()},
             "per_op": [error.to_dict() for error in first.per_op],
             "ranges": [one.to_dict() for one in first.ranges],
-            "analysis": analysis_summary(
-                first.variant.model, self.how.target, confirmed_by(compiled, first.variant.name)
-            ),
+            "analysis": analysis_summary(first.variant.model, self.how.target),
             "float_ops": list(exported.float_ops),
             "contract": sources.contract.to_dict(),
             "data": {
@@ -181,20 +172,17 @@ class Assembly:
         compiled: Sequence[CompiledVariant] = (),
     ) -> BundleDraft:
         recipe, target, float_scores = self.how.recipe, self.how.target, self.measured[0].quality.float_scores
-        shapes_of = {m.variant.name: m.candidate.input_shapes for m in self.measured}
-        on_cpu, on_edgetpu = (delegates_of(target, runs_on_cpu=is_cpu) for is_cpu in (True, False))
         return BundleDraft(
             name=recipe.bundle_name,
             version=recipe.version or 1,  # the real one is claimed when the bundle is saved
             target=target.id,
             contract=self._first.sources.contract,
             variants=[
+                *(VariantDraft(c.name, c.model, c.scheme, delegates_of(target, runs_on_cpu=False)) for c in compiled),
                 *(
-                    VariantDraft(c.name, c.model, c.scheme, on_edgetpu, input_shapes=shapes_of[c.source])
-                    for c in compiled
-                ),
-                *(
-                    VariantDraft(v.name, v.model, v.scheme, on_cpu, v.quality.metrics, v.profile, v.input_shapes)
+                    VariantDraft(
+                        v.name, v.model, v.scheme, delegates_of(target, runs_on_cpu=True), v.quality.metrics, v.profile
+                    )
                     for v in (m.variant for m in self.measured)
                 ),
             ],
@@ -222,10 +210,6 @@ def _histograms(measured: Sequence[Measured]) -> dict[str, Any]:
     return {name: [list(bucket) for bucket in histogram] for name, histogram in found.items() if histogram}
 
 
-def _size(candidate: Candidate) -> int:
-    return sum(math.prod(shape) for shape in candidate.input_shapes)
-
-
 def _unique(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
@@ -235,14 +219,3 @@ def _data_summary(data: Datasets, which: str, samples: int) -> dict[str, Any] | 
         return None
     dataset = getattr(data, which)
     return {"source": dataset.source, "samples": samples, "labelled": dataset.labels is not None}
-
-
-def _file_sha256(path: Path) -> str | None:
-    """Of a file; a SavedModel folder has none."""
-    if not path.is_file():
-        return None
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -52,6 +52,7 @@ def _scheme_option(key: str) -> tuple[Callable[[Any], bool], str]:
 CALIBRATION_METHODS = ("grouped", "min-max", "percentile", "mse", "entropy")
 """`calibration.METHODS`, without its imports; the first is the default."""
 
+_HASHED = ("source", "data", "eval")
 _NOT_OF_SCHEME = ("scheme", "engine", "io")
 _QUANTIZING = tuple(name for name in SCHEMES if name != FLOAT)
 
@@ -137,6 +138,7 @@ class Recipe:
     each; (): nothing to say.
     `onnx_engine`: "onnx2torch", "onnx2tf", or "": the first that can.
     `evaluation_samples`: at most so many are evaluated; None: as many as the effort says.
+    `sha256`: of source, data and eval when it was written (`portable.input_hashes`); others are warned of.
     `version` None: one more than the last made here. `name` "": the source file's stem.
     Raises ConfigError or UsageError for values out of range.
     """
@@ -160,6 +162,7 @@ class Recipe:
     shapes: tuple[GivenShape, ...] = ()
     repair: bool = True
     onnx_engine: str = ""
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.source:
@@ -185,6 +188,8 @@ class Recipe:
                 "the recipe holds the whole contract already; flags cannot change parts of it",
                 hint="change [contract] in the recipe, or remove it there",
             )
+        if not set(self.sha256) <= set(_HASHED) or not all(map(_is_sha256, self.sha256.values())):
+            raise ConfigError(f"recipe: sha256 holds the SHA-256 of {', '.join(_HASHED)}, each 64 hexadecimal digits")
         names = [step.name for step in self.passes]
         if names not in ([], ["quantize"], ["calibrate", "quantize"]):
             raise ConfigError(
@@ -271,6 +276,7 @@ class Recipe:
             "onnx_engine": self.onnx_engine or None,
             "shape": plain_shapes(self.shapes),
             "contract_file": self.contract_file or None,
+            "sha256": dict(self.sha256) or None,
             # Said even when empty: no list at all means the default passes.
             "passes": [{"name": s.name, **s.options} for s in self.passes],
             "goals": self.goals.to_dict(),
@@ -331,12 +337,16 @@ _KEYS: dict[str, type] = {
     "schema": int, "source": str, "target": str, "data": str, "eval": str, "name": str, "version": int, "effort": str,
     "seed": int, "ignore_labels": bool, "passes": list, "goals": dict, "contract": dict, "hints": dict,
     "eval_samples": int, "signature": str, "contract_file": str, "shape": list, "repair": bool,
-    "onnx_engine": str,
+    "onnx_engine": str, "sha256": dict,
 }  # fmt: skip
 _PLAIN = (
     "target", "data", "name", "version", "effort", "seed", "ignore_labels", "signature", "contract_file", "repair",
-    "onnx_engine",
+    "onnx_engine", "sha256",
 )  # fmt: skip
+
+
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def is_code_spec(spec: str) -> bool:

@@ -14,6 +14,7 @@ from edgeloop.errors import GoalNotMetError, UsageError
 from edgeloop_converters.check_data import Finding
 from edgeloop_converters.evaluate import Quality
 from edgeloop_converters.gate import Gate
+from edgeloop_converters.portable import portable_recipe, portable_report
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.repair.records import Repair
 from edgeloop_converters.report import finite, write_report
@@ -27,7 +28,7 @@ _MAX_XZ_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class VariantResult:
-    """One exported model and what was measured of it. input_shapes: of a shape bucket, see `bundle.Variant`."""
+    """One exported model and what was measured of it."""
 
     name: str
     model: bytes
@@ -36,7 +37,6 @@ class VariantResult:
     profile: Profile | None
     gate: Gate
     repairs: tuple[Repair, ...] = ()
-    input_shapes: tuple[tuple[int, ...], ...] = ()
 
     @property
     def file(self) -> str:
@@ -62,16 +62,17 @@ class VariantResult:
             "profile": None if self.profile is None else dict(vars(self.profile)),
             "gate": self.gate.to_dict(),
             "repairs": [repair.to_dict() for repair in self.repairs],
-            **({"input_shapes": [list(shape) for shape in self.input_shapes]} if self.input_shapes else {}),
         }
 
 
 class PendingBundle:
     """A bundle that is ready to be written. `path`, `manifest` and `signed_by` are set by `save`."""
 
-    def __init__(self, draft: BundleDraft, recipe: Recipe, gate: Gate) -> None:
+    def __init__(self, draft: BundleDraft, recipe: Recipe, gate: Gate, hashes: Mapping[str, str]) -> None:
+        """hashes: see `portable.input_hashes`."""
         self._draft = draft
         self._recipe = recipe
+        self._hashes = hashes
         self._gate = gate
         self.path: Path | None = None
         self.manifest: Manifest | None = None
@@ -94,7 +95,12 @@ class PendingBundle:
         version = self.version or claim_version(self._draft.name, self._recipe.version)
         signed_by = None if key is None else key.fingerprint
         report = {**self._draft.report, "version": version, "signed_by": signed_by}
-        draft = replace(self._draft, version=version, report=finite(report), recipe_toml=self._recipe.to_toml())
+        draft = replace(
+            self._draft,
+            version=version,
+            report=finite(portable_report(report, self._recipe)),
+            recipe_toml=portable_recipe(self._recipe, self._hashes).to_toml(),
+        )
         target = resolve_output(path, self._draft.name, version)
         self.manifest = write_bundle(target, draft, key)
         self.path, self.signed_by = target, signed_by

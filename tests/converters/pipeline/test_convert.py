@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from edgeloop.errors import ConfigError, DataError, GoalNotMetError, UsageError
 from edgeloop.graph import Graph
 from edgeloop.progress import Advance
 from edgeloop.runtime import open_session
+from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.data import open_data
 from edgeloop_converters.demo.digits import load_split
 from edgeloop_converters.goals import Goals
@@ -24,6 +26,7 @@ from edgeloop_converters.pipeline import convert
 from edgeloop_converters.recipe import Recipe, parse_recipe, plan_passes
 from edgeloop_converters.result import ConvertResult
 from edgeloop_converters.sources import Datasets, choose_samples
+from support.images import write_image
 
 CONTRACT = Contract(
     (InputSpec("image", "image", (8, 8), "gray", None, (0.0,), (255.0,)),),
@@ -90,10 +93,41 @@ def test_the_exported_file_is_all_int8_and_passes_its_own_golden_samples(recipe:
     assert check.passed, check.reason
 
 
-def test_the_recipe_in_a_bundle_makes_the_same_model_again(recipe: Recipe, tmp_path: Path) -> None:
+def test_the_recipe_in_a_bundle_makes_the_same_model_again(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = Bundle.open(convert(recipe).bundle.save(tmp_path / "a.bundle"))
+    for path in (recipe.source, recipe.data, recipe.evaluation):
+        shutil.copy(str(path), tmp_path)
+    monkeypatch.chdir(tmp_path)
     again = convert(parse_recipe(first.recipe()))
     assert again.variants[0].model == first.model()
+    assert again.warnings == ()
+    Path("train.npz").write_bytes(Path("test.npz").read_bytes())
+    assert "data train.npz is another than the recipe was written for" in convert(again.recipe).warnings[0]
+
+
+def test_a_bundle_tells_nothing_of_the_folders_it_was_made_from(
+    recipe: Recipe, digits_tflite: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "secret-project" / "calib"
+    for seed in range(30):
+        write_image(folder / f"{seed}.png", seed=seed, size=(8, 8))
+    (folder / "0.png").write_bytes((folder / "1.png").read_bytes())  # a finding that names both
+    shutil.copy(digits_tflite, folder.parent)
+    source, data = str(folder.parent / digits_tflite.name), f"{folder}/"
+    given = replaced(
+        recipe, source=source, data=data, evaluation=None, contract=None, hints=ContractFlags(std=(255.0,))
+    )
+    result = convert(given, command=f"edgeloop convert {source} --data {data} -o {tmp_path}/secret-project/o.bundle")
+    bundle = Bundle.open(result.bundle.save(tmp_path / "b.bundle"))
+    assert "secret-project" in str(result.full_report()), "the report beside the bundle is the user's own"
+    assert "secret-project" not in str((bundle.recipe(), bundle.report(), bundle.manifest))
+    packed = parse_recipe(bundle.recipe())
+    assert (packed.source, packed.data) == (digits_tflite.name, "calib")
+    assert packed.sha256["source"] == bundle.manifest.provenance["source_sha256"]
+    assert set(packed.sha256) == {"source", "data"}
+    assert bundle.report()["command"] == f"edgeloop convert {digits_tflite.name} --data calib -o o.bundle"
 
 
 def test_versions_count_up_and_a_folder_gets_the_default_name(recipe: Recipe, tmp_path: Path) -> None:

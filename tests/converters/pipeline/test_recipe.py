@@ -73,6 +73,8 @@ def test_the_shortest_recipe_gets_the_defaults() -> None:
         ('source = "m"\n[[passes]]\nname = "quantize"', "needs 'calibrate'"),
         ('source = "m"\n[[passes]]\nsamples = 3', "table with a name"),
         ('source = "m"\n[contract]\ninputs = []', "at least one input"),
+        ('source = "m"\n[sha256]\nlabels = "00"', "sha256 holds"),
+        ('source = "m"\n[sha256]\ndata = "00"', "64 hexadecimal"),
         ("source = ", "recipe:"),
     ],
 )  # fmt: skip
