@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from typing import Any
 from edgeloop.bundle import BundleDraft, Golden, Profile, VariantDraft
 from edgeloop.bundle.compiled import with_answers_of
 from edgeloop.bundle.packer import delegates_of
+from edgeloop.padding import padded
 from edgeloop.version import VERSION
 from edgeloop_converters.alarms import measured_alarms
 from edgeloop_converters.analysis_summary import analysis_summary
 from edgeloop_converters.check_data import NOTE, Finding
-from edgeloop_converters.coral import NOT_COMPILED, CompiledVariant, compile_variants, has_edgetpu
+from edgeloop_converters.coral import NOT_COMPILED, CompiledVariant, compile_variants, confirmed_by, has_edgetpu
 from edgeloop_converters.data import pick
 from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.evaluate.summary import GUESSING
@@ -86,9 +88,12 @@ class Assembly:
     def _golden(self) -> Golden:
         from edgeloop.bundle.golden_maker import CANDIDATES, make_golden
 
-        sources = self._first.sources
+        # Every shape bucket holds what the smallest does.
+        smallest = min((m.candidate for m in self.measured), key=_size)
+        sources = smallest.sources
         data = sources.data.evaluation.subset(sources.evaluation)
-        frames = (data.sample(int(i)) for i in pick(data, CANDIDATES, self.how.recipe.seed))
+        chosen = (data.sample(int(i)) for i in pick(data, CANDIDATES, self.how.recipe.seed))
+        frames = (padded(sources.contract.inputs, frame, smallest.input_shapes) for frame in chosen)
         return make_golden(sources.contract, frames, {m.variant.name: m.variant.model for m in self.measured})
 
     def _provenance(self) -> dict[str, Any]:
@@ -98,6 +103,7 @@ class Assembly:
             "source": source.name,
             "source_sha256": self._hashes.get("source"),
             "float_sha256": keep_float_model(model.tflite),
+            "float_sha256_of": self._float_models(),
             "frontend": model.frontend,
             "engine": self.how.recipe.engine if self.how.recipe.passes else None,
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -105,13 +111,27 @@ class Assembly:
             "versions": {**package_versions(), **model.versions},
         }
 
+    def _float_models(self) -> dict[str, str] | None:
+        """By variant, where they do not come from one float model."""
+        models = {m.variant.name: m.candidate.model.tflite for m in self.measured}
+        if len(set(models.values())) == 1:
+            return None
+        return {name: keep_float_model(tflite) for name, tflite in models.items()}
+
     def _warnings(self) -> tuple[str, ...]:
         """All but those on the data, which a report shows by themselves."""
         guessing = [m.quality.guessing for m in self.measured if m.quality.guessing]
         first = self._first
         own = [text for m in self.measured for text in measured_alarms(m, self.how.recipe, self.how.target)]
-        changed = changed_inputs(self.how.recipe, self._hashes)
-        return _unique((*changed, *guessing, *first.model.warnings, *first.sources.warnings, *own))
+        return _unique(
+            (
+                *changed_inputs(self.how.recipe, self._hashes),
+                *guessing,
+                *first.model.warnings,
+                *first.sources.warnings,
+                *own,
+            )
+        )
 
     def _notes(self) -> tuple[str, ...]:
         notes: list[str] = []
@@ -145,7 +165,9 @@ class Assembly:
             else {"labels": labels, "matrix": quality.confusion.tolist()},
             "per_op": [error.to_dict() for error in first.per_op],
             "ranges": [one.to_dict() for one in first.ranges],
-            "analysis": analysis_summary(first.variant.model, self.how.target),
+            "analysis": analysis_summary(
+                first.variant.model, self.how.target, confirmed_by(compiled, first.variant.name)
+            ),
             "float_ops": list(exported.float_ops),
             "contract": sources.contract.to_dict(),
             "data": {
@@ -172,17 +194,20 @@ class Assembly:
         compiled: Sequence[CompiledVariant] = (),
     ) -> BundleDraft:
         recipe, target, float_scores = self.how.recipe, self.how.target, self.measured[0].quality.float_scores
+        shapes_of = {m.variant.name: m.candidate.input_shapes for m in self.measured}
+        on_cpu, on_edgetpu = (delegates_of(target, runs_on_cpu=is_cpu) for is_cpu in (True, False))
         return BundleDraft(
             name=recipe.bundle_name,
             version=recipe.version or 1,  # the real one is claimed when the bundle is saved
             target=target.id,
             contract=self._first.sources.contract,
             variants=[
-                *(VariantDraft(c.name, c.model, c.scheme, delegates_of(target, runs_on_cpu=False)) for c in compiled),
                 *(
-                    VariantDraft(
-                        v.name, v.model, v.scheme, delegates_of(target, runs_on_cpu=True), v.quality.metrics, v.profile
-                    )
+                    VariantDraft(c.name, c.model, c.scheme, on_edgetpu, input_shapes=shapes_of[c.source])
+                    for c in compiled
+                ),
+                *(
+                    VariantDraft(v.name, v.model, v.scheme, on_cpu, v.quality.metrics, v.profile, v.input_shapes)
                     for v in (m.variant for m in self.measured)
                 ),
             ],
@@ -208,6 +233,10 @@ def _histograms(measured: Sequence[Measured]) -> dict[str, Any]:
     """By variant, and of the float model: [above, up to and including, count] in ms, of the model alone."""
     found = {FLOAT: measured[0].latency.float_histogram, **{m.variant.name: m.latency.histogram for m in measured}}
     return {name: [list(bucket) for bucket in histogram] for name, histogram in found.items() if histogram}
+
+
+def _size(candidate: Candidate) -> int:
+    return sum(math.prod(shape) for shape in candidate.input_shapes)
 
 
 def _unique(texts: Iterable[str]) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ _MAX_XZ_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class VariantResult:
-    """One exported model and what was measured of it."""
+    """One exported model and what was measured of it. input_shapes: of a shape bucket, see `bundle.Variant`."""
 
     name: str
     model: bytes
@@ -37,6 +37,7 @@ class VariantResult:
     profile: Profile | None
     gate: Gate
     repairs: tuple[Repair, ...] = ()
+    input_shapes: tuple[tuple[int, ...], ...] = ()
 
     @property
     def file(self) -> str:
@@ -62,6 +63,7 @@ class VariantResult:
             "profile": None if self.profile is None else dict(vars(self.profile)),
             "gate": self.gate.to_dict(),
             "repairs": [repair.to_dict() for repair in self.repairs],
+            **({"input_shapes": [list(shape) for shape in self.input_shapes]} if self.input_shapes else {}),
         }
 
 
