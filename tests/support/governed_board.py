@@ -1,0 +1,124 @@
+"""A board in software for the governor: latency, heat, throttling and other tenants, with no clock but its own.
+
+A camera gives FPS frames a second; a frame that comes while one is in work is dropped. Work heats the board towards
+ambient + HEAT_C * busy share with the time constant TAU_S; at THROTTLE_C the clock is halved until it has cooled by
+5 degrees.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgeloop_agent.governor import Law, Level, Program, Signals, State, ladder, step
+
+FPS = 20.0
+TICK_S = 0.5
+WINDOW_S = 1.0
+HEAT_C, TAU_S, THROTTLE_C = 50.0, 45.0, 80.0
+OVERHEAD_MS = 3.0
+PROGRAMS = (
+    Program("heavy", 40.0, 40.0, 0.91),
+    Program("middle", 20.0, 20.0, 0.89),
+    Program("light", 8.0, 8.0, 0.84),
+)
+LAW = Law(latency_budget_ms=55.0, temperature_limit_c=76.0, max_stride=4)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`slowdown(t)`: what other tenants make of every latency; `ambient_c(t)`: around the board."""
+
+    name: str
+    seconds: float
+    slowdown: Callable[[float], float] = lambda _t: 1.0
+    ambient_c: Callable[[float], float] = lambda _t: 25.0
+
+
+SCENARIOS = (
+    Scenario("thermal ramp", 900, ambient_c=lambda t: 25.0 + 30.0 * min(1.0, t / 300)),
+    Scenario("bursts", 900, slowdown=lambda t: 2.4 if t % 90 < 60 else 1.0),
+    Scenario("co-tenant", 900, slowdown=lambda t: 1.0 + 0.9 * (120 < t < 780) + 0.15 * math.sin(t / 3)),
+)
+
+
+@dataclass
+class Trace:
+    """Per tick: time, p95, temperature, level; per window: whether p95 met the budget. switches: their times."""
+
+    times_s: list[float] = field(default_factory=list)
+    p95_ms: list[float] = field(default_factory=list)
+    temperature_c: list[float] = field(default_factory=list)
+    levels: list[int] = field(default_factory=list)
+    activation: list[float] = field(default_factory=list)
+    windows_met: list[bool] = field(default_factory=list)
+    switches: list[tuple[float, int, int]] = field(default_factory=list)
+    metric: float = 0.0
+    """Of the programs that ran, averaged over time."""
+
+    @property
+    def held(self) -> float:
+        """Share of the windows that met the budget."""
+        return sum(self.windows_met) / len(self.windows_met)
+
+    def oscillations(self, within_s: float) -> int:
+        """How often a level was entered, left, and entered again, all within so many seconds."""
+        found = 0
+        for (t0, a, b), (t1, c, d) in zip(self.switches, self.switches[2:], strict=False):
+            found += (a, b) == (c, d) and t1 - t0 <= within_s
+        return found
+
+
+def run(scenario: Scenario, *, law: Law = LAW, programs: Sequence[Program] = PROGRAMS, governed: bool = True) -> Trace:
+    """Play a scenario; `governed=False` stays on the first level."""
+    random = np.random.default_rng(7)
+    levels, state, trace = ladder(programs, law), State(), Trace()
+    temperature_c, is_throttled = scenario.ambient_c(0.0) + 15.0, False
+    window: list[float] = []
+    metrics = []
+    for tick in range(int(scenario.seconds / TICK_S)):
+        t = tick * TICK_S
+        level = levels[state.level]
+        slow = scenario.slowdown(t) * (2.0 if is_throttled else 1.0)
+        latencies, busy, dropped = _frames(random, level, slow)
+        temperature_c += (scenario.ambient_c(t) + HEAT_C * busy - temperature_c) * TICK_S / TAU_S
+        is_throttled = temperature_c > (THROTTLE_C - 5.0 if is_throttled else THROTTLE_C)
+        window += latencies
+        if (tick + 1) % round(WINDOW_S / TICK_S) == 0:
+            trace.windows_met.append(bool(np.percentile(window, 95) <= (law.latency_budget_ms or math.inf)))
+            window.clear()
+        p95_ms = float(np.percentile(latencies, 95)) if latencies else None
+        before = state
+        if governed:
+            signals = Signals(
+                t + TICK_S, p95_ms, OVERHEAD_MS * slow, busy, dropped, round(temperature_c, 1), is_throttled
+            )  # fmt: skip
+            state, _ = step(levels, law, state, signals, switch_s=0.005)
+        if state.level != before.level:
+            trace.switches.append((t + TICK_S, before.level, state.level))
+        metrics.append(level.program.metric or 0.0)
+        for column, value in (
+            (trace.times_s, t), (trace.p95_ms, p95_ms or 0.0), (trace.temperature_c, temperature_c),
+            (trace.levels, before.level), (trace.activation, state.activation),
+        ):  # fmt: skip
+            column.append(value)  # type: ignore[attr-defined]
+    trace.metric = float(np.mean(metrics))
+    return trace
+
+
+def _frames(random: np.random.Generator, level: Level, slow: float) -> tuple[list[float], float, float]:
+    """(latencies in ms, busy share, dropped share) of one tick."""
+    latencies, free_at_ms, dropped, asked = [], 0.0, 0, 0
+    for frame in range(0, round(FPS * TICK_S), level.stride):
+        at_ms = frame * 1000 / FPS
+        asked += 1
+        if at_ms < free_at_ms:
+            dropped += 1
+            continue
+        took_ms = (OVERHEAD_MS + level.program.latency_ms) * slow * random.lognormal(0.0, 0.06)
+        latencies.append(took_ms)
+        free_at_ms = at_ms + took_ms
+    return latencies, min(1.0, sum(latencies) / (TICK_S * 1000)), dropped / asked
