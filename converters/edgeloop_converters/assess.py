@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ import numpy as np
 from edgeloop.bundle import Bundle
 from edgeloop.contract import Contract, load_contract
 from edgeloop.errors import EdgeloopError, RefusedError, UsageError
+from edgeloop.padding import Shape
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.targets import Target, load_target
 from edgeloop.version import VERSION
 from edgeloop_converters.analysis_summary import analysis_summary
 from edgeloop_converters.assistant import Assistant
+from edgeloop_converters.buckets import held_by
 from edgeloop_converters.contracts import ContractFlags, detect_contract, fit_data
-from edgeloop_converters.data import IMAGE, Dataset, open_data, pick
+from edgeloop_converters.data import IMAGE, Dataset, for_inputs, open_data, pick
 from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.data.unreadable import all_unreadable_named
 from edgeloop_converters.evaluate import (
@@ -36,8 +38,9 @@ from edgeloop_converters.evaluate import (
 from edgeloop_converters.evaluate.per_op import SAMPLES as PER_OP_SAMPLES
 from edgeloop_converters.float_cache import load_float_model
 from edgeloop_converters.frontends import to_float_tflite
+from edgeloop_converters.frontends.conversion import GivenSizes
 from edgeloop_converters.frontends.table import is_code_source
-from edgeloop_converters.gate import Gate, Measurement, check_goals_fit, judge
+from edgeloop_converters.gate import Gate, Measurement, check_goals_fit, joined, judge
 from edgeloop_converters.goals import Goals
 from edgeloop_converters.report import finite
 from edgeloop_converters.stages import Stages
@@ -50,7 +53,10 @@ _ZIP = b"PK\x03\x04"
 
 @dataclass(frozen=True)
 class Subject:
-    """What is evaluated. contract: None where it has to be found. float_sha256: of its float model, where known."""
+    """What is evaluated. contract: None where it has to be found. float_sha256: of its float model, where known.
+
+    input_shapes, buckets: of a shape bucket, its own shapes and those of all by variant; see `bundle.Variant`.
+    """
 
     name: str
     file: str
@@ -61,11 +67,16 @@ class Subject:
     target: str = ""
     bundle_name: str = ""
     version: int | None = None
+    input_shapes: tuple[Shape, ...] = ()
+    buckets: Mapping[str, tuple[Shape, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class AssessResult:
-    """quality of the subject; per_op is empty without a float model to compare with."""
+    """quality of the subject; per_op is empty without a float model to compare with.
+
+    others: further shape buckets; gate is then of all, variant_gate of this one.
+    """
 
     subject: Subject
     quality: Quality
@@ -80,11 +91,14 @@ class AssessResult:
     seconds: float
     stages: Mapping[str, float]
     ranges: tuple[TensorRange, ...] = ()
+    others: tuple[AssessResult, ...] = ()
+    variant_gate: Gate | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What makes the numbers doubtful."""
-        return (self.quality.guessing,) if self.quality.guessing else ()
+        every = [one.quality.guessing for one in (self, *self.others)]
+        return tuple(dict.fromkeys(text for text in every if text))
 
     def _variant(self) -> dict[str, Any]:
         return {
@@ -95,7 +109,7 @@ class AssessResult:
             "metrics": self.quality.to_dict(),
             "scores": None if self.quality.scores is None else self.quality.scores.to_dict(),
             "per_op": [error.to_dict() for error in self.per_op],
-            "gate": self.gate.to_dict(),
+            "gate": (self.variant_gate or self.gate).to_dict(),
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,9 +120,9 @@ class AssessResult:
                 "name": self.subject.bundle_name or self.subject.name,
                 "version": self.subject.version,
                 "target": self.subject.target or None,
-                "variants": [variant],
+                "variants": [variant, *(one._variant() for one in self.others)],
                 "per_op": variant["per_op"],
-                "gate": variant["gate"],
+                "gate": self.gate.to_dict(),
                 "notes": list(self.notes),
                 "warnings": list(self.warnings),
                 "seconds": self.seconds,
@@ -171,15 +185,15 @@ def evaluate(
 ) -> AssessResult:
     """Run a bundle's variant (default: the first), or a model file, over data; compare with its float model.
 
-    The float model: `reference` (any format `convert` reads), else the one of this bundle in the host's cache, else
-    none, and agreement is None. Raises UsageError and its kinds, RefusedError for a bundle that is not to be trusted.
+    Of shape buckets, without `variant`, each runs the samples that a device would run on it; the first is the result
+    and has the `others`. The float model: `reference` (any format `convert` reads), else the one of this bundle in
+    the host's cache, else none, and agreement is None. Raises UsageError and its kinds, RefusedError for a bundle that
+    is not to be trusted.
     """
-    stages = Stages()
     reporter = progress or SilentProgress()
     wanted = goals or Goals()
-    subject = open_subject(
-        Path(model), variant, allow_unsigned=allow_unsigned, trust_code=trust_code, progress=reporter
-    )
+    path = Path(model)
+    subject = open_subject(path, variant, allow_unsigned=allow_unsigned, trust_code=trust_code, progress=reporter)
     dataset = open_data(data)
     if ignore_labels:
         dataset = dataset.unlabelled()
@@ -188,6 +202,47 @@ def evaluate(
         has_labels=dataset.labels is not None,
         why_not="--ignore-labels leaves them out" if ignore_labels else "",
     )
+
+    def run(subject: Subject, dataset: Dataset, samples: int | None, notes: tuple[str, ...] = ()) -> AssessResult:
+        return _evaluate(
+            subject, dataset, reference=reference, contract=contract, hints=hints, wanted=wanted, samples=samples,
+            trust_code=trust_code, threads=threads, seed=seed, cache=cache, reporter=reporter, said=notes,
+        )  # fmt: skip
+
+    if variant is not None or not subject.buckets or subject.contract is None:
+        return run(subject, dataset, samples)
+    dataset = for_inputs(dataset, [spec.name for spec in subject.contract.inputs])
+    chosen = np.arange(len(dataset), dtype=np.int64) if samples is None else pick(dataset, samples, seed)
+    held, notes = held_by(subject.contract.inputs, dataset, chosen, subject.buckets)
+    results = []
+    for name, indices in held.items():
+        one = open_subject(path, name, allow_unsigned=allow_unsigned, trust_code=trust_code, progress=reporter)
+        results.append(run(one, dataset.subset(indices), None, notes))
+    first, *others = results
+    gate = joined({result.subject.name: result.gate for result in results})
+    return replace(
+        first, gate=gate, variant_gate=first.gate, others=tuple(others),
+        seconds=round(sum(result.seconds for result in results), 3),
+    )  # fmt: skip
+
+
+def _evaluate(
+    subject: Subject,
+    dataset: Dataset,
+    *,
+    reference: str | Path | None,
+    contract: str | Path | None,
+    hints: ContractFlags | None,
+    wanted: Goals,
+    samples: int | None,
+    trust_code: bool,
+    threads: int | None,
+    seed: int,
+    cache: bool,
+    reporter: Progress,
+    said: tuple[str, ...],
+) -> AssessResult:
+    stages = Stages()
     raw = dataset
     chosen = np.arange(len(raw), dtype=np.int64) if samples is None else pick(raw, samples, seed)
     with (
@@ -201,7 +256,7 @@ def evaluate(
             float_model, notes = _reference(subject, reference, trust_code, reporter)
         with stages("contract"):
             settled, dataset, found = _settle(subject, float_model, dataset, contract, hints, seed)
-        notes += found
+        notes = (*said, *notes, *found)
         for note in notes:
             reporter.note(note)
         indices = np.arange(len(dataset), dtype=np.int64) if samples is None else pick(dataset, samples, seed)
@@ -250,7 +305,8 @@ def open_subject(
         chosen = manifest.variant(variant)
         return Subject(
             chosen.name, chosen.file, bundle.model(chosen.name), chosen.scheme, manifest.contract,
-            manifest.provenance.get("float_sha256"), manifest.target, manifest.name, manifest.version,
+            _float_sha256(manifest.provenance, chosen.name), manifest.target, manifest.name, manifest.version,
+            chosen.input_shapes, {v.name: v.input_shapes for v in manifest.buckets()},
         )  # fmt: skip
     if variant is not None:
         raise UsageError(f"--variant {variant}: {path} is a model, not a bundle with variants")
@@ -260,6 +316,11 @@ def open_subject(
         return Subject(scheme, str(path), model, scheme)
     converted = to_float_tflite(path, trust_code=trust_code, progress=progress)
     return Subject(FLOAT, str(path), converted.tflite, FLOAT)
+
+
+def _float_sha256(provenance: Mapping[str, Any], variant: str) -> object:
+    by_variant = provenance.get("float_sha256_of")
+    return (by_variant.get(variant) if isinstance(by_variant, Mapping) else None) or provenance.get("float_sha256")
 
 
 def _head(path: Path) -> bytes:
@@ -288,7 +349,11 @@ def _reference(
     subject: Subject, reference: str | Path | None, trust_code: bool, progress: Progress
 ) -> tuple[bytes | None, tuple[str, ...]]:
     if reference is not None:
-        return to_float_tflite(Path(reference), trust_code=trust_code, progress=progress).tflite, ()
+        shape: GivenSizes | None = None
+        if subject.input_shapes and subject.contract is not None:
+            by_name = {s.name: shape for s, shape in zip(subject.contract.inputs, subject.input_shapes, strict=True)}
+            shape = by_name if len(by_name) > 1 else subject.input_shapes[0]
+        return to_float_tflite(Path(reference), trust_code=trust_code, shape=shape, progress=progress).tflite, ()
     cached = load_float_model(subject.float_sha256)
     if cached is not None:
         return cached, ("compared with the float model of this bundle, kept on this host",)

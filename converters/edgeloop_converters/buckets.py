@@ -5,7 +5,7 @@ A sample goes to the smallest shape that holds it, as on the device; `docs/adr/0
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -105,6 +105,26 @@ def settle_buckets(
             )
         )  # fmt: skip
     return Basis(recipe, models[order[-1]], sources), _named_apart(bases)
+
+
+def held_by(
+    specs: Sequence[InputSpec], dataset: Dataset, indices: Indices, buckets: Mapping[str, tuple[Shape, ...]]
+) -> tuple[dict[str, Indices], tuple[str, ...]]:
+    """(the samples at `indices` that each bucket runs, notes). Buckets without samples are left out.
+
+    Raises DataError where every sample is larger than all.
+    """
+    names, shapes = list(buckets), list(buckets.values())
+    at = _places(specs, dataset, indices, shapes)
+    held = {name: indices[at == i] for i, name in enumerate(names) if (at == i).any()}
+    largest = _text(shapes, max(range(len(shapes)), key=lambda i: _size(shapes[i])))
+    too_large = int((at < 0).sum())
+    if not held:
+        raise DataError(f"data {dataset.source}: every sample is larger than the largest shape, {largest}")
+    notes = [f"{name}: no sample is of its size" for name in names if name not in held]
+    if too_large:
+        notes.append(f"{too_large} of {len(at)} samples are larger than the largest shape, {largest}, and are left out")
+    return held, tuple(notes)
 
 
 def _sample_shapes(model: FloatModel) -> tuple[Shape, ...]:

@@ -22,12 +22,17 @@ def conversion_text(result: ConvertResult, report: Path) -> str:
     variant, provenance = result.variants[0], result.report
     float_bytes = provenance["float"]["bytes"]
     lines = [f"{result.name} for {result.recipe.target}", ""]
+    if len(result.variants) > 1:
+        lines += [variant.name]
     lines += quality_lines(variant.quality, variant.scheme, len(variant.model), float_bytes)
     if variant.profile is not None:
         p = variant.profile
         threads = f"{p.threads} thread" + ("s" if p.threads > 1 else "")
         times = f"{p.p50_ms:.3g} / {p.p95_ms:.3g} ms"
         lines.append(_line("p50 / p95", f"{times} on {p.device}, {p.delegate}, {threads}, n = {p.n}"))
+    for other in result.variants[1:]:
+        size = None if other.scheme == "float" else float_bytes
+        lines += ["", other.name, *quality_lines(other.quality, other.scheme, len(other.model), size)]
     for one in result.compiled:
         ops = f"{one.log.mapped_ops} of {one.log.total_ops or one.log.mapped_ops} ops on the chip"
         lines.append(_line(one.name, f"{ops}, compiled by edgetpu_compiler {one.log.version}; not measured here"))
@@ -78,7 +83,10 @@ def assessment_text(result: AssessResult) -> str:
         lines.append(
             _line("macro", f"precision {scores.precision:.2%}, recall {scores.recall:.2%}, F1 {scores.f1:.2%}")
         )
-    lines += gate_lines(result.gate.to_dict(), bool(result.goals.to_dict()), result.quality.guessing)
+    for other in result.others:
+        lines += ["", other.subject.name]
+        lines += quality_lines(other.quality, other.subject.scheme, len(other.subject.model), other.float_bytes)
+    lines += gate_lines(result.gate.to_dict(), bool(result.goals.to_dict()), "; ".join(result.warnings))
     worst = sorted(result.per_op, key=lambda e: e.snr_db)[:5]
     if worst:
         lines += [
