@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.bundle import BundleDraft, Manifest, claim_version, load_or_create_signing_key, write_bundle
+from edgeloop.bundle.files import check_can_write, check_can_write_into
 from edgeloop.bundle.limits import model_file
 from edgeloop.errors import GoalNotMetError, UsageError
 from edgeloop_converters.check_data import Finding
@@ -115,12 +116,15 @@ class PendingBundle:
 
 
 def check_output(path: Path | str | None) -> None:
-    """Before any work: raises UsageError where `path` cannot become a file."""
-    if path is None:
-        return
-    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    """Before any work: raises UsageError where `path` (None: the current folder) cannot become a file."""
+    place = Path("." if path is None else path)
+    folder = place if place.is_dir() else place.parent
     if not folder.is_dir():
         raise UsageError(f"output {path}: the folder {folder} does not exist", hint=f"mkdir -p {folder}")
+    if place.is_dir():
+        check_can_write_into(place, "output")
+    else:
+        check_can_write(place, "output")
 
 
 def resolve_output(path: Path | str | None, name: str, version: int) -> Path:

@@ -7,6 +7,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from edgeloop.errors import UsageError
+
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o644, replace: bool = True) -> bool:
     """Write `path` through a temporary file beside it, flushed to the disk. False: `replace` is off and it exists
@@ -35,6 +37,23 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644, replace: 
         Path(temporary).unlink(missing_ok=True)
     sync_directory(path.parent)
     return True
+
+
+def check_can_write(path: Path, what: str) -> None:
+    """Before any work: raises UsageError where the file `path` cannot be written. Missing folders would be made."""
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{what} {path}: it is there already and no ordinary file", hint="choose another name")
+    check_can_write_into(path.parent, what)
+
+
+def check_can_write_into(folder: Path, what: str) -> None:
+    """The same for any file in `folder`. Tried, not asked: a read-only file system lets root pass every question."""
+    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return
+    except OSError as error:
+        raise UsageError(f"{what}: {there}: {error.strerror}", hint="choose a folder that can be written") from error
 
 
 def sync_directory(path: Path) -> None:

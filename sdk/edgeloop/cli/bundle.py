@@ -89,6 +89,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _create(args: argparse.Namespace, console: Console) -> int:
+    from edgeloop.bundle.files import check_can_write
+
+    check_can_write(args.output or Path("NAME-VERSION.bundle"), "output")
     if args.add_variant is not None:
         addition = prepare_addition(args, console)
         key = None if args.no_sign else _key(console)

@@ -126,6 +126,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.bundle import load_or_create_signing_key
+    from edgeloop.bundle.files import check_can_write_into
     from edgeloop_converters.pipeline import convert
     from edgeloop_converters.result import check_output
 
@@ -133,6 +134,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.threads is not None and args.threads < 1:
         raise UsageError(f"--threads must be at least 1, got {args.threads}")
     check_output(args.output)
+    if args.report is not None:
+        check_can_write_into(Path(args.report), "report")
     if args.install_engine:
         from edgeloop_converters.frontends.onnx2tf_env import install
 

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
+    from edgeloop.bundle.files import check_can_write_into
     from edgeloop_converters.assess import evaluate
     from edgeloop_converters.goals import Goals, parse_agreement, parse_drop
     from edgeloop_converters.report import write_report
@@ -46,6 +47,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     for flag, value in (("--threads", args.threads), ("--samples", args.samples)):
         if value is not None and value < 1:
             raise UsageError(f"{flag} must be at least 1, got {value}")
+    if args.report is not None:
+        check_can_write_into(Path(args.report), "report")
     result = evaluate(
         args.model,
         args.data,
