@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from edgeloop.errors import ConfigError, EdgeloopError, UsageError
 from edgeloop.tomlfile import parse_toml
 from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.goals import Goals
-from edgeloop_converters.recipe import PassStep, Recipe, load_recipe, parse_recipe, plan_passes
+from edgeloop_converters.recipe import _KEYS as KNOWN_KEYS
+from edgeloop_converters.recipe import PASSES, PassStep, Recipe, load_recipe, parse_recipe, plan_passes
 from edgeloop_converters.toml_writer import to_toml
 
 IMAGE = Contract(
@@ -50,6 +53,23 @@ def test_the_shortest_recipe_gets_the_defaults() -> None:
     recipe = parse_recipe('source = "m.tflite"')
     assert (recipe.target, recipe.scheme, recipe.engine, recipe.calibration_samples) == ("rpi4", "int8", "aeq", 512)
     assert parse_recipe('source = "m.tflite"\neffort = "fast"').calibration_samples == 100
+
+
+def test_the_examples_in_the_docs_have_every_key_and_are_recipes() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs/converting.md").read_text()
+    section = page.split("### A recipe\n")[1].split("\n## ")[0]
+    whole, with_hints = re.findall(r"```toml\n(.*?)```", section, re.DOTALL)
+    keys = parse_toml(whole, "example").keys() | parse_toml(with_hints, "example").keys()
+    assert keys == KNOWN_KEYS.keys()
+    for text in (whole, with_hints):
+        recipe = parse_recipe(text)
+        assert parse_recipe(recipe.to_toml()) == recipe
+    for goal in fields(Goals):
+        assert getattr(parse_recipe(whole).goals, goal.name) is not None
+    for hint in fields(ContractFlags):
+        assert getattr(parse_recipe(with_hints).hints, hint.name) is not None
+    for name, options in PASSES.items():
+        assert [option for option in (name, *options) if not re.search(rf"\b{option}\b", section)] == []
 
 
 @pytest.mark.parametrize(
