@@ -46,6 +46,39 @@ def test_xnnpack_takes_what_is_predicted_op_by_op(case: Case) -> None:
         assert bool(op.reason) == (ran == "cpu")
 
 
+@pytest.mark.parametrize("ratio", [2.0**-18, 2.0**-16.5, 2.0**-15.5, 2.0**-8, 2.0**7.5, 2.0**8.5])
+@pytest.mark.parametrize("op", ["ADD", "SUB", "MUL"])
+def test_xnnpack_takes_scales_that_are_not_too_far_apart(op: str, ratio: float) -> None:
+    graph = build(next(case for case in CASES if case.op == op), "int8")
+    first, second, output = (graph.main.tensors[i] for i in (*graph.main.inputs, *graph.main.outputs))
+    second.quantization = Quantization.per_tensor(1.0)
+    first.quantization = Quantization.per_tensor(ratio if op == "MUL" else 1.0)
+    output.quantization = Quantization.per_tensor(1.0 if op == "MUL" else 1.0 / ratio)
+    with open_session(graph.write(), delegate="xnnpack") as session:
+        assert analyze(graph).ops[0].placement == session.ran_on.ran
+
+
+@pytest.mark.parametrize("zero_point", [0, 3])
+def test_xnnpack_multiplies_matrices_whose_second_has_no_zero_point(zero_point: int) -> None:
+    graph = build(next(case for case in CASES if case.op == "BATCH_MATMUL"), "int8")
+    graph.main.tensors[graph.main.inputs[1]].quantization = Quantization.per_tensor(0.05, zero_point)
+    with open_session(graph.write(), delegate="xnnpack") as session:
+        assert analyze(graph).ops[0].placement == session.ran_on.ran == ("cpu" if zero_point else "xnnpack")
+
+
+def test_xnnpack_takes_weights_that_are_unpacked_from_float16() -> None:
+    graph = build(next(case for case in CASES if case.op == "CONV_2D"), "float32")
+    main = graph.main
+    weights = main.ops[0].inputs[1]
+    packed = main.tensors[weights]
+    assert packed.data is not None
+    half = main.add_tensor(Tensor("half", packed.shape, "float16", packed.data.astype(np.float16)))
+    packed.data = None
+    main.ops.insert(0, Op("DEQUANTIZE", [half], [weights]))
+    with open_session(graph.write(), delegate="xnnpack") as session:
+        assert session.delegated == {op.index for op in analyze(graph).ops if op.placement == "xnnpack"} == {0, 1}
+
+
 @pytest.mark.parametrize("name", REAL)
 def test_xnnpack_takes_what_is_predicted_of_real_models(shared_data: Path, name: str) -> None:
     path = shared_data / "models" / f"{name}.tflite"

@@ -5,6 +5,8 @@ tflite-runtime 2.14, the only runtime for 32-bit Arm, was built without the 8-bi
 
 from __future__ import annotations
 
+import math
+
 from edgeloop.graph import Graph, Op, Subgraph, Tensor
 from edgeloop.targets import Target
 
@@ -34,15 +36,28 @@ _FUSED = frozenset({0, 1, 2, 3})
 """NONE, RELU, RELU_N1_TO_1, RELU6."""
 _SUM_SCALES = (2.0**-10, 2.0**8)
 """Input scale / output scale that its 8-bit additions can represent."""
+_PRODUCT_SCALES = (2.0**-16, 2.0**8)
+"""Product of the input scales / output scale that its 8-bit multiplications can represent."""
+_TOO_FAR = "the scales of its input and output are too far apart"
 
 
 def refusals(graph: Graph, target: Target | None) -> list[str]:
     """For each op of the main subgraph: "" or why XNNPACK does not take it."""
     float_only = target is not None and target.architecture == "armv7l"
-    return [_refusal(op, graph.main, float_only) for op in graph.main.ops]
+    unpacked = _unpacked(graph.main)
+    return [_refusal(op, graph.main, float_only, unpacked) for op in graph.main.ops]
 
 
-def _refusal(op: Op, subgraph: Subgraph, float_only: bool) -> str:
+def _unpacked(subgraph: Subgraph) -> frozenset[int]:
+    """Tensors that DEQUANTIZE makes of constants: weights stored as float16, which XNNPACK unpacks once."""
+    return frozenset(
+        op.outputs[0]
+        for op in subgraph.ops
+        if op.name == "DEQUANTIZE" and op.outputs and op.inputs and subgraph.constant(op.inputs[0]) is not None
+    )
+
+
+def _refusal(op: Op, subgraph: Subgraph, float_only: bool, unpacked: frozenset[int]) -> str:
     if op.custom:
         return "a custom op"
     activations = _activations(op, subgraph)
@@ -62,7 +77,7 @@ def _refusal(op: Op, subgraph: Subgraph, float_only: bool) -> str:
             return f"only float32, this is {activations[0].dtype}"
         if op.name == "ELU" and "uint8" in formats:
             return "no kernel for uint8"
-    return _weights(op, subgraph, formats) or _details(op, subgraph, activations)
+    return _weights(op, subgraph, formats, unpacked) or _details(op, subgraph, activations)
 
 
 def _activations(op: Op, subgraph: Subgraph) -> list[Tensor]:
@@ -86,14 +101,14 @@ def _conversion(op: Op, subgraph: Subgraph) -> str:
     return "" if taken else f"no kernel from {source} to {result}"
 
 
-def _weights(op: Op, subgraph: Subgraph, formats: set[str]) -> str:
+def _weights(op: Op, subgraph: Subgraph, formats: set[str], unpacked: frozenset[int]) -> str:
     if op.name not in _WEIGHTED and op.name != "FULLY_CONNECTED":
         strange = {t.dtype for t in subgraph.input_tensors(op) if t is not None and t.is_quantized} - formats
         return f"no kernel for {' and '.join(sorted(formats | strange))} together" if strange else ""
     if len(op.inputs) < 2 or op.inputs[1] < 0:
         return "it has no weights"
     weights = subgraph.tensors[op.inputs[1]]
-    if not weights.is_constant and op.name in _WEIGHTED:
+    if not weights.is_constant and op.name in _WEIGHTED and op.inputs[1] not in unpacked:
         return "its weights are computed"
     if "float32" in formats and weights.dtype != "float32" and weights.is_constant:
         if op.name not in _HYBRID:
@@ -110,10 +125,19 @@ def _details(op: Op, subgraph: Subgraph, activations: list[Tensor]) -> str:
     given = position is not None and len(op.inputs) > position and op.inputs[position] >= 0
     if position is not None and given and not subgraph.tensors[op.inputs[position]].is_constant:
         return "its shape or axes are computed"
-    if op.name in ("ADD", "SUB") and activations[-1].dtype in _EIGHT_BIT:
-        scale = activations[-1].affine.scale
-        for tensor in subgraph.input_tensors(op):
-            ratio = tensor.affine.scale / scale if tensor is not None and scale else 1.0
-            if not _SUM_SCALES[0] <= ratio < _SUM_SCALES[1]:
-                return "the scales of its input and output are too far apart"
-    return ""
+    return _scales(op, subgraph, activations) if activations[-1].dtype in _EIGHT_BIT else ""
+
+
+def _scales(op: Op, subgraph: Subgraph, activations: list[Tensor]) -> str:
+    """Of 8-bit ops."""
+    inputs = [t for t in subgraph.input_tensors(op) if t is not None]
+    if op.name == "BATCH_MATMUL":
+        return "its second input has a zero point" if len(inputs) > 1 and inputs[1].affine.zero_point else ""
+    scale = activations[-1].affine.scale
+    ratios, (least, most) = [], _SUM_SCALES
+    if op.name in ("ADD", "SUB"):
+        ratios = [t.affine.scale / scale if scale else 1.0 for t in inputs]
+    elif op.name == "MUL":
+        ratios = [math.prod(t.affine.scale for t in inputs) / scale if scale else 1.0]
+        least, most = _PRODUCT_SCALES
+    return "" if all(least <= ratio < most for ratio in ratios) else _TOO_FAR
