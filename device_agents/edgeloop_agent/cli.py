@@ -20,6 +20,7 @@ from edgeloop.mains import (
 )
 from edgeloop.starting import EXIT_INTERRUPTED
 from edgeloop.version import VERSION
+from edgeloop_agent.activation_settings import PREFERENCES
 
 _PROGRAM = "edgeloop-agent"
 
@@ -88,12 +89,35 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
         help="accept bundles signed by a key of this .pub file or folder, and no others; may be repeated")  # fmt: skip
     add("--allow-unsigned", action="store_true",
         help="run a bundle that no trusted key signed (for the bench; said in every report)")  # fmt: skip
+    _add_activation_arguments(run.add_argument_group("doing less: gate, governor and cascade"))
     add("--heartbeat-timeout", metavar="S", type=float, help="a silent worker is restarted (default: 10)")
     add("--frame-timeout", metavar="S", type=float, help="a worker stuck in one frame is restarted (default: 30)")
     add("--load-timeout", metavar="S", type=float, help="time to load and self-test the model (default: 120)")
     add("--retry-after", metavar="S", type=float,
         help="a delegate that is out is tried again after so long, then twice as long (default: 600)")  # fmt: skip
     add("--stop-timeout", metavar="S", type=float, help="time to deliver the last report when stopped (default: 5)")
+
+
+def _add_activation_arguments(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--gate", action="store_true", help="frames that look like an earlier one get its result, without inference")
+    add("--audit-every", metavar="N", type=int, help="of those, infer every N-th to see what it costs (default: 20)")
+    add("--max-difference", metavar="SHARE", type=float,
+        help="share of other results that is borne; the gate follows it (default: 0.01)")  # fmt: skip
+    add("--max-age", metavar="S", type=float, help="a result is not reused for longer (default: 10)")
+    add("--latency-budget", metavar="MS", type=float,
+        help="the governor keeps the 95th percentile of total latency below it, with lighter variants")  # fmt: skip
+    add("--temperature-limit", metavar="C", type=float, help="and the CPU below this temperature")
+    add("--max-stride", metavar="N", type=int, help="it may infer on every N-th frame only (default: 1, on all)")
+    add("--accuracy-floor", metavar="FRACTION", type=float,
+        help="it never runs a variant whose measured metric is lower (or was not measured)")  # fmt: skip
+    add("--prefer", choices=PREFERENCES, help="what it keeps longer: rate (the default) or accuracy")
+    add("--dwell", metavar="S", type=float, help="at most one switch in so many seconds (default: 5)")
+    add("--quiet", metavar="SHARE", type=float,
+        help="what an input without motion and news deserves at least, of 1 (default: 0.8)")  # fmt: skip
+    add("--cascade", metavar="[VARIANT:]CONFIDENCE",
+        help="ask a light variant first, and the main one where its confidence is lower")  # fmt: skip
+    add("--warm-memory", metavar="MIB", type=float, help="memory for variants that wait opened (default: 64)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

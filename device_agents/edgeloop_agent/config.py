@@ -13,9 +13,25 @@ from typing import Any
 from edgeloop import paths
 from edgeloop.errors import ConfigError, RefusedError, UsageError
 from edgeloop.telemetry.wire_values import MAX_NAME_CHARS
+from edgeloop_agent.activation_settings import (
+    DEFAULT_WARM_MIB,
+    PREFERENCES,
+    ActivationSettings,
+    GateSettings,
+    check_range,
+    parse_cascade,
+)
+from edgeloop_agent.governor import Law
 from edgeloop_agent.supervision import Policy
 
 _NEVER_IN_A_FILE = "allow_unsigned"
+_RANGES = {
+    # key: (lowest, highest, unit) of a number, where there is one
+    "audit_every": (1, 1_000_000, ""), "max_difference": (0.0001, 0.5, ""), "max_age": (0.01, 86400, " seconds"),
+    "latency_budget": (0.01, 60_000, " ms"), "temperature_limit": (20, 120, " degrees C"), "accuracy_floor": (0, 1, ""),
+    "max_stride": (1, 1024, ""), "dwell": (0.5, 3600, " seconds"), "quiet": (0.01, 1, ""),
+    "warm_memory": (0, 65536, " MiB"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,6 +61,19 @@ class AgentConfig:
     load_timeout: float = Policy.load_timeout_s
     retry_after: float = Policy.retry_after_s
     stop_timeout: float = 5.0
+    gate: bool = False
+    audit_every: int = GateSettings.audit_every
+    max_difference: float = GateSettings.max_difference
+    max_age: float = GateSettings.max_age_s
+    latency_budget: float | None = None
+    temperature_limit: float | None = None
+    accuracy_floor: float | None = None
+    max_stride: int = Law.max_stride
+    prefer: str = Law.prefer
+    dwell: float = Law.dwell_s
+    quiet: float = Law.quiet
+    cascade: str | None = None
+    warm_memory: float = DEFAULT_WARM_MIB
 
     def __post_init__(self) -> None:
         if self.threads < 1 or self.threads > 256:
@@ -63,8 +92,48 @@ class AgentConfig:
             raise UsageError(f"device must be at most {MAX_NAME_CHARS} printable characters")
         for text in (self.bundle, self.state, self.source, *self.sinks, *self.delegates, *self.trust):
             _check_is_text(str(text))
+        self._check_activation()
         if self.heartbeat_timeout < 2:
             raise UsageError("heartbeat_timeout must be at least 2 seconds: the worker speaks once a second")
+
+    def _check_activation(self) -> None:
+        if self.prefer not in PREFERENCES:
+            raise UsageError(f"prefer must be {' or '.join(PREFERENCES)}, got '{self.prefer}'")
+        for name, (low, high, unit) in _RANGES.items():
+            check_range(name, getattr(self, name), low, high, unit)
+        if self.cascade is not None:
+            parse_cascade(self.cascade)
+        if self.accuracy_floor is not None and not self.is_governed:
+            raise UsageError(
+                "accuracy_floor is what the governor must not go below, and the governor is off",
+                hint="it needs latency_budget, temperature_limit or max_stride",
+            )
+
+    @property
+    def is_governed(self) -> bool:
+        """Whether there is a limit that the governor could keep, or something it may give up."""
+        return self.latency_budget is not None or self.temperature_limit is not None or self.max_stride > 1
+
+    @property
+    def activation(self) -> ActivationSettings | None:
+        """Of gate, governor and cascade; None where all are off."""
+        if not (self.gate or self.is_governed or self.cascade):
+            return None
+        law = Law(
+            latency_budget_ms=self.latency_budget,
+            temperature_limit_c=self.temperature_limit,
+            accuracy_floor=self.accuracy_floor,
+            max_stride=self.max_stride,
+            prefer=self.prefer,
+            dwell_s=self.dwell,
+            quiet=self.quiet,
+        )
+        return ActivationSettings(
+            gate=GateSettings(self.audit_every, self.max_difference, self.max_age) if self.gate else None,
+            law=law if self.is_governed else None,
+            cascade=parse_cascade(self.cascade) if self.cascade else None,
+            warm_bytes=int(self.warm_memory * 2**20),
+        )
 
     @property
     def policy(self) -> Policy:
@@ -90,9 +159,12 @@ _KEYS = {"delegates": "delegate", "sinks": "sink"}
 _FIELD_OF_KEY = {_KEYS.get(f.name, f.name): f.name for f in fields(AgentConfig)}
 _LISTS = frozenset({"delegates", "sinks", "trust"})
 _PATHS = frozenset({"bundle", "state", "trust"})
+_SWITCHES = frozenset({"loop", "gate"})
 _NUMBERS = {
     "threads": int, "count": int, "rate": float, "report_interval": float, "heartbeat_timeout": float,
     "frame_timeout": float, "load_timeout": float, "stop_timeout": float, "retry_after": float,
+    "audit_every": int, "max_difference": float, "max_age": float, "latency_budget": float, "temperature_limit": float,
+    "accuracy_floor": float, "max_stride": int, "dwell": float, "quiet": float, "warm_memory": float,
 }  # fmt: skip
 
 
@@ -151,7 +223,7 @@ def _typed(name: str, key: str, value: Any, file: Path) -> Any:
     def wrong(expected: str) -> ConfigError:
         return ConfigError(f"agent config {file}: '{key}' must be {expected}")
 
-    if name == "loop":
+    if name in _SWITCHES:
         if not isinstance(value, bool):
             raise wrong("true or false")
         return value

@@ -7,7 +7,7 @@ n-th frame that could be gated is inferred all the same, and its result is compa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -122,7 +122,7 @@ class Gate:
         if match is not None:
             self._learn(differs(match.result, result))
             self._recent.remove(match)
-        self._recent.insert(0, _Remembered(now, result, now_ns))
+        self._recent.insert(0, _Remembered(now, replace(result, reused=True), now_ns))
         del self._recent[self._settings.remembered :]
         self._now = self._match = None
 

@@ -34,6 +34,8 @@ ERRORS = 2  # frames that failed their checks
 BUSY_SINCE_NS = 3  # CLOCK_MONOTONIC when work on a frame began, reading it included; 0 between frames
 SINK_ERRORS = 4  # result lines that could not be written
 SINK_LINES = 5  # result lines that were written
+GATED = 6  # frames that were meant not to be inferred on
+REUSED = 7  # those of them that got an earlier frame's result
 _SLOTS = 8
 
 
@@ -46,7 +48,9 @@ class Slots(Protocol):
 
 def counts_of(slots: Slots) -> Counts:
     """The slots as a value."""
-    return Counts(slots[BEGUN], slots[INFERRED], slots[ERRORS], slots[SINK_ERRORS], slots[SINK_LINES])
+    return Counts(
+        slots[BEGUN], slots[INFERRED], slots[ERRORS], slots[SINK_ERRORS], slots[SINK_LINES], slots[GATED], slots[REUSED]
+    )
 
 
 def last_counts_of(slots: Slots) -> Counts:

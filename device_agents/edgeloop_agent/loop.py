@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import sub
 from typing import Any
@@ -18,7 +18,19 @@ from typing import Any
 from edgeloop.errors import DataError, DelegateError
 from edgeloop.probes import rss_bytes
 from edgeloop.telemetry.histogram import Histogram
-from edgeloop_agent.ipc import BEGUN, BUSY_SINCE_NS, ERRORS, INFERRED, SINK_ERRORS, SINK_LINES, Channel, Slots
+from edgeloop_agent.activation import SKIPPED, Activation, Moved
+from edgeloop_agent.ipc import (
+    BEGUN,
+    BUSY_SINCE_NS,
+    ERRORS,
+    GATED,
+    INFERRED,
+    REUSED,
+    SINK_ERRORS,
+    SINK_LINES,
+    Channel,
+    Slots,
+)
 from edgeloop_agent.pipeline import Pipeline
 from edgeloop_agent.sinks import Sink
 from edgeloop_agent.sources import Source
@@ -45,9 +57,11 @@ class Recorder:
         sinks: Sequence[Sink],
         control: Control,
         ran: list[str] | None = None,
+        statistics: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        """ran: see Pipeline."""
+        """ran: see Pipeline; statistics: see Activation."""
         self._ran = ran
+        self._statistics = statistics
         self.times: list[tuple[int, int, int, int, int]] = []
         self.last_flush_ns = time.perf_counter_ns()
         self._channel = channel
@@ -67,7 +81,8 @@ class Recorder:
             del self.times[:count]
             self._write()
             message: dict[str, Any] = {
-                "kind": "stats", "latency": _histograms(taken), "rss_bytes": rss_bytes() or 0
+                "kind": "stats", "latency": _histograms(taken), "rss_bytes": rss_bytes() or 0,
+                **self._statistics(),
             }  # fmt: skip
             if self._ran:
                 names = self._ran[: len(self._ran)]
@@ -97,6 +112,11 @@ class Recorder:
             sink.close()
         self._slots[SINK_ERRORS] = sum(sink.lost for sink in self._sinks)
 
+    def moved(self, move: Moved) -> None:
+        """Tell the supervisor that something else runs from now on; what was measured before goes first."""
+        self.flush()
+        self._channel.send({"kind": "event", "event": move.kind, "detail": move.detail, "variant": move.program})
+
     def event_once(self, event: str, detail: str) -> None:
         """Tell the supervisor, the first time only: a thousand bad frames are one event and a counter."""
         if event not in self._said:
@@ -114,6 +134,7 @@ def run_loop(
     *,
     count: int | None,
     period_s: float = 0.0,
+    activation: Activation | None = None,
 ) -> str:
     """Run until the source ends ("end"), `count` frames were taken ("count") or a stop was asked for ("stop").
 
@@ -124,8 +145,22 @@ def run_loop(
     clock, wall_clock = time.perf_counter_ns, time.time
     record = recorder.times.append
     limit = -1 if count is None else count
-    begun = inferred = errors = 0
+    begun = inferred = errors = gated = reused = 0
     due_s, write_ns = time.monotonic(), clock()
+    known: Any = None
+
+    def keep_house(since_ns: int, now_ns: int) -> None:
+        nonlocal write_ns
+        if activation is not None:
+            move = activation.worked(since_ns, now_ns)
+            if move is not None:
+                recorder.moved(move)
+        if now_ns - recorder.last_flush_ns >= FLUSH_EVERY_NS:
+            recorder.flush()
+        elif now_ns >= write_ns:
+            recorder.write()
+            write_ns = now_ns + WRITE_EVERY_NS
+
     while begun != limit:
         if period_s:
             due_s = _wait_until(due_s, control) + period_s
@@ -148,7 +183,9 @@ def run_loop(
         t1 = clock()
         slots[BEGUN] = begun
         try:
-            array = prepare(frame)
+            if activation is not None:
+                known = activation.admit(frame, t1)
+            array = prepare(frame) if known is None else None
             del item, frame  # its memory, still in the CPU's cache, is there for the next frame
         except DelegateError:  # a variant that opens when its first sample comes
             raise
@@ -156,6 +193,17 @@ def run_loop(
             errors += 1
             slots[BUSY_SINCE_NS], slots[ERRORS] = 0, errors
             recorder.event_once("bad_input", f"{name}: {error}")
+            continue
+        if known is not None:
+            gated += 1
+            slots[BUSY_SINCE_NS], slots[GATED] = 0, gated
+            t4 = clock()
+            if known is not SKIPPED:
+                reused += 1
+                slots[REUSED] = reused
+                for sink in sinks:
+                    sink.write(name, wall_clock(), known, (t4 - t0) * 1e-6)
+            keep_house(t0, t4)
             continue
         try:
             set_input(array)
@@ -171,13 +219,11 @@ def run_loop(
         inferred += 1
         slots[BUSY_SINCE_NS] = 0
         slots[INFERRED] = inferred
+        if activation is not None:
+            activation.inferred(result, (t0, t1, t2, t3, t4))
         for sink in sinks:
             sink.write(name, wall_clock(), result, (t4 - t0) * 1e-6)
-        if t4 - recorder.last_flush_ns >= FLUSH_EVERY_NS:
-            recorder.flush()
-        elif t4 >= write_ns:
-            recorder.write()
-            write_ns = t4 + WRITE_EVERY_NS
+        keep_house(t0, t4)
     return "count"
 
 

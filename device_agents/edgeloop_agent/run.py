@@ -109,7 +109,8 @@ def summary_text(summary: dict[str, Any]) -> str:
             rows, threads=summary["threads"], delegate=summary["delegate_ran"], device=summary["device"]
         )
     if summary["variants"]:
-        lines.append("inferences by shape: " + ", ".join(f"{name} {n}" for name, n in summary["variants"].items()))
+        lines.append("inferences by variant: " + ", ".join(f"{name} {n}" for name, n in summary["variants"].items()))
+    lines += _activation_lines(summary)
     lines += [f"fallback: {text}" for text in summary["fallbacks"]]
     if summary["restarts"]:
         lines.append(f"worker restarts: {summary['restarts']}")
@@ -117,3 +118,18 @@ def summary_text(summary: dict[str, Any]) -> str:
     if reports["delivered"] or reports["waiting"]:
         lines.append(f"reports delivered {reports['delivered']}, waiting {reports['waiting']}")
     return "\n".join(lines)
+
+
+def _activation_lines(summary: dict[str, Any]) -> list[str]:
+    lines = []
+    if summary["gated"]:
+        l1, audits = summary["cache"].get("l1", {"hits": 0, "misses": 0}), summary["audits"]
+        skipped = summary["gated"] - l1["hits"]
+        lines.append(
+            f"gated {summary['gated']} of {summary['frames']} frames: {l1['hits']} answered from memory "
+            f"(audits: {audits['different']} of {audits['n']} would have been other), {skipped} skipped"
+        )
+    if summary["escalations"]:
+        lines.append(f"cascade: {summary['escalations']} frames needed the heavy variant")
+    switches = [e["detail"] for e in summary["events"] if e["kind"] in ("variant_switch", "stride_switch")]
+    return lines + [f"switch: {text}" for text in switches]

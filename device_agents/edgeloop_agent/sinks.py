@@ -42,7 +42,7 @@ class JsonLines:
 
     `time` is unix seconds, `latency_ms` from capture to the decoded result. Models that do not classify get "values"
     instead of "top", those with further outputs both. Appends to the file. Lines are kept until `flush`, or until 512
-    have come together. "variant" is there where a bundle's shape buckets take turns.
+    have come together. "variant" is there where several take turns, "reused" where the result is an earlier frame's.
     One thread writes; any may flush.
     """
 
@@ -69,6 +69,8 @@ class JsonLines:
         # Formatted by hand: json.dumps of the whole line costs four times as much, at every frame.
         if result.variant:
             body = f'"variant": {_quoted_label(result.variant)}, {body}'
+        if result.reused:
+            body = f'"reused": true, {body}'
         line = f'{{"source": {_quoted(source)}, "time": {time_s:.6f}, {body}, "latency_ms": {latency_ms:.4f}}}\n'
         self._lines.append(line)
         if len(self._lines) >= _FLUSH_LINES:

@@ -108,6 +108,7 @@ class Supervisor:
         self._going_back = False
         self._first_bad_frame = ""
         self._worker_rss_bytes = 0
+        self._worker_gauges: dict[str, float] = {}
         self._stop_signals = 0
         self._stop_deadline_s: float | None = None
         self._last_done_s: float | None = None
@@ -179,6 +180,7 @@ class Supervisor:
             "count": self._remaining,
             "loop": config.loop,
             "rate": config.rate,
+            "activation": None if config.activation is None else config.activation.to_dict(),
         }
         try:
             self._worker = worker = WorkerProcess(start)
@@ -244,13 +246,20 @@ class Supervisor:
             )
             for name, count in message.get("variants", {}).items():
                 self._tally.ran(str(name), int(count))
+            for name, count in message.get("counters", {}).items():
+                self._tally.count(str(name), int(count))
+            self._worker_gauges = {str(name): float(value) for name, value in message.get("gauges", {}).items()}
         elif kind == "ready":
             worker.ready_s = time.monotonic()
             self._tally.runs_on = RunsOn(**{k: v for k, v in message["ran_on"].items() if k in _RAN_ON_FIELDS})
+            self._tally.variant = str(message["variant"])
             self._tell(_ready_line(self._tally, message))
         elif kind == "event":
             if message["event"] == "bad_input" and not self._first_bad_frame:
                 self._first_bad_frame = str(message["detail"])
+            if message["event"] == "variant_switch":  # no report holds latencies of two variants
+                self._report()
+                self._tally.variant = str(message["variant"])
             self._happened(message["event"], message["detail"])
         elif kind == "fault":
             self._said_fault = dict(message)
@@ -342,7 +351,7 @@ class Supervisor:
 
     def _gauges(self) -> dict[str, float]:
         """As they are now; the memory of a worker that ended in this period as it was last told."""
-        gauges = probes.read_gauges().numbers() | self._outlet.gauges()
+        gauges = probes.read_gauges().numbers() | self._outlet.gauges() | self._worker_gauges
         worker_bytes = (self._worker and probes.rss_bytes(self._worker.pid)) or self._worker_rss_bytes
         gauges["threads"] = float(self._config.threads)  # a latency says nothing without them
         if "rss_bytes" in gauges:

@@ -18,22 +18,25 @@ _VARIANT = "variant:"
 @dataclass(frozen=True)
 class Counts:
     """What a worker has done since it started: frames taken, inferences, frames refused, result lines lost and written
-    (of all sinks together)."""
+    (of all sinks together), frames gated and those of them that got an earlier result."""
 
     begun: int = 0
     inferred: int = 0
     errors: int = 0
     sink_errors: int = 0
     sink_lines: int = 0
+    gated: int = 0
+    reused: int = 0
 
     @property
     def in_flight(self) -> int:
-        """Frames taken that neither gave a result nor failed their checks: lost when the worker is dead."""
-        return max(0, self.begun - self.inferred - self.errors)
+        """Frames taken that neither gave a result, nor failed their checks, nor were gated: lost when the worker is
+        dead."""
+        return max(0, self.begun - self.inferred - self.errors - self.gated)
 
     def unwritten(self, sinks: int) -> int:
         """Result lines that a worker with so many sinks still held: lost when it is dead."""
-        return max(0, self.inferred * sinks - self.sink_errors - self.sink_lines)
+        return max(0, (self.inferred + self.reused) * sinks - self.sink_errors - self.sink_lines)
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class Tally:
 
     identity: Identity
     runs_on: RunsOn = field(default_factory=RunsOn)
+    variant: str = ""
+    """What runs now, where several take turns in time ("": the identity's)."""
     totals: Counter[str] = field(default_factory=Counter)
     total_latency: dict[str, Histogram] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
@@ -90,6 +95,8 @@ class Tally:
         self.count("inferences", counts.inferred - seen.inferred)
         self.count("errors", counts.errors - seen.errors)
         self.count("sink_errors", counts.sink_errors - seen.sink_errors)
+        self.count("gated", counts.gated - seen.gated)
+        self.count("cache_hits_l1", counts.reused - seen.reused)
 
     def worker_ended(self, counts: Counts, sinks: int = 0) -> None:
         """Its last counts; a frame that was in its hands is a drop, a result line a sink error."""
@@ -129,7 +136,7 @@ class Tally:
         rates = {"fps": self._period["inferences"] / period_s} if period_s > 0 else {}
         report = Report(
             device=who.device, boot=who.boot, seq=self.seq, time_s=time_s, uptime_s=uptime_s, period_s=period_s,
-            bundle=who.bundle, version=who.version, variant=who.variant, unsigned=who.unsigned,
+            bundle=who.bundle, version=who.version, variant=_name(self.variant or who.variant), unsigned=who.unsigned,
             delegate_asked=_name(on.asked), delegate_ran=_name(on.ran), delegated_ops=on.delegated_ops,
             total_ops=on.total_ops, runtime=_name(on.runtime), counters=dict(counters),
             latency=self._period_latency, gauges={**gauges, **rates},
@@ -153,6 +160,15 @@ class Tally:
             "total_ops": on.total_ops,
             "runtime": on.runtime,
             **{name: self.totals[name] for name in ("frames", "inferences", "errors", "drops", "sink_errors")},
+            "gated": self.totals["gated"],
+            "cache": {
+                level: {"hits": hits, "misses": misses}
+                for level in ("l1", "l2", "l3")
+                for hits, misses in [(self.totals[f"cache_hits_{level}"], self.totals[f"cache_misses_{level}"])]
+                if hits or misses
+            },
+            "audits": {"n": self.totals["audits"], "different": self.totals["audit_differences"]},
+            "escalations": self.totals["escalations"],
             "variants": {
                 name.removeprefix(_VARIANT): n for name, n in self.totals.items() if name.startswith(_VARIANT)
             },

@@ -28,6 +28,7 @@ from edgeloop_agent.sources import open_source, parse_source
 
 if TYPE_CHECKING:
     from edgeloop.bundle import Variant
+    from edgeloop_agent.activation import Activation
     from edgeloop_agent.pipeline import Pipeline
 
 HEARTBEAT_S = 1.0
@@ -69,14 +70,16 @@ class _CannotStartError(DelegateError):
 def _work(start: Mapping[str, Any], channel: Channel, page: Page, control: Control, stdout_fd: int) -> str:
     """Everything between the start message and the end of the source."""
     began = time.perf_counter()
-    pipeline, golden = _open_model(start)
+    pipeline, activation, golden = _open_model(start)
     sinks = [open_sink(text, stdout_fd=stdout_fd) for text in start["sinks"]]
     source = open_source(parse_source(start["source"]), pipeline.wanted, skip=start["skip"], loop=start["loop"])
-    recorder = Recorder(channel, page.slots, sinks, control, pipeline.ran)
+    statistics = dict if activation is None else activation.statistics
+    recorder = Recorder(channel, page.slots, sinks, control, pipeline.ran, statistics)
     ready = {
         "ran_on": asdict(pipeline.session.ran_on),
         "load_ms": (time.perf_counter() - began) * 1e3,
         "golden": golden,
+        "variant": "" if activation is None else activation.level.program.name,
     }
     channel.send({"kind": "ready", **ready})
     stop_heart = threading.Event()
@@ -89,7 +92,7 @@ def _work(start: Mapping[str, Any], channel: Channel, page: Page, control: Contr
     try:
         reason = run_loop(
             pipeline, source, sinks, recorder, page.slots, control,
-            count=start["count"], period_s=1 / rate if rate else 0.0,
+            count=start["count"], period_s=1 / rate if rate else 0.0, activation=activation,
         )  # fmt: skip
     finally:
         stop_heart.set()
@@ -99,8 +102,8 @@ def _work(start: Mapping[str, Any], channel: Channel, page: Page, control: Contr
     return reason
 
 
-def _open_model(start: Mapping[str, Any]) -> tuple[Pipeline, dict[str, Any] | None]:
-    """The pipeline on the delegate asked for, after its golden self-test. Raises EdgeloopError."""
+def _open_model(start: Mapping[str, Any]) -> tuple[Pipeline, Activation | None, dict[str, Any] | None]:
+    """The pipeline on the delegate asked for, after its golden self-test, and what steers it. Raises EdgeloopError."""
     from edgeloop.bundle.golden import decode_golden
     from edgeloop.bundle.limits import GOLDEN, MANIFEST
     from edgeloop.bundle.manifest import decode_manifest
@@ -128,7 +131,17 @@ def _open_model(start: Mapping[str, Any]) -> tuple[Pipeline, dict[str, Any] | No
 
     several = manifest.buckets() if start["buckets"] else ()
     pipeline = Buckets(several, manifest.contract, open_one).pipeline if several else open_one(variant)
-    return pipeline, tests[0]
+    golden_test = tests[0]
+    if start["activation"] is None:
+        return pipeline, None, golden_test
+    from edgeloop_agent.activation_settings import ActivationSettings
+    from edgeloop_agent.programs import open_activation
+
+    settings = ActivationSettings.from_dict(start["activation"])
+    activation = open_activation(
+        settings, manifest, variant, pipeline, open_one, is_bucketed=bool(several), paced=bool(start["rate"])
+    )
+    return activation.pipeline, activation, golden_test
 
 
 def _beat(recorder: Recorder, stop: threading.Event) -> None:

@@ -37,13 +37,14 @@ class ClassScore(NamedTuple):  # a tuple: a frozen dataclass takes three times a
 class Result:
     """A decoded inference. `top` is filled for classification, best first; `values` for raw outputs (float32), and for
     the outputs beside the classes of a classification, in the model's order. `variant`: which one ran, where several
-    took turns.
+    took turns. `reused`: it is that of an earlier frame that looked alike.
     """
 
     kind: str
     top: tuple[ClassScore, ...] = ()
     values: tuple[npt.NDArray[np.float32], ...] = ()
     variant: str = ""
+    reused: bool = False
 
     @property
     def label(self) -> str:

@@ -34,10 +34,11 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
 def test_every_flag_but_allow_unsigned_is_a_key_of_the_file(tmp_path: Path) -> None:
     run = build_parser()._subparsers._group_actions[0].choices["run"]  # type: ignore[union-attr,index]
     flags = {a.option_strings[0][2:].replace("-", "_"): a for a in run._actions if a.option_strings[0].startswith("--")}
-    values = {"loop": "true", "sink": '["jsonl:-"]', "trust": '["k.pub"]', "delegate": '["cpu"]'}
-    numbers = ("count", "rate", "threads", *(f for f in flags if f.endswith(("_timeout", "_interval", "_after"))))
+    values = {"loop": "true", "sink": '["jsonl:-"]', "trust": '["k.pub"]', "delegate": '["cpu"]', "gate": "true"}
+    values |= {"prefer": "'rate'", "cascade": "'0.8'", "temperature_limit": "70"}
+    values |= dict.fromkeys(("max_difference", "accuracy_floor", "quiet"), "0.5")
     text = "".join(
-        f"{name} = {values.get(name, 5 if name in numbers else repr('x'))}\n"
+        f"{name} = {values.get(name, 5 if flags[name].type in (int, float) else repr('x'))}\n"
         for name in flags
         if name not in ("config", "json", "allow_unsigned", "help")
     )

@@ -1,0 +1,263 @@
+"""Gate, governor, cascade and warm variants together: what the frame loop asks before each frame and tells after it.
+
+Decisions are `governor`'s and `gate`'s; here are the models, the measurements and the clock's readings around them.
+For the loop's thread, except `statistics`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from edgeloop_agent import governor
+from edgeloop_agent.activation_settings import ActivationSettings
+from edgeloop_agent.cache import WarmModels
+from edgeloop_agent.cascade import Cascade
+from edgeloop_agent.governor import Level, Program, Signals, State
+from edgeloop_agent.judging import confidence
+
+if TYPE_CHECKING:
+    from edgeloop.postprocess import Result
+    from edgeloop_agent.pipeline import Pipeline
+
+TICK_NS = 500_000_000
+_ENOUGH_FRAMES = 5  # for a percentile
+_UNUSUAL_SHARE = 0.05  # a share that a 95th percentile sees
+_BOARD_EVERY_S = 1.0
+
+Board = Callable[[], tuple["float | None", bool]]
+"""(temperature in degrees C, whether the clock is held back now)."""
+
+
+class Skipped:
+    """Answer to `admit`: nobody looks at this frame."""
+
+
+SKIPPED = Skipped()
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A change of level. `kind` is the event's; `program` is what runs now."""
+
+    kind: str
+    detail: str
+    program: str
+
+
+class Activation:
+    """`pipeline` is what the loop runs; for each frame `admit`, and if that says so and it was inferred, `inferred`."""
+
+    def __init__(
+        self,
+        settings: ActivationSettings,
+        models: WarmModels,
+        programs: Sequence[Program],
+        parts: Mapping[str, tuple[str, ...]],
+        costs_ms: Mapping[str, float],
+        *,
+        paced: bool = False,
+        board: Board | None = None,
+    ) -> None:
+        """programs: the first is meant for the board; parts: the variants of each (two: a cascade, the light one
+        first); costs_ms: of each variant; paced: frames come at a given rate, so a share of time in work means
+        something. Raises ConfigError.
+        """
+        from edgeloop_agent.gate import Gate
+
+        self._settings = settings
+        self._models = models
+        self._parts = parts
+        self._costs_ms = costs_ms
+        self._paced = paced
+        self._take_turns = len(programs) > 1
+        self._board = board or (lambda: (None, False))
+        self._law = settings.law or governor.Law()
+        self._levels = governor.ladder(programs, self._law) if settings.law else (Level(programs[0]),)
+        self._state = State()
+        self._gate = Gate(settings.gate) if settings.gate else None
+        self._cascade: Cascade | None = None
+        self._escalated = 0
+        self._stride, self._until_next = 1, 0
+        self._loosened = 1.0
+        self._confidence: float | None = None
+        self._totals_ns: list[int] = []
+        self._invokes_ns = self._busy_ns = 0
+        self._tick_ns = time.perf_counter_ns()
+        self._switch_s = 0.0
+        self._sent: dict[str, int] = {}
+        self.ran: list[str] = []
+        """The variant of every inference, until somebody takes them off."""
+        self._now = self._pipeline_of(self._levels[0].program)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The steps of whatever runs now. `session` is that of the first level."""
+        return replace(
+            self._now,
+            prepare=lambda frame: self._now.prepare(frame),
+            set_input=lambda array: self._now.set_input(array),
+            invoke=lambda: self._now.invoke(),
+            collect=lambda: self._now.collect(),
+            decode=self._decode,
+            close=self._models.close,
+            ran=self.ran,
+        )
+
+    @property
+    def level(self) -> Level:
+        return self._levels[self._state.level]
+
+    def admit(self, frame: Any, now_ns: int) -> Result | Skipped | None:
+        """None: infer on it. SKIPPED: not its turn. Else the result that a frame like it had.
+
+        Raises whatever a frame provokes that is no picture and no array.
+        """
+        if self._stride > 1:
+            if self._until_next:
+                self._until_next -= 1
+                return SKIPPED
+            self._until_next = self._stride - 1
+        return None if self._gate is None else self._gate.reuse(frame, now_ns, self._loosened)
+
+    def inferred(self, result: Result, times: tuple[int, int, int, int, int]) -> None:
+        """times: when work on the frame began, and when it was captured, prepared, invoked and decoded, in ns."""
+        self._totals_ns.append(times[4] - times[0])
+        self._invokes_ns += times[3] - times[2]
+        if result.variant:
+            self.ran.append(result.variant)
+        if self._now.ran:  # shape buckets say it in the result, too
+            self._now.ran.clear()
+        if self._gate is not None:
+            self._gate.inferred(result, times[4])
+        self._confidence = confidence(result)
+
+    def _decode(self, raw: Any) -> Result:
+        result = self._now.decode(raw)
+        if self._take_turns and not result.variant:
+            result = replace(result, variant=self.level.program.name)
+        return result
+
+    def worked(self, since_ns: int, now_ns: int) -> Moved | None:
+        """After every frame: it was worked on from `since_ns`. Twice a second this is a step of the governor."""
+        self._busy_ns += now_ns - since_ns
+        return self._step(now_ns) if now_ns - self._tick_ns >= TICK_NS and self._settings.law is not None else None
+
+    def statistics(self) -> dict[str, Any]:
+        """{"counters": since the last call, "gauges": now}. May be called from another thread."""
+        totals = {"cache_hits_l2": self._models.hits, "cache_misses_l2": self._models.misses}
+        gauges: dict[str, float] = {"l2_models": float(len(self._models.ready))}
+        gate = self._gate
+        if gate is not None:
+            totals |= {"cache_misses_l1": gate.misses, "audits": gate.audits, "audit_differences": gate.differences}
+            gauges |= {"gate_threshold": round(gate.threshold, 3), "gate_noise": round(gate.noise, 3)}
+        if self._settings.cascade is not None:
+            totals["escalations"] = self._escalated
+        if self._settings.law is not None:
+            state = self._state
+            gauges |= {
+                "activation": round(state.activation, 4), "stride": float(self._stride), "level": float(state.level)
+            }  # fmt: skip
+        sent, self._sent = self._sent, totals
+        return {"counters": {name: n - sent.get(name, 0) for name, n in totals.items()}, "gauges": gauges}
+
+    def _step(self, now_ns: int) -> Moved | None:
+        count, elapsed_ns = len(self._totals_ns), now_ns - self._tick_ns
+        p95_ms, overhead_ms = None, 0.0
+        if count >= _ENOUGH_FRAMES:
+            ordered = sorted(self._totals_ns)
+            p95_ms = ordered[min(count - 1, int(0.95 * count))] * 1e-6
+            overhead_ms = (sum(ordered) - self._invokes_ns) / count * 1e-6
+        temperature_c, is_throttled = self._board()
+        self._learn_cost()
+        signals = Signals(
+            time_s=now_ns * 1e-9,
+            p95_ms=p95_ms,
+            overhead_ms=overhead_ms,
+            busy=self._busy_ns / elapsed_ns if self._paced else None,
+            temperature_c=temperature_c,
+            throttled=is_throttled,
+            activity=self._activity(),
+        )
+        ready = self._models.ready
+        names = {program for program, parts in self._parts.items() if ready.issuperset(parts)}
+        before = self.level
+        state, decision = governor.step(
+            self._levels, self._law, self._state, signals, ready=frozenset(names), switch_s=self._switch_s
+        )
+        if decision.preload:
+            self._models.preload(self._parts[decision.preload])
+        if p95_ms is not None or state.level != self._state.level:
+            self._totals_ns.clear()
+            self._invokes_ns = 0
+        self._state = state
+        self._busy_ns, self._tick_ns = 0, now_ns
+        self._loosened = 2.0 - state.activation  # the less may be done, the more must have changed
+        return self._enter(before, decision.reason) if decision.reason else None
+
+    def _enter(self, before: Level, reason: str) -> Moved:
+        now = self.level
+        self._stride, self._until_next = now.stride, 0
+        if now.program.name == before.program.name:
+            return Moved("stride_switch", reason, now.program.name)
+        began = time.perf_counter()
+        self._now = self._pipeline_of(now.program)
+        self._switch_s = time.perf_counter() - began
+        if self._gate is not None:
+            self._gate.forget()
+        return Moved("variant_switch", reason, now.program.name)
+
+    def _pipeline_of(self, program: Program) -> Pipeline:
+        parts = self._parts[program.name]
+        pipelines = self._models.use(parts)
+        if len(parts) == 1 or self._settings.cascade is None:
+            self._cascade = None
+            return pipelines[-1]
+        self._cascade = Cascade(
+            pipelines[0], pipelines[1], (parts[0], parts[1]), self._settings.cascade.threshold, self._escalate
+        )  # fmt: skip
+        return self._cascade.pipeline
+
+    def _escalate(self) -> None:
+        self._escalated += 1
+
+    def _learn_cost(self) -> None:
+        """A cascade costs what the share of its frames that need the heavy variant makes it cost."""
+        if self._cascade is None:
+            return
+        name, share = self.level.program.name, self._cascade.share
+        light_ms, heavy_ms = (self._costs_ms[part] for part in self._parts[name])
+        program = replace(
+            self.level.program,
+            latency_ms=light_ms + (heavy_ms if share > _UNUSUAL_SHARE else 0.0),
+            work_ms=light_ms + share * heavy_ms,
+        )
+        self._levels = tuple(replace(x, program=program) if x.program.name == name else x for x in self._levels)
+
+    def _activity(self) -> float:
+        if self._gate is None:
+            return 1.0
+        return governor.input_activity(
+            self._law, motion=self._gate.motion, novelty=self._gate.novelty, confidence=self._confidence
+        )
+
+
+class BoardWatch:
+    """The board's temperature and throttling, read once a second on a thread: sysfs may block, the loop may not."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float | None, bool] = (None, False)
+        threading.Thread(target=self._watch, name="board", daemon=True).start()
+
+    def __call__(self) -> tuple[float | None, bool]:
+        return self._last
+
+    def _watch(self) -> None:
+        from edgeloop import probes
+
+        while True:
+            self._last = (probes.temperature_c(), bool(probes.is_throttled(probes.throttle_flags())))
+            time.sleep(_BOARD_EVERY_S)
