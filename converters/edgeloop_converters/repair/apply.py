@@ -47,7 +47,7 @@ def repair_exported(
     missed: why, for the record. The evaluation data are not looked at.
     """
     scheme = scheme_named(recipe.scheme)
-    done = frozenset(report.name for report in exported.passes if report.accepted)
+    done = frozenset(report.name for report in exported.passes)
     is_edgetpu = target.accelerator is not None and target.accelerator.delegate == "edgetpu"
     situation = Situation(scheme, recipe.engine, is_edgetpu, len(sources.calibration), done)
     why_not = why_no_repair(situation)

@@ -33,25 +33,33 @@ _TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Budget:
-    """What an effort may spend: seconds in all, samples that rungs fit to, samples that choose, samples per trial of
-    an op."""
+    """What an effort may spend: samples that rungs fit to, samples that choose, samples per trial of an op, and
+    multiply-accumulates for trying all ops once. seconds: where all of it stops however far it is, on slow hosts.
+    """
 
     seconds: float
     fit_samples: int
     validation_samples: int
     trial_samples: int
+    trial_macs: float
+
+    def trial_samples_of(self, units: int, macs: int) -> int:
+        """So many samples per trial that all units get their turn, of a model of that many multiply-accumulates."""
+        affordable = int(self.trial_macs / max(1, units * macs))
+        return max(min(_FEWEST_TRIED, self.trial_samples), min(affordable, self.trial_samples))
 
 
 BUDGETS = {
-    "fast": Budget(4.0, 64, 128, 32),
-    "default": Budget(40.0, 128, 512, 64),
-    "best": Budget(120.0, 256, 1024, 128),
+    "fast": Budget(6.0, 64, 128, 32, 2e10),
+    "default": Budget(60.0, 128, 512, 64, 4e11),
+    "best": Budget(180.0, 256, 1024, 128, 4e12),
 }
+_FEWEST_TRIED = 8
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What decides which rungs there are. done: passes that were accepted before the gate, by their names."""
+    """What decides which rungs there are. done: passes that were tried before the gate, by their names."""
 
     scheme: Scheme
     engine: str
@@ -82,7 +90,7 @@ def plan_rungs(situation: Situation) -> dict[str, str]:
         why = f"--scheme {scheme.name} chooses these constants itself"
         plan |= {RANGES: why, BIAS: why, ROUNDING: why}
     elif "weight rounding" in situation.done:
-        why = "done before, by the refinement"
+        why = "tried before, by the refinement"
         plan |= {ROUNDING: why}
     return plan
 

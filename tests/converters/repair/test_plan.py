@@ -48,7 +48,7 @@ def test_rungs_come_in_order_and_are_left_out_with_a_reason() -> None:
     assert list(plan_rungs(INT8)) == list(RUNGS) == [RANGES, BIAS, ROUNDING, FLOAT_OPS]
     assert not any(plan_rungs(INT8).values())
     refined = plan_rungs(replace(INT8, done=frozenset({"weight rounding"})))
-    assert "done before" in refined[ROUNDING] and not refined[RANGES]
+    assert "tried before" in refined[ROUNDING] and not refined[RANGES]
     compact = plan_rungs(replace(INT8, scheme=scheme_named("int8-compact")))
     assert all(compact[rung] for rung in (RANGES, BIAS, ROUNDING)) and not compact[FLOAT_OPS]
 
@@ -132,3 +132,11 @@ def test_samples_that_choose_are_not_those_that_fit() -> None:
     assert not shared.unseen and len(shared.validation) == 33
     assert not set(shared.fit) & set(shared.validation)
     assert set(shared.fit) | set(shared.validation) == set(calibration)
+
+
+def test_large_models_are_tried_on_fewer_samples_and_never_on_none() -> None:
+    budget = BUDGETS["default"]
+    assert budget.trial_samples_of(41, 12_500_000) == 64  # ResNet8
+    assert budget.trial_samples_of(146, 300_000_000) == 9  # MobileNetV2
+    assert budget.trial_samples_of(200, 15_000_000_000) == 8
+    assert budget.trial_samples_of(1, 0) == 64
