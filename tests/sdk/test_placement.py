@@ -66,6 +66,23 @@ def test_xnnpack_multiplies_matrices_whose_second_has_no_zero_point(zero_point: 
         assert analyze(graph).ops[0].placement == session.ran_on.ran == ("cpu" if zero_point else "xnnpack")
 
 
+@pytest.mark.parametrize("number_format", ["int8", "hybrid"])
+@pytest.mark.parametrize("op", ["CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"])
+@pytest.mark.parametrize("inputs", [16, 15])
+def test_xnnpack_takes_int4_weights_in_dense_layers_of_even_width(op: str, number_format: str, inputs: int) -> None:
+    graph = build(next(case for case in CASES if case.op == op), number_format)
+    main = graph.main
+    weights = main.tensors[main.ops[0].inputs[1]]
+    assert weights.data is not None
+    weights.dtype, weights.data = "int4", np.clip(weights.data, -7, 7)
+    if op == "FULLY_CONNECTED":
+        main.tensors[main.inputs[0]].shape, weights.shape = (1, inputs), (8, inputs)
+        weights.data = weights.data[:, :inputs]
+    with open_session(graph.write(), delegate="xnnpack") as session:
+        expected = "xnnpack" if op == "FULLY_CONNECTED" and inputs == 16 else "cpu"
+        assert analyze(graph).ops[0].placement == session.ran_on.ran == expected
+
+
 def test_xnnpack_takes_weights_that_are_unpacked_from_float16() -> None:
     graph = build(next(case for case in CASES if case.op == "CONV_2D"), "float32")
     main = graph.main

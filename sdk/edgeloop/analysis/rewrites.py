@@ -77,6 +77,7 @@ _BY_REASON: tuple[tuple[str, str, str], ...] = (
     ("edgetpu", "dilation differs", "the same dilation in height and width"),
     ("edgetpu", "no fused activation here", "put the activation behind it as an op of its own"),
     ("xnnpack", "16-bit activations", "8-bit activations: `--scheme int8`"),
+    ("xnnpack", "int4 weights", "keep its speed and the small file: `--scheme int8-compact`"),
     ("xnnpack", "float activations on", "quantize activations, too: `--scheme int8`"),
     ("xnnpack", "too far apart", "calibrate again: a range is far too wide (`edgeloop check-data`)"),
     ("xnnpack", "no fast 8-bit kernels", "a 64-bit system on this board, or `--scheme float`"),

@@ -110,6 +110,10 @@ def _weights(op: Op, subgraph: Subgraph, formats: set[str], unpacked: frozenset[
     weights = subgraph.tensors[op.inputs[1]]
     if not weights.is_constant and op.name in _WEIGHTED and op.inputs[1] not in unpacked:
         return "its weights are computed"
+    if weights.dtype == "int4":
+        if op.name != "FULLY_CONNECTED":
+            return "int4 weights have kernels in FULLY_CONNECTED only"
+        return "int4 weights need an even number of inputs" if weights.shape[-1] % 2 else ""
     if "float32" in formats and weights.dtype != "float32" and weights.is_constant:
         if op.name not in _HYBRID:
             return f"no kernel for float activations on {weights.dtype} weights"
