@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 
 
-def test_every_sample_has_a_readme():
-    assert [p.name for p in SAMPLES.iterdir() if p.is_dir() and not (p / "README.md").is_file()] == []
+@pytest.mark.parametrize("name", ["README.md", "convert.py", "device.toml"])
+def test_every_sample_has_the_same_files(name):
+    assert [p.name for p in SAMPLES.iterdir() if p.is_dir() and not (p / name).is_file()] == []
+
+
+def test_the_files_that_readmes_name_exist():
+    for readme in SAMPLES.glob("*/README.md"):
+        named = re.findall(r"^\| `([\w.]+)` \|", readme.read_text(), re.MULTILINE)
+        assert named, readme
+        assert [n for n in named if not (readme.parent / n).is_file()] == [], readme
 
 
 def test_digits_from_the_python_api_to_results_of_the_agent(tmp_path):
@@ -24,6 +34,67 @@ def test_digits_from_the_python_api_to_results_of_the_agent(tmp_path):
     agent = [sys.executable, "-m", "edgeloop_agent.cli", "run", "--config", str(SAMPLES / "digits/device.toml")]
     subprocess.run(agent, check=True, capture_output=True, cwd=tmp_path)
     results = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert len(results) == 597
+    assert results[0]["top"][0]["label"] in set("0123456789")
+
+
+def run(script: str, folder: Path, *more: str) -> str:
+    """What a sample's script printed."""
+    command = [sys.executable, str(SAMPLES / script), "-o", str(folder), *more]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def run_agent(sample: str, folder: Path) -> list[dict[str, Any]]:
+    """Results of the agent with the sample's config, started in the output folder as the README says."""
+    agent = [sys.executable, "-m", "edgeloop_agent.cli", "run", "--config", str(SAMPLES / sample / "device.toml")]
+    done = subprocess.run(agent, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def accuracy(printed: str, which: str) -> float:
+    """Of "float 98.33%, int8 98.17%, ..."."""
+    found = re.search(rf"{which} ([\d.]+)%", printed)
+    assert found is not None, printed
+    return float(found.group(1)) / 100
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_a_keras_image_classifier_to_results_of_the_agent(tmp_path):
+    run("image_classification/train.py", tmp_path, "--epochs", "3")
+    printed = run("image_classification/convert.py", tmp_path)
+    assert accuracy(printed, "int8") >= accuracy(printed, "float") - 0.01
+    assert accuracy(printed, "float") > 0.6
+    results = run_agent("image_classification", tmp_path)
+    assert len(results) == 500
+    right = sum(r["top"][0]["label"] == r["source"].split("/")[0] for r in results)
+    assert right / 500 == pytest.approx(accuracy(printed, "int8"), abs=0.005)
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_a_keyword_spotter_from_a_savedmodel_to_results_of_the_agent(tmp_path):
+    run("keyword_spotting/train.py", tmp_path, "--epochs", "3")
+    printed = run("keyword_spotting/convert.py", tmp_path)
+    assert accuracy(printed, "float") > 0.8
+    results = run_agent("keyword_spotting", tmp_path)
+    assert len(results) == 600
+    words = (tmp_path / "labels.txt").read_text().split()
+    right = sum(r["top"][0]["label"] == words[i % len(words)] for i, r in enumerate(results))
+    assert right / 600 == pytest.approx(accuracy(printed, "int8"), abs=0.005)
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+@pytest.mark.skipif(importlib.util.find_spec("onnx2torch") is None, reason="ONNX is missing: scripts/setup --torch")
+def test_an_onnx_file_to_results_of_the_agent(tmp_path):
+    printed = run("onnx_model/convert.py", tmp_path, "--epochs", "3")
+    assert accuracy(printed, "float") > 0.9
+    assert (tmp_path / "digits.onnx").is_file()
+    results = run_agent("onnx_model", tmp_path)
     assert len(results) == 597
     assert results[0]["top"][0]["label"] in set("0123456789")
 
