@@ -1,7 +1,7 @@
 """The worker's frame loop: source -> preprocess -> invoke -> postprocess -> sink, with nothing in it that costs.
 
 Per frame: five readings of the clock, one tuple appended to a list, four numbers stored. Everything else (histograms,
-messages) happens twice a second in `Recorder.flush`. Result lines are written every 2 ms: a slow model's at once, a
+messages) happens twice a second in `Recorder.flush`. Result lines are written every 20 ms: a slow model's at once, a
 fast one's many at a time.
 """
 
@@ -36,7 +36,7 @@ from edgeloop_agent.sinks import Sink
 from edgeloop_agent.sources import Source
 
 FLUSH_EVERY_NS = 500_000_000
-WRITE_EVERY_NS = 2_000_000
+WRITE_EVERY_NS = 20_000_000
 _LONGEST_SLEEP_S = 0.1  # a stop is noticed after this much waiting for the next frame
 
 
