@@ -25,8 +25,12 @@ if TYPE_CHECKING:
     from edgeloop.edgetpu_compiler import CompilerLog
 
 VARIANT = "edgetpu"
-_OURS = ("a scale per channel", "cannot read the model", "the shape is not fixed")
-"""Reasons that no model is to blame for: what was written is not what this compiler takes."""
+_OURS = {
+    "a scale per channel": "leave --engine at aeq, which writes one scale per dense layer",
+    "cannot read the model": "leave --engine at aeq; if it is, build the model without that op",
+    "the shape is not fixed": "make it static with --shape",
+}
+"""Reasons for which the compiler would take little or nothing of what was written, and what helps."""
 _OTHER_NUMBERS = ("this has float", "this has int16", "its weights are ")
 _FREE = ("QUANTIZE", "DEQUANTIZE")
 _NAMED = 5
@@ -52,12 +56,12 @@ def check_export(tflite: bytes, target: Target) -> tuple[str, ...]:
     analysis = analyze(graph, target)
     plan = analysis.delegates["edgetpu"]
     off = [(op.index, op.name, _reason(op.reason)) for op in analysis.ops if op.placement != "edgetpu"]
-    for part in _OURS:
-        ours = [(index, name) for index, name, reason in off if part in reason]
+    for part, hint in _OURS.items():
+        ours = [(index, name, reason) for index, name, reason in off if part in reason]
         if ours:
+            named = _listed([(index, name) for index, name, _ in ours])
             raise UsageError(
-                f"the Edge TPU compiler would not take what was exported: {_listed(ours)}: {part}",
-                hint="leave --engine at aeq, which writes what it takes",
+                f"the Edge TPU compiler would not take what was exported: {named}: {ours[0][2]}", hint=hint
             )
     first = plan.preflight.first_off
     if first is not None and not plan.mapped_ops:

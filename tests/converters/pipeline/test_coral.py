@@ -143,7 +143,7 @@ def test_an_export_that_the_compiler_would_not_take_is_refused_by_op() -> None:
     weights.data = np.zeros((4, 8), np.int8)
     assert check_export(graph.write(), CORAL)[0].startswith("Edge TPU: 2 of 2 ops mapped (predicted)")
     weights.quantization = Quantization(np.ones(4, np.float32), np.zeros(4, np.int64))
-    with pytest.raises(UsageError, match=r"op 1 \(FULLY_CONNECTED\): a scale per channel") as caught:
+    with pytest.raises(UsageError, match=r"op 1 \(FULLY_CONNECTED\): its weights have a scale per channel") as caught:
         check_export(graph.write(), CORAL)
     assert "--engine" in str(caught.value.hint)
     weights.quantization = Quantization.per_tensor(0.1)
