@@ -39,6 +39,7 @@ class Exported:
     """The model as it will run, and what the passes had to say.
 
     repairs: rungs, where it missed its goals at first. blame: the ops at fault with their numbers, "" where not sought.
+    float_model: the float model whose inner tensors the file's stand for where channels were scaled; None: as given.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Exported:
     passes: tuple[PassReport, ...] = ()
     repairs: tuple[Repair, ...] = ()
     blame: str = ""
+    float_model: bytes | None = None
 
 
 def export(
@@ -109,6 +111,7 @@ def export(
             done = scheme.load()(job)
     tflite, notes = done.tflite, done.notes
     reports: tuple[PassReport, ...] = ()
+    twin: bytes | None = None
     if ranges is not None and scheme.refined and recipe.effort in REFINED_EFFORTS:
         from edgeloop_converters.passes.flips import judge_by_flips
 
@@ -117,6 +120,7 @@ def export(
             tflite, reports = judge_by_flips(
                 model.tflite, tflite, refined, inputs(), output=sources.contract.output.index
             )
+            twin = refined.float_model if tflite == refined.tflite else None
         notes = (*notes, *(report.note() for report in reports))
     if recipe.io not in ("", scheme.io):
         tflite = set_io(tflite, recipe.io)
@@ -126,7 +130,7 @@ def export(
 
         tflite = fixed_shapes(tflite)
         notes = (*notes, *check_export(tflite, target))
-    return Exported(scheme.name, tflite, scheme.name, notes, done.float_ops, reports)
+    return Exported(scheme.name, tflite, scheme.name, notes, done.float_ops, reports, float_model=twin)
 
 
 def check_loads(tflite: bytes, scheme: str) -> None:

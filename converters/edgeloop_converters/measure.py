@@ -40,6 +40,12 @@ class Candidate:
     exported: Exported
     model: FloatModel
     sources: Sources
+
+    @property
+    def twin(self) -> bytes:
+        """The float model whose inner tensors are those of the exported file: equalization scales them."""
+        return self.exported.float_model or self.model.tflite
+
     input_shapes: tuple[Shape, ...] = ()
 
 
@@ -114,9 +120,7 @@ def _repaired(candidate: Candidate, quality: Quality, how: Measuring) -> tuple[C
     exported, sources = candidate.exported, candidate.sources
     how.progress.note(f"repairing: {missed[0]}")
     with how.stages("repair"):
-        repaired = repair_exported(
-            exported, candidate.model.tflite, sources, how.recipe, how.target, missed, how.progress
-        )
+        repaired = repair_exported(exported, candidate.twin, sources, how.recipe, how.target, missed, how.progress)
     for note in repaired.notes[len(exported.notes) :]:
         how.progress.note(note)
     candidate = replace(candidate, exported=repaired)
@@ -160,7 +164,7 @@ def _compare(candidate: Candidate, how: Measuring) -> Comparison:
         return Comparison()
     sources = candidate.sources
     return compare_tensors(
-        candidate.model.tflite,
+        candidate.twin,
         candidate.exported.model,
         sources.contract,
         sources.data.evaluation,

@@ -16,6 +16,7 @@ from edgeloop_converters.passes.suffix import Suffix
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Samples = Sequence[Sequence[Array]]
 
 
@@ -50,9 +51,17 @@ class OutputError:
         return self.of_graph(model.graph)
 
     def of_graph(self, graph: Graph) -> float:
+        return self._error(self._outputs(graph))
+
+    def per_sample(self, model: PackedModel) -> Doubles:
+        """[samples] Root mean square error of each, in units of the outputs' standard deviations."""
+        each = [self._each(e) for e in self._errors(self._outputs(model.graph))]
+        return np.asarray(np.sqrt(np.mean(each, axis=0)))
+
+    def _outputs(self, graph: Graph) -> list[Floats]:
         codes = run_codes(cut(graph, self._names), self._samples, self._threads)
         affines = [graph.tensor_by_name(name).affine for name in self._names]
-        return self._error([dequantize(c, affine) for c, affine in zip(codes, affines, strict=True)])
+        return [dequantize(c, affine) for c, affine in zip(codes, affines, strict=True)]
 
     def with_range(self, model: PackedModel, group: Group) -> Callable[[Range], float]:
         """The error of `model` with another range of `group`, as a function of that range."""
@@ -60,15 +69,22 @@ class OutputError:
         return lambda value: self._error(suffix.outputs(value))
 
     def _error(self, got: Sequence[Floats]) -> float:
-        errors = [
-            self._mean(_above(a, floor) - _above(b, floor)) / spread
-            for a, b, spread, floor in zip(got, self._wanted, self._spread, self._floors, strict=True)
-        ]
+        errors = [self._mean(errors) for errors in self._errors(got)]
         return sum(errors) / len(errors)
 
+    def _errors(self, got: Sequence[Floats]) -> list[Floats]:
+        return [
+            np.asarray((_above(a, floor) - _above(b, floor)) / np.sqrt(spread), np.float32)
+            for a, b, spread, floor in zip(got, self._wanted, self._spread, self._floors, strict=True)
+        ]
+
     def _mean(self, errors: Floats) -> float:
-        each = np.square(errors.reshape(len(errors), -1), dtype=np.float64).mean(axis=1)
+        each = self._each(errors)
         return float(np.mean(np.sqrt(each))) ** 2 if self._typical else float(each.mean())
+
+    @staticmethod
+    def _each(errors: Floats) -> Doubles:
+        return np.asarray(np.square(errors.reshape(len(errors), -1), dtype=np.float64).mean(axis=1))
 
 
 def visible_depths(graph: Graph) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Refinement of an int8 model: the passes in order, each kept only where samples that it did not see agree.
+"""Refinement of an int8 model: the passes in order, each kept unless samples that it did not see speak against it.
 
 Nothing but constants changes (scales, zero points, codes, biases), so speed and ops stay what they were.
 """
@@ -18,6 +18,7 @@ from edgeloop.errors import EdgeloopError
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop_converters.calibration import Ranges
 from edgeloop_converters.passes.codes import Refinement
+from edgeloop_converters.passes.equalization import equalize
 from edgeloop_converters.passes.objective import OutputError
 from edgeloop_converters.passes.packed import PackedModel
 from edgeloop_converters.passes.range_search import search_ranges
@@ -26,6 +27,7 @@ from edgeloop_converters.passes.rounding import round_weights
 from edgeloop_converters.passes.softmax_floor import floor_softmax_inputs
 
 Array = npt.NDArray[Any]
+Doubles = npt.NDArray[np.float64]
 Samples = Sequence[Sequence[Array]]
 
 FEWEST_SAMPLES = 20
@@ -54,18 +56,24 @@ EFFORTS = {"default": Effort(60.0, 128, 64, 8_000, 5e11), "best": Effort(180.0, 
 
 @dataclass(frozen=True)
 class _Pass:
-    """apply: changes a model in place. visible_only: how its result is judged, see OutputError."""
+    """apply: changes a model in place. visible_only: how its result is judged, see OutputError. fitted: whether it has
+    lowered the error on the samples that it saw; then those held out need only not speak against it.
+    """
 
     apply: Callable[[PackedModel], PassReport]
     visible_only: bool = False
+    fitted: bool = True
 
 
 @dataclass(frozen=True)
 class Refined:
-    """tflite: the model with the refinement in it; the very bytes that came in where nothing helped."""
+    """tflite: the model with the refinement in it; the very bytes that came in where nothing helped. float_model: the
+    float model that its inner tensors stand for where that is an equalized one, None: the one that came in.
+    """
 
     tflite: bytes
     refinement: Refinement
+    float_model: bytes | None = None
 
 
 def samples_wanted(available: int, effort: str) -> int:
@@ -86,7 +94,7 @@ def refine(
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Refined:
-    """Range search, weight rounding with bias correction, softmax floor, on a model packed as int8 from `ranges`.
+    """Equalization, range search, weight rounding with bias correction, softmax floor, on a model packed from `ranges`.
 
     samples: float model inputs, one array per input, as calibration saw them; at least 20, or nothing is done. They
     are split into what the passes see and what judges them. Measured with the kernels that XNNPACK gives on this host.
@@ -118,28 +126,42 @@ def _run(
     deadline: float,
     progress: Progress | None,
 ) -> Refined:
-    current = PackedModel(float_model, packed, ranges)
-    if not current.groups:
+    if not PackedModel(float_model, packed, ranges).groups:
         report = PassReport("refinement", "no int8 activations whose range is free", 0.0, accepted=False)
         return Refined(packed, Refinement(ranges, reports=(report,)))
+    reports, twin = [], None
+    if time.monotonic() < deadline:
+        equalized = equalize(float_model, packed, ranges, [*fit, *held_out], threads)
+        reports.append(equalized.report)
+        if equalized.report.accepted:
+            float_model = twin = equalized.float_model
+            packed, ranges = equalized.packed, equalized.ranges
+    current = PackedModel(float_model, packed, ranges)
     judges = {v: OutputError(float_model, held_out, threads, visible_only=v, typical=True) for v in (False, True)}
-    reports = []
     for run in _passes(float_model, fit, chosen, seed, threads, deadline, progress or SilentProgress()):
         judge = judges[run.visible_only]
         candidate = current.copy()
-        before = judge.of(current)
+        before = judge.per_sample(current)
         report = run.apply(candidate)
-        after = judge.of(candidate)
-        accepted = after < before
+        after = judge.per_sample(candidate)
+        accepted = not speaks_against(before, after) if run.fitted else bool(after.mean() < before.mean())
         reports.append(_judged(report, before, after, accepted))
         if accepted:
             current = candidate
-    if not any(r.accepted for r in reports):
-        return Refined(packed, Refinement(ranges, reports=tuple(reports)))
-    return Refined(
-        current.write(),
-        Refinement(replace(ranges, tensors=current.ranges), current.weights, current.biases, tuple(reports)),
-    )
+    refinement = Refinement(replace(ranges, tensors=current.ranges), current.weights, current.biases, tuple(reports))
+    changed = bool(current.weights or current.biases or current.ranges != dict(ranges.tensors))
+    return Refined(current.write() if changed else packed, refinement, twin)
+
+
+def speaks_against(before: Doubles, after: Doubles) -> bool:
+    """Whether the samples' errors (paired, [samples]) rise by a standard error of their mean or more, or stay equal.
+
+    Few samples judge, and they differ more than the passes do: a rise within chance is no evidence against a pass that
+    lowered the error on the many samples it saw.
+    """
+    change = after - before
+    chance = float(change.std(ddof=1)) / np.sqrt(change.size) if change.size > 1 else 0.0
+    return bool(change.mean() >= chance)
 
 
 def _passes(
@@ -165,7 +187,7 @@ def _passes(
     def floor(candidate: PackedModel) -> PassReport:
         return floor_softmax_inputs(candidate, fit, threads)
 
-    return (_Pass(search), _Pass(rounding), _Pass(floor, visible_only=True))
+    return (_Pass(search), _Pass(rounding), _Pass(floor, visible_only=True, fitted=False))
 
 
 def affordable_samples(model: PackedModel, available: int, budget_macs: float) -> int:
@@ -182,11 +204,11 @@ def affordable_samples(model: PackedModel, available: int, budget_macs: float) -
     return int(np.clip(budget_macs / work, min(FEWEST_JUDGED_BY, available), available))
 
 
-def _judged(report: PassReport, before: float, after: float, accepted: bool) -> PassReport:
+def _judged(report: PassReport, before: Doubles, after: Doubles, accepted: bool) -> PassReport:
     return replace(
         report,
-        before={**report.before, "held_out_error": before},
-        after={**report.after, "held_out_error": after},
+        before={**report.before, "held_out_error": float(before.mean()) ** 2},
+        after={**report.after, "held_out_error": float(after.mean()) ** 2},
         accepted=accepted,
     )
 

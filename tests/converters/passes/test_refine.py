@@ -14,9 +14,10 @@ from edgeloop_converters.calibration import Ranges, calibrate
 from edgeloop_converters.demo.digits import load_split
 from edgeloop_converters.frontends import to_float_tflite
 from edgeloop_converters.passes.objective import OutputError
-from edgeloop_converters.passes.packed import PackedModel, score_names
+from edgeloop_converters.passes.packed import PackedModel, run_real, score_names
+from edgeloop_converters.passes.parts import cut
 from edgeloop_converters.passes.range_search import search_ranges
-from edgeloop_converters.passes.refine import Refined, refine, samples_wanted
+from edgeloop_converters.passes.refine import Refined, refine, samples_wanted, speaks_against
 from edgeloop_converters.passes.softmax_floor import floor_softmax_inputs
 from edgeloop_converters.pipeline import convert
 from edgeloop_converters.quantization import quantize_int8
@@ -76,16 +77,18 @@ def test_only_constants_change(packed: bytes, refined: Refined) -> None:
 
 def test_every_pass_says_what_it_gained(refined: Refined) -> None:
     reports = refined.refinement.reports
-    assert [r.name for r in reports] == ["range search", "weight rounding", "softmax floor"]
+    assert [r.name for r in reports] == ["equalization", "range search", "weight rounding", "softmax floor"]
+    for report in reports[1:]:
+        if report.after["held_out_error"] < report.before["held_out_error"]:
+            assert report.accepted
     for report in reports:
-        assert report.accepted == (report.after["held_out_error"] < report.before["held_out_error"])
         assert report.seconds > 0
         assert report.name in report.note()
         assert report.to_dict()["accepted"] == report.accepted
 
 
 def test_the_refinement_goes_through_the_packer_too(model: bytes, refined: Refined, samples: Samples) -> None:
-    again = quantize_int8(model, refined.refinement.ranges, refinement=refined.refinement).tflite
+    again = quantize_int8(refined.float_model or model, refined.refinement.ranges, refinement=refined.refinement).tflite
     error = OutputError(model, samples)
     ours, theirs = error.of_graph(Graph.read(refined.tflite)), error.of_graph(Graph.read(again))
     assert theirs == pytest.approx(ours, rel=0.1)
@@ -94,12 +97,31 @@ def test_the_refinement_goes_through_the_packer_too(model: bytes, refined: Refin
 def test_what_does_not_help_is_dropped(
     model: bytes, packed: bytes, ranges: Ranges, samples: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(OutputError, "of", lambda self, model: 1.0)
+    monkeypatch.setattr(OutputError, "per_sample", lambda self, model: np.ones(12))
+    monkeypatch.setattr("edgeloop_converters.passes.equalization.varying_errors", lambda *_: (1.0, 1.0))
     done = refine(model, packed, ranges, samples)
     assert done.tflite == packed
     assert done.refinement.ranges == ranges
     assert not done.refinement.weights
     assert all("not kept" in r.note() for r in done.refinement.reports)
+
+
+def test_few_samples_that_judge_are_not_taken_for_more_than_they_show() -> None:
+    random = np.random.default_rng(0)
+    before = random.gamma(2, 1, 12)
+    assert not speaks_against(before, before - 0.1)
+    assert not speaks_against(before, before + random.normal(0.05, 1.0, 12))
+    assert speaks_against(before, before + random.normal(0.05, 0.01, 12))
+    assert speaks_against(before, before)
+
+
+def test_inner_tensors_stand_for_those_of_the_model_that_comes_with_them(model: bytes, refined: Refined) -> None:
+    twin = Graph.read(refined.float_model or model)
+    inputs = digits(load_split().held_out_images[:20])
+    assert np.abs(run_real(twin.write(), inputs)[0] - run_real(model, inputs)[0]).max() < 1e-4
+    name = next(t.name for op in twin.main.ops if op.name == "CONV_2D" for t in (twin.main.tensors[op.outputs[0]],))
+    ours, theirs = (run_real(cut(g, [name]), inputs)[0] for g in (Graph.read(refined.tflite), twin))
+    assert np.abs(ours - theirs).mean() < 0.05 * theirs.std()
 
 
 def test_a_model_that_cannot_be_looked_into_is_left_alone(
@@ -233,7 +255,9 @@ def test_convert_refines_at_the_default_effort_and_reports_it(digits_tflite: Pat
     recipe = Recipe(str(digits_tflite), "generic-aarch64", *data, contract)
     done = convert(recipe)
     reports = done.report["refinement"]
-    assert [r["name"] for r in reports] == ["range search", "weight rounding", "softmax floor", "decisions"]
+    assert [r["name"] for r in reports] == [
+        "equalization", "range search", "weight rounding", "softmax floor", "decisions",
+    ]  # fmt: skip
     assert any(note.startswith("weight rounding: ") for note in done.report["notes"])
     fast = convert(replace(recipe, effort="fast"))
     assert fast.report["refinement"] == []
