@@ -85,6 +85,7 @@ def quantize_int8_tflite(
     samples: float model inputs [1, ...], as `model_inputs` gives them. Raises UsageError for a .tflite source.
     """
     from edgeloop_converters.frontends.conversion import start_native
+    from edgeloop_converters.frontends.floats import name_borders
     from edgeloop_converters.frontends.table import FRONTENDS, detect
 
     frontend = detect(source)
@@ -100,7 +101,7 @@ def quantize_int8_tflite(
             answer = child.result()
             graph = Graph.read((child.folder / "out.tflite").read_bytes())
     graph.ensure_unique_names()
-    graph.ensure_signature()
+    name_borders(graph, answer["inputs"], answer["outputs"], answer["output_order"])
     floats = float_ops(graph)
     return Quantized(graph.write(), float_ops=floats, notes=(*answer.get("notes", ()), *_notes(floats)))
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgeloop.errors import UsageError
 from edgeloop.graph import Graph
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop_converters.child import Child
 from edgeloop_converters.frontends.floats import normalize
 from edgeloop_converters.frontends.given_shape import GivenShape
+from edgeloop_converters.frontends.signatures import keep_signature
 from edgeloop_converters.frontends.table import FRONTENDS, detect
 from edgeloop_converters.io_names import input_names
 
@@ -42,7 +44,10 @@ GivenSizes = Sequence[int] | Mapping[str, Sequence[int]]
 class Conversion:
     """A conversion under way. `result` waits; `close`, or leaving the `with` block, stops what still runs."""
 
-    def __init__(self, source: Path, frontend: str, batch: int, child: Child | None) -> None:
+    def __init__(
+        self, source: Path, frontend: str, batch: int, child: Child | None, signature: str | None = None
+    ) -> None:
+        self._signature = signature
         self.source = source
         self.frontend = frontend
         self._batch = batch
@@ -75,7 +80,10 @@ class Conversion:
             answer = self._child.result()
             data = self._child.folder / "out.tflite"
         start = time.perf_counter()
-        made = normalize(data, self.source, self._batch, answer.get("inputs", ()), answer.get("outputs", ()))
+        made = normalize(
+            data, self.source, self._batch, answer.get("inputs", ()), answer.get("outputs", ()),
+            output_order=answer.get("output_order", ()), signature=self._signature,
+        )  # fmt: skip
         seconds = {**answer.get("seconds", {}), "normalize": round(time.perf_counter() - start, 3)}
         notes = (*answer.get("notes", ()), *made.notes)
         return FloatModel(made.tflite, self.frontend, answer.get("versions", {}), notes, seconds, made.warnings)
@@ -93,28 +101,33 @@ def start_conversion(
 ) -> Conversion:
     """Detect the format and start converting; returns at once.
 
-    signature: which one to take of a SavedModel that has several. shape: of one sample as the source's own input has
-    it (PyTorch and ONNX: channels first), for a model whose own input shape has free dimensions. sample_shape: the same
-    by contract and data, channels last, where `shape` does not say it. onnx_engine: "onnx2torch", "onnx2tf", or "":
-    the first, and the second where it is set up and the first cannot.
+    signature: which one to take of a SavedModel or .tflite that has several. shape: of one sample as the source's own
+    input has it (PyTorch and ONNX: channels first), for a model whose own input shape has free dimensions. sample_shape:
+    the same by contract and data, channels last, where `shape` does not say it. onnx_engine: "onnx2torch", "onnx2tf",
+    or "": the first, and the second where it is set up and the first cannot.
     Raises UsageError (not a supported model); `Conversion.result` raises MissingExtraError, RefusedError (code inside
     the model, corrupt file) and UsageError (what the converter cannot do).
     """
     name = detect(source)
     child = None
+    if signature is not None and name not in ("saved_model", "tflite"):
+        raise UsageError(
+            f"--signature {signature}: a {FRONTENDS[name].title} has no signatures", hint="leave --signature out"
+        )
     if shape is not None and not FRONTENDS[name].native:
-        _check_fixed(source, shape)
+        _check_fixed(source, shape, signature)
     if FRONTENDS[name].native:
         child = start_native(
             "float", source, name, trust_code, batch, signature, shape,
             sample_shape=sample_shape, **({"onnx_engine": onnx_engine} if name == "onnx" else {}),
         )  # fmt: skip
-    return Conversion(source, name, batch, child)
+    return Conversion(source, name, batch, child, signature)
 
 
-def _check_fixed(source: Path, shape: GivenSizes) -> None:
+def _check_fixed(source: Path, shape: GivenSizes, signature: str | None) -> None:
     """A .tflite has its shapes. Raises UsageError where that is not the one asked for."""
     graph = Graph.read(source)
+    keep_signature(graph, signature, source)
     inputs = dict(zip(input_names(graph), graph.inputs, strict=True))
     given = GivenShape({"shapes": shape} if isinstance(shape, Mapping) else {"shape": list(shape)})
     for name, tensor in inputs.items():

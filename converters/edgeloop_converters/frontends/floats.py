@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeloop.errors import UsageError
 from edgeloop.graph import Graph, Subgraph, Tensor
+from edgeloop_converters.frontends.signatures import keep_signature
 from edgeloop_converters.frontends.splits import slice_dead_splits
 
 _QUANTIZED_KINDS = {
@@ -31,22 +32,40 @@ class Normal(NamedTuple):
 
 
 def normalize(
-    data: bytes | Path, source: Path, batch: int = 1, inputs: Sequence[str] = (), outputs: Sequence[str] = ()
+    data: bytes | Path,
+    source: Path,
+    batch: int = 1,
+    inputs: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+    *,
+    output_order: Sequence[str] = (),
+    signature: str | None = None,
 ) -> Normal:
-    """`inputs`, `outputs`: names for the signature where the converter kept none.
+    """`inputs`, `outputs`: names for the signature where the converter kept none. output_order: names of the outputs in
+    the source's order. signature: which one to take of a .tflite that has several.
 
     Raises RefusedError (corrupt), UsageError (quantized already, another batch size)."""
     graph = Graph.read(data)
+    left_out = () if inputs else keep_signature(graph, signature, source)
     notes, warnings = make_float(graph, source)
+    notes = (*left_out, *notes)
     _fix_batch(graph, source, batch)
     if inputs:
         _shorten_names(graph)
     slice_dead_splits(graph)
     graph.ensure_unique_names()
+    name_borders(graph, inputs, outputs, output_order)
+    return Normal(graph.write(), notes, warnings)
+
+
+def name_borders(graph: Graph, inputs: Sequence[str], outputs: Sequence[str], output_order: Sequence[str] = ()) -> None:
+    """Name the signature's arguments; bring the outputs into the source's order, which TensorFlow sorts by name."""
     signature = graph.ensure_signature()
     signature.inputs = _named(signature.inputs, inputs)
     signature.outputs = _named(signature.outputs, outputs)
-    return Normal(graph.write(), notes, warnings)
+    if output_order and set(output_order) == set(signature.outputs):
+        signature.outputs = {name: signature.outputs[name] for name in output_order}
+        graph.main.outputs = list(signature.outputs.values())
 
 
 def _shorten_names(graph: Graph) -> None:

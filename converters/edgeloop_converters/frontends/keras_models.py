@@ -80,7 +80,7 @@ def load_keras(
         named = output_names if len(output_names) == len(flat) else [f"output_{i}" for i in range(len(flat))]
         return dict(zip(named, flat, strict=True))
 
-    return Loaded(call, specs, versions, notes, model)
+    return Loaded(call, specs, versions, notes, model, tuple(output_names))
 
 
 class _WrittenByKeras2(Exception):

@@ -33,13 +33,17 @@ class Stages:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready to be traced: `call(*inputs)` gives {output name: tensor}; specs are tf.TensorSpec, batch fixed."""
+    """A model ready to be traced: `call(*inputs)` gives {output name: tensor}; specs are tf.TensorSpec, batch fixed.
+
+    output_order: names of the outputs as the model has them, where that is an order.
+    """
 
     call: Callable[..., dict[str, Any]]
     specs: Sequence[Any]
     versions: dict[str, str]
     notes: tuple[str, ...] = ()
     keep_alive: Any = None
+    output_order: tuple[str, ...] = ()
 
 
 def to_float(request: dict[str, Any]) -> dict[str, Any]:
@@ -96,6 +100,7 @@ def _answer(loaded: Loaded, concrete: Any) -> dict[str, Any]:
         "inputs": [str(spec.name) for spec in loaded.specs],
         # The order in which TensorFlow flattens a dictionary.
         "outputs": sorted(concrete.structured_outputs),
+        "output_order": list(loaded.output_order),
     }
 
 
