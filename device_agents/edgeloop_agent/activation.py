@@ -59,12 +59,12 @@ class Activation:
         parts: Mapping[str, tuple[str, ...]],
         costs_ms: Mapping[str, float],
         *,
-        paced: bool = False,
+        period_s: float = 0.0,
         board: Board | None = None,
     ) -> None:
         """programs: the first is meant for the board; parts: the variants of each (two: a cascade, the light one
-        first); costs_ms: of each variant; paced: frames come at a given rate, so a share of time in work means
-        something. Raises ConfigError.
+        first); costs_ms: of each variant; period_s: from one frame to the next, 0 where they come as fast as they are
+        taken. Raises ConfigError.
         """
         from edgeloop_agent.gate import Gate
 
@@ -72,7 +72,7 @@ class Activation:
         self._models = models
         self._parts = parts
         self._costs_ms = costs_ms
-        self._paced = paced
+        self._period_s = period_s
         self._take_turns = len(programs) > 1
         self._board = board or (lambda: (None, False))
         self._law = settings.law or governor.Law()
@@ -85,7 +85,7 @@ class Activation:
         self._loosened = 1.0
         self._confidence: float | None = None
         self._totals_ns: list[int] = []
-        self._invokes_ns = self._busy_ns = 0
+        self._invokes_ns = self._busy_ns = self._frames = 0
         self._tick_ns = time.perf_counter_ns()
         self._switch_s = 0.0
         self._sent: dict[str, int] = {}
@@ -144,6 +144,7 @@ class Activation:
     def worked(self, since_ns: int, now_ns: int) -> Moved | None:
         """After every frame: it was worked on from `since_ns`. Twice a second this is a step of the governor."""
         self._busy_ns += now_ns - since_ns
+        self._frames += 1
         return self._step(now_ns) if now_ns - self._tick_ns >= TICK_NS and self._settings.law is not None else None
 
     def statistics(self) -> dict[str, Any]:
@@ -165,7 +166,7 @@ class Activation:
         return {"counters": {name: n - sent.get(name, 0) for name, n in totals.items()}, "gauges": gauges}
 
     def _step(self, now_ns: int) -> Moved | None:
-        count, elapsed_ns = len(self._totals_ns), now_ns - self._tick_ns
+        count = len(self._totals_ns)
         p95_ms, overhead_ms = None, 0.0
         if count >= _ENOUGH_FRAMES:
             ordered = sorted(self._totals_ns)
@@ -177,7 +178,7 @@ class Activation:
             time_s=now_ns * 1e-9,
             p95_ms=p95_ms,
             overhead_ms=overhead_ms,
-            busy=self._busy_ns / elapsed_ns if self._paced else None,
+            busy=self._busy_ns * 1e-9 / (self._frames * self._period_s) if self._period_s else None,
             temperature_c=temperature_c,
             throttled=is_throttled,
             activity=self._activity(),
@@ -194,7 +195,7 @@ class Activation:
             self._totals_ns.clear()
             self._invokes_ns = 0
         self._state = state
-        self._busy_ns, self._tick_ns = 0, now_ns
+        self._busy_ns, self._frames, self._tick_ns = 0, 0, now_ns
         self._loosened = 2.0 - state.activation  # the less may be done, the more must have changed
         return self._enter(before, decision.reason) if decision.reason else None
 

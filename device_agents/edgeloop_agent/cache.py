@@ -76,9 +76,13 @@ class WarmModels:
         self.put(name, pipeline)
         return pipeline
 
-    def close(self) -> None:
+    def wait(self) -> None:
+        """Wait for what is being opened."""
         if self._opening is not None:
             self._opening.join(timeout=5)
+
+    def close(self) -> None:
+        self.wait()
         with self._lock:
             every, self._open = list(self._open.values()), OrderedDict()
         for pipeline in every:

@@ -76,8 +76,9 @@ class Level:
 class Signals:
     """What was measured since the last step (since the last switch, if that is later).
 
-    p95_ms: frame to result, None where nothing was inferred; overhead_ms: the part of it outside the model. busy: share
-    of the time in work, where somebody else sets the pace. dropped: share of the frames that came too fast.
+    p95_ms: frame to result, None where nothing was inferred; overhead_ms: the part of it outside the model. busy: work
+    per frame as a share of the time from one frame to the next, where somebody else sets the pace. dropped: share of
+    the frames that came too fast.
     activity: f.
     """
 

@@ -31,7 +31,7 @@ def open_activation(
     open_one: Callable[[Variant], Pipeline],
     *,
     is_bucketed: bool,
-    paced: bool,
+    period_s: float,
     board: Board | None = None,
 ) -> Activation:
     """For a bundle: `opened` is its variant `base` (or all its shape buckets together), open_one opens others.
@@ -64,7 +64,7 @@ def open_activation(
         parts[programs[0].name] = (light.name, base.name)
     if board is None and settings.law is not None:
         board = BoardWatch()
-    return Activation(settings, models, programs, parts, costs, paced=paced, board=board)
+    return Activation(settings, models, programs, parts, costs, period_s=period_s, board=board)
 
 
 def _program(variant: Variant, cost_ms: float) -> Program:

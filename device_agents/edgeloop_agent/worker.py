@@ -138,8 +138,9 @@ def _open_model(start: Mapping[str, Any]) -> tuple[Pipeline, Activation | None, 
     from edgeloop_agent.programs import open_activation
 
     settings = ActivationSettings.from_dict(start["activation"])
+    period_s = 1 / start["rate"] if start["rate"] else 0.0
     activation = open_activation(
-        settings, manifest, variant, pipeline, open_one, is_bucketed=bool(several), paced=bool(start["rate"])
+        settings, manifest, variant, pipeline, open_one, is_bucketed=bool(several), period_s=period_s
     )
     return activation.pipeline, activation, golden_test
 
