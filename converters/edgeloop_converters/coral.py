@@ -20,13 +20,14 @@ from edgeloop.errors import DeviceError, UsageError
 from edgeloop.graph import Graph
 from edgeloop.progress import Progress
 from edgeloop.targets import Target
+from edgeloop_converters.edgetpu_weights import one_scale_per_dense_layer
 
 if TYPE_CHECKING:
     from edgeloop.edgetpu_compiler import CompilerLog
 
 VARIANT = "edgetpu"
 _OURS = {
-    "a scale per channel": "leave --engine at aeq, which writes one scale per dense layer",
+    "a scale per channel": "leave --scheme at int8, whose dense layers get one scale",
     "cannot read the model": "leave --engine at aeq; if it is, build the model without that op",
     "the shape is not fixed": "make it static with --shape",
 }
@@ -40,10 +41,11 @@ def has_edgetpu(target: Target) -> bool:
     return target.accelerator is not None and target.accelerator.delegate == "edgetpu"
 
 
-def fixed_shapes(tflite: bytes) -> bytes:
-    """The model with every free batch fixed at what its shapes say."""
+def prepared(tflite: bytes) -> bytes:
+    """The model with every free batch fixed at what its shapes say, and one scale per dense layer."""
     graph = Graph.read(tflite)
-    return graph.write() if graph.fix_shapes() else tflite
+    changes = graph.fix_shapes() + one_scale_per_dense_layer(graph)
+    return graph.write() if changes else tflite
 
 
 def check_export(tflite: bytes, target: Target) -> tuple[str, ...]:

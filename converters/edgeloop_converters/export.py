@@ -126,9 +126,9 @@ def export(
         tflite = set_io(tflite, recipe.io)
     check_loads(tflite, scheme.name)
     if is_edgetpu:
-        from edgeloop_converters.coral import check_export, fixed_shapes
+        from edgeloop_converters.coral import check_export, prepared
 
-        tflite = fixed_shapes(tflite)
+        tflite = prepared(tflite)
         notes = (*notes, *check_export(tflite, target))
     return Exported(scheme.name, tflite, scheme.name, notes, done.float_ops, reports, float_model=twin)
 

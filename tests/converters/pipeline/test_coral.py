@@ -17,8 +17,9 @@ from edgeloop.bundle import Bundle
 from edgeloop.cli.main import main
 from edgeloop.errors import DelegateError, UsageError
 from edgeloop.graph import Graph, Op, Quantization, Subgraph, Tensor, make_options
+from edgeloop.runtime import open_session
 from edgeloop.targets import load_target
-from edgeloop_converters.coral import check_export, fixed_shapes
+from edgeloop_converters.coral import check_export, prepared
 from edgeloop_converters.demo.digits import load_split
 from support.edgetpu import stand_in
 
@@ -145,7 +146,7 @@ def test_an_export_that_the_compiler_would_not_take_is_refused_by_op() -> None:
     weights.quantization = Quantization(np.ones(4, np.float32), np.zeros(4, np.int64))
     with pytest.raises(UsageError, match=r"op 1 \(FULLY_CONNECTED\): its weights have a scale per channel") as caught:
         check_export(graph.write(), CORAL)
-    assert "--engine" in str(caught.value.hint)
+    assert "--scheme at int8" in str(caught.value.hint)
     weights.quantization = Quantization.per_tensor(0.1)
     graph.main.ops[1].version = 12
     with pytest.raises(UsageError, match="cannot read the model"):
@@ -180,6 +181,31 @@ def test_a_free_batch_is_fixed() -> None:
         tensor.shape_signature = (-1, 8, 8, 4)
     with pytest.raises(UsageError, match="the shape is not fixed"):
         check_export(graph.write(), CORAL)
-    assert check_export(fixed_shapes(graph.write()), CORAL)[0].startswith("Edge TPU: 1 of 1")
+    assert check_export(prepared(graph.write()), CORAL)[0].startswith("Edge TPU: 1 of 1")
     fixed = integer(Op("RELU", [0], [1])).write()
-    assert fixed_shapes(fixed) == fixed
+    assert prepared(fixed) == fixed
+
+
+@pytest.mark.parametrize("version", [12, 6])
+def test_dense_weights_with_many_scales_get_one_and_compute_the_same(version: int) -> None:
+    random = np.random.default_rng(0)
+    sub = Subgraph("main", [], [0], [3], [])
+    scales = np.array([0.01, 0.02, 0.04, 0.03], np.float32)
+    codes, bias = random.integers(-127, 128, (4, 16)).astype(np.int8), random.integers(-900, 900, 4).astype(np.int32)
+    sub.tensors = [
+        Tensor("x", (1, 16), "int8", None, Quantization.per_tensor(0.05)),
+        Tensor("w", (4, 16), "int8", codes, Quantization(scales, np.zeros(4, np.int64))),
+        Tensor("b", (4,), "int32", bias, Quantization(scales * np.float32(0.05), np.zeros(4, np.int64))),
+        Tensor("y", (1, 4), "int8", None, Quantization.per_tensor(1.0)),
+    ]
+    sub.ops = [Op("FULLY_CONNECTED", [0, 1, 2], [3], make_options("FullyConnectedOptions"), version)]
+    many = Graph([sub]).write()
+    one = prepared(many)
+    weights = Graph.read(one).main.tensors[1]
+    assert not weights.is_per_channel and Graph.read(one).main.ops[0].version == 4
+    assert check_export(one, CORAL)[0].startswith("Edge TPU: 1 of 1")
+    with open_session(many) as before, open_session(one) as after:
+        for _ in range(20):
+            x = random.integers(-128, 128, (1, 16)).astype(np.int8)
+            assert np.abs(before.run(x)[0].astype(int) - after.run(x)[0].astype(int)).max() <= 1
+    assert prepared(one) == one
