@@ -19,7 +19,14 @@ from edgeloop.version import VERSION
 from edgeloop_converters.alarms import measured_alarms
 from edgeloop_converters.analysis_summary import analysis_summary
 from edgeloop_converters.check_data import NOTE, Finding
-from edgeloop_converters.coral import NOT_COMPILED, CompiledVariant, compile_variants, confirmed_by, has_edgetpu
+from edgeloop_converters.coral import (
+    NOT_COMPILED,
+    CompiledVariant,
+    check_repaired,
+    compile_variants,
+    confirmed_by,
+    has_edgetpu,
+)
 from edgeloop_converters.data import pick
 from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.evaluate.summary import GUESSING
@@ -71,8 +78,13 @@ class Assembly:
         models = [(v.name, v.model, v.scheme) for v in (m.variant for m in self.measured)]
         with self.how.stages("compile"):
             compiled, failed = compile_variants(models, self.how.target, self.how.progress)
-        said = (*failed, *(text for one in compiled for text in one.notes()))
-        said = said if compiled else (*said, NOT_COMPILED)
+        repaired = [m.variant.model for m in self.measured if m.variant.repairs]
+        said = (
+            *(text for model in repaired for text in check_repaired(model, self.how.target)),
+            *failed,
+            *(text for one in compiled for text in one.notes()),
+            *(() if compiled else (NOT_COMPILED,)),
+        )
         for text in said:
             self.how.progress.note(text)
         return compiled, said

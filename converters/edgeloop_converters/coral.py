@@ -83,6 +83,15 @@ def check_export(tflite: bytes, target: Target) -> tuple[str, ...]:
     return (*notes, *(f"warning: {text}" for text in plan.preflight.warnings))
 
 
+def check_repaired(tflite: bytes, target: Target) -> tuple[str, ...]:
+    """`check_export` of a file that was repaired since: nothing is refused any more, all is said."""
+    try:
+        said = check_export(tflite, target)
+    except UsageError as error:
+        return (f"warning: after repair: {error.message}",)
+    return tuple(f"after repair: {text}" for text in said)
+
+
 NOT_COMPILED = "int8, not compiled for the Edge TPU: until it is, it runs on the board's CPU"
 
 
