@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgeloop.cli._console import Console
 from edgeloop.cli._contract_flags import add_contract_flags, contract_flags
-from edgeloop.errors import EXIT_DONE, EXIT_GOAL_NOT_MET, UsageError
+from edgeloop.cli._shared_flags import add_shared_flags, check_at_least_one
+from edgeloop.errors import EXIT_DONE, EXIT_GOAL_NOT_MET
 
 if TYPE_CHECKING:
     from edgeloop_converters.check_data.run import DataCheck
@@ -30,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calibration-samples", type=int, metavar="N", help="as for `convert` (default: 512)")
     parser.add_argument("--samples", type=int, metavar="N", help="look at N samples of either (default: 50000)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="which samples are drawn (default: 0)")
-    parser.add_argument("--signature", metavar="KEY", help="which signature of a SavedModel to take")
-    parser.add_argument("--no-cache", action="store_true", help="neither take decoded pictures from disk nor keep them")
-    parser.add_argument("--trust-code", action="store_true", help="run code inside a Keras file; else it is refused")
+    add_shared_flags(parser, "--signature", "--no-cache", "--trust-code")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -40,9 +39,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop_converters.data.cache import DecodedCache
     from edgeloop_converters.recipe import Recipe, plan_passes
 
-    for flag, value in (("--samples", args.samples), ("--calibration-samples", args.calibration_samples)):
-        if value is not None and value < 1:
-            raise UsageError(f"{flag} must be at least 1, got {value}")
+    check_at_least_one(args, "--samples", "--calibration-samples")
     changes: dict[str, Any] = {}
     if args.calibration_samples is not None:
         changes["passes"] = plan_passes("int8", "aeq", "default", args.calibration_samples)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from edgeloop.cli._console import Console
 from edgeloop.cli._contract_flags import add_contract_flags, contract_flags
-from edgeloop.errors import EXIT_DONE, EXIT_GOAL_NOT_MET, UsageError
+from edgeloop.cli._shared_flags import add_shared_flags, check_at_least_one
+from edgeloop.errors import EXIT_DONE, EXIT_GOAL_NOT_MET
 
 if TYPE_CHECKING:
     from edgeloop_converters.compare import CompareResult
@@ -36,22 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant-a", metavar="NAME", help="of bundle A (default: the first)")
     parser.add_argument("--variant-b", metavar="NAME", help="of bundle B (default: the first)")
     add_contract_flags(parser)
-    parser.add_argument("--ignore-labels", action="store_true", help="use labelled data without its labels")
     parser.add_argument("--samples", type=int, metavar="N", help="at most N samples (default: all)")
     parser.add_argument("--runs", type=int, default=200, metavar="N", help="inferences of either for latency (200)")
     parser.add_argument("--no-latency", action="store_true", help="do not measure latency")
-    parser.add_argument("--threads", type=int, metavar="N", help="for answers (default: one per core, up to 4)")
     parser.add_argument("--allow-unsigned", action="store_true", help="take bundles without a trusted signature")
-    parser.add_argument("--trust-code", action="store_true", help="run code inside a Keras file; else it is refused")
-    parser.add_argument("--no-cache", action="store_true", help="neither take decoded pictures from disk nor keep them")
+    add_shared_flags(parser, "--ignore-labels", "--threads", "--trust-code", "--no-cache")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop_converters.compare import compare
 
-    for flag, value in (("--threads", args.threads), ("--samples", args.samples), ("--runs", args.runs)):
-        if value is not None and value < 1:
-            raise UsageError(f"{flag} must be at least 1, got {value}")
+    check_at_least_one(args, "--threads", "--samples", "--runs")
     result = compare(
         args.a,
         args.b,

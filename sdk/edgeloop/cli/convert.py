@@ -12,6 +12,7 @@ from edgeloop.cli._command_line import command_line
 from edgeloop.cli._console import Console
 from edgeloop.cli._contract_flags import add_contract_flags, contract_flags
 from edgeloop.cli._quality import conversion_text
+from edgeloop.cli._shared_flags import add_shared_flags, check_at_least_one
 from edgeloop.errors import EXIT_DONE, EXIT_GOAL_NOT_MET, UsageError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--install-engine", action="store_true", help="set up onnx2tf's environment in the cache (2.6 GB), once"
     )
-    how.add_argument("--signature", metavar="KEY", help="which signature of a SavedModel to take")
+    add_shared_flags(how, "--signature")
     how.add_argument(
         "--shape",
         metavar="DxD..",
@@ -105,15 +106,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="shape of one sample as the model's own input has it, where it is free: 3x224x224 for PyTorch and ONNX, "
         "ids=16,mask=16 by input; given several times: a variant for each, the device takes the smallest that holds",
     )
-    how.add_argument("--ignore-labels", action="store_true", help="use labelled data without its labels")
+    add_shared_flags(how, "--ignore-labels")
     how.add_argument(
         "--strict-data", action="store_true", help="stop (exit 1) at a severe finding on the data; else it is a warning"
     )
-    how.add_argument("--no-cache", action="store_true", help="neither take decoded pictures from disk nor keep them")
-    how.add_argument(
-        "--trust-code", action="store_true", help="run code inside a Keras file (Lambda layers); else refused"
-    )
-    how.add_argument("--threads", type=int, metavar="N", help="for evaluation (default: one per core, up to 4)")
+    add_shared_flags(how, "--no-cache", "--trust-code", "--threads")
     out = parser.add_argument_group("bundle")
     out.add_argument("--name", help="name of the bundle (default: the model file's)")
     out.add_argument("--version", type=int, metavar="N", help="default: one more than the last made here")
@@ -130,9 +127,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop_converters.pipeline import convert
     from edgeloop_converters.result import check_output
 
+    check_at_least_one(args, "--threads", "--calibration-samples")
     recipe = recipe_of(args)
-    if args.threads is not None and args.threads < 1:
-        raise UsageError(f"--threads must be at least 1, got {args.threads}")
     check_output(args.output)
     if args.report is not None:
         check_can_write_into(Path(args.report), "report")
@@ -189,8 +185,6 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         changes["hints"] = hints
     if args.contract:
         changes["contract"] = None
-    if args.calibration_samples is not None and args.calibration_samples < 1:
-        raise UsageError(f"--calibration-samples must be at least 1, got {args.calibration_samples}")
     options = {key: value for key in _SCHEME_FLAGS if (value := getattr(args, key)) is not None}
     if options or any(
         v is not None

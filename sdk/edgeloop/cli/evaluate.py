@@ -9,7 +9,8 @@ from edgeloop.cli._command_line import command_line
 from edgeloop.cli._console import Console
 from edgeloop.cli._contract_flags import add_contract_flags, contract_flags
 from edgeloop.cli._quality import assessment_text
-from edgeloop.errors import EXIT_DONE, EXIT_GOAL_NOT_MET, UsageError
+from edgeloop.cli._shared_flags import add_shared_flags, check_at_least_one
+from edgeloop.errors import EXIT_DONE, EXIT_GOAL_NOT_MET
 
 EPILOG = """examples:
   edgeloop evaluate ic.bundle --data test/ --reference resnet.h5
@@ -29,12 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-agreement", metavar="A", help="exit 1 when fewer samples agree with the float model: 0.96"
     )
     add_contract_flags(parser)
-    parser.add_argument("--ignore-labels", action="store_true", help="use labelled data without its labels")
     parser.add_argument("--samples", type=int, metavar="N", help="evaluate on at most N samples (default: all)")
-    parser.add_argument("--threads", type=int, metavar="N", help="default: one per core, up to 4")
     parser.add_argument("--allow-unsigned", action="store_true", help="take a bundle without a trusted signature")
-    parser.add_argument("--trust-code", action="store_true", help="run code inside a Keras file; else it is refused")
-    parser.add_argument("--no-cache", action="store_true", help="neither take decoded pictures from disk nor keep them")
+    add_shared_flags(parser, "--ignore-labels", "--threads", "--trust-code", "--no-cache")
     parser.add_argument("--report", metavar="DIR", help="write report.json and report.html there")
 
 
@@ -44,9 +42,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop_converters.goals import Goals, parse_agreement, parse_drop
     from edgeloop_converters.report import write_report
 
-    for flag, value in (("--threads", args.threads), ("--samples", args.samples)):
-        if value is not None and value < 1:
-            raise UsageError(f"{flag} must be at least 1, got {value}")
+    check_at_least_one(args, "--threads", "--samples")
     if args.report is not None:
         check_can_write_into(Path(args.report), "report")
     result = evaluate(
