@@ -73,4 +73,5 @@ def _with(exported: Exported, repaired: Repaired) -> Exported:
         float_ops=float_ops(Graph.read(repaired.model)) if repaired.moved else exported.float_ops,
         repairs=repaired.repairs,
         blame=blame(repaired),
+        float_model=repaired.float_model or exported.float_model,
     )

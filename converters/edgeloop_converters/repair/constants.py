@@ -35,15 +35,21 @@ class Fitting:
     progress: Progress
 
 
+def ranges_of(graph: Graph) -> Ranges:
+    """What the codes of every int8 activation can say."""
+    return Ranges(
+        {
+            t.name: _range(t.affine)
+            for t in graph.main.tensors
+            if t.dtype == "int8" and t.affine.is_quantized and not t.is_constant
+        },
+        0,
+    )
+
+
 def opened(float_model: bytes, model: bytes) -> PackedModel:
     """An exported file with its own ranges and corrected biases, whatever passes it went through."""
-    graph = Graph.read(model)
-    ranges = {
-        t.name: _range(t.affine)
-        for t in graph.main.tensors
-        if t.dtype == "int8" and t.affine.is_quantized and not t.is_constant
-    }
-    packed = PackedModel(float_model, model, Ranges(ranges, 0))
+    packed = PackedModel(float_model, model, ranges_of(Graph.read(model)))
     sources = float_biases(packed.graph, packed.float_graph)
     for op in packed.graph.main.ops:
         position = operands(op)[1] if op.name in WEIGHTED_OPS else len(op.inputs)

@@ -12,12 +12,14 @@ from edgeloop.errors import EdgeloopError
 from edgeloop.graph import Graph
 from edgeloop.progress import Progress
 from edgeloop_converters.goals import Goals
+from edgeloop_converters.passes.equalization import equalize
 from edgeloop_converters.passes.packed import PackedModel
 from edgeloop_converters.repair.constants import (
     Fitting,
     corrected_biases,
     opened,
     other_ranges,
+    ranges_of,
     rounded_weights,
 )
 from edgeloop_converters.repair.judge import Judge
@@ -31,6 +33,7 @@ from edgeloop_converters.repair.plan import (
 )
 from edgeloop_converters.repair.records import (
     BIAS,
+    EQUALIZATION,
     FIND,
     FLOAT_OPS,
     RANGES,
@@ -44,7 +47,7 @@ from edgeloop_converters.repair.trials import Exhibit, Trials, move_ops, try_uni
 
 _BENCH_RUNS = 100
 _NAMED = 3
-_SHARES = {FIND: 0.25, RANGES: 0.4, BIAS: 0.45, ROUNDING: 0.6, FLOAT_OPS: 1.0}
+_SHARES = {FIND: 0.25, EQUALIZATION: 0.3, RANGES: 0.4, BIAS: 0.45, ROUNDING: 0.6, FLOAT_OPS: 1.0}
 """Of the budget: when each must be done, so that the next has time."""
 
 _CONSTANTS: Mapping[str, Callable[[PackedModel, Fitting, tuple[Suspect, ...]], str]] = {
@@ -74,6 +77,7 @@ class Repaired:
     """model: the very bytes that came in where nothing was kept. moved: ops that compute in float now.
 
     noisiest: ops with the lowest signal-to-noise ratio in dB at their output, for where no op is a suspect by itself.
+    float_model: the one that the file's inner tensors stand for, where a rung scaled them; else None.
     """
 
     model: bytes
@@ -81,6 +85,7 @@ class Repaired:
     moved: tuple[OpName, ...] = ()
     suspects: tuple[Suspect, ...] = ()
     noisiest: tuple[tuple[OpName, float], ...] = ()
+    float_model: bytes | None = None
 
 
 def not_tried(why: str) -> tuple[Repair, ...]:
@@ -110,7 +115,7 @@ class _Climb:
         self._trial = Judge(case.float_model, material.fit[:count], case.output, None if ids is None else ids[:count])
         self._first = exhibit, units
         self._validation = Judge(case.float_model, material.validation, case.output, material.validation_labels)
-        self._model = case.model
+        self._model, self._float_model = case.model, case.float_model
         self._score = self._validation.of(Graph.read(case.model))
         self._aim = Aim(case.goals, self._score)
         self._said = material.said
@@ -133,13 +138,16 @@ class _Climb:
                 if rung == FLOAT_OPS:
                     repair = self._float_ops()
                     moved = repair.ops if repair.accepted else ()
+                elif rung == EQUALIZATION:
+                    repair = self._equalization()
                 else:
                     repair = self._constants(rung, suspects)
             except (EdgeloopError, RuntimeError, ValueError) as error:
                 what = (str(error) or type(error).__name__).splitlines()[0][:200]
                 repair = Repair(rung, f"gave up: {what}", before=self._score)
             self._repairs.append(repair)
-        return Repaired(self._model, tuple(self._repairs), moved, suspects, self._noisiest())
+        twin = self._float_model if self._float_model != self._case.float_model else None
+        return Repaired(self._model, tuple(self._repairs), moved, suspects, self._noisiest(), twin)
 
     def _noisiest(self) -> tuple[tuple[OpName, float], ...]:
         exhibit, _ = self._first
@@ -154,7 +162,7 @@ class _Climb:
         """Of the model as it is now: those of the first rung where nothing has changed since."""
         if self._model == self._case.model and not self._case.situation.is_edgetpu and self._found is not None:
             return self._first[0], self._found
-        exhibit = Exhibit.of(self._model, self._case.float_model, keep_io=self._case.keep_io)
+        exhibit = Exhibit.of(self._model, self._float_model, keep_io=self._case.keep_io)
         tail_only = self._case.situation.is_edgetpu
         units = units_of(exhibit.graph, exhibit.twins, tail_only=tail_only, macs=exhibit.macs)
         return exhibit, try_units(exhibit, units, self._trial, until, self._progress)
@@ -175,13 +183,24 @@ class _Climb:
         seconds = time.monotonic() - began
         return Repair(FIND, detail, before=self._score, suspects=suspects, seconds=seconds), suspects
 
+    def _equalization(self) -> Repair:
+        began = time.monotonic()
+        ranges = ranges_of(Graph.read(self._model))
+        found = equalize(self._float_model, self._model, ranges, self._fit.samples)
+        if not found.report.accepted:
+            return Repair(EQUALIZATION, found.report.detail, before=self._score, seconds=time.monotonic() - began)
+        repair = self._judged(Repair(EQUALIZATION, found.report.detail), Graph.read(found.packed), began)
+        if repair.accepted:
+            self._float_model = found.float_model
+        return repair
+
     def _constants(self, rung: str, suspects: tuple[Suspect, ...]) -> Repair:
         began = time.monotonic()
-        model = opened(self._case.float_model, self._model)
+        model = opened(self._float_model, self._model)
         if not model.groups:
             return Repair(rung, "no int8 activations whose range is free", tried=False)
         until = self._until(_SHARES[rung])
-        fitting = Fitting(self._case.float_model, self._fit, until, self._case.seed, self._progress)
+        fitting = Fitting(self._float_model, self._fit, until, self._case.seed, self._progress)
         detail = _CONSTANTS[rung](model, fitting, suspects)
         return self._judged(Repair(rung, detail), model.graph, began)
 

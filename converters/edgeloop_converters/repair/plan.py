@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from edgeloop.graph import Graph
 from edgeloop_converters.goals import Goals
-from edgeloop_converters.repair.records import BIAS, FLIPS_PER_ERROR, RANGES, ROUNDING, RUNGS, Score
+from edgeloop_converters.passes import equalization, rounding
+from edgeloop_converters.repair.records import BIAS, EQUALIZATION, FLIPS_PER_ERROR, RANGES, ROUNDING, RUNGS, Score
 from edgeloop_converters.repair.restore import BORDERS
 from edgeloop_converters.schemes.table import FLOAT, Scheme
 
@@ -88,10 +89,10 @@ def plan_rungs(situation: Situation) -> dict[str, str]:
     scheme = situation.scheme
     if not scheme.refined:
         why = f"--scheme {scheme.name} chooses these constants itself"
-        plan |= {RANGES: why, BIAS: why, ROUNDING: why}
-    elif "weight rounding" in situation.done:
-        why = "tried before, by the refinement"
-        plan |= {ROUNDING: why}
+        return plan | {EQUALIZATION: why, RANGES: why, BIAS: why, ROUNDING: why}
+    for rung, name in ((EQUALIZATION, equalization.NAME), (ROUNDING, rounding.NAME)):
+        if name in situation.done:
+            plan[rung] = "tried before, by the refinement"
     return plan
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 FIND = "find ops"
+EQUALIZATION = "equalization"
 RANGES = "ranges"
 BIAS = "bias correction"
 ROUNDING = "rounding"
 FLOAT_OPS = "float ops"
-RUNGS = (RANGES, BIAS, ROUNDING, FLOAT_OPS)
+RUNGS = (EQUALIZATION, RANGES, BIAS, ROUNDING, FLOAT_OPS)
 """In the order in which they are tried: what costs nothing at run time comes first."""
 
 

@@ -23,7 +23,7 @@ from edgeloop_converters.pipeline import convert
 from edgeloop_converters.recipe import Recipe, parse_recipe, plan_passes
 from edgeloop_converters.repair import ladder
 from edgeloop_converters.repair.ladder import Repaired, blame
-from edgeloop_converters.repair.records import FIND, FLOAT_OPS, RUNGS, OpName, Repair, Score, Suspect
+from edgeloop_converters.repair.records import EQUALIZATION, FIND, FLOAT_OPS, RUNGS, OpName, Repair, Score, Suspect
 from edgeloop_converters.result import ConvertResult
 from support.sabotage import DIGITS, amplify_channel, temper
 
@@ -134,16 +134,28 @@ def test_a_healthy_model_is_not_repaired(
     assert result.gate.passed and result.variants[0].repairs == ()
 
 
-def test_an_outlier_channel_is_repaired_by_the_ops_around_it(
+def test_an_outlier_channel_is_equalized_away_at_no_cost(
     digits_tflite: Path, data: tuple[str, str], tmp_path: Path
 ) -> None:
     model = changed(digits_tflite, lambda g: amplify_channel(g, 0, 1, 3, 1000.0))
     result = convert(recipe_of(model, tmp_path, data), cache=False)
     assert result.gate.passed, result.gate.reasons
-    accepted = [r for r in result.variants[0].repairs if r.accepted]
-    assert accepted
-    if rung(result, FLOAT_OPS).accepted:
-        assert {0, 1} <= {op.index for op in rung(result, FLOAT_OPS).ops}
+    (first,) = (r for r in result.variants[0].repairs if r.accepted)
+    assert first.name == EQUALIZATION and first.before is not None and first.after is not None
+    assert first.before.agreement < 0.3 < 0.97 < first.after.agreement
+    assert first.bytes_before == first.bytes_after
+    assert not rung(result, FLOAT_OPS).tried
+    assert min(error["snr_db"] for error in result.report["per_op"]) > 10  # against the equalized float model
+
+
+def test_ops_move_to_float_where_channels_cannot_be_scaled(
+    digits_tflite: Path, data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder, "plan_rungs", lambda _: dict.fromkeys(RUNGS, "not now") | {FLOAT_OPS: ""})
+    model = changed(digits_tflite, lambda g: amplify_channel(g, 0, 1, 3, 1000.0))
+    result = convert(recipe_of(model, tmp_path, data), cache=False)
+    assert result.gate.passed, result.gate.reasons
+    assert {0, 1} <= {op.index for op in rung(result, FLOAT_OPS).ops}
 
 
 def test_what_cannot_be_repaired_is_refused_with_ops_and_numbers(
@@ -191,7 +203,11 @@ def test_on_an_edge_tpu_only_the_end_of_the_model_moves(flat: bytes, data: tuple
 
 
 def test_no_choice_looks_at_the_evaluation_data(
-    flat: bytes, data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repaired: ConvertResult,
+    flat: bytes,
+    data: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from edgeloop_converters.repair import apply
 
@@ -205,11 +221,10 @@ def test_no_choice_looks_at_the_evaluation_data(
         closed = replace(sources, data=replace(sources.data, evaluation=shut))
         return original(exported, model, closed, *rest)
 
-    plain = convert(recipe_of(flat, tmp_path, data), cache=False)
     monkeypatch.setattr(apply, "repair_exported", blindfolded)
     blind = convert(recipe_of(flat, tmp_path, data), cache=False)
     assert blind.gate.passed
-    assert [op.index for op in rung(blind, FLOAT_OPS).ops] == [op.index for op in rung(plain, FLOAT_OPS).ops]
+    assert [op.index for op in rung(blind, FLOAT_OPS).ops] == [op.index for op in rung(repaired, FLOAT_OPS).ops]
 
 
 def test_schemes_without_int8_ops_say_that_nothing_was_tried(

@@ -23,7 +23,7 @@ from edgeloop_converters.repair.plan import (
     why_no_repair,
     worth,
 )
-from edgeloop_converters.repair.records import BIAS, FLOAT_OPS, RANGES, ROUNDING, RUNGS, Score
+from edgeloop_converters.repair.records import BIAS, EQUALIZATION, FLOAT_OPS, RANGES, ROUNDING, RUNGS, Score
 from edgeloop_converters.repair.samples import choose
 from edgeloop_converters.repair.trials import Exhibit
 from edgeloop_converters.schemes import scheme_named
@@ -45,7 +45,7 @@ def exhibit() -> Exhibit:
 
 
 def test_rungs_come_in_order_and_are_left_out_with_a_reason() -> None:
-    assert list(plan_rungs(INT8)) == list(RUNGS) == [RANGES, BIAS, ROUNDING, FLOAT_OPS]
+    assert list(plan_rungs(INT8)) == list(RUNGS) == [EQUALIZATION, RANGES, BIAS, ROUNDING, FLOAT_OPS]
     assert not any(plan_rungs(INT8).values())
     refined = plan_rungs(replace(INT8, done=frozenset({"weight rounding"})))
     assert "tried before" in refined[ROUNDING] and not refined[RANGES]
