@@ -5,13 +5,14 @@
     if not r.gate.passed: raise SystemExit(r.gate.reasons)
     r.bundle.save("ic.bundle")
 
-Names load on first use: importing this package imports nothing else.
+Names load on first use: importing this package imports none of them.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgeloop.lazy import lazy_names
 
 if TYPE_CHECKING:
     from edgeloop import telemetry as telemetry
@@ -23,30 +24,17 @@ if TYPE_CHECKING:
     from edgeloop_converters.compare import compare as compare
     from edgeloop_converters.goals import Goals as Goals
 
-_HOMES: dict[str, tuple[str, str | None]] = {
-    # name: (module, attribute; None: the module itself)
-    "Goals": ("edgeloop_converters.goals", "Goals"),
-    "Graph": ("edgeloop.graph", "Graph"),
-    "check_data": ("edgeloop_converters.api", "check_data"),
-    "compare": ("edgeloop_converters.compare", "compare"),
-    "connect": ("edgeloop.devices.api", "connect"),
-    "convert": ("edgeloop_converters.api", "convert"),
-    "evaluate": ("edgeloop_converters.assess", "evaluate"),
-    "telemetry": ("edgeloop.telemetry", None),
+_HOMES = {
+    "Goals": "edgeloop_converters.goals",
+    "Graph": "edgeloop.graph",
+    "check_data": "edgeloop_converters.api",
+    "compare": "edgeloop_converters.compare",
+    "connect": "edgeloop.devices.api",
+    "convert": "edgeloop_converters.api",
+    "evaluate": "edgeloop_converters.assess",
+    "telemetry": "edgeloop.telemetry:",
 }
 
 __all__ = ["Goals", "Graph", "check_data", "compare", "connect", "convert", "evaluate", "telemetry"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'edgeloop' has no attribute {name!r}")
-    module_name, attribute = _HOMES[name]
-    module = importlib.import_module(module_name)
-    value = module if attribute is None else getattr(module, attribute)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

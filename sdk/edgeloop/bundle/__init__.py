@@ -6,8 +6,9 @@ writer.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgeloop.lazy import lazy_names
 
 if TYPE_CHECKING:
     from edgeloop.bundle.golden import Golden as Golden
@@ -33,31 +34,27 @@ if TYPE_CHECKING:
     from edgeloop.bundle.writer import write_bundle as write_bundle
 
 _HOMES = {
-    "Bundle": "reader",
-    "BundleDraft": "writer",
-    "Golden": "golden",
-    "GoldenCheck": "golden",
-    "Manifest": "manifest",
-    "Metrics": "manifest",
-    "Profile": "manifest",
-    "PublicKey": "trust",
-    "SigningKey": "keys",
-    "StagedBundle": "stage",
-    "TrustStore": "trust",
-    "Variant": "manifest",
-    "VariantDraft": "writer",
-    "check_golden": "golden",
-    "claim_version": "versions",
-    "examine_bundle": "reader",
-    "inspect_bundle": "reader",
-    "load_or_create_signing_key": "keys",
-    "make_golden": "golden_maker",
-    "next_version": "versions",
-    "write_bundle": "writer",
+    "Bundle": ".reader",
+    "BundleDraft": ".writer",
+    "Golden": ".golden",
+    "GoldenCheck": ".golden",
+    "Manifest": ".manifest",
+    "Metrics": ".manifest",
+    "Profile": ".manifest",
+    "PublicKey": ".trust",
+    "SigningKey": ".keys",
+    "StagedBundle": ".stage",
+    "TrustStore": ".trust",
+    "Variant": ".manifest",
+    "VariantDraft": ".writer",
+    "check_golden": ".golden",
+    "claim_version": ".versions",
+    "examine_bundle": ".reader",
+    "inspect_bundle": ".reader",
+    "load_or_create_signing_key": ".keys",
+    "make_golden": ".golden_maker",
+    "next_version": ".versions",
+    "write_bundle": ".writer",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

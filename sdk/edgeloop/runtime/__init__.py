@@ -5,8 +5,9 @@ Names load on first use, so that `edgeloop.runtime.delegates` (stdlib only) cost
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgeloop.lazy import lazy_names
 
 if TYPE_CHECKING:
     from edgeloop.runtime.delegates import DelegateFailure, DelegateSpec, parse_delegate
@@ -31,22 +32,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "DelegateFailure": "delegates",
-    "DelegateSpec": "delegates",
-    "parse_delegate": "delegates",
-    "RuntimeInfo": "interpreter",
-    "runtime_info": "interpreter",
-    "RanOn": "plan",
-    "Probe": "probe",
-    "probe_delegate": "probe",
-    "Session": "session",
-    "TensorInfo": "session",
-    "open_first": "session",
-    "open_session": "session",
+    "DelegateFailure": ".delegates",
+    "DelegateSpec": ".delegates",
+    "parse_delegate": ".delegates",
+    "RuntimeInfo": ".interpreter",
+    "runtime_info": ".interpreter",
+    "RanOn": ".plan",
+    "Probe": ".probe",
+    "probe_delegate": ".probe",
+    "Session": ".session",
+    "TensorInfo": ".session",
+    "open_first": ".session",
+    "open_session": ".session",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

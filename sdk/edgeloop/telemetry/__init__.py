@@ -7,17 +7,13 @@ Nothing is imported here: an agent's supervisor takes only the modules it needs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgeloop.lazy import lazy_names
 
 if TYPE_CHECKING:
     from edgeloop.telemetry.query import open_telemetry as open
 
 __all__ = ["open"]
 
-
-def __getattr__(name: str) -> Any:
-    if name != "open":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from edgeloop.telemetry.query import open_telemetry
-
-    return open_telemetry
+__getattr__, __dir__ = lazy_names(__name__, {"open": ".query:open_telemetry"})

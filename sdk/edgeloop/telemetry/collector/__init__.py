@@ -5,17 +5,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgeloop.lazy import lazy_names
 
 if TYPE_CHECKING:
     from edgeloop.telemetry.collector.server import CollectorHandle, run_collector, start_collector
 
 __all__ = ["CollectorHandle", "run_collector", "start_collector"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from edgeloop.telemetry.collector import server
-
-    return getattr(server, name)
+__getattr__, __dir__ = lazy_names(__name__, dict.fromkeys(__all__, ".server"))
