@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeloop_converters.repair.records import OpName, Repair, Score, Suspect
 from edgeloop_converters.report import render
 from edgeloop_converters.report.sections.layers import saturates
 from edgeloop_converters.report.sections.placement import placement
@@ -91,6 +92,27 @@ def test_rungs_say_what_they_gained_and_cost() -> None:
         assert expected in text
 
 
+def test_the_ladders_own_records_are_shown() -> None:
+    before, after = Score(200, 0.93, 0.02, 0.88, 0.91), Score(200, 0.97, 0.004, 0.905, 0.91)
+    softmax = OpName(1, "SOFTMAX", "probabilities")
+    rungs = [
+        Repair("find ops", "12 trials", before=before, suspects=(Suspect(softmax, 6.5, before, after),), seconds=2.0),
+        Repair("ranges", "the goals hold without it", tried=False),
+        Repair("rounding", "all layers", before=before, after=before, bytes_before=95000, bytes_after=95000),
+        Repair("float ops", "1 of 9 ops in float", accepted=True, before=before, after=after, bytes_before=95000,
+               bytes_after=99000, ops=(softmax,), latency_ratio=1.25, seconds=3.1),
+    ]  # fmt: skip
+    listed = [rung.to_dict() for rung in rungs]
+    page = repairs(report(repairs=listed, refinement=[], goals={"max_drop": 0.01}))
+    assert page is not None
+    text = checked(page)
+    for expected in ("2 rungs tried, 1 kept", "not tried", "not kept", "88.00 % → 90.50 %", "95.0 kB → 99.0 kB",
+                     "1.25x", "0.02 → 0.004", "Ops that spoil the answers most", "6.5 dB", "goal"):  # fmt: skip
+        assert expected in text
+    page = repairs(report(repairs=listed, refinement=[], goals={"min_agreement": 0.96}))
+    assert page is not None and "93.00 % → 97.00 %" in checked(page)
+
+
 _ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 10**12) | st.floats(-9, 9) | st.text(max_size=5) | st.just(HOSTILE),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -100,7 +122,25 @@ _ANYTHING = st.recursive(
 
 @given(
     st.lists(
-        st.dictionaries(st.sampled_from(["name", "before", "after", "bytes", "ops", "seconds", "kept", "x"]), _ANYTHING)
+        st.dictionaries(
+            st.sampled_from(
+                [
+                    "name",
+                    "before",
+                    "after",
+                    "bytes",
+                    "bytes_after",
+                    "ops",
+                    "suspects",
+                    "seconds",
+                    "kept",
+                    "tried",
+                    "latency_ratio",
+                    "x",
+                ]
+            ),
+            _ANYTHING,
+        )
     )
 )
 def test_any_rung_is_drawn_or_left_out(rungs: list[dict[str, Any]]) -> None:

@@ -1,7 +1,8 @@
 """What was done to win back what quantization lost: the rungs of the repair ladder, and the refinement of constants.
 
-A rung is a table with `name` and whatever else is known: `before`, `after` (a number, or numbers by name), `bytes`,
-`ops`, `seconds`, `kept` (or `accepted`), `detail`. Nothing but the name is required.
+A rung is a table with `name` and whatever else is known: `before`, `after` (a number, or numbers by name), `bytes` or
+`bytes_before` and `bytes_after`, `ops`, `suspects`, `latency_ratio`, `seconds`, `tried`, `accepted` (or `kept`),
+`detail`. Nothing but the name is required, and what else there is comes along as text.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ from edgeloop_converters.report.html import Markup, columns_in_use, section, sof
 from edgeloop_converters.report.words import Values, flat, number, percent, size
 
 _METRICS = ("accuracy", "metric", "this", "agreement")
-_TOLD = ("name", "before", "after", "bytes", "ops", "seconds", "kept", "accepted", "detail", "reason", "note")
+_TOLD = frozenset(
+    {
+        "name", "before", "after", "bytes", "bytes_before", "bytes_after", "ops", "suspects", "latency_ratio",
+        "seconds", "tried", "kept", "accepted", "detail", "reason", "note",
+    }
+)  # fmt: skip
+_RUNG = ["rung", "before", "after", "gain", "output error", "size", "latency", "seconds", "", "ops", "what"]
+_PASS = ["pass", "error before", "error after", "change", "seconds", "", "what"]
+_SUSPECT = ["op", "SNR of its output", "agreement with it in float", "output error with it in float", "tensor"]
 
 
 def repairs(report: Values) -> Markup | None:
@@ -24,18 +33,13 @@ def repairs(report: Values) -> Markup | None:
         parts += [
             tag("p", _told(rungs)),
             _picture(report, rungs),
-            columns_in_use(
-                ["rung", "before", "after", "gain", "size", "ops", "seconds", "", "what"],
-                [_row(r) for r in rungs],
-                class_="wrap",
-            ),
+            columns_in_use(_RUNG, [_row(r, _key(report, r)) for r in rungs], class_="wrap"),
+            _suspects(rungs),
         ]
     if refined:
         parts += [
             tag("h3", "Refinement of ranges and weights") if rungs else None,
-            columns_in_use(
-                ["pass", "error before", "error after", "change", "seconds", "", "what"], [_pass(r) for r in refined]
-            ),
+            columns_in_use(_PASS, [_pass(r) for r in refined], class_="wrap"),
             soft(
                 "Only constants change, so speed and ops stay what they were. Errors are those of the outputs on "
                 "calibration samples that the passes did not see; flips are other decisions than the float model's."
@@ -45,84 +49,155 @@ def repairs(report: Values) -> Markup | None:
 
 
 def _told(rungs: Sequence[Values]) -> str:
-    kept = sum(_is_kept(r) for r in rungs)
-    return f"{len(rungs)} rung{'s' if len(rungs) != 1 else ''} tried, {kept} kept."
+    changes = [r for r in rungs if _has_numbers(r)]
+    kept = sum(_fate(r) == "kept" for r in changes)
+    return f"{len(changes)} rung{'s' if len(changes) != 1 else ''} tried, {kept} kept."
 
 
-def _is_kept(rung: Values) -> bool:
-    return bool(rung.get("kept", rung.get("accepted", True)))
+def _has_numbers(rung: Values) -> bool:
+    return rung.get("tried", True) is not False and rung.get("after") is not None
 
 
-def _metric(value: object) -> float | None:
-    """The one number of a rung's before or after that says how good the model is."""
-    if isinstance(value, Mapping):
-        value = next((value[key] for key in _METRICS if isinstance(value.get(key), (int, float))), None)
+def _fate(rung: Values) -> str:
+    if rung.get("tried", True) is False:
+        return "not tried"
+    if rung.get("after") is None and "kept" not in rung:
+        return ""  # it only looked
+    return "kept" if rung.get("kept", rung.get("accepted", True)) else "not kept"
+
+
+def _number(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _key(report: Values, rung: Values) -> str | None:
+    """Which of a rung's numbers says how good the model is: what the goals ask for, where that was measured."""
+    before = rung.get("before")
+    if not isinstance(before, Mapping):
+        return None
+    goals = report.get("goals") or {}
+    wanted = ("agreement",) if goals.get("max_drop") is None and goals.get("min_agreement") is not None else ()
+    return next((key for key in (*wanted, *_METRICS) if _number(before.get(key)) is not None), None)
+
+
+def _metric(value: object, key: str | None) -> float | None:
+    return _number(value.get(key)) if isinstance(value, Mapping) else _number(value)
 
 
 def _picture(report: Values, rungs: Sequence[Values]) -> Markup | None:
     drawn = []
     for rung in rungs:
-        before, after = _metric(rung.get("before")), _metric(rung.get("after"))
+        key = _key(report, rung)
+        before, after = _metric(rung.get("before"), key), _metric(rung.get("after"), key)
         if before is None or after is None:
             continue
-        shown = f"{percent(before)} → {percent(after)}" + ("" if _is_kept(rung) else ", not kept")
-        drawn.append(Rung(str(rung.get("name")), before, after, shown, _is_kept(rung)))
+        kept = _fate(rung) == "kept"
+        shown = f"{percent(before)} → {percent(after)}" + ("" if kept else ", not kept")
+        drawn.append(Rung(str(rung.get("name")), before, after, shown, kept))
     if not drawn:
         return None
-    metrics, goals = (report.get("variants") or [{}])[0].get("metrics") or {}, report.get("goals") or {}
-    goal = goals.get("min_agreement") if metrics.get("metric") == "agreement" else None
-    if goals.get("max_drop") is not None and metrics.get("float") is not None:
-        goal = metrics["float"] - goals["max_drop"]
-    return tag("figure", ladder_chart("the metric before and after each rung", drawn, goal=goal))
+    title = "the metric before and after each rung"
+    return tag("figure", ladder_chart(title, drawn, goal=_goal(report, rungs)))
 
 
-def _row(rung: Values) -> list[object]:
-    before, after = _metric(rung.get("before")), _metric(rung.get("after"))
+def _goal(report: Values, rungs: Sequence[Values]) -> float | None:
+    """Where the goal lies on the samples that judge the rungs; else on those of the evaluation."""
+    goals, metrics = report.get("goals") or {}, (report.get("variants") or [{}])[0].get("metrics") or {}
+    if goals.get("max_drop") is None:
+        return _number(goals.get("min_agreement"))
+    scores = [r["before"] for r in rungs if isinstance(r.get("before"), Mapping)]
+    known = [n for n in (_number(score.get("float_accuracy")) for score in scores) if n is not None]
+    base = known[0] if known else _number(metrics.get("float"))
+    return None if base is None else base - float(goals["max_drop"])
+
+
+def _row(rung: Values, key: str | None) -> list[object]:
+    before, after = _metric(rung.get("before"), key), _metric(rung.get("after"), key)
     gain = f"{(after - before) * 100:+.2f} pt" if before is not None and after is not None else ""
     more = {k: v for k, v in rung.items() if k not in _TOLD and v not in (None, "", [], {})}
-    what = [str(rung.get(key)) for key in ("detail", "reason", "note") if rung.get(key)] + (
-        [flat(more)] if more else []
-    )
+    told = [str(rung.get(word)) for word in ("detail", "reason", "note") if rung.get(word)]
+    ratio = _number(rung.get("latency_ratio"))
     return [
         rung.get("name"),
-        _figures(rung.get("before")),
-        _figures(rung.get("after")),
+        _figures(rung.get("before"), key),
+        _figures(rung.get("after"), key),
         gain,
-        _bytes(rung.get("bytes")),
-        _ops(rung.get("ops")),
+        _errors(rung),
+        _bytes(rung),
+        "" if ratio is None else f"{ratio:.2f}x",
         _seconds(rung.get("seconds")),
-        "kept" if _is_kept(rung) else "not kept",
-        "; ".join(what),
+        _fate(rung),
+        _ops(rung.get("ops")),
+        "; ".join(told + ([flat(more)] if more else [])),
     ]
 
 
-def _figures(value: object) -> str:
-    one = _metric(value)
+def _figures(value: object, key: str | None) -> str:
+    one = _metric(value, key)
     if one is not None:
         return percent(one)
     if isinstance(value, Mapping):
-        return ", ".join(f"{k} {number(v) if isinstance(v, (int, float)) else v}" for k, v in value.items())
+        known = {k: _number(v) for k, v in value.items()}
+        return ", ".join(f"{k} {number(v)}" for k, v in known.items() if v is not None)
     return "" if value is None else str(value)
 
 
-def _bytes(value: object) -> str:
-    """A size, or (before, after)."""
-    if isinstance(value, (list, tuple)):
-        return " → ".join(_bytes(v) for v in value)
-    if isinstance(value, Mapping):
-        return " → ".join(_bytes(v) for v in value.values())
-    return size(value) if isinstance(value, (int, float)) else "" if value is None else str(value)
+def _errors(rung: Values) -> str:
+    both = [
+        _number(score.get("error")) if isinstance(score, Mapping) else None
+        for score in (rung.get("before"), rung.get("after"))
+    ]
+    return " → ".join(f"{error:.2g}" for error in both if error is not None)
+
+
+def _bytes(rung: Values) -> str:
+    """One size, or that before and after where it changed."""
+    value = rung.get("bytes")
+    many = value if isinstance(value, (list, tuple)) else [*value.values()] if isinstance(value, Mapping) else [value]
+    if rung.get("bytes_after") is not None:
+        many = [rung.get("bytes_before"), rung.get("bytes_after")]
+    sizes = [size(known) for known in map(_number, many) if known is not None]
+    return " → ".join(dict.fromkeys(sizes))
 
 
 def _ops(value: object) -> str:
     if isinstance(value, (list, tuple)):
-        return ", ".join(flat(list(v.values()) if isinstance(v, Mapping) else v).replace(", ", " ") for v in value)
+        return ", ".join(_op(one) for one in value)
     return "" if value is None else flat(value)
 
 
+def _op(one: object) -> str:
+    if isinstance(one, Mapping) and "name" in one:
+        return f"{'' if one.get('index') is None else one['index']} {one['name']}".strip()
+    return flat(one)
+
+
+def _suspects(rungs: Sequence[Values]) -> Markup | None:
+    rows = []
+    for rung in rungs:
+        listed = rung.get("suspects")
+        for one in listed if isinstance(listed, (list, tuple)) else ():
+            if not isinstance(one, Mapping):
+                continue
+            snr, agreement, error = (_number(one.get(key)) for key in ("snr_db", "agreement", "error"))
+            last = one.get("last")
+            rows.append(
+                [
+                    _op(one) + (f" to {_op(last)}" if last else ""),
+                    "" if snr is None else f"{snr:.1f} dB",
+                    percent(agreement),
+                    "" if error is None else f"{error:.2g}",
+                    one.get("output"),
+                ]
+            )
+    if not rows:
+        return None
+    return tag("div", tag("h3", "Ops that spoil the answers most"), columns_in_use(_SUSPECT, rows, class_="wrap"))
+
+
 def _seconds(value: object) -> str:
-    return f"{value:.1f}" if isinstance(value, (int, float)) else ""
+    seconds = _number(value)
+    return "" if seconds is None else f"{seconds:.1f}"
 
 
 def _pass(done: Values) -> list[object]:
