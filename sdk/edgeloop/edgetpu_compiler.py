@@ -30,13 +30,13 @@ _MAX_LOG_BYTES = 4 << 20
 
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _VERSION = re.compile(r"^Edge TPU Compiler version (\S+)", re.MULTILINE)
-_SIZE = r": *([\d.]+) *(B|KiB|MiB|GiB)\b"
+_SIZE = r": *(\d{1,9}(?:\.\d{1,9})?) *(B|KiB|MiB|GiB)\b"
 _CACHED = re.compile(r"^On-chip memory used for caching model parameters" + _SIZE, re.MULTILINE)
 _REMAINING = re.compile(r"^On-chip memory (?:remaining|available) for caching model parameters" + _SIZE, re.MULTILINE)
 _STREAMED = re.compile(r"^Off-chip memory used for streaming uncached model parameters" + _SIZE, re.MULTILINE)
-_SUBGRAPHS = re.compile(r"^Number of Edge TPU subgraphs: *(\d+)", re.MULTILINE)
-_TOTAL = re.compile(r"^Total number of operations: *(\d+)", re.MULTILINE)
-_ROW = re.compile(r"^([A-Z][A-Z0-9_]*) +(\d+) +(\S.*?) *$", re.MULTILINE)
+_SUBGRAPHS = re.compile(r"^Number of Edge TPU subgraphs: *(\d{1,9})", re.MULTILINE)
+_TOTAL = re.compile(r"^Total number of operations: *(\d{1,9})", re.MULTILINE)
+_ROW = re.compile(r"^([A-Z][A-Z0-9_]*) +(\d{1,9}) +(\S.*?) *$", re.MULTILINE)
 _FAILURE = re.compile(r"ERROR: |Compilation failed|Internal compiler error|Model (?:not quantized|could not be parsed)")
 
 

@@ -6,12 +6,14 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgeloop.analysis.edgetpu_program import ProgramSize, program_size
 from edgeloop.edgetpu_compiler import compile_model, find_compiler, left_on_cpu, parse_log
 from edgeloop.errors import DeviceError
-from edgeloop.graph import Graph
-from support.edgetpu import compiled, log_text, stand_in
+from edgeloop.graph import Graph, Op, Subgraph
+from support.edgetpu import compiled, custom_options, log_text, stand_in
 from support.tiny_models import tiny_cnn, tiny_mlp
 
 OTHERWISE = "Operation is otherwise supported, but not mapped due to some unspecified limitation"
@@ -168,6 +170,30 @@ def test_a_damaged_program_has_no_size(cut: int) -> None:
     whole = bytes(op.custom_options or b"")
     op.custom_options = whole[: max(0, len(whole) - cut)] if cut else b""
     assert program_size(graph) in (None, ProgramSize(0, 0))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_hostile_program_costs_nothing_and_raises_nothing(data: st.DataObject) -> None:
+    whole = bytearray(custom_options(500, 70))
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(1, min(len(whole), 200))) * data.draw(st.sampled_from([1, -1]))
+        whole[at % len(whole)] = data.draw(st.integers(0, 255))
+    op = Op("edgetpu-custom-op", [], [], custom=True, custom_options=bytes(whole))
+    size = program_size(Graph([Subgraph("main", [], [], [], [op])]))
+    assert size is None or size.cached_bytes + size.streamed_bytes <= 64 * len(whole)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_no_program(raw: bytes) -> None:
+    op = Op("edgetpu-custom-op", [], [], custom=True, custom_options=raw)
+    size = program_size(Graph([Subgraph("main", [], [], [], [op])]))
+    assert size is None or size.cached_bytes <= 64 * len(raw)
+
+
+@given(st.text(max_size=500))
+def test_any_text_can_be_read_as_a_log(text: str) -> None:
+    assert parse_log(text).mapped_ops >= 0
 
 
 def test_a_log_made_here_is_read_like_a_published_one() -> None:

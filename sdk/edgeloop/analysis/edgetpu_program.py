@@ -38,7 +38,7 @@ def program_size(graph: Graph) -> ProgramSize | None:
         try:
             for kind, size in _executables(bytes(op.custom_options or b"")):
                 cached, streamed = (cached + size, streamed) if kind == _CACHING else (cached, streamed + size)
-        except (struct.error, ValueError):
+        except (struct.error, ValueError, IndexError, OverflowError):
             return None
     return ProgramSize(cached, streamed) if programs else None
 
