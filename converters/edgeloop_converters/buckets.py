@@ -101,7 +101,7 @@ def settle_buckets(
             Basis(
                 replace(recipe, shapes=(given,)), model,
                 replace(sources, calibration=own[0], evaluation=own[1], notes=(*sources.notes, note)),
-                given.label(), shapes[i],
+                _label(free, shapes[i]), shapes[i],
             )
         )  # fmt: skip
     return Basis(recipe, models[order[-1]], sources), _named_apart(bases)
@@ -196,8 +196,14 @@ def _own(indices: Indices, at: Indices, bucket: int, smaller: Sequence[int], eno
     return np.sort(chosen)
 
 
+def _label(free: Sequence[Shape], shapes: Sequence[Shape]) -> str:
+    """Of the inputs whose size differs: "16", "20x10", "16-8" where they are not alike."""
+    texts = ["x".join(map(str, shape)) for wanted, shape in zip(free, shapes, strict=True) if FREE in wanted]
+    return "-".join(dict.fromkeys(texts))
+
+
 def _named_apart(bases: Sequence[Basis]) -> tuple[Basis, ...]:
-    """Labels that differ: where sizes given are the same but inputs' shapes are not, a number is added."""
+    """Labels that differ: "4-8" may be two inputs of 4 and 8 or of 8 and 4 in part; the second gets a number."""
     seen: dict[str, int] = {}
     named = []
     for basis in bases:

@@ -41,10 +41,6 @@ class GivenShape:
         """As the frontends take it."""
         return self.sizes[0][1] if self.sizes[0][0] == "" else dict(self.sizes)
 
-    def label(self) -> str:
-        """For the name of a variant: "16", "20x10", "16-8" where inputs differ."""
-        return "-".join(dict.fromkeys("x".join(map(str, sizes)) for _, sizes in self.sizes))
-
     def __str__(self) -> str:
         parts = [("x".join(map(str, sizes)), name) for name, sizes in self.sizes]
         return ",".join(f"{name}={text}" if name else text for text, name in parts)

@@ -58,7 +58,7 @@ def test_shapes_as_text_and_back() -> None:
     assert str(parse_shape("3,224,224")) == "3x224x224"
     named = parse_shape("ids=1x16,mask=16")
     assert named.given() == {"ids": (1, 16), "mask": (16,)}
-    assert (str(named), named.label()) == ("ids=1x16,mask=16", "1x16-16")
+    assert str(named) == "ids=1x16,mask=16"
     for values in ([20, 10], ["16", "32"], ["ids=16,mask=16"], []):
         assert shapes_of(plain_shapes(shapes_of(values)) or []) == shapes_of(values)
     assert len(shapes_of([(16,), (32,), (16,)])) == 2
