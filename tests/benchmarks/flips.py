@@ -59,7 +59,7 @@ def show(flips: dict[str, list[float]], seconds: dict[str, list[float]]) -> None
     """Medians and means, and both against the best peer's."""
     best_median = min(statistics.median(flips[peer]) for peer in PEERS)
     best_mean = min(statistics.fmean(flips[peer]) for peer in PEERS)
-    print(f"  {'':36} median  to best    mean  to best  seconds")
+    print(f"  {'':36} median  to best    mean  to best  seconds (0.0: cached)")
     for method, values in flips.items():
         median, mean = statistics.median(values), statistics.fmean(values)
         each = " ".join(f"{100 * v:.2f}" for v in values)
