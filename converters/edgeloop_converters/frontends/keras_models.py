@@ -10,7 +10,7 @@ from typing import Any
 from edgeloop.errors import MissingExtraError, RefusedError, UsageError
 from edgeloop_converters.frontends.file_scan import scan_h5, scan_keras_zip
 from edgeloop_converters.frontends.given_shape import GivenShape
-from edgeloop_converters.frontends.native import Loaded, Stages, fixed_spec, import_tensorflow
+from edgeloop_converters.frontends.loading import Loaded, Stages, fixed_spec, import_tensorflow
 from edgeloop_converters.frontends.recurrent import unroll
 
 _TITLES = {"keras": "reading .keras files", "h5": "reading .h5 files"}

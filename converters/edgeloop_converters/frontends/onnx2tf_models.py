@@ -21,7 +21,7 @@ import numpy.typing as npt
 from edgeloop.errors import UsageError
 from edgeloop.graph import Graph
 from edgeloop_converters.frontends import onnx2tf_env
-from edgeloop_converters.frontends.native import OUTPUT, Stages
+from edgeloop_converters.frontends.loading import OUTPUT, Stages
 
 Array = npt.NDArray[Any]
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from edgeloop.errors import MissingExtraError, RefusedError, UsageError
 from edgeloop_converters.frontends.given_shape import GivenShape
-from edgeloop_converters.frontends.native import Stages
+from edgeloop_converters.frontends.loading import Stages, TorchModel
 from edgeloop_converters.frontends.torch_factory import given_shape
-from edgeloop_converters.frontends.torch_models import TorchModel, convert_module, import_torch
+from edgeloop_converters.frontends.torch_models import convert_module, import_torch
 from edgeloop_converters.frontends.user_code import first_line
 
 FEATURE = "reading ONNX models"

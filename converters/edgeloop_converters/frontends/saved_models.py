@@ -7,7 +7,7 @@ from typing import Any
 
 from edgeloop.errors import UsageError
 from edgeloop_converters.frontends.given_shape import GivenShape
-from edgeloop_converters.frontends.native import Loaded, Stages, fixed_spec, import_tensorflow
+from edgeloop_converters.frontends.loading import Loaded, Stages, fixed_spec, import_tensorflow
 from edgeloop_converters.frontends.saved_model_scan import check_ops
 from edgeloop_converters.frontends.signatures import choose_signature, said
 

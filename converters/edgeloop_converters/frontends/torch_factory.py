@@ -11,7 +11,7 @@ from typing import Any
 
 from edgeloop.errors import UsageError
 from edgeloop_converters.frontends.given_shape import GivenShape
-from edgeloop_converters.frontends.torch_models import TorchModel
+from edgeloop_converters.frontends.loading import TorchModel
 from edgeloop_converters.frontends.user_code import first_line, where
 
 _RETURNS = "it returns a torch.nn.Module, or (module, example_inputs)"

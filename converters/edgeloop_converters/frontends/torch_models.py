@@ -8,12 +8,11 @@ that no TRANSPOSE is left at the model's border.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import MissingExtraError, UsageError
-from edgeloop_converters.frontends.native import OUTPUT, Stages
+from edgeloop_converters.frontends.loading import OUTPUT, Stages, TorchModel
 from edgeloop_converters.frontends.pooling import pad_with_zero
 from edgeloop_converters.frontends.transposes import fold_transposes
 from edgeloop_converters.frontends.user_code import first_line, where
@@ -21,20 +20,6 @@ from edgeloop_converters.frontends.user_code import first_line, where
 FEATURE = "reading PyTorch models"
 LARGEST_ERROR = 0.02
 """Of the largest output value: a .tflite farther from PyTorch than that does not compute the same thing."""
-
-
-@dataclass(frozen=True)
-class TorchModel:
-    """A module ready to be converted, in eval mode and float32.
-
-    example: its inputs, batch 1, by the module's own layout. names: of the inputs. keywords: inputs go in by name.
-    """
-
-    module: Any
-    example: tuple[Any, ...]
-    names: tuple[str, ...]
-    keywords: bool = False
-    notes: tuple[str, ...] = ()
 
 
 def to_float(request: dict[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from typing import Any
 from edgeloop.errors import RefusedError, UsageError
 from edgeloop_converters.frontends.file_scan import check_members
 from edgeloop_converters.frontends.given_shape import GivenShape
+from edgeloop_converters.frontends.loading import TorchModel
 from edgeloop_converters.frontends.torch_factory import given_shape
-from edgeloop_converters.frontends.torch_models import TorchModel
 from edgeloop_converters.frontends.user_code import first_line
 
 _OLD = "serialized_exported_program.json"
