@@ -36,6 +36,13 @@ def input_findings(observed: Observed, spec: InputSpec, role: str) -> list[Findi
     ]
 
 
+def value_findings(observed: Observed, spec: InputSpec, role: str) -> list[Finding]:
+    """What can be said of the values of one input among several."""
+    if not observed.samples:
+        return _unreadable(observed, role)
+    return [*_unreadable(observed, role), *_not_finite(observed, role), *_range(observed, spec, role)]
+
+
 def layout_findings(sample: Sequence[int], model: Sequence[int], source: str) -> list[Finding]:
     """Samples whose axes are in another order than the model's. sample, model: shapes without the batch axis."""
     ours, theirs = [n for n in sample if n != 1], [n for n in model if n != 1]

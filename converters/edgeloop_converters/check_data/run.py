@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeloop.contract import Contract
+from edgeloop.contract import Contract, InputSpec
 from edgeloop.errors import ConfigError, DataError, GoalNotMetError
 from edgeloop.graph import Graph
 from edgeloop.progress import Progress, SilentProgress
@@ -21,10 +21,10 @@ from edgeloop_converters.check_data.contract import QUICK_MACS, THOROUGH_MACS, c
 from edgeloop_converters.check_data.detective import Verdict
 from edgeloop_converters.check_data.duplicates import duplicate_findings, leak_findings
 from edgeloop_converters.check_data.finding import SEVERE, WARNING, Finding, by_severity
-from edgeloop_converters.check_data.inputs import input_findings, layout_findings
+from edgeloop_converters.check_data.inputs import input_findings, layout_findings, value_findings
 from edgeloop_converters.check_data.observe import observe
 from edgeloop_converters.check_data.stability import RangeRows, stability_findings
-from edgeloop_converters.contracts import read_by
+from edgeloop_converters.contract_inputs import read_inputs
 from edgeloop_converters.data import TENSOR, Dataset, pick
 from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.frontends import start_conversion
@@ -146,16 +146,15 @@ def findings_before(
     the last question to `check-data`.
     """
     clock = stages or Stages()
-    spec, labels = sources.contract.inputs[0], sources.contract.output.labels
+    specs, labels = sources.contract.inputs, sources.contract.output.labels
     found: list[Finding] = []
-    if len(sources.contract.inputs) != 1:
-        return found, None
     verdict: Verdict | None = None
-    if try_contracts:
+    if try_contracts and len(specs) == 1:
         with clock("other contracts"):
             which = "calibration" if sources.data.calibration.labels is not None else "evaluation"
             settled: Dataset = getattr(sources.data, which)
-            raw = replace(read_by(spec, getattr(data, which)), labels=settled.labels, class_names=settled.class_names)
+            opened = read_inputs(specs, getattr(data, which))
+            raw = replace(opened, labels=settled.labels, class_names=settled.class_names)
             contract, verdict = contract_findings(model, sources.contract, raw, max_macs=max_macs, seed=recipe.seed)
             found += contract
     with clock("look at data"):
@@ -170,12 +169,26 @@ def findings_before(
             ids = None if dataset.labels is None else dataset.labels[indices]
             found += class_findings(ids, classes, labels or dataset.class_names or (), role)
             chosen = _some(dataset, indices, samples, recipe.seed)
+            if len(specs) > 1:
+                found += _findings_by_input(specs, dataset, chosen, role, progress)
+                continue
             observed.append(observe(dataset, chosen, progress=progress))
-            found += input_findings(observed[-1], spec, role)
+            found += input_findings(observed[-1], specs[0], role)
             found += duplicate_findings(observed[-1], role)
         if len(observed) == 2:
             found += leak_findings(*observed)
     return found, verdict
+
+
+def _findings_by_input(
+    specs: Sequence[InputSpec], dataset: Dataset, indices: Indices, role: str, progress: Progress | None
+) -> list[Finding]:
+    """Values of each input by itself. A mask may well be the same in every sample, so blanks and copies say nothing."""
+    found = []
+    for spec in specs:
+        observed = observe(dataset.parts[spec.name], indices, progress=progress)
+        found += [replace(f, what=f"input '{spec.name}': {f.what}") for f in value_findings(observed, spec, role)]
+    return found
 
 
 def refuse_severe(findings: Sequence[Finding]) -> None:
@@ -217,9 +230,9 @@ def after_calibration(rows: RangeRows, method: str, sources: Sources, *, seed: i
 
 def _classes(model: bytes, contract: Contract) -> int | None:
     outputs = Graph.read(model).outputs
-    if contract.output.kind != "classification" or len(outputs) != 1:
+    if contract.output.kind != "classification":
         return None
-    return int(np.prod(outputs[0].shape))
+    return int(np.prod(outputs[contract.output.index].shape))
 
 
 def _some(dataset: Dataset, indices: Indices, limit: int, seed: int) -> Indices:

@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_contract_flags(parser)
     parser.add_argument("--calibration-samples", type=int, metavar="N", help="as for `convert` (default: 512)")
     parser.add_argument("--samples", type=int, metavar="N", help="look at N samples of either (default: 50000)")
+    parser.add_argument("--shape", metavar="DxD..", help="of one sample, where the model leaves it free; see `convert`")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="which samples are drawn (default: 0)")
     add_shared_flags(parser, "--signature", "--no-cache", "--trust-code")
 
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop_converters.check_data.run import THOROUGH_SAMPLES, check_data
     from edgeloop_converters.data.cache import DecodedCache
     from edgeloop_converters.recipe import Recipe, plan_passes
+    from edgeloop_converters.shapes import shapes_of
 
     check_at_least_one(args, "--samples", "--calibration-samples")
     changes: dict[str, Any] = {}
@@ -51,6 +53,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         hints=contract_flags(args),
         seed=args.seed,
         signature=args.signature or "",
+        shapes=shapes_of([] if args.shape is None else [args.shape]),
         **changes,
     )
     with nullcontext() if args.no_cache else DecodedCache() as cache:
