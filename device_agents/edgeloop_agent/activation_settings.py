@@ -21,7 +21,7 @@ class GateSettings:
     audit_every: int = 20
     max_difference: float = 0.01
     max_age_s: float = 10.0
-    remembered: int = 8
+    remembered: int = 4
 
 
 @dataclass(frozen=True)
