@@ -11,7 +11,7 @@ from edgeloop_converters.report.html import Markup, tag
 
 @dataclass(frozen=True)
 class Rung:
-    """before, after: fractions, more is better. is_kept: False is drawn hollow."""
+    """before, after: fractions, more is better. shown: its tooltip. is_kept: False is drawn hollow."""
 
     label: str
     before: float
@@ -21,17 +21,16 @@ class Rung:
 
 
 def ladder_chart(
-    title: str, rungs: Sequence[Rung], *, goal: float | None = None, width: int = 720, row: int = 28
+    title: str, rungs: Sequence[Rung], *, goal: float | None = None, width: int = 600, row: int = 28
 ) -> Markup:
     """A dot for before, an arrow to a dot for after. goal: a vertical line that the last rung should have passed."""
     if not rungs:
         return Markup("")
     label_px = min(0.3 * width, 12 + CHARACTER_PX * max(len(r.label) for r in rungs))
-    shown_px = 16 + CHARACTER_PX * max(len(r.shown) for r in rungs)
     values = [v for r in rungs for v in (r.before, r.after)] + ([] if goal is None else [goal])
     spread = max(0.01, max(values) - min(values))
     low, high = min(values) - 0.08 * spread, max(values) + 0.08 * spread
-    room = width - label_px - shown_px
+    room = width - label_px - 14
     height = 18 + len(rungs) * row + 20
 
     def x_of(value: float) -> float:
@@ -58,7 +57,6 @@ def ladder_chart(
                 tag("line", x1=x0, x2=x1, y1=y, y2=y, class_=f"step {kind}"),
                 tag("circle", cx=x0, cy=y, r=3, class_="from"),
                 tag("circle", cx=x1, cy=y, r=5.5, class_=f"dot {kind}"),
-                tag("text", rung.shown, x=round(width - shown_px + 10, 1), y=y + 4, class_="value"),
             )
         )
-    return svg(width, height, title, parts, smallest_px=520)
+    return svg(width, height, title, parts, smallest_px=360)

@@ -66,7 +66,9 @@ def findings(report: Values) -> Markup | None:
 
 
 def _is_of_a_pass(report: Values, note: str) -> bool:
-    """The refinement's passes have a table of their own."""
+    """The refinement's passes and the repairs have a part of their own."""
+    if report.get("repairs") and note.startswith(("repair, ", "repairing: ")):
+        return True
     return any(note.startswith(f"{done.get('name')}: ") for done in report.get("refinement") or ())
 
 

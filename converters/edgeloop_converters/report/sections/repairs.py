@@ -20,9 +20,8 @@ _TOLD = frozenset(
         "seconds", "tried", "kept", "accepted", "detail", "reason", "note",
     }
 )  # fmt: skip
-_RUNG = ["rung", "before", "after", "gain", "output error", "size", "latency", "seconds", "", "ops", "what"]
-_PASS = ["pass", "error before", "error after", "change", "seconds", "", "what"]
-_SUSPECT = ["op", "SNR of its output", "agreement with it in float", "output error with it in float", "tensor"]
+_FATES = {"kept": ("passed", "✓"), "not kept": ("failed", "✗"), "not tried": ("", "–"), "": ("", "i")}
+_SUSPECT = ["op", "SNR of its output", "agreement", "output error"]
 
 
 def repairs(report: Values) -> Markup | None:
@@ -33,13 +32,13 @@ def repairs(report: Values) -> Markup | None:
         parts += [
             tag("p", _told(rungs)),
             _picture(report, rungs),
-            columns_in_use(_RUNG, [_row(r, _key(report, r)) for r in rungs], class_="wrap"),
+            tag("ol", [_entry(*_rung(r, _key(report, r))) for r in rungs], class_="rungs"),
             _suspects(rungs),
         ]
     if refined:
         parts += [
             tag("h3", "Refinement of ranges and weights") if rungs else None,
-            columns_in_use(_PASS, [_pass(r) for r in refined], class_="wrap"),
+            tag("ol", [_entry(*_pass(r)) for r in refined], class_="rungs"),
             soft(
                 "Only constants change, so speed and ops stay what they were. Errors are those of the outputs on "
                 "calibration samples that the passes did not see; flips are other decisions than the float model's."
@@ -92,7 +91,7 @@ def _picture(report: Values, rungs: Sequence[Values]) -> Markup | None:
         if before is None or after is None:
             continue
         kept = _fate(rung) == "kept"
-        shown = f"{percent(before)} → {percent(after)}" + ("" if kept else ", not kept")
+        shown = f"{percent(before)} → {percent(after)}, {_fate(rung)}"
         drawn.append(Rung(str(rung.get("name")), before, after, shown, kept))
     if not drawn:
         return None
@@ -111,25 +110,37 @@ def _goal(report: Values, rungs: Sequence[Values]) -> float | None:
     return None if base is None else base - float(goals["max_drop"])
 
 
-def _row(rung: Values, key: str | None) -> list[object]:
+def _entry(fate: str, name: object, detail: str, figures: Sequence[str]) -> Markup:
+    """One step: what became of it, what it was, what it gained and cost."""
+    kind, sign = _FATES.get(fate, ("", "i"))
+    told = " · ".join(part for part in figures if part)
+    return tag(
+        "li",
+        tag("span", sign, class_=f"sign {kind}".strip(), aria_hidden="true"),
+        tag("b", name),
+        f" {fate}" if fate else None,
+        f": {detail}" if detail else None,
+        tag("div", told, class_="soft") if told else None,
+    )
+
+
+def _rung(rung: Values, key: str | None) -> tuple[str, object, str, list[str]]:
     before, after = _metric(rung.get("before"), key), _metric(rung.get("after"), key)
-    gain = f"{(after - before) * 100:+.2f} pt" if before is not None and after is not None else ""
+    gain = f" ({(after - before) * 100:+.2f} pt)" if before is not None and after is not None else ""
+    both = [text for text in (_figures(rung.get(when), key) for when in ("before", "after")) if text]
     more = {k: v for k, v in rung.items() if k not in _TOLD and v not in (None, "", [], {})}
     told = [str(rung.get(word)) for word in ("detail", "reason", "note") if rung.get(word)]
-    ratio = _number(rung.get("latency_ratio"))
-    return [
-        rung.get("name"),
-        _figures(rung.get("before"), key),
-        _figures(rung.get("after"), key),
-        gain,
-        _errors(rung),
+    ratio, seconds, ops = _number(rung.get("latency_ratio")), _seconds(rung.get("seconds")), _ops(rung.get("ops"))
+    errors = _errors(rung)
+    figures = [
+        f"{key or 'metric'} {' → '.join(both)}{gain}" if both else "",
+        f"output error {errors}" if errors else "",
         _bytes(rung),
-        "" if ratio is None else f"{ratio:.2f}x",
-        _seconds(rung.get("seconds")),
-        _fate(rung),
-        _ops(rung.get("ops")),
-        "; ".join(told + ([flat(more)] if more else [])),
+        "" if ratio is None else f"{ratio:.2f}x the latency",
+        f"{seconds} s" if seconds else "",
+        f"ops {ops}" if ops else "",
     ]
+    return _fate(rung), rung.get("name"), "; ".join(told + ([flat(more)] if more else [])), figures
 
 
 def _figures(value: object, key: str | None) -> str:
@@ -187,24 +198,34 @@ def _suspects(rungs: Sequence[Values]) -> Markup | None:
                     "" if snr is None else f"{snr:.1f} dB",
                     percent(agreement),
                     "" if error is None else f"{error:.2g}",
-                    one.get("output"),
                 ]
             )
     if not rows:
         return None
-    return tag("div", tag("h3", "Ops that spoil the answers most"), columns_in_use(_SUSPECT, rows, class_="wrap"))
+    return tag(
+        "div",
+        tag("h3", "Ops that spoil the answers most"),
+        columns_in_use(_SUSPECT, rows),
+        soft("Agreement and output error are those with this op alone in float, on calibration samples."),
+    )
 
 
 def _seconds(value: object) -> str:
     seconds = _number(value)
-    return "" if seconds is None else f"{seconds:.1f}"
+    return f"{seconds:.1f}" if seconds else ""
 
 
-def _pass(done: Values) -> list[object]:
+def _pass(done: Values) -> tuple[str, object, str, list[str]]:
     before, after = done.get("before") or {}, done.get("after") or {}
     told = next((key for key in ("held_out_error", "flips", *before) if key in before and key in after), None)
     was, now = (before.get(told), after.get(told)) if told else (None, None)
-    change = f"{(now - was) / was:+.0%}" if was and now is not None else ""
-    name = f"{done.get('name')}{' (flips)' if told == 'flips' else ''}"
-    kept = "kept" if done.get("accepted", True) else "not kept"
-    return [name, number(was), number(now), change, _seconds(done.get("seconds")), kept, done.get("detail")]
+    change = f" ({(now - was) / was:+.0%})" if was and now is not None else ""
+    what = {"held_out_error": "error"}.get(str(told), str(told))
+    seconds = _seconds(done.get("seconds"))
+    figures = [f"{what} {number(was)} → {number(now)}{change}" if told else "", f"{seconds} s" if seconds else ""]
+    return (
+        "kept" if done.get("accepted", True) else "not kept",
+        done.get("name"),
+        str(done.get("detail") or ""),
+        figures,
+    )
