@@ -2,7 +2,7 @@
 
 `TFLiteConverter` freezes into a function, which it freezes again, and rewrites the file in Python twice: 26 times the
 weights for ResNet50. Here the variables become constants once, in a GraphDef that goes straight to the converter, after
-the model was let go: 5 times. What TensorFlow itself calls for this is not public; `setup.cfg` pins its version.
+the model was let go: 10 times. What TensorFlow itself calls for this is not public; `setup.cfg` pins its version.
 """
 
 from __future__ import annotations
@@ -12,13 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclass
 class Frozen:
-    """graph: a GraphDef whose variables are constants. inputs, outputs: symbolic tensors of the traced function."""
+    """graph: a GraphDef whose variables are constants. inputs, outputs: tf.TensorSpec with the names of its tensors."""
 
     graph: Any
     inputs: tuple[Any, ...]
     outputs: tuple[Any, ...]
+
+    def SerializeToString(self) -> bytes:
+        """What the converter asks a GraphDef for; only once, because the graph is let go."""
+        graph, self.graph = self.graph, None
+        data: bytes = graph.SerializeToString()
+        return data
 
 
 def freeze(concrete: Any) -> Frozen:
@@ -28,8 +34,12 @@ def freeze(concrete: Any) -> Frozen:
 
     data = constants._FunctionConverterDataInEager(func=concrete, lower_control_flow=False, aggressive_inlining=False)
     graph, _ = constants._replace_variables_by_constants(converter_data=data)
-    inputs = tuple(t for t in concrete.inputs if t.dtype != tf.resource)
-    return Frozen(graph, inputs, tuple(concrete.outputs))
+
+    def described(tensor: Any) -> Any:  # the tensor itself would keep the variables
+        return tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name)
+
+    inputs = tuple(described(t) for t in concrete.inputs if t.dtype != tf.resource)
+    return Frozen(graph, inputs, tuple(described(t) for t in concrete.outputs))
 
 
 def to_tflite(frozen: Frozen) -> bytes:
@@ -37,5 +47,5 @@ def to_tflite(frozen: Frozen) -> bytes:
     from tensorflow.lite.python.convert import convert_graphdef
 
     gc.collect()
-    data: bytes = convert_graphdef(frozen.graph, frozen.inputs, frozen.outputs, allow_custom_ops=False)
+    data: bytes = convert_graphdef(frozen, frozen.inputs, frozen.outputs, allow_custom_ops=False)
     return data
