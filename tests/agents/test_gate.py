@@ -45,7 +45,7 @@ def test_the_threshold_follows_the_noise(noise):
     play(gate, static_camera.frames(120, noise=noise)[60:])
     reused = play(gate, static_camera.frames(120, noise=noise, seed=1)[60:])
     assert np.mean(reused) > 0.9
-    assert gate.threshold == pytest.approx(max(2.0, 6.0 * gate.noise)) and gate.noise <= 0.5 * noise
+    assert gate.threshold == pytest.approx(max(2.0, 6.0 * gate.noise)) and gate.noise <= 0.5 * noise + 0.01
 
 
 def test_light_that_changes_everywhere_alike_is_no_difference_up_to_a_limit():
