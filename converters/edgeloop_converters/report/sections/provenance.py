@@ -60,7 +60,7 @@ def commands(report: Values) -> Iterable[tuple[str, str]]:
     folder = str(bundle).removesuffix(".bundle")
     words = shlex.quote(str(bundle))
     yield (
-        "Or from the recipe in the bundle, with the contract as it was settled",
+        "Or from the recipe in the bundle, with the contract as it was settled, in the folder of model and data",
         f"python3 -m zipfile -e {words} {shlex.quote(folder)}\n"
         f"edgeloop convert --recipe {shlex.quote(folder + '/recipe.toml')}",
     )
