@@ -62,7 +62,7 @@ def main() -> None:
     rows: list[tuple[Case, dict[str, Outcome]]] = []
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["EDGELOOP_HOME"] = f"{scratch}/home"
-        for case in [*real_cases(Path(scratch)), *digits_cases(digits_model())]:
+        for case in [*real_cases(Path(scratch)), *(make() for make in digits_cases(digits_model()).values())]:
             if args.only not in case.key:
                 continue
             outcomes = {name: with_peer(case, tool) for name, tool in PEERS.items()}

@@ -314,18 +314,18 @@ def subset(samples: Samples, chosen: Array) -> Samples:
 # ---- the cases on digits: small, and without TensorFlow -------------------------------------------------------------
 
 
-def digits_cases(float_model: bytes) -> list[Case]:
-    """float_model: the packaged digits model."""
+def digits_cases(float_model: bytes) -> dict[str, Callable[[], Case]]:
+    """By name, each made when it is called for. float_model: the packaged digits model."""
     split = load_split()
     calibration = Samples(split.train_images[:200], split.train_labels[:200])
     evaluation = Samples(split.held_out_images, split.held_out_labels)
 
-    def case(key: str, fault: str, model: bytes, **more: Any) -> Case:
+    def case(fault: str, model: bytes, **more: Any) -> Case:
         own = {"contract": DIGITS, "calibration": calibration, "evaluation": evaluation, **more}
         attainable = own.pop("attainable", None)
         if attainable is None:
             attainable = accuracy_of(model, DIGITS, evaluation)
-        return Case(key, fault, model, truth=evaluation, attainable=attainable, **own)
+        return Case("", fault, model, truth=evaluation, attainable=attainable, **own)
 
     def changed(change: Callable[[Graph], None]) -> bytes:
         graph = Graph.read(float_model)
@@ -334,33 +334,62 @@ def digits_cases(float_model: bytes) -> list[Case]:
         return graph.write()
 
     plain = changed(lambda _: None)
-    silu = fitted_net("SILU")
     wrong = replace(DIGITS, inputs=(replace(DIGITS.inputs[0], std=(1.0,)),))
     ones = np.flatnonzero(split.train_labels == 1)[:100]
     few = replace_y(subset(calibration, np.arange(3)))
     masked = replace(DIGITS, output=OutputSpec("classification", (*"0123456789", "none")))
-    return [
-        case("outlier channel", "one channel 1,000 times louder than the others",
-             changed(lambda g: amplify_channel(g, 0, 1, 3, 1000.0))),
-        case("wrong mean and std", "pixels 0..255 into a model for 0..1", silu, contract=wrong, says="contract|guess"),
-        case("SiLU collapse", "one loud channel before a SiLU", fitted_net("SILU", loud=300.0)),
-        case("PReLU collapse", "one unused channel with a slope of 100", fitted_net("PRELU", odd_slope=100.0)),
-        case("masked softmax", "a class masked by -10,000 before the softmax", changed(lambda g: mask_class(g, -1e4)),
-             contract=masked, says="softmax|drops"),
-        case("flat softmax", "logits 1/1000 of the usual: all classes near 1/10", changed(lambda g: temper(g, 1e-3))),
-        case("float layers", "ELU has no int8 kernel", fitted_net("ELU"), flaw=float_layers, says="stayed float"),
-        case("hybrid", "a 'float' file whose weights are int8 codes", changed(hybrid_weights), says="only looks float",
-             flaw=lambda _: "weights were int8 before"),
-        case("slow scheme", "a16w8 on XNNPACK", plain, flaw=sixteen_bit, says="16-bit activations",
-             more={"passes": scheme_passes("a16w8")}),
-        case("too few", "3 samples to calibrate with", plain, calibration=few, says="only 3 samples"),
-        case("single class", "100 samples of one class", plain,
-             calibration=Samples(split.train_images[ones], split.train_labels[ones]), says="of one class"),
-        case("healthy", "digits, right contract", plain, healthy=True),
-        case("healthy SiLU", "the SiLU net without the loud channel", silu, healthy=True),
-        case("healthy, no labels", "calibration without labels", plain, healthy=True,
-             calibration=replace_y(calibration)),
-    ]  # fmt: skip
+    made: dict[str, Callable[[], Case]] = {
+        "outlier channel": lambda: case(
+            "one channel 1,000 times louder than the others", changed(lambda g: amplify_channel(g, 0, 1, 3, 1000.0))
+        ),
+        "wrong mean and std": lambda: case(
+            "pixels 0..255 into a model for 0..1", fitted_net("SILU"), contract=wrong, says="contract|guess"
+        ),
+        "SiLU collapse": lambda: case("one loud channel before a SiLU", fitted_net("SILU", loud=300.0)),
+        "PReLU collapse": lambda: case("one unused channel with a slope of 100", fitted_net("PRELU", odd_slope=100.0)),
+        "masked softmax": lambda: case(
+            "a class masked by -10,000 before the softmax",
+            changed(lambda g: mask_class(g, -1e4)),
+            contract=masked,
+            says="softmax|drops",
+        ),
+        "flat softmax": lambda: case(
+            "logits 1/1000 of the usual: all classes near 1/10", changed(lambda g: temper(g, 1e-3))
+        ),
+        "float layers": lambda: case(
+            "ELU has no int8 kernel", fitted_net("ELU"), flaw=float_layers, says="stayed float"
+        ),
+        "hybrid": lambda: case(
+            "a 'float' file whose weights are int8 codes",
+            changed(hybrid_weights),
+            says="only looks float",
+            flaw=lambda _: "weights were int8 before",
+        ),
+        "slow scheme": lambda: case(
+            "a16w8 on XNNPACK",
+            plain,
+            flaw=sixteen_bit,
+            says="16-bit activations",
+            more={"passes": scheme_passes("a16w8")},
+        ),
+        "too few": lambda: case("3 samples to calibrate with", plain, calibration=few, says="only 3 samples"),
+        "single class": lambda: case(
+            "100 samples of one class",
+            plain,
+            calibration=Samples(split.train_images[ones], split.train_labels[ones]),
+            says="of one class",
+        ),
+        "healthy": lambda: case("digits, right contract", plain, healthy=True),
+        "healthy SiLU": lambda: case("the SiLU net without the loud channel", fitted_net("SILU"), healthy=True),
+        "healthy, no labels": lambda: case(
+            "calibration without labels", plain, healthy=True, calibration=replace_y(calibration)
+        ),
+    }
+
+    def named(key: str) -> Callable[[], Case]:
+        return lambda: replace(made[key](), key=key)
+
+    return {key: named(key) for key in made}
 
 
 def replace_y(samples: Samples) -> Samples:
