@@ -37,7 +37,7 @@ from edgeloop_converters.evaluate import (
 )
 from edgeloop_converters.evaluate.per_op import SAMPLES as PER_OP_SAMPLES
 from edgeloop_converters.float_cache import load_float_model
-from edgeloop_converters.frontends import to_float_tflite
+from edgeloop_converters.frontends import ConversionOptions, to_float_tflite
 from edgeloop_converters.frontends.conversion import GivenSizes
 from edgeloop_converters.frontends.table import is_code_source
 from edgeloop_converters.gate import Gate, Measurement, check_goals_fit, joined, judge
@@ -314,7 +314,7 @@ def open_subject(
         model = path.read_bytes()
         scheme = _scheme(model)
         return Subject(scheme, str(path), model, scheme)
-    converted = to_float_tflite(path, trust_code=trust_code, progress=progress)
+    converted = to_float_tflite(path, ConversionOptions(trust_code=trust_code), progress=progress)
     return Subject(FLOAT, str(path), converted.tflite, FLOAT)
 
 
@@ -353,7 +353,8 @@ def _reference(
         if subject.input_shapes and subject.contract is not None:
             by_name = {s.name: shape for s, shape in zip(subject.contract.inputs, subject.input_shapes, strict=True)}
             shape = by_name if len(by_name) > 1 else subject.input_shapes[0]
-        return to_float_tflite(Path(reference), trust_code=trust_code, shape=shape, progress=progress).tflite, ()
+        options = ConversionOptions(trust_code=trust_code, shape=shape)
+        return to_float_tflite(Path(reference), options, progress=progress).tflite, ()
     cached = load_float_model(subject.float_sha256)
     if cached is not None:
         return cached, ("compared with the float model of this bundle, kept on this host",)

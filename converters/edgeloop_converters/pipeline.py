@@ -35,7 +35,7 @@ from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.result import ConvertResult
 from edgeloop_converters.schemes import check_target, cost_notes, scheme_named
 from edgeloop_converters.shapes import GivenShape
-from edgeloop_converters.sources import choose_samples, open_datasets, read_ahead, sample_shape, settle
+from edgeloop_converters.sources import choose_samples, conversion_options, open_datasets, read_ahead, settle
 from edgeloop_converters.stages import Stages
 
 
@@ -75,17 +75,11 @@ def convert(
         )
         scorer = Scorer(assistant) if data.evaluation.labels is not None else None
         calibration, evaluation = choose_samples(recipe, data)
-        known = sample_shape(recipe, data)
+        opened = data
 
         def start(shape: GivenShape | None) -> Conversion:
-            return start_conversion(
-                Path(recipe.source),
-                trust_code=trust_code,
-                signature=recipe.signature or None,
-                shape=shape.given() if shape is not None else None,
-                sample_shape=known,
-                onnx_engine=recipe.onnx_engine,
-            )
+            options = conversion_options(recipe, opened, shape, trust_code=trust_code)
+            return start_conversion(Path(recipe.source), options)
 
         conversion = start(next(iter(recipe.shapes), None))
         parts = [(data.calibration, calibration), (data.evaluation, evaluation)]

@@ -84,7 +84,7 @@ def quantize_int8_tflite(
 
     samples: float model inputs [1, ...], as `model_inputs` gives them. Raises UsageError for a .tflite source.
     """
-    from edgeloop_converters.frontends.conversion import start_native
+    from edgeloop_converters.frontends.conversion import ConversionOptions, start_native
     from edgeloop_converters.frontends.floats import name_borders
     from edgeloop_converters.frontends.table import FRONTENDS, detect
 
@@ -96,7 +96,8 @@ def quantize_int8_tflite(
         )
     arrays = _columns(samples)
     with (progress or SilentProgress()).step("quantizing with TFLiteConverter"), _npy_files(arrays) as paths:
-        child = start_native("int8", source, frontend, trust_code, 1, signature, shape, samples=[str(p) for p in paths])
+        options = ConversionOptions(trust_code=trust_code, signature=signature, shape=shape)
+        child = start_native("int8", source, frontend, options, samples=[str(p) for p in paths])
         with child:
             answer = child.result()
             graph = Graph.read((child.folder / "out.tflite").read_bytes())

@@ -18,8 +18,9 @@ from edgeloop_converters.contracts import complete, detect_contract, fit_data, p
 from edgeloop_converters.data import NAMED, TENSOR, Dataset, check_samples, open_data, pick, split
 from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.data.dataset import sample_bytes
-from edgeloop_converters.frontends.conversion import GivenSizes
+from edgeloop_converters.frontends.conversion import ConversionOptions, GivenSizes
 from edgeloop_converters.recipe import Recipe
+from edgeloop_converters.shapes import GivenShape
 
 Indices = npt.NDArray[np.int64]
 
@@ -67,6 +68,19 @@ def open_datasets(recipe: Recipe) -> Datasets:
         first = first.unlabelled()
         second = second.unlabelled() if second else None
     return Datasets(first, second or first)
+
+
+def conversion_options(
+    recipe: Recipe, data: Datasets, shape: GivenShape | None, *, trust_code: bool
+) -> ConversionOptions:
+    """What a recipe tells the frontend. shape: which one of the recipe's."""
+    return ConversionOptions(
+        trust_code=trust_code,
+        signature=recipe.signature or None,
+        shape=None if shape is None else shape.given(),
+        sample_shape=sample_shape(recipe, data),
+        onnx_engine=recipe.onnx_engine,
+    )
 
 
 def sample_shape(recipe: Recipe, data: Datasets) -> GivenSizes | None:

@@ -29,7 +29,7 @@ from edgeloop_converters.data import TENSOR, Dataset, pick
 from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.frontends import start_conversion
 from edgeloop_converters.recipe import Recipe
-from edgeloop_converters.sources import Datasets, Sources, choose_samples, open_datasets, sample_shape, settle
+from edgeloop_converters.sources import Datasets, Sources, choose_samples, conversion_options, open_datasets, settle
 from edgeloop_converters.stages import Stages
 
 Indices = npt.NDArray[np.int64]
@@ -95,15 +95,9 @@ def check_data(
     data = open_datasets(recipe)
     calibration, evaluation = choose_samples(recipe, data)
     counts = (len(calibration), len(evaluation))
-    conversion = start_conversion(
-        Path(recipe.source),
-        trust_code=trust_code,
-        signature=recipe.signature or None,
-        shape=recipe.shapes[-1].given() if recipe.shapes else None,
-        sample_shape=sample_shape(recipe, data),
-        onnx_engine=recipe.onnx_engine,
-    )
-    with conversion, stages("load model"):
+    shape = recipe.shapes[-1] if recipe.shapes else None
+    options = conversion_options(recipe, data, shape, trust_code=trust_code)
+    with start_conversion(Path(recipe.source), options) as conversion, stages("load model"):
         converted = conversion.result(reporter)
     model = converted.tflite
     lost = [Finding("model", WARNING, text, "give the float model it was made from") for text in converted.warnings]

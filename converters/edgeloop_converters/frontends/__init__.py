@@ -9,7 +9,22 @@
 
 from __future__ import annotations
 
-from edgeloop_converters.frontends.conversion import Conversion, FloatModel, start_conversion, to_float_tflite
+from edgeloop_converters.frontends.conversion import (
+    Conversion,
+    ConversionOptions,
+    FloatModel,
+    start_conversion,
+    to_float_tflite,
+)
 from edgeloop_converters.frontends.table import FRONTENDS, Frontend, detect
 
-__all__ = ["FRONTENDS", "Conversion", "FloatModel", "Frontend", "detect", "start_conversion", "to_float_tflite"]
+__all__ = [
+    "FRONTENDS",
+    "Conversion",
+    "ConversionOptions",
+    "FloatModel",
+    "Frontend",
+    "detect",
+    "start_conversion",
+    "to_float_tflite",
+]

@@ -41,17 +41,35 @@ GivenSizes = Sequence[int] | Mapping[str, Sequence[int]]
 """Sizes of one sample: for every input that they fit, or by input name."""
 
 
+@dataclass(frozen=True)
+class ConversionOptions:
+    """What a conversion may be told.
+
+    signature: which one to take of a SavedModel or .tflite that has several. shape: of one sample as the source's own
+    input has it (PyTorch and ONNX: channels first), for a model whose own input shape has free dimensions.
+    sample_shape: the same by contract and data, channels last, where `shape` does not say it. onnx_engine:
+    "onnx2torch", "onnx2tf", or "": the first, and the second where it is set up and the first cannot.
+    """
+
+    trust_code: bool = False
+    batch: int = 1
+    signature: str | None = None
+    shape: GivenSizes | None = None
+    sample_shape: GivenSizes | None = None
+    onnx_engine: str = ""
+
+
+DEFAULTS = ConversionOptions()
+
+
 class Conversion:
     """A conversion under way. `result` waits; `close`, or leaving the `with` block, stops what still runs."""
 
-    def __init__(
-        self, source: Path, frontend: str, batch: int, child: Child | None, signature: str | None = None
-    ) -> None:
-        self._signature = signature
+    def __init__(self, source: Path, frontend: str, child: Child | None, options: ConversionOptions) -> None:
         self.source = source
         self.frontend = frontend
-        self._batch = batch
         self._child = child
+        self._options = options
         self._done: FloatModel | None = None
 
     def result(self, progress: Progress | None = None) -> FloatModel:
@@ -81,47 +99,31 @@ class Conversion:
             data = self._child.folder / "out.tflite"
         start = time.perf_counter()
         made = normalize(
-            data, self.source, self._batch, answer.get("inputs", ()), answer.get("outputs", ()),
-            output_order=answer.get("output_order", ()), signature=self._signature,
+            data, self.source, self._options.batch, answer.get("inputs", ()), answer.get("outputs", ()),
+            output_order=answer.get("output_order", ()), signature=self._options.signature,
         )  # fmt: skip
         seconds = {**answer.get("seconds", {}), "normalize": round(time.perf_counter() - start, 3)}
         notes = (*answer.get("notes", ()), *made.notes)
         return FloatModel(made.tflite, self.frontend, answer.get("versions", {}), notes, seconds, made.warnings)
 
 
-def start_conversion(
-    source: Path,
-    *,
-    trust_code: bool = False,
-    batch: int = 1,
-    signature: str | None = None,
-    shape: GivenSizes | None = None,
-    sample_shape: GivenSizes | None = None,
-    onnx_engine: str = "",
-) -> Conversion:
+def start_conversion(source: Path, options: ConversionOptions = DEFAULTS) -> Conversion:
     """Detect the format and start converting; returns at once.
 
-    signature: which one to take of a SavedModel or .tflite that has several. shape: of one sample as the source's own
-    input has it (PyTorch and ONNX: channels first), for a model whose own input shape has free dimensions. sample_shape:
-    the same by contract and data, channels last, where `shape` does not say it. onnx_engine: "onnx2torch", "onnx2tf",
-    or "": the first, and the second where it is set up and the first cannot.
     Raises UsageError (not a supported model); `Conversion.result` raises MissingExtraError, RefusedError (code inside
     the model, corrupt file) and UsageError (what the converter cannot do).
     """
     name = detect(source)
-    child = None
-    if signature is not None and name not in ("saved_model", "tflite"):
+    if options.signature is not None and name not in ("saved_model", "tflite"):
         raise UsageError(
-            f"--signature {signature}: a {FRONTENDS[name].title} has no signatures", hint="leave --signature out"
+            f"--signature {options.signature}: a {FRONTENDS[name].title} has no signatures",
+            hint="leave --signature out",
         )
-    if shape is not None and not FRONTENDS[name].native:
-        _check_fixed(source, shape, signature)
     if FRONTENDS[name].native:
-        child = start_native(
-            "float", source, name, trust_code, batch, signature, shape,
-            sample_shape=sample_shape, **({"onnx_engine": onnx_engine} if name == "onnx" else {}),
-        )  # fmt: skip
-    return Conversion(source, name, batch, child, signature)
+        return Conversion(source, name, start_native("float", source, name, options), options)
+    if options.shape is not None:
+        _check_fixed(source, options.shape, options.signature)
+    return Conversion(source, name, None, options)
 
 
 def _check_fixed(source: Path, shape: GivenSizes, signature: str | None) -> None:
@@ -135,46 +137,29 @@ def _check_fixed(source: Path, shape: GivenSizes, signature: str | None) -> None
     given.check_used(tuple(inputs))
 
 
-def start_native(
-    task: str,
-    source: Path,
-    frontend: str,
-    trust_code: bool,
-    batch: int,
-    signature: str | None,
-    shape: GivenSizes | None,
-    **more: Any,
-) -> Child:
+def start_native(task: str, source: Path, frontend: str, options: ConversionOptions, **more: Any) -> Child:
     """The child for `task` ("float" or "int8"); it writes `out.tflite` into its folder."""
+    shape, sample_shape = options.shape, options.sample_shape
     request = {
         "task": task,
         "source": str(source if FRONTENDS[frontend].is_code else source.absolute()),
         "cwd": str(Path.cwd()),
         "frontend": frontend,
-        "trust_code": trust_code,
-        "batch": batch,
-        "signature": signature,
+        "trust_code": options.trust_code,
+        "batch": options.batch,
+        "signature": options.signature,
         "shape": None if shape is None or isinstance(shape, Mapping) else [int(d) for d in shape],
         "shapes": dict(shape) if isinstance(shape, Mapping) else None,
+        "sample_shape": sample_shape,
+        "onnx_engine": options.onnx_engine,
         **more,
     }
     return Child(CHILD_MODULE, request, what=f"converting {source}")
 
 
 def to_float_tflite(
-    source: Path,
-    *,
-    trust_code: bool = False,
-    batch: int = 1,
-    signature: str | None = None,
-    shape: GivenSizes | None = None,
-    sample_shape: GivenSizes | None = None,
-    onnx_engine: str = "",
-    progress: Progress | None = None,
+    source: Path, options: ConversionOptions = DEFAULTS, *, progress: Progress | None = None
 ) -> FloatModel:
     """`start_conversion(...).result()`."""
-    with start_conversion(
-        source, trust_code=trust_code, batch=batch, signature=signature, shape=shape, sample_shape=sample_shape,
-        onnx_engine=onnx_engine,
-    ) as conversion:  # fmt: skip
+    with start_conversion(source, options) as conversion:
         return conversion.result(progress)

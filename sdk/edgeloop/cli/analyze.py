@@ -83,11 +83,11 @@ def _load(args: argparse.Namespace, console: Console) -> _Subject:
         raise UsageError(f"{path} is a model, only bundles have variants", hint="leave out --variant")
     if path.suffix == ".tflite":
         return _Subject(model=b"" if not path.is_file() else path.read_bytes(), graph=Graph.read(path))
-    from edgeloop_converters.frontends import detect, to_float_tflite
+    from edgeloop_converters.frontends import ConversionOptions, detect, to_float_tflite
 
     if detect(path) == "tflite":
         return _Subject(path.read_bytes(), Graph.read(path))
-    model = to_float_tflite(path, trust_code=args.trust_code, progress=console)
+    model = to_float_tflite(path, ConversionOptions(trust_code=args.trust_code), progress=console)
     for note in model.notes:
         console.note(note)
     return _Subject(model.tflite, Graph.read(model.tflite))

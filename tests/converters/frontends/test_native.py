@@ -16,7 +16,7 @@ import pytest
 from edgeloop.errors import RefusedError, UsageError
 from edgeloop.graph import Graph
 from edgeloop.runtime import open_session
-from edgeloop_converters.frontends import start_conversion, to_float_tflite
+from edgeloop_converters.frontends import ConversionOptions, start_conversion, to_float_tflite
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
@@ -181,7 +181,7 @@ def test_a_lambda_is_refused_and_its_code_not_run(zoo: Path, name: str, monkeypa
 def test_trusted_code_is_run(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(zoo)
     try:
-        assert to_float_tflite(Path("lambda.keras"), trust_code=True).tflite
+        assert to_float_tflite(Path("lambda.keras"), ConversionOptions(trust_code=True)).tflite
         assert (zoo / "touched").exists()
     finally:
         (zoo / "touched").unlink(missing_ok=True)
@@ -224,7 +224,7 @@ def test_free_dimensions_need_a_shape(zoo: Path) -> None:
     with pytest.raises(UsageError, match="has no fixed shape") as caught:
         to_float_tflite(zoo / "free.keras")
     assert "--size" in str(caught.value.hint)
-    model = to_float_tflite(zoo / "free.keras", shape=(16, 12, 3))
+    model = to_float_tflite(zoo / "free.keras", ConversionOptions(shape=(16, 12, 3)))
     assert Graph.read(model.tflite).inputs[0].shape == (1, 16, 12, 3)
 
 
@@ -233,8 +233,8 @@ def test_one_of_several_signatures_is_chosen_by_name(zoo: Path) -> None:
         to_float_tflite(zoo / "two")
     assert "a, b" in str(caught.value.hint)
     with pytest.raises(UsageError, match="no signature 'c'"):
-        to_float_tflite(zoo / "two", signature="c")
-    model = to_float_tflite(zoo / "two", signature="b")
+        to_float_tflite(zoo / "two", ConversionOptions(signature="c"))
+    model = to_float_tflite(zoo / "two", ConversionOptions(signature="b"))
     assert list(Graph.read(model.tflite).signatures[0].outputs) == ["twice"]
     assert np.allclose(run(model.tflite, np.ones((1, 4), np.float32)), 2)
 

@@ -12,7 +12,7 @@ import pytest
 from edgeloop.errors import RefusedError, UsageError
 from edgeloop.graph import Graph
 from edgeloop.runtime import open_session
-from edgeloop_converters.frontends import detect, to_float_tflite
+from edgeloop_converters.frontends import ConversionOptions, detect, to_float_tflite
 from support.onnx_zoo import conv_weights, write_onnx
 from support.torch_zoo import needs_torch
 
@@ -74,7 +74,7 @@ def test_a_free_size_is_settled_by_the_shape(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"'x' has no fixed shape \(1, 3, \?, \?\)") as caught:
         to_float_tflite(path)
     assert "--shape" in str(caught.value.hint)
-    model = to_float_tflite(path, shape=(3, 16, 12))
+    model = to_float_tflite(path, ConversionOptions(shape=(3, 16, 12)))
     assert Graph.read(model.tflite).inputs[0].shape == (1, 16, 12, 3)
 
 

@@ -13,7 +13,7 @@ import pytest
 from edgeloop.errors import DeviceError, UsageError
 from edgeloop.graph import Graph
 from edgeloop.runtime import open_session
-from edgeloop_converters.frontends import onnx2tf_env, to_float_tflite
+from edgeloop_converters.frontends import ConversionOptions, onnx2tf_env, to_float_tflite
 from edgeloop_converters.recipe import Recipe, parse_recipe
 from support.onnx_zoo import conv_weights, write_onnx
 from support.torch_zoo import needs_torch
@@ -56,7 +56,7 @@ def test_where_onnx2torch_stops_the_way_on_is_said(tmp_path: Path) -> None:
         to_float_tflite(odd(tmp_path / "odd.onnx"))
     assert "--onnx-engine onnx2tf --install-engine" in str(caught.value.hint)
     with pytest.raises(UsageError, match="no converter for ThresholdedRelu") as caught:
-        to_float_tflite(tmp_path / "odd.onnx", onnx_engine="onnx2torch")
+        to_float_tflite(tmp_path / "odd.onnx", ConversionOptions(onnx_engine="onnx2torch"))
     assert "onnx2tf" not in str(caught.value.hint)
 
 
@@ -123,5 +123,5 @@ def test_what_it_cannot_do_either_is_one_line_with_the_op(tmp_path: Path, ready:
     nodes = [helper.make_node("Magic", ["x"], ["y"], name="my_magic", domain="com.acme")]
     path = write_onnx(tmp_path / "magic.onnx", nodes, domains=["com.acme"])
     with pytest.raises(UsageError, match="onnx2tf cannot convert it") as caught:
-        to_float_tflite(path, onnx_engine="onnx2tf")
+        to_float_tflite(path, ConversionOptions(onnx_engine="onnx2tf"))
     assert "\n" not in caught.value.message and "Magic" in caught.value.message

@@ -13,7 +13,7 @@ from edgeloop.errors import UsageError
 from edgeloop.graph import Graph
 from edgeloop.runtime import open_session
 from edgeloop_converters.calibration import calibrate
-from edgeloop_converters.frontends import to_float_tflite
+from edgeloop_converters.frontends import ConversionOptions, to_float_tflite
 from edgeloop_converters.frontends.recurrent import MAX_STEPS
 from edgeloop_converters.quantization import quantize_int8
 
@@ -49,7 +49,7 @@ def walks(count: int) -> np.ndarray:
 def test_a_recurrent_layer_ends_in_int8_on_the_fast_kernels(tmp_path: Path, layer: str) -> None:
     path, keras_model = save(tmp_path, layer, 128 if layer == "SimpleRNN" else 24)
     x = walks(140)
-    model = to_float_tflite(path, sample_shape=(STEPS, FEATURES))
+    model = to_float_tflite(path, ConversionOptions(sample_shape=(STEPS, FEATURES)))
     assert any("unrolled over 20 steps" in note for note in model.notes)
     assert not {op.name for op in Graph.read(model.tflite).main.ops} & {"WHILE", "SPLIT_V"}
     wanted = np.asarray(keras_model(x[:40]))
@@ -67,7 +67,8 @@ def test_a_recurrent_layer_ends_in_int8_on_the_fast_kernels(tmp_path: Path, laye
 
 def test_a_free_length_is_settled_by_the_shape_or_named(tmp_path: Path) -> None:
     path, _ = save(tmp_path, "SimpleRNN", 8)
-    assert Graph.read(to_float_tflite(path, shape=(5, FEATURES)).tflite).inputs[0].shape == (1, 5, FEATURES)
+    settled = to_float_tflite(path, ConversionOptions(shape=(5, FEATURES)))
+    assert Graph.read(settled.tflite).inputs[0].shape == (1, 5, FEATURES)
     with pytest.raises(UsageError, match="'series' has no fixed shape") as caught:
         to_float_tflite(path)
     assert "--shape 20x10" in str(caught.value.hint)

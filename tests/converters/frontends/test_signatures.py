@@ -11,7 +11,7 @@ import pytest
 from edgeloop.errors import UsageError
 from edgeloop.graph import Graph, Signature
 from edgeloop.runtime import open_session
-from edgeloop_converters.frontends import to_float_tflite
+from edgeloop_converters.frontends import ConversionOptions, to_float_tflite
 from edgeloop_converters.io_names import input_names, output_names
 from support.tiny_models import TinyBuilder, tiny_mlp
 
@@ -36,11 +36,13 @@ def test_without_a_choice_the_names_are_listed(two: Path) -> None:
         to_float_tflite(two)
     assert caught.value.hint == "--signature, one of: classify, decode"
     with pytest.raises(UsageError, match="no signature 'encode'"):
-        to_float_tflite(two, signature="encode")
+        to_float_tflite(two, ConversionOptions(signature="encode"))
 
 
 def test_the_chosen_one_is_all_that_is_left(two: Path) -> None:
-    first, second = (Graph.read(to_float_tflite(two, signature=s).tflite) for s in ("classify", "decode"))
+    first, second = (
+        Graph.read(to_float_tflite(two, ConversionOptions(signature=s)).tflite) for s in ("classify", "decode")
+    )
     assert (input_names(first), input_names(second)) == (("features",), ("code",))
     assert len(first.subgraphs) == len(second.subgraphs) == 1
     with open_session(second.write()) as session:
@@ -58,7 +60,7 @@ def test_the_default_is_taken_and_the_others_named(two: Path) -> None:
 
 def test_a_model_without_any_says_so(tmp_path: Path, digits_tflite: Path) -> None:
     with pytest.raises(UsageError, match="no signature 'x'"):
-        to_float_tflite(digits_tflite, signature="x")
+        to_float_tflite(digits_tflite, ConversionOptions(signature="x"))
 
 
 @pytest.mark.tensorflow
@@ -83,7 +85,7 @@ def test_a_saved_model_with_two(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="which signature") as caught:
         to_float_tflite(path)
     assert caught.value.hint == "--signature, one of: classify, decode"
-    graph = Graph.read(to_float_tflite(path, signature="decode").tflite)
+    graph = Graph.read(to_float_tflite(path, ConversionOptions(signature="decode")).tflite)
     assert (input_names(graph), output_names(graph)) == (("code",), ("decoded",))
 
 
@@ -98,4 +100,4 @@ def test_outputs_keep_the_order_that_keras_has(tmp_path: Path) -> None:
     assert output_names(graph) == ("zz", "aa")
     assert [t.shape for t in graph.outputs] == [(1, 3), (1, 2)]
     with pytest.raises(UsageError, match="has no signatures"):
-        to_float_tflite(tmp_path / "m.keras", signature="x")
+        to_float_tflite(tmp_path / "m.keras", ConversionOptions(signature="x"))

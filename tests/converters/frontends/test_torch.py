@@ -17,7 +17,7 @@ import pytest
 from edgeloop.errors import RefusedError, UsageError
 from edgeloop.graph import Graph
 from edgeloop.runtime import open_session
-from edgeloop_converters.frontends import detect, to_float_tflite
+from edgeloop_converters.frontends import ConversionOptions, detect, to_float_tflite
 from edgeloop_converters.frontends.torch_models import channels_last
 from support.images import class_folders
 from support.torch_zoo import line_of, needs_torch, write_models
@@ -167,7 +167,7 @@ def test_an_exported_program_with_free_dimensions(here: Path) -> None:
     free = ({0: auto, 2: auto, 3: auto},)
     torch.export.save(torch.export.export(model, (torch.rand(4, 3, 32, 32),), dynamic_shapes=free), "small.pt2")
     assert detect(Path("small.pt2")) == "torch_export"
-    converted = to_float_tflite(Path("small.pt2"), sample_shape=(32, 48, 3))
+    converted = to_float_tflite(Path("small.pt2"), ConversionOptions(sample_shape=(32, 48, 3)))
     assert Graph.read(converted.tflite).inputs[0].shape == (1, 32, 48, 3)
     assert "TRANSPOSE" not in ops(converted.tflite)
 
