@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 
@@ -116,3 +117,13 @@ def test_ticks_are_few_and_inside(ticks: Callable[[float, float], list[float]], 
     found = ticks(low, high)
     assert 1 <= len(found) <= 7
     assert all(low * (1 - 1e-2) <= t <= high * (1 + 1e-2) for t in found)
+
+
+@given(st.lists(st.floats(0.001, 100), min_size=3, max_size=3), st.floats(0.01, 50))
+def test_names_of_percentiles_stand_apart_and_inside(ms: list[float], last: float) -> None:
+    marks = [(f"p{p}", value) for p, value in zip((50, 95, 99), sorted(ms), strict=True)]
+    page = histogram_chart("x", [(0.001, 0.002, 5), (last, last * 1.05, 1)], marks)
+    at = [float(x) for x in re.findall(r'<text x="([-\d.]+)" y="16" class="value"', page)]
+    assert len(at) == 3
+    assert all(b - a >= 24 for a, b in itertools.pairwise(at))
+    assert at[0] >= 0 and at[-1] <= 420 - 24

@@ -66,11 +66,24 @@ def histogram_chart(
     for ms in log_ticks(first, last):
         lines.append(tag("text", f"{ms:g}", x=x_of(ms), y=height - 6, text_anchor="middle"))
         lines.append(tag("line", x1=x_of(ms), x2=x_of(ms), y1=plot_bottom, y2=plot_bottom + 4, class_="axis"))
-    free_from = -1e9
-    for name, ms in marks:
-        x = x_of(min(ms, last))
-        lines.append(tag("line", x1=x, x2=x, y1=plot_top - 4, y2=plot_bottom, class_="mark"))
-        at = min(max(x, free_from), width - 8 - CHARACTER_PX * len(name))
-        lines.append(tag("text", name, x=round(at, 1), y=plot_top - 10, class_="value"))
-        free_from = at + CHARACTER_PX * (len(name) + 1)
+    at = [x_of(min(ms, last)) for _, ms in marks]
+    lines += [tag("line", x1=x, x2=x, y1=plot_top - 4, y2=plot_bottom, class_="mark") for x in at]
+    for (name, _), x in zip(
+        marks, _apart(at, [CHARACTER_PX * (len(name) + 1) for name, _ in marks], width), strict=True
+    ):
+        lines.append(tag("text", name, x=round(x, 1), y=plot_top - 10, class_="value"))
     return svg(width, height, title, bars, lines, smallest_px=260)
+
+
+def _apart(starts: Sequence[float], widths: Sequence[float], width: float) -> list[float]:
+    """Where texts begin that want to begin at `starts`, in this order: none on another, none over the right end."""
+    placed: list[float] = []
+    free_from = 0.0
+    for start, wide in zip(starts, widths, strict=True):
+        placed.append(max(start, free_from))
+        free_from = placed[-1] + wide
+    room_to = width
+    for i in range(len(placed) - 1, -1, -1):
+        placed[i] = min(placed[i], room_to - widths[i])
+        room_to = placed[i]
+    return placed

@@ -78,8 +78,8 @@ def ranges(found: Sequence[Values]) -> Markup | None:
         for r in shown
     ]  # fmt: skip
     cells = [
-        [_op(r), number(r["float_min"]), number(r["float_max"]), number(r["quantized_min"]),
-         number(r["quantized_max"]), _clipped(r), f"{_unused_bits(r):.1f}", _name(r["tensor"])]
+        [_op(r), *_ends(r["float_min"], r["float_max"]),
+         *_ends(r["quantized_min"], r["quantized_max"]), _clipped(r), f"{_unused_bits(r):.1f}", _name(r["tensor"])]
         for r in shown
     ]  # fmt: skip
     head = ["op", "float min", "float max", "codes from", "to", "outside", "bits unused", "tensor"]
@@ -114,9 +114,13 @@ def _op(one: Values) -> str:
 def _shown(one: Values) -> str:
     if saturates(one):
         return f"{_clipped(one)} outside"
-    low, high = one["float_min"], one["float_max"]
+    return " … ".join(_ends(one["float_min"], one["float_max"]))
+
+
+def _ends(low: float, high: float) -> tuple[str, str]:
+    """Both ends of a range; what is nothing beside the other end is 0."""
     nothing = 1e-4 * max(abs(low), abs(high))
-    return " … ".join("0" if abs(end) < nothing else number(end) for end in (low, high))
+    return ("0" if abs(low) < nothing else number(low)), ("0" if abs(high) < nothing else number(high))
 
 
 def _clipped(one: Values) -> str:
