@@ -52,8 +52,8 @@ def quantize_int8(
     """Static int8 weights (per channel) and activations, int8 input and output; checked afterwards.
 
     fully_connected_per_tensor: one scale per FULLY_CONNECTED weight, which the Edge TPU compiler wants. refinement:
-    weights and biases to put over the packed ones; `ranges` are meant to be the refinement's. assistant: for `aeq.pack`.
-    Raises UsageError when the quantizer cannot do it or a range is missing.
+    weights and biases to put over the packed ones; `ranges` are meant to be the refinement's. assistant: for
+    `aeq.pack`. Raises UsageError when the quantizer cannot do it or a range is missing.
     """
     check_no_loops(Graph.read(model))
     with (progress or SilentProgress()).step("quantizing"):

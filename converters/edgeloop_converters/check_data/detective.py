@@ -227,7 +227,7 @@ class _Case:
         other."""
         if len(ids) < 4 * self._classes:
             return None
-        from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]  # comes with scikit-learn
+        from scipy.optimize import linear_sum_assignment
 
         raw = outputs_with(self._session, self._spec, frames)
         if raw is None:
