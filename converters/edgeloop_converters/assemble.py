@@ -180,7 +180,7 @@ class Assembly:
             "analysis": analysis_summary(
                 first.variant.model, self.how.target, confirmed_by(compiled, first.variant.name)
             ),
-            "float_ops": list(exported.float_ops),
+            "float_ops": list(exported.in_float),
             "contract": sources.contract.to_dict(),
             "data": {
                 "calibration": _data_summary(sources.data, "calibration", len(sources.calibration)),

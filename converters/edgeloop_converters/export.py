@@ -52,6 +52,12 @@ class Exported:
     blame: str = ""
     float_model: bytes | None = None
 
+    @property
+    def in_float(self) -> tuple[str, ...]:
+        """Builtin names of all ops that compute in float: those that stayed so, and those that a repair moved."""
+        moved = (op.name for repair in self.repairs if repair.accepted for op in repair.ops)
+        return (*self.float_ops, *moved)
+
 
 def export(
     recipe: Recipe,

@@ -7,14 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgeloop.bundle import Metrics
-from edgeloop.graph import Graph
 from edgeloop.progress import Progress
 from edgeloop.targets import Target
 from edgeloop_converters.evaluate import per_op_errors
 from edgeloop_converters.evaluate.per_op import SAMPLES as PER_OP_SAMPLES
 from edgeloop_converters.gate import Measurement, judge
 from edgeloop_converters.goals import Goals
-from edgeloop_converters.quantization import float_ops
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.repair.ladder import Case, Repaired, blame, climb, not_tried
 from edgeloop_converters.repair.plan import BUDGETS, Situation, why_no_repair
@@ -70,7 +68,6 @@ def _with(exported: Exported, repaired: Repaired) -> Exported:
         exported,
         model=repaired.model,
         notes=(*exported.notes, *notes),
-        float_ops=float_ops(Graph.read(repaired.model)) if repaired.moved else exported.float_ops,
         repairs=repaired.repairs,
         blame=blame(repaired),
         float_model=repaired.float_model or exported.float_model,

@@ -26,12 +26,16 @@ WIDE_FACTORS = (0.5, 0.7, 0.85, 1.2, 1.5, 2.0, 4.0)
 
 @dataclass(frozen=True)
 class Fitting:
-    """What a rung may use. trial: scores candidates on samples that the rung fits to. until: on time.monotonic()."""
+    """What a rung may use. trial: scores candidates on samples that the rung fits to. until: on time.monotonic().
+
+    methods: how many of METHODS are tried.
+    """
 
     float_model: bytes
     trial: Judge
     until: float
     seed: int
+    methods: int
     progress: Progress
 
 
@@ -66,7 +70,7 @@ def other_ranges(model: PackedModel, fitting: Fitting, suspects: Sequence[str]) 
     Returns what was done.
     """
     best, said = fitting.trial.of(model.graph), ""
-    for method in METHODS:
+    for method in METHODS[: fitting.methods]:
         if time.monotonic() > fitting.until:
             break
         candidate = model.copy()

@@ -74,7 +74,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Repaired:
-    """model: the very bytes that came in where nothing was kept. moved: ops that compute in float now.
+    """model: the very bytes that came in where nothing was kept.
 
     noisiest: ops with the lowest signal-to-noise ratio in dB at their output, for where no op is a suspect by itself.
     float_model: the one that the file's inner tensors stand for, where a rung scaled them; else None.
@@ -82,7 +82,6 @@ class Repaired:
 
     model: bytes
     repairs: tuple[Repair, ...]
-    moved: tuple[OpName, ...] = ()
     suspects: tuple[Suspect, ...] = ()
     noisiest: tuple[tuple[OpName, float], ...] = ()
     float_model: bytes | None = None
@@ -125,7 +124,6 @@ class _Climb:
     def run(self) -> Repaired:
         first, suspects = self._find()
         self._repairs.append(first)
-        moved: tuple[OpName, ...] = ()
         for rung, why_not in plan_rungs(self._case.situation).items():
             if not why_not and self._aim.is_reached(self._score):
                 why_not = "the goals hold on the validation samples without it"
@@ -137,7 +135,6 @@ class _Climb:
             try:
                 if rung == FLOAT_OPS:
                     repair = self._float_ops()
-                    moved = repair.ops if repair.accepted else ()
                 elif rung == EQUALIZATION:
                     repair = self._equalization()
                 else:
@@ -147,7 +144,7 @@ class _Climb:
                 repair = Repair(rung, f"gave up: {what}", before=self._score)
             self._repairs.append(repair)
         twin = self._float_model if self._float_model != self._case.float_model else None
-        return Repaired(self._model, tuple(self._repairs), moved, suspects, self._noisiest(), twin)
+        return Repaired(self._model, tuple(self._repairs), suspects, self._noisiest(), twin)
 
     def _noisiest(self) -> tuple[tuple[OpName, float], ...]:
         exhibit, _ = self._first
@@ -200,8 +197,8 @@ class _Climb:
         if not model.groups:
             return Repair(rung, "no int8 activations whose range is free", tried=False)
         until = self._until(_SHARES[rung])
-        fitting = Fitting(self._float_model, self._fit, until, self._case.seed, self._progress)
-        detail = _CONSTANTS[rung](model, fitting, suspects)
+        fitting = Fitting(self._float_model, self._fit, until, self._case.seed, self._budget.methods, self._progress)
+        detail = _CONSTANTS[rung](model, fitting, suspects[: self._budget.searched])
         return self._judged(Repair(rung, detail), model.graph, began)
 
     def _float_ops(self) -> Repair:

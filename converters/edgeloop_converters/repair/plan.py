@@ -34,8 +34,10 @@ _TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Budget:
-    """What an effort may spend: samples that rungs fit to, samples that choose, samples per trial of an op, and
-    multiply-accumulates for trying all ops once. seconds: where all of it stops however far it is, on slow hosts.
+    """What an effort may spend: samples that rungs fit to, samples that choose, samples per trial of an op,
+    multiply-accumulates for trying all ops once, calibration methods tried, suspects whose ranges are searched.
+
+    seconds: where all of it stops however far it is, on slow hosts.
     """
 
     seconds: float
@@ -43,6 +45,8 @@ class Budget:
     validation_samples: int
     trial_samples: int
     trial_macs: float
+    methods: int
+    searched: int
 
     def trial_samples_of(self, units: int, macs: int) -> int:
         """So many samples per trial that all units get their turn, of a model of that many multiply-accumulates."""
@@ -51,9 +55,9 @@ class Budget:
 
 
 BUDGETS = {
-    "fast": Budget(6.0, 64, 128, 32, 2e10),
-    "default": Budget(60.0, 128, 512, 64, 4e11),
-    "best": Budget(180.0, 256, 1024, 128, 4e12),
+    "fast": Budget(20.0, 64, 128, 32, 2e10, 2, 2),
+    "default": Budget(90.0, 128, 512, 64, 4e11, 4, 8),
+    "best": Budget(240.0, 256, 1024, 128, 4e12, 4, 8),
 }
 _FEWEST_TRIED = 8
 

@@ -36,6 +36,7 @@ def conversion_text(result: ConvertResult, report: Path) -> str:
     for one in result.compiled:
         ops = f"{one.log.mapped_ops} of {one.log.total_ops or one.log.mapped_ops} ops on the chip"
         lines.append(_line(one.name, f"{ops}, compiled by edgetpu_compiler {one.log.version}; not measured here"))
+    lines += [_line("repaired", f"{one.name}: {one.detail}") for one in variant.repairs if one.accepted]
     lines += gate_lines(result.gate.to_dict(), bool(result.recipe.goals.to_dict()), variant.quality.guessing)
     saved = result.bundle
     lines.append("")
