@@ -17,6 +17,7 @@ from edgeloop.graph import Graph
 from edgeloop.padding import Shape, smallest_holding
 from edgeloop_converters.data import Dataset, for_inputs
 from edgeloop_converters.data.cache import DecodedCache
+from edgeloop_converters.evaluate import run_models
 from edgeloop_converters.frontends import FloatModel
 from edgeloop_converters.io_names import input_names
 from edgeloop_converters.recipe import Recipe
@@ -24,6 +25,9 @@ from edgeloop_converters.sources import Datasets, Indices, Sources, settle
 
 ENOUGH_TO_CALIBRATE = 32
 """A bucket with fewer samples of its own is calibrated on smaller ones, too, padded."""
+PADDING_SAMPLES = 64
+PADDING_AGREEMENT = 0.95
+_LARGEST = "largest shape"  # no label can be called so
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,41 @@ def settle_buckets(
                 _label(free, shapes[i]), shapes[i],
             )
         )  # fmt: skip
-    return Basis(recipe, models[order[-1]], sources), _named_apart(bases)
+    whole = Basis(recipe, models[order[-1]], sources)
+    return _warned(whole, _named_apart(bases))
+
+
+def _warned(whole: Basis, bases: Sequence[Basis]) -> tuple[Basis, tuple[Basis, ...]]:
+    """The same with the warnings on padding."""
+    found = padding_warnings(whole, bases)
+
+    def add(basis: Basis) -> Basis:
+        return replace(basis, sources=replace(basis.sources, warnings=(*basis.sources.warnings, *found)))
+
+    return add(whole), tuple(map(add, bases))
+
+
+def padding_warnings(whole: Basis, bases: Sequence[Basis]) -> tuple[str, ...]:
+    """Where the float model answers otherwise in a small shape than in the largest: it tells padding from its end."""
+    warnings = []
+    largest = max((basis.input_shapes for basis in bases), key=_size)
+    for basis in bases:
+        if basis.input_shapes == largest:
+            continue
+        some = basis.sources.evaluation[:PADDING_SAMPLES]
+        evaluation = run_models(
+            {_LARGEST: whole.model.tflite, basis.label: basis.model.tflite}, whole.sources.contract,
+            whole.sources.data.evaluation, some, reference=_LARGEST,
+        )  # fmt: skip
+        agreement = evaluation.outcomes[basis.label].agreement
+        mean = 1.0 if agreement is None else float(agreement.mean())
+        if mean < PADDING_AGREEMENT:
+            warnings.append(
+                f"--shape {basis.recipe.shapes[0]}: on {len(some)} samples the float model agrees to only {mean:.0%} "
+                f"with itself on the same padded to {_text([largest], 0)}: it takes padding for part of the sample "
+                "(give the shapes that it was trained with, or train it with a mask)"
+            )
+    return tuple(warnings)
 
 
 def held_by(

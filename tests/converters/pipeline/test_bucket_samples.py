@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgeloop.errors import ConfigError, DataError, UsageError
+from edgeloop.graph import make_options
 from edgeloop_converters.buckets import ENOUGH_TO_CALIBRATE, Basis, settle_buckets
 from edgeloop_converters.frontends import FloatModel
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.shapes import shapes_of
 from edgeloop_converters.sources import choose_samples, open_datasets
-from support.tiny_models import tiny_cnn, tiny_mlp
+from support.tiny_models import TinyBuilder, tiny_cnn, tiny_mlp
+
+
+def blind_to_padding(size: int) -> bytes:
+    """[1, size] -> softmax [1, 3]; the same weights for the first features, whatever the size."""
+    b = TinyBuilder(0)
+    weights = np.random.default_rng(3).normal(size=(3, 16)).astype(np.float32)[:, :size]
+    inputs = [
+        b.input("features", (1, size)),
+        b.constant("weights", weights),
+        b.constant("bias", np.zeros(3, np.float32)),
+    ]
+    dense = b.op("FULLY_CONNECTED", inputs, (1, 3), make_options("FullyConnectedOptions", fusedActivationFunction=0))
+    return b.finish(b.softmax(dense)).write()
 
 
 def settle(
-    folder: Path, lengths: list[int], sizes: tuple[int, ...] = (8, 4, 16), **more: object
+    folder: Path,
+    lengths: list[int],
+    sizes: tuple[int, ...] = (8, 4, 16),
+    model: Callable[[int], bytes] = blind_to_padding,
 ) -> tuple[Basis, tuple[Basis, ...]]:
     """Samples of these lengths, in an array with zeros behind; models of these sizes."""
     rows = np.zeros((len(lengths), 24), np.float32)
     for row, length in zip(rows, lengths, strict=True):
         row[:length] = 1 + np.arange(length)
     np.savez(folder / "d.npz", x=rows, y=np.arange(len(lengths)) % 3)
-    recipe = Recipe("m", data=str(folder / "d.npz"), shapes=shapes_of([[n] for n in sizes]), **more)  # type: ignore[arg-type]
+    recipe = Recipe("m", data=str(folder / "d.npz"), shapes=shapes_of([[n] for n in sizes]))
     data = open_datasets(recipe)
-    models = [FloatModel(tiny_mlp(features=n), "tflite") for n in sizes]
+    models = [FloatModel(model(n), "tflite") for n in sizes]
     return settle_buckets(recipe, models, data, *choose_samples(recipe, data))
 
 
@@ -67,6 +85,16 @@ def test_a_shape_without_any_sample_is_refused(tmp_path: Path) -> None:
         settle(tmp_path, [7, 12] * 20)
     with pytest.raises(DataError, match="every sample is larger than the largest shape"):
         settle(tmp_path, [20] * 20)
+
+
+def test_a_model_that_takes_padding_for_part_of_the_sample_is_pointed_out(tmp_path: Path) -> None:
+    lengths = [3, 7, 12] * 40
+    _, quiet = settle(tmp_path, lengths)
+    assert not any("padding" in w for basis in quiet for w in basis.sources.warnings)
+    whole, bases = settle(tmp_path, lengths, model=lambda n: tiny_mlp(features=n))
+    found = [w for w in whole.sources.warnings if "it takes padding for part of the sample" in w]
+    assert found[0].startswith("--shape 8: on 20 samples the float model agrees to only")
+    assert all(set(found) <= set(basis.sources.warnings) for basis in bases)
 
 
 def test_shapes_that_make_the_same_model_are_refused(tmp_path: Path) -> None:
