@@ -183,7 +183,7 @@ def put_file(device: Device, source: Path, target: PurePosixPath, *, within: Pur
 def put_tree(
     device: Device, source: Path, target: PurePosixPath, *, names: Sequence[str], within: PurePosixPath | None = None
 ) -> None:
-    """Copy the files `names` of a folder in place of what is in `target`; nothing is made without the folder `within`."""
+    """Copy the files `names` of a folder in place of what is in `target`; none without the folder `within`."""
     done = device.run(
         [DEVICE_PYTHON, "-I", "-c", _WRITE_TREE, str(target), str(within or "")],
         stdin=_tar_of(source, names),
