@@ -159,9 +159,9 @@ class Activation:
             totals["escalations"] = self._escalated
         if self._settings.law is not None:
             state = self._state
-            gauges |= {
-                "activation": round(state.activation, 4), "stride": float(self._stride), "level": float(state.level)
-            }  # fmt: skip
+            gauges["activation"] = round(state.activation, 4)
+            gauges["stride"], gauges["level"] = float(self._stride), float(state.level)
+            gauges["switch_ms"] = round(self._switch_s * 1e3, 3)
         sent, self._sent = self._sent, totals
         return {"counters": {name: n - sent.get(name, 0) for name, n in totals.items()}, "gauges": gauges}
 

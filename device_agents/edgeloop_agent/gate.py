@@ -42,18 +42,14 @@ class Thumbnail:
     blocks: Floats
     mean: float
 
-    def distance(self, other: Thumbnail) -> float:
-        """The largest difference of two blocks, in levels of 255; infinite where the light differs too much."""
-        if self.blocks.shape != other.blocks.shape or abs(self.mean - other.mean) > _LIGHT_LIMIT:
-            return float("inf")
-        return float(cv2.norm(self.blocks, other.blocks, cv2.NORM_INF))
 
-
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class _Remembered:
-    thumbnail: Thumbnail
+    blocks: Floats
+    mean: float
     result: Result
     time_ns: int
+    reused: Result | None = None  # the result as it is given away, made when it first is
 
 
 class Gate:
@@ -67,6 +63,7 @@ class Gate:
         self._match: _Remembered | None = None
         self._looked = self._matches = 0
         self._scale = 1.0
+        self._shape: tuple[int, ...] = ()
         self._peak = 0.0
         self.noise = 0.0
         self.motion = self.novelty = 1.0
@@ -92,15 +89,20 @@ class Gate:
         if known is not self._recent[0]:
             self._recent.remove(known)
             self._recent.insert(0, known)
-        return known.result
+        if known.reused is None:
+            known.reused = replace(known.result, reused=True)
+        return known.reused
 
     def _look_up(self, frame: Any, now_ns: int, loosened: float) -> _Remembered | None:
         now = self._now = self._thumbnail(frame)
         self._follow_noise(now)
         threshold = self.threshold * loosened
         nearest, least = None, float("inf")
+        blocks, mean = now.blocks, now.mean
         for known in self._recent:
-            distance = now.distance(known.thumbnail)
+            if abs(mean - known.mean) > _LIGHT_LIMIT:
+                continue
+            distance = cv2.norm(blocks, known.blocks, cv2.NORM_INF)
             if distance < least:
                 nearest, least = known, distance
                 if distance <= threshold:
@@ -123,7 +125,7 @@ class Gate:
         if match is not None:
             self._learn(differs(match.result, result))
             self._recent.remove(match)
-        self._recent.insert(0, _Remembered(now, replace(result, reused=True), now_ns))
+        self._recent.insert(0, _Remembered(now.blocks, now.mean, result, now_ns))
         del self._recent[self._settings.remembered :]
         self._now = self._match = None
 
@@ -146,17 +148,21 @@ class Gate:
         """The median block changes by noise alone, unless most of the picture moves."""
         before, self._previous = self._previous, now
         self._looked += 1
-        if before is None or self._looked % _NOISE_EVERY or before.blocks.shape != now.blocks.shape:
+        if before is None or self._looked % _NOISE_EVERY:
             return
         changes = np.sort(cv2.absdiff(now.blocks, before.blocks), axis=None)
         median = float(changes[changes.size // 2])
         if self.noise == 0.0:
             self.noise = median
-        elif median < self.threshold:
-            self.noise += _NOISE_WEIGHT * (median - self.noise)
+        else:
+            weight = _NOISE_WEIGHT if median < self.threshold else _NOISE_WEIGHT / 10
+            self.noise += weight * (median - self.noise)
 
     def _thumbnail(self, frame: Any) -> Thumbnail:
         array = np.asarray(frame)
+        if array.shape != self._shape:
+            self._shape, self._previous = array.shape, None
+            self.forget()
         if array.dtype == np.uint8 and array.ndim in (2, 3) and min(array.shape[:2]) > 1 and array.shape[2:] != (2,):
             return _of_picture(array)
         flat = array.astype(np.float32).reshape(1, -1)
