@@ -14,6 +14,7 @@ from edgeloop.targets import Target
 _BUDGET_S = 0.6
 _FAST_BUDGET_S = 0.1
 _FAST_WARM_UP_S = 0.03
+_LOOK_S = 0.01
 _MAX_FLOAT_S = 1.0
 _MIN_RUNS, _MAX_RUNS = 20, 500
 _MACHINES = {"x86_64": "x86-64", "AMD64": "x86-64", "arm64": "aarch64"}
@@ -69,13 +70,17 @@ def host_latency(model: bytes, target: Target, *, float_model: bytes | None = No
 
 
 def _once_s(model: bytes) -> float:
-    """The second run: the first one packs weights."""
+    """The fastest of a few runs after the first, which packs weights: other work on the host must not decide."""
     with open_session(model) as session:
         samples = random_inputs(session)
         session.run(*samples)
-        started = time.perf_counter()
-        session.run(*samples)
-        return time.perf_counter() - started
+        fastest = float("inf")
+        until = time.perf_counter() + _LOOK_S
+        while fastest == float("inf") or time.perf_counter() < until:
+            started = time.perf_counter()
+            session.run(*samples)
+            fastest = min(fastest, time.perf_counter() - started)
+        return fastest
 
 
 def _labelled(result: BenchResult, target: Target) -> tuple[Profile, Histogram]:

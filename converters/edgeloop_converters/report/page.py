@@ -9,7 +9,7 @@ from importlib import resources
 from edgeloop_converters.report.html import Markup, tag
 from edgeloop_converters.report.sections.data import data_and_contract, findings
 from edgeloop_converters.report.sections.latency import Latencies, latency_section
-from edgeloop_converters.report.sections.layers import errors, ranges
+from edgeloop_converters.report.sections.layers import below_softmax, errors, ranges
 from edgeloop_converters.report.sections.mistakes import confusion
 from edgeloop_converters.report.sections.placement import placement
 from edgeloop_converters.report.sections.provenance import again, provenance
@@ -28,12 +28,13 @@ def render(report: Values, *, device: str = "", latency: Mapping[str, Latencies]
     device, latency: latency histograms per stage as a device reported them, if there are any.
     """
     stages = latency or {}
+    cut = below_softmax(report.get("per_op") or (), report.get("ranges") or ())
     sections = [
         tradeoff(report),
         repairs(report),
         confusion(report.get("confusion")),
-        errors(report.get("per_op") or ()),
-        ranges(report.get("ranges") or ()),
+        errors(report.get("per_op") or (), cut),
+        ranges(report.get("ranges") or (), cut),
         placement(report.get("analysis"), report.get("target")),
         latency_section(report, device, stages),
         findings(report),

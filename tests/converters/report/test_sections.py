@@ -77,6 +77,20 @@ def test_a_tensor_saturates_when_much_and_many_are_outside(
     assert saturates(one) is expected
 
 
+def test_logits_below_what_a_softmax_shows_may_be_cut() -> None:
+    error = {"mse": 0.1, "max_abs": 1.0, "output": "t"}
+    reach = {"quantized_min": -2.5, "quantized_max": 9.0, "clipped": 0.5, "tensor": "logits"}
+    low = {"index": 6, "name": "FULLY_CONNECTED", "float_min": -22.0, "float_max": 9.0, **reach}
+    dense = {"index": 6, "name": "FULLY_CONNECTED", "snr_db": 5.6, **error}
+    for softmax_db, top, harmless in ((45.0, 9.0, True), (12.0, 9.0, False), (45.0, 20.0, False)):
+        softmax = {"index": 7, "name": "SOFTMAX", "snr_db": softmax_db, **error}
+        page = render(report(per_op=[dense, softmax], ranges=[{**low, "float_max": top}]))
+        text = checked(page)
+        assert ("50 % below what the softmax shows" in text) is harmless
+        assert ("none of 1 tensors saturates" in text) is harmless
+        assert ("5.6 dB !" in text) is not harmless
+
+
 def test_saturating_tensors_are_counted_and_marked() -> None:
     text = checked(render(report()))
     assert "1 of 2 tensors saturate" in text

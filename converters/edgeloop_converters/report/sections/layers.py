@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Sequence
 from math import log2
 
 from edgeloop_converters.report.charts import Bar, RangeRow, bar_chart, range_chart
@@ -10,6 +11,7 @@ from edgeloop_converters.report.html import Markup, folded, section, soft, table
 from edgeloop_converters.report.words import Values, number
 
 LOW_SNR_DB = 10.0
+_GOOD_SNR_DB = 20.0
 _MAX_ROWS = 80
 _SATURATES = 0.001
 _STICKS_OUT = 0.02
@@ -17,7 +19,24 @@ _STICKS_OUT = 0.02
 whose scale is fixed at 1/256, does not."""
 
 
-def errors(per_op: Sequence[Values]) -> Markup | None:
+def below_softmax(per_op: Sequence[Values], found: Sequence[Values]) -> frozenset[int]:
+    """Ops right before a softmax whose output is cut at the lower end only, while the softmax comes out well.
+
+    An int8 softmax shows nothing of logits far below the largest, so cutting them (softmax floor) is no loss.
+    """
+    limits = {r.get("index"): r for r in found if None not in (r.get("float_max"), r.get("quantized_max"))}
+    harmless = set()
+    for before, softmax in itertools.pairwise(per_op):
+        one = limits.get(before.get("index"))
+        if softmax.get("name") != "SOFTMAX" or one is None or (softmax.get("snr_db") or 0) < _GOOD_SNR_DB:
+            continue
+        if one["float_max"] <= one["quantized_max"] + _STICKS_OUT * (one["quantized_max"] - one["quantized_min"]):
+            harmless.add(int(before["index"]))
+    return frozenset(harmless)
+
+
+def errors(per_op: Sequence[Values], cut: Collection[int] = ()) -> Markup | None:
+    """cut: as `below_softmax` has it; these are not marked."""
     known = [o for o in per_op if o.get("snr_db") is not None]
     if not known:
         return None
@@ -31,7 +50,7 @@ def errors(per_op: Sequence[Values]) -> Markup | None:
             float(o["snr_db"]),
             f"{o['snr_db']:.1f} dB",
             f"{o['output']}: SNR {o['snr_db']:.2f} dB, MSE {number(o['mse'])}, largest error {number(o['max_abs'])}",
-            o["snr_db"] < LOW_SNR_DB,
+            o["snr_db"] < LOW_SNR_DB and o["index"] not in cut,
         )
         for o in shown
     ]
@@ -52,13 +71,21 @@ def errors(per_op: Sequence[Values]) -> Markup | None:
         tag("figure", bar_chart("signal-to-noise ratio of each op's output", bars, mark=mark)),
         soft(
             "Signal-to-noise ratio of each op's output against the float model: longer is better; errors of earlier "
-            f"ops are contained in later ones. Below {LOW_SNR_DB:g} dB is marked.{note}"
+            f"ops are contained in later ones. Below {LOW_SNR_DB:g} dB is marked.{note}{_of_cuts(known, cut)}"
         ),
         folded("The same as a table", table(["op", "SNR", "mean squared error", "largest error", "tensor"], rows)),
     )
 
 
-def ranges(found: Sequence[Values]) -> Markup | None:
+def _of_cuts(known: Sequence[Values], cut: Collection[int]) -> str:
+    low = [f"op {o['index']}" for o in known if o["index"] in cut and o["snr_db"] < LOW_SNR_DB]
+    if not low:
+        return ""
+    return f" {' and '.join(low)} is cut below what the softmax after it shows, which loses nothing."
+
+
+def ranges(found: Sequence[Values], cut: Collection[int] = ()) -> Markup | None:
+    """cut: as `below_softmax` has it; these do not count as saturating."""
     known = [r for r in found if None not in (r.get("float_min"), r.get("quantized_min"))]
     if not known:
         return None
@@ -67,13 +94,13 @@ def ranges(found: Sequence[Values]) -> Markup | None:
         worst = {id(r) for r in sorted(known, key=lambda r: -r["clipped"])[:_MAX_ROWS]}
         shown = [r for r in known if id(r) in worst]
         note = f" The {_MAX_ROWS} of {len(known)} tensors that saturate most."
-    bad = [r for r in known if saturates(r)]
+    bad = [r for r in known if saturates(r) and r.get("index") not in cut]
     told = f"{len(bad)} of {len(known)} tensors saturate" if bad else f"none of {len(known)} tensors saturates"
     rows = [
         RangeRow(
-            _op(r), (r["float_min"], r["float_max"]), (r["quantized_min"], r["quantized_max"]), _shown(r),
+            _op(r), (r["float_min"], r["float_max"]), (r["quantized_min"], r["quantized_max"]), _shown(r, cut),
             f"{r['tensor']}: holds {number(r['float_min'])} to {number(r['float_max'])}, codes reach "
-            f"{number(r['quantized_min'])} to {number(r['quantized_max'])}", saturates(r),
+            f"{number(r['quantized_min'])} to {number(r['quantized_max'])}", r in bad,
         )
         for r in shown
     ]  # fmt: skip
@@ -111,7 +138,9 @@ def _op(one: Values) -> str:
     return str(one["name"]) if one.get("index") is None else f"{one['index']} {one['name']}"
 
 
-def _shown(one: Values) -> str:
+def _shown(one: Values, cut: Collection[int]) -> str:
+    if saturates(one) and one.get("index") in cut:
+        return f"{_clipped(one)} below what the softmax shows"
     if saturates(one):
         return f"{_clipped(one)} outside"
     return " … ".join(_ends(one["float_min"], one["float_max"]))
