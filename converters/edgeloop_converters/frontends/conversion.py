@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import UsageError
-from edgeloop.graph import Graph
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop_converters.child import Child
 from edgeloop_converters.frontends.floats import normalize
 from edgeloop_converters.frontends.given_shape import GivenShape
-from edgeloop_converters.frontends.signatures import keep_signature
 from edgeloop_converters.frontends.table import FRONTENDS, detect
-from edgeloop_converters.io_names import input_names
 
 CHILD_MODULE = "edgeloop_converters.frontends.child"
 
@@ -101,6 +98,7 @@ class Conversion:
         made = normalize(
             data, self.source, self._options.batch, answer.get("inputs", ()), answer.get("outputs", ()),
             output_order=answer.get("output_order", ()), signature=self._options.signature,
+            given=GivenShape(_sizes(self._options)) if self._child is None else None,
         )  # fmt: skip
         seconds = {**answer.get("seconds", {}), "normalize": round(time.perf_counter() - start, 3)}
         notes = (*answer.get("notes", ()), *made.notes)
@@ -121,25 +119,21 @@ def start_conversion(source: Path, options: ConversionOptions = DEFAULTS) -> Con
         )
     if FRONTENDS[name].native:
         return Conversion(source, name, start_native("float", source, name, options), options)
-    if options.shape is not None:
-        _check_fixed(source, options.shape, options.signature)
     return Conversion(source, name, None, options)
 
 
-def _check_fixed(source: Path, shape: GivenSizes, signature: str | None) -> None:
-    """A .tflite has its shapes. Raises UsageError where that is not the one asked for."""
-    graph = Graph.read(source)
-    keep_signature(graph, signature, source)
-    inputs = dict(zip(input_names(graph), graph.inputs, strict=True))
-    given = GivenShape({"shapes": shape} if isinstance(shape, Mapping) else {"shape": list(shape)})
-    for name, tensor in inputs.items():
-        given.settle(name, tensor.shape, tensor.shape[0] if tensor.shape else 1)
-    given.check_used(tuple(inputs))
+def _sizes(options: ConversionOptions) -> dict[str, Any]:
+    """As `GivenShape` reads them."""
+    shape = options.shape
+    return {
+        "shape": None if shape is None or isinstance(shape, Mapping) else [int(d) for d in shape],
+        "shapes": dict(shape) if isinstance(shape, Mapping) else None,
+        "sample_shape": options.sample_shape,
+    }
 
 
 def start_native(task: str, source: Path, frontend: str, options: ConversionOptions, **more: Any) -> Child:
     """The child for `task` ("float" or "int8"); it writes `out.tflite` into its folder."""
-    shape, sample_shape = options.shape, options.sample_shape
     request = {
         "task": task,
         "source": str(source if FRONTENDS[frontend].is_code else source.absolute()),
@@ -148,9 +142,7 @@ def start_native(task: str, source: Path, frontend: str, options: ConversionOpti
         "trust_code": options.trust_code,
         "batch": options.batch,
         "signature": options.signature,
-        "shape": None if shape is None or isinstance(shape, Mapping) else [int(d) for d in shape],
-        "shapes": dict(shape) if isinstance(shape, Mapping) else None,
-        "sample_shape": sample_shape,
+        **_sizes(options),
         "onnx_engine": options.onnx_engine,
         **more,
     }

@@ -10,8 +10,11 @@ import numpy as np
 
 from edgeloop.errors import UsageError
 from edgeloop.graph import Graph, Subgraph, Tensor
+from edgeloop_converters.frontends.given_shape import GivenShape
+from edgeloop_converters.frontends.pooling import pad_with_numbers
 from edgeloop_converters.frontends.signatures import keep_signature
 from edgeloop_converters.frontends.splits import slice_dead_splits
+from edgeloop_converters.frontends.static_shapes import settle_free_sizes
 
 _QUANTIZED_KINDS = {
     "int8": "is quantized to int8 already",
@@ -40,19 +43,24 @@ def normalize(
     *,
     output_order: Sequence[str] = (),
     signature: str | None = None,
+    given: GivenShape | None = None,
 ) -> Normal:
     """`inputs`, `outputs`: names for the signature where the converter kept none. output_order: names of the outputs in
-    the source's order. signature: which one to take of a .tflite that has several.
+    the source's order. signature, given: which one to take of a .tflite that has several, and its free sizes.
 
     Raises RefusedError (corrupt), UsageError (quantized already, another batch size)."""
     graph = Graph.read(data)
-    left_out = () if inputs else keep_signature(graph, signature, source)
+    said: tuple[str, ...] = ()
+    if not inputs:  # a .tflite of the user's, not what a converter of ours wrote
+        said = keep_signature(graph, signature, source)
+        said = (*said, *settle_free_sizes(graph, given, batch, source)) if given is not None else said
     notes, warnings = make_float(graph, source)
-    notes = (*left_out, *notes)
+    notes = (*said, *notes)
     _fix_batch(graph, source, batch)
     if inputs:
         _shorten_names(graph)
     slice_dead_splits(graph)
+    pad_with_numbers(graph)
     graph.ensure_unique_names()
     name_borders(graph, inputs, outputs, output_order)
     return Normal(graph.write(), notes, warnings)
@@ -163,7 +171,7 @@ def _fix_batch(graph: Graph, source: Path, batch: int) -> None:
         if free is not None and any(d < 0 for d in free[1:]):
             raise UsageError(
                 f"{source}: input '{tensor.name}' has no fixed shape ({list(free)})",
-                hint="export it with a fixed input shape",
+                hint="say what it takes: --size 96x96 for a picture, else --shape 20x10 (without the batch)",
             )
         if tensor.shape and tensor.shape[0] != batch and len(tensor.shape) > 1:
             raise UsageError(
