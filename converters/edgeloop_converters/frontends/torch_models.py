@@ -13,7 +13,6 @@ from typing import Any
 
 from edgeloop.errors import MissingExtraError, UsageError
 from edgeloop_converters.frontends.loading import OUTPUT, Stages, TorchModel
-from edgeloop_converters.frontends.pooling import pad_with_zero
 from edgeloop_converters.frontends.transposes import fold_transposes
 from edgeloop_converters.frontends.user_code import first_line, where
 
@@ -74,7 +73,7 @@ def convert_module(model: TorchModel, request: dict[str, Any], stages: Stages) -
         raise _cannot_convert(source, error) from error
     stages.done("convert")
     graph = Graph.read(data)
-    if fold_transposes(graph) + pad_with_zero(graph):
+    if fold_transposes(graph):
         data = graph.write()
     signature = graph.ensure_signature()
     inputs = [model.names[_index(key, i)] for i, key in enumerate(signature.inputs)]
