@@ -55,12 +55,14 @@ class ModelResult:
 class Model:
     """Call it with a frame: uint8 BGR or gray image as `cv2.imread` gives it, or an array of the sample's shape.
 
-    `ran_on`: what really runs; `failures`: delegates of the order that could not be used, and why. For one thread.
+    `ran_on`: what really runs; `variant`: of the bundle (the first shape bucket); `failures`: delegates of the order
+    that could not be used, and why. For one thread.
     """
 
-    def __init__(self, pipeline: Pipeline, failures: tuple[DelegateFailure, ...]) -> None:
+    def __init__(self, pipeline: Pipeline, variant: str, failures: tuple[DelegateFailure, ...]) -> None:
         self._pipeline = pipeline
         self.ran_on: RanOn = pipeline.session.ran_on
+        self.variant = variant
         self.failures = failures
 
     def __call__(self, frame: Any) -> ModelResult:
@@ -102,10 +104,11 @@ def open_model(
     store = TrustStore.from_paths(trust) if trust else TrustStore.default()
     bundle = Bundle.open(path, trust=store, allow_unsigned=allow_unsigned)
     check_runtime(bundle.manifest, runtime_info())
-    contract, chosen, golden = bundle.manifest.contract, bundle.manifest.variant(variant), bundle.golden()
-    several = bundle.manifest.buckets() if variant is None else ()
+    manifest, golden = bundle.manifest, bundle.golden()
+    contract, several = manifest.contract, manifest.buckets() if variant is None else ()
     failures: list[DelegateFailure] = []
-    for delegate in tuple(delegates) or chosen.delegates or FALLBACK_ORDER:
+    for delegate in tuple(delegates) or manifest.fallback_order(variant) or FALLBACK_ORDER:
+        chosen = manifest.variant_for(str(delegate), variant)
 
         def open_one(variant: Variant, delegate: str = delegate) -> Pipeline:
             session = open_session(bundle.model(variant.name), delegate=delegate, threads=threads)
@@ -117,7 +120,7 @@ def open_model(
         except DelegateError as error:
             failures.append(DelegateFailure(str(delegate), error.message, error.hint or ""))
             continue
-        return Model(pipeline, tuple(failures))
+        return Model(pipeline, chosen.name, tuple(failures))
     if not failures:
         raise UsageError("no delegate was named", hint="for example xnnpack or cpu")
     raise DelegateError("; ".join(f.reason for f in failures), hint=failures[-1].fix or None)

@@ -56,7 +56,7 @@ def run_agent(config: AgentConfig, tell: Callable[[str], None]) -> Outcome:
         supervisor = Supervisor(
             config,
             bundle=str(staged.path),
-            delegates=asked or tuple(dict.fromkeys(variant.delegates)) or FALLBACK_ORDER,
+            delegates=asked or staged.manifest.fallback_order(config.variant) or FALLBACK_ORDER,
             tally=tally,
             outlet=publisher or NoOutlet(),
             tell=tell,

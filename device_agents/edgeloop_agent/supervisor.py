@@ -170,8 +170,7 @@ class Supervisor:
         config = self._config
         start = {
             "bundle": self._bundle,
-            "variant": self._tally.identity.variant,
-            "buckets": config.variant is None,
+            "variant": config.variant,
             "delegate": self._standing.delegate,
             "threads": config.threads,
             "source": config.source,
@@ -252,7 +251,7 @@ class Supervisor:
         elif kind == "ready":
             worker.ready_s = time.monotonic()
             self._tally.runs_on = RunsOn(**{k: v for k, v in message["ran_on"].items() if k in _RAN_ON_FIELDS})
-            self._tally.variant = str(message["variant"])
+            self._tally.opened, self._tally.variant = str(message["opened"]), str(message["variant"])
             self._tell(_ready_line(self._tally, message))
         elif kind == "event":
             if message["event"] == "bad_input" and not self._first_bad_frame:
@@ -327,6 +326,7 @@ class Supervisor:
         """A report is about one delegate: what comes now is about another."""
         self._report()
         self._tally.runs_on = RunsOn(asked=self._standing.delegate)
+        self._tally.opened = self._tally.variant = ""
 
     # -- reports
 
@@ -418,6 +418,6 @@ def _ready_line(tally: Tally, message: Mapping[str, Any]) -> str:
     tested = f"golden self-test passed on {golden['n']} samples" if golden else "no golden samples"
     note = f" {on.note}" if on.note else ""
     return (
-        f"{who.bundle} {who.version} ({who.variant}) runs on {on.ran}: {on.delegated_ops} of {on.total_ops} ops, "
+        f"{who.bundle} {who.version} ({tally.opened}) runs on {on.ran}: {on.delegated_ops} of {on.total_ops} ops, "
         f"{on.runtime}; {tested}; loaded in {message['load_ms']:.0f} ms{note}"
     )

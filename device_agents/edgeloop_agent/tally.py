@@ -53,7 +53,7 @@ class RunsOn:
 
 @dataclass(frozen=True)
 class Identity:
-    """What stays the same in every report of one agent run."""
+    """What stays the same in every report of one agent run; `variant` until a worker opens another, see Tally."""
 
     device: str
     boot: str
@@ -69,8 +69,10 @@ class Tally:
 
     identity: Identity
     runs_on: RunsOn = field(default_factory=RunsOn)
+    opened: str = ""
+    """The variant that the worker opened: another than the identity's where that one's accelerator is missing."""
     variant: str = ""
-    """What runs now, where several take turns in time ("": the identity's)."""
+    """What runs now, where several take turns in time ("": the one that was opened)."""
     totals: Counter[str] = field(default_factory=Counter)
     total_latency: dict[str, Histogram] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
@@ -136,7 +138,8 @@ class Tally:
         rates = {"fps": self._period["inferences"] / period_s} if period_s > 0 else {}
         report = Report(
             device=who.device, boot=who.boot, seq=self.seq, time_s=time_s, uptime_s=uptime_s, period_s=period_s,
-            bundle=who.bundle, version=who.version, variant=_name(self.variant or who.variant), unsigned=who.unsigned,
+            bundle=who.bundle, version=who.version, variant=_name(self.variant or self.opened or who.variant),
+            unsigned=who.unsigned,
             delegate_asked=_name(on.asked), delegate_ran=_name(on.ran), delegated_ops=on.delegated_ops,
             total_ops=on.total_ops, runtime=_name(on.runtime), counters=dict(counters),
             latency=self._period_latency, gauges={**gauges, **rates},
@@ -152,7 +155,7 @@ class Tally:
             "device": self.identity.device,
             "bundle": self.identity.bundle,
             "version": self.identity.version,
-            "variant": self.identity.variant,
+            "variant": self.opened or self.identity.variant,
             "unsigned": self.identity.unsigned,
             "delegate_asked": on.asked,
             "delegate_ran": on.ran,

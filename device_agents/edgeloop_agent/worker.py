@@ -70,7 +70,7 @@ class _CannotStartError(DelegateError):
 def _work(start: Mapping[str, Any], channel: Channel, page: Page, control: Control, stdout_fd: int) -> str:
     """Everything between the start message and the end of the source."""
     began = time.perf_counter()
-    pipeline, activation, golden = _open_model(start)
+    variant, pipeline, activation, golden = _open_model(start)
     sinks = [open_sink(text, stdout_fd=stdout_fd) for text in start["sinks"]]
     source = open_source(parse_source(start["source"]), pipeline.wanted, skip=start["skip"], loop=start["loop"])
     statistics = dict if activation is None else activation.statistics
@@ -79,6 +79,7 @@ def _work(start: Mapping[str, Any], channel: Channel, page: Page, control: Contr
         "ran_on": asdict(pipeline.session.ran_on),
         "load_ms": (time.perf_counter() - began) * 1e3,
         "golden": golden,
+        "opened": variant,
         "variant": "" if activation is None else activation.level.program.name,
     }
     channel.send({"kind": "ready", **ready})
@@ -102,8 +103,10 @@ def _work(start: Mapping[str, Any], channel: Channel, page: Page, control: Contr
     return reason
 
 
-def _open_model(start: Mapping[str, Any]) -> tuple[Pipeline, Activation | None, dict[str, Any] | None]:
-    """The pipeline on the delegate asked for, after its golden self-test, and what steers it. Raises EdgeloopError."""
+def _open_model(start: Mapping[str, Any]) -> tuple[str, Pipeline, Activation | None, dict[str, Any] | None]:
+    """A variant's pipeline on the delegate asked for, after its golden self-test, and what steers it. Raises
+    EdgeloopError.
+    """
     from edgeloop.bundle.golden import decode_golden
     from edgeloop.bundle.limits import GOLDEN, MANIFEST
     from edgeloop.bundle.manifest import decode_manifest
@@ -115,7 +118,7 @@ def _open_model(start: Mapping[str, Any]) -> tuple[Pipeline, Activation | None, 
     staged = Path(start["bundle"])
     manifest = decode_manifest((staged / MANIFEST).read_bytes())
     check_runtime(manifest, runtime_info())
-    variant = manifest.variant(start["variant"])
+    variant = manifest.variant_for(start["delegate"], start["variant"])
     golden = None
     if manifest.golden is not None:
         golden = decode_golden(manifest.golden, (staged / GOLDEN).read_bytes())
@@ -129,11 +132,11 @@ def _open_model(start: Mapping[str, Any]) -> tuple[Pipeline, Activation | None, 
             raise _CannotStartError(error.message, hint=error.hint) from error
         return build_pipeline(session, manifest.contract)
 
-    several = manifest.buckets() if start["buckets"] else ()
+    several = manifest.buckets() if start["variant"] is None else ()
     pipeline = Buckets(several, manifest.contract, open_one).pipeline if several else open_one(variant)
     golden_test = tests[0]
     if start["activation"] is None:
-        return pipeline, None, golden_test
+        return variant.name, pipeline, None, golden_test
     from edgeloop_agent.activation_settings import ActivationSettings
     from edgeloop_agent.programs import open_activation
 
@@ -142,7 +145,7 @@ def _open_model(start: Mapping[str, Any]) -> tuple[Pipeline, Activation | None, 
     activation = open_activation(
         settings, manifest, variant, pipeline, open_one, is_bucketed=bool(several), period_s=period_s
     )
-    return activation.pipeline, activation, golden_test
+    return variant.name, activation.pipeline, activation, golden_test
 
 
 def _beat(recorder: Recorder, stop: threading.Event) -> None:

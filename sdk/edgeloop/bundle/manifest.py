@@ -52,6 +52,8 @@ GOLDEN_DTYPES: Mapping[str, tuple[str, int]] = {
     "int64": ("<i8", 8),
     "float32": ("<f4", 4),
 }
+HOST_DELEGATES = frozenset({"cpu", "xnnpack", "gpu"})
+"""They run models as a converter writes them; others run what was compiled for them."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,11 @@ class Variant:
     metrics: Metrics | None = None
     profile: Profile | None = None
     input_shapes: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def needs_accelerator(self) -> bool:
+        """Compiled for one: nothing else runs it."""
+        return bool(self.delegates) and HOST_DELEGATES.isdisjoint(self.delegates)
 
 
 @dataclass(frozen=True)
@@ -158,6 +165,25 @@ class Manifest:
                 return variant
         known = ", ".join(v.name for v in self.variants)
         raise ConfigError(f"bundle {self.name} has no variant {name!r}", hint=f"it has: {known}")
+
+    def variant_for(self, delegate: str, name: str | None = None) -> Variant:
+        """As `variant`; without a name, and where the first needs an accelerator that `delegate` is not, the first
+        that needs none.
+        """
+        fallback = self._without_accelerator(name) if delegate in HOST_DELEGATES else None
+        return fallback or self.variant(name)
+
+    def fallback_order(self, name: str | None = None) -> tuple[str, ...]:
+        """The delegates of the variant of that name; without one those of the first, and of the variant that runs
+        where the first one's accelerator is missing.
+        """
+        fallback = self._without_accelerator(name)
+        return tuple(dict.fromkeys(self.variant(name).delegates + (fallback.delegates if fallback is not None else ())))
+
+    def _without_accelerator(self, name: str | None) -> Variant | None:
+        if name is not None or not self.variants[0].needs_accelerator:
+            return None
+        return next((v for v in self.variants if not v.needs_accelerator), None)
 
     def buckets(self) -> tuple[Variant, ...]:
         """The shape buckets that the target's variant is one of: one model in several shapes, in the bundle's order;

@@ -106,10 +106,13 @@ def test_with_the_compiler_its_file_is_the_first_variant(
     ]  # fmt: skip
     golden = bundle.golden()
     assert golden is not None and set(golden.outputs) == {"edgetpu", "int8"}
-    with edgeloop_agent.open("d.bundle", variant="int8") as model:
+    with edgeloop_agent.open("d.bundle") as model:  # no chip here: the variant behind it runs
+        assert (model.variant, model.ran_on.ran) == ("int8", "xnnpack")
+        assert [failure.delegate for failure in model.failures] == ["edgetpu"]
         assert model(load_split().held_out_images[0]).label is not None
-    with pytest.raises(DelegateError):
-        edgeloop_agent.open("d.bundle")
+    for asked in ({"variant": "edgetpu"}, {"delegates": ["edgetpu"]}):
+        with pytest.raises(DelegateError):
+            edgeloop_agent.open("d.bundle", **asked)
     assert main(["analyze", "d.bundle", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["delegates"]["edgetpu"]["status"] == "confirmed"
 
