@@ -255,6 +255,8 @@ def _summary(manifest: Manifest, file_bytes: int, state: str) -> str:
 def _variant_line(variant: Variant, *, is_first: bool) -> str:
     parts = [f"  {'variant' if is_first else '       '}  {variant.name}: {variant.scheme}, {variant.bytes} bytes"]
     metrics, profile = variant.metrics, variant.profile
+    if variant.input_shapes:
+        parts.append("samples up to " + ", ".join("x".join(map(str, shape)) for shape in variant.input_shapes))
     if metrics is not None:
         if metrics.this is not None:
             before = "" if metrics.float_ is None else f" (float {metrics.float_:.2%})"
@@ -278,7 +280,7 @@ def _input_line(manifest: Manifest, index: int) -> str:
     scaling = f"(x - {_numbers(spec.mean)}) / {_numbers(spec.std)}"
     if spec.kind == "image" and spec.size is not None:
         return f"  input    {name}image {spec.size[0]}x{spec.size[1]} {spec.color}, {spec.resize}, {scaling}"
-    shape = "x".join(str(n) for n in spec.shape) if spec.shape else "any shape"
+    shape = "x".join("?" if n < 0 else str(n) for n in spec.shape) if spec.shape else "any shape"
     return f"  input    {name}{spec.kind} {shape}, {scaling}"
 
 

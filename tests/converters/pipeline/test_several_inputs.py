@@ -16,6 +16,7 @@ from edgeloop.errors import ConfigError, DataError
 from edgeloop.graph import Graph
 from edgeloop.runtime import open_session
 from edgeloop_converters.assess import evaluate
+from edgeloop_converters.check_data.run import check_data
 from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.pipeline import convert
 from edgeloop_converters.recipe import Recipe, plan_passes
@@ -105,6 +106,15 @@ def test_evaluate_and_bench_take_it(result: ConvertResult, data: str, tmp_path: 
     assert again.quality.others.keys() == result.variants[0].quality.others.keys()
     report = bench_models({"int8": result.variants[0].model}, BenchRequest(n=5, warm_up_s=0.0))
     assert report.results[0].n == 5
+
+
+def test_check_data_looks_at_each_input(model: Path, tmp_path: Path) -> None:
+    arrays = token_data()
+    clean = check_data(recipe_of(model, save(tmp_path / "d.npz", arrays), ignore_labels=True))
+    assert not any(f.severity == "severe" for f in clean.findings)
+    arrays["mask"][77, 3] = np.nan
+    found = check_data(recipe_of(model, save(tmp_path / "nan.npz", arrays), ignore_labels=True)).findings
+    assert any(f.severity == "severe" and f.what.startswith("input 'mask': 1 ") for f in found)
 
 
 def test_every_refinement_takes_several_inputs(model: Path, data: str) -> None:
