@@ -42,14 +42,14 @@ def open_activation(
         raise ConfigError(
             "the gate compares one picture or array; this model has several inputs", hint="leave out gate"
         )
-    variants = {v.name: v for v in manifest.variants if v is base or (not is_bucketed and not v.input_shapes)}
+    variants = {v.name: v for v in manifest.variants if v.name == base.name or (not is_bucketed and not v.input_shapes)}
     bytes_of = {v.name: _MODEL_COPIES * v.bytes + _MODEL_BYTES for v in variants.values()}
     models = WarmModels(lambda name: open_one(variants[name]), bytes_of, settings.warm_bytes)
     models.put(base.name, opened)
     costs = {base.name: _cost_ms(opened)}
     several = settings.law is not None or settings.cascade is not None
     for variant in variants.values():
-        if variant is base or not several:
+        if variant.name == base.name or not several:
             continue
         pipeline = models.open_quietly(variant.name) if models.fits(variant.name) else None
         if pipeline is not None:

@@ -52,6 +52,7 @@ def run_agent(config: AgentConfig, tell: Callable[[str], None]) -> Outcome:
             unsigned=unsigned,
         )
         tally = Tally(who)
+        tally.count("cache_hits_l3" if staged.was_there else "cache_misses_l3")
         publisher = open_publisher(config.telemetry, state / SPOOL, tell) if config.telemetry else None
         supervisor = Supervisor(
             config,

@@ -30,10 +30,11 @@ KEPT_BUNDLES = 3
 
 @dataclass(frozen=True)
 class StagedBundle:
-    """A verified bundle as a folder: the members of the zip under their own names."""
+    """A verified bundle as a folder: the members of the zip under their own names. `was_there`: unpacked before."""
 
     path: Path
     manifest: Manifest
+    was_there: bool = False
 
     def model_path(self, variant_name: str | None = None) -> Path:
         """A variant's .tflite; without a name the first variant's. Raises ConfigError for an unknown name."""
@@ -54,14 +55,15 @@ def stage(bundle: Bundle, raw: Mapping[str, bytes], directory: Path) -> StagedBu
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with _locked(directory):
-            if not _is_whole(final, bundle, raw):
+            was_there = _is_whole(final, bundle, raw)
+            if not was_there:
                 _fill(final, bundle, raw)
             os.utime(final, ns=(time.time_ns(),) * 2)  # when it was last staged; the kernel's own clock ticks in ms
             _prune(directory)
     except OSError as error:
         reason = "no space left for it" if error.errno == errno.ENOSPC else error.strerror
         raise DeviceError(f"cannot unpack {bundle.path.name} into {directory}: {reason}") from error
-    return StagedBundle(final, manifest)
+    return StagedBundle(final, manifest, was_there)
 
 
 def _fill(final: Path, bundle: Bundle, raw: Mapping[str, bytes]) -> None:
