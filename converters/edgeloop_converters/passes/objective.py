@@ -55,18 +55,20 @@ class OutputError:
 
     def per_sample(self, model: PackedModel) -> Doubles:
         """[samples] Root mean square error of each, in units of the outputs' standard deviations."""
-        each = [self._each(e) for e in self._errors(self._outputs(model.graph))]
-        return np.asarray(np.sqrt(np.mean(each, axis=0)))
+        return self._sample_errors(self._outputs(model.graph))
 
     def _outputs(self, graph: Graph) -> list[Floats]:
         codes = run_codes(cut(graph, self._names), self._samples, self._threads)
         affines = [graph.tensor_by_name(name).affine for name in self._names]
         return [dequantize(c, affine) for c, affine in zip(codes, affines, strict=True)]
 
-    def with_range(self, model: PackedModel, group: Group) -> Callable[[Range], float]:
-        """The error of `model` with another range of `group`, as a function of that range."""
+    def with_range(self, model: PackedModel, group: Group) -> Callable[[Range], Doubles]:
+        """`per_sample` of `model` with another range of `group`, as a function of that range."""
         suffix = Suffix(model, group, self._names, self._samples, self._threads)
-        return lambda value: self._error(suffix.outputs(value))
+        return lambda value: self._sample_errors(suffix.outputs(value))
+
+    def _sample_errors(self, got: Sequence[Floats]) -> Doubles:
+        return np.asarray(np.sqrt(np.mean([self._each(errors) for errors in self._errors(got)], axis=0)))
 
     def _error(self, got: Sequence[Floats]) -> float:
         errors = [self._mean(errors) for errors in self._errors(got)]

@@ -1,4 +1,4 @@
-"""Refinement of an int8 model: the passes in order, each kept unless samples that it did not see speak against it.
+"""Refinement of an int8 model: the passes in order, each kept unless the samples that judge speak against it.
 
 Nothing but constants changes (scales, zero points, codes, biases), so speed and ops stay what they were.
 """
@@ -31,8 +31,6 @@ Doubles = npt.NDArray[np.float64]
 Samples = Sequence[Sequence[Array]]
 
 FEWEST_SAMPLES = 20
-HELD_OUT_SHARE = 8
-"""One sample in so many judges."""
 FEWEST_JUDGED_BY = 16
 CANDIDATES_PER_END = 5
 """Of a range, as the search goes: up to eight, given up after two that do not help."""
@@ -40,8 +38,8 @@ CANDIDATES_PER_END = 5
 
 @dataclass(frozen=True)
 class Effort:
-    """How much may be spent: samples that the passes see and samples that judge, input rows per layer, work for trying
-    ranges. budget_s: where all of it stops however far it is, on slow hosts.
+    """How much may be spent: samples that the passes see and further ones that judge, input rows per layer, work for
+    trying ranges. budget_s: where all of it stops however far it is; far off, for the same file from a slow host.
     """
 
     budget_s: float
@@ -51,13 +49,13 @@ class Effort:
     search_macs: float
 
 
-EFFORTS = {"default": Effort(60.0, 128, 64, 8_000, 5e11), "best": Effort(180.0, 512, 128, 60_000, 5e12)}
+EFFORTS = {"default": Effort(180.0, 128, 64, 8_000, 5e11), "best": Effort(600.0, 512, 128, 60_000, 5e12)}
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """apply: changes a model in place. visible_only: how its result is judged, see OutputError. fitted: whether it has
-    lowered the error on the samples that it saw; then those held out need only not speak against it.
+    """apply: changes a model in place. visible_only: how its result is judged, see OutputError. fitted: whether it
+    lowers an error on the samples that it sees; then those that judge need only not speak against it.
     """
 
     apply: Callable[[PackedModel], PassReport]
@@ -94,19 +92,20 @@ def refine(
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Refined:
-    """Equalization, range search, weight rounding with bias correction, softmax floor, on a model packed from `ranges`.
+    """Equalization, weight rounding with bias correction, range search, softmax floor, on a model packed from `ranges`.
 
-    samples: float model inputs, one array per input, as calibration saw them; at least 20, or nothing is done. They
-    are split into what the passes see and what judges them. Measured with the kernels that XNNPACK gives on this host.
+    samples: float model inputs, one array per input, as calibration saw them; at least 20, or nothing is done. What the
+    passes do not look at judges them; of few samples they see all, which then judge too. Measured with the kernels that
+    XNNPACK gives on this host.
     """
     chosen = EFFORTS[effort]
     deadline = time.monotonic() + (chosen.budget_s if budget_s is None else budget_s)
     if len(samples) < FEWEST_SAMPLES:
         report = PassReport("refinement", f"{len(samples)} samples are too few to judge by", 0.0, accepted=False)
         return Refined(packed, Refinement(ranges, reports=(report,)))
-    fit, held_out = _split(samples, chosen, seed)
+    fit, judging = _split(samples, chosen, seed)
     try:
-        return _run(float_model, packed, ranges, fit, held_out, chosen, seed, threads, deadline, progress)
+        return _run(float_model, packed, ranges, fit, judging, chosen, seed, threads, deadline, progress)
     except (EdgeloopError, RuntimeError, np.linalg.LinAlgError) as error:  # the packed model is good without
         report = PassReport(
             "refinement", f"gave up: {(str(error) or type(error).__name__).splitlines()[0][:200]}", 0.0, accepted=False
@@ -119,7 +118,7 @@ def _run(
     packed: bytes,
     ranges: Ranges,
     fit: Samples,
-    held_out: Samples,
+    judging: Samples,
     chosen: Effort,
     seed: int,
     threads: int,
@@ -131,21 +130,24 @@ def _run(
         return Refined(packed, Refinement(ranges, reports=(report,)))
     reports, twin = [], None
     if time.monotonic() < deadline:
-        equalized = equalize(float_model, packed, ranges, [*fit, *held_out], threads)
+        equalized = equalize(float_model, packed, ranges, fit, threads)
         reports.append(equalized.report)
         if equalized.report.accepted:
             float_model = twin = equalized.float_model
             packed, ranges = equalized.packed, equalized.ranges
     current = PackedModel(float_model, packed, ranges)
-    judges = {v: OutputError(float_model, held_out, threads, visible_only=v, typical=True) for v in (False, True)}
+    judges = {v: OutputError(float_model, judging, threads, visible_only=v, typical=True) for v in (False, True)}
     for run in _passes(float_model, fit, chosen, seed, threads, deadline, progress or SilentProgress()):
+        if time.monotonic() >= deadline:
+            reports.append(PassReport("refinement", "out of time: what is left was not done", 0.0, accepted=False))
+            break
         judge = judges[run.visible_only]
         candidate = current.copy()
         before = judge.per_sample(current)
         report = run.apply(candidate)
         after = judge.per_sample(candidate)
         accepted = not speaks_against(before, after) if run.fitted else bool(after.mean() < before.mean())
-        reports.append(_judged(report, before, after, accepted))
+        reports.append(_judged(report, "error" if judging is fit else "held_out_error", before, after, accepted))
         if accepted:
             current = candidate
     refinement = Refinement(replace(ranges, tensors=current.ranges), current.weights, current.biases, tuple(reports))
@@ -173,13 +175,10 @@ def _passes(
     deadline: float,
     progress: Progress,
 ) -> tuple[_Pass, ...]:
-    # Rounding comes second and needs its share of the time.
-    search_until = time.monotonic() + 0.65 * (deadline - time.monotonic())
-
     def search(candidate: PackedModel) -> PassReport:
         count = affordable_samples(candidate, len(fit), effort.search_macs)
         error = OutputError(float_model, fit[:count], threads, typical=True)
-        return search_ranges(candidate, error, deadline_s=search_until, progress=progress)
+        return search_ranges(candidate, error, deadline_s=deadline, progress=progress)
 
     def rounding(candidate: PackedModel) -> PassReport:
         return round_weights(candidate, fit, rows=effort.rows, seed=seed, deadline_s=deadline, progress=progress)
@@ -187,7 +186,7 @@ def _passes(
     def floor(candidate: PackedModel) -> PassReport:
         return floor_softmax_inputs(candidate, fit, threads)
 
-    return (_Pass(search), _Pass(rounding), _Pass(floor, visible_only=True, fitted=False))
+    return (_Pass(rounding), _Pass(search), _Pass(floor, visible_only=True, fitted=False))
 
 
 def affordable_samples(model: PackedModel, available: int, budget_macs: float) -> int:
@@ -204,18 +203,21 @@ def affordable_samples(model: PackedModel, available: int, budget_macs: float) -
     return int(np.clip(budget_macs / work, min(FEWEST_JUDGED_BY, available), available))
 
 
-def _judged(report: PassReport, before: Doubles, after: Doubles, accepted: bool) -> PassReport:
+def _judged(report: PassReport, key: str, before: Doubles, after: Doubles, accepted: bool) -> PassReport:
     return replace(
         report,
-        before={**report.before, "held_out_error": float(before.mean()) ** 2},
-        after={**report.after, "held_out_error": float(after.mean()) ** 2},
+        before={**report.before, key: float(before.mean()) ** 2},
+        after={**report.after, key: float(after.mean()) ** 2},
         accepted=accepted,
     )
 
 
 def _split(samples: Samples, effort: Effort, seed: int) -> tuple[Samples, Samples]:
-    """(seen by the passes, held out), in random order: samples often come sorted by class."""
+    """(seen by the passes, judging), in random order: samples often come sorted by class.
+
+    A few held-out samples differ too much to judge by, and are missed where there are not many: then all do both.
+    """
     order = np.random.default_rng(seed).permutation(len(samples))
-    held_out = min(effort.judge_samples, max(4, len(samples) // HELD_OUT_SHARE))
-    fit = order[held_out : held_out + effort.fit_samples]
-    return [samples[i] for i in fit], [samples[i] for i in order[:held_out]]
+    fit = [samples[i] for i in order[: effort.fit_samples]]
+    rest = [samples[i] for i in order[effort.fit_samples :][: effort.judge_samples]]
+    return fit, rest if len(rest) >= FEWEST_JUDGED_BY else fit

@@ -45,7 +45,7 @@ def test_every_group_s_part_gives_the_whole_model_s_error(
             value = (low * factor, high * factor)
             whole = packed.copy()
             whole.set_range(group, value)
-            assert with_range(value) == pytest.approx(error.of(whole), rel=1e-6)
+            assert with_range(value) == pytest.approx(error.per_sample(whole), rel=1e-6)
         assert packed.range_of(group) == (low, high)
 
 
