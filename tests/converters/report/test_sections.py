@@ -42,6 +42,15 @@ def test_float_and_variant_are_two_points_in_size_and_in_speed() -> None:
     assert page is not None and page.count("<circle") == 1
 
 
+def test_a_compiled_file_is_in_the_table_and_no_point() -> None:
+    nothing = {"metric": None, "float": None, "this": None, "agreement": None, "n": 0, "agreement_kind": None}
+    compiled = {"name": "edgetpu", "bytes": 123_456, "xz_bytes": None, "metrics": nothing, "profile": None}
+    page = tradeoff(report(compiled=[compiled]))
+    assert page is not None
+    assert "edgetpu" in checked(page) and "123.5 kB" in checked(page)
+    assert page.count("<circle") == 2
+
+
 def test_the_first_op_off_the_accelerator_is_labelled_with_its_reason() -> None:
     analysis = {
         "delegates": {"edgetpu": {"mapped_ops": 1, "total_ops": 3, "status": "confirmed", "sram_bytes": 8 << 20,

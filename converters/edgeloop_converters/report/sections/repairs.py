@@ -220,7 +220,7 @@ def _pass(done: Values) -> tuple[str, object, str, list[str]]:
     told = next((key for key in ("held_out_error", "flips", *before) if key in before and key in after), None)
     was, now = (before.get(told), after.get(told)) if told else (None, None)
     change = f" ({(now - was) / was:+.0%})" if was and now is not None else ""
-    what = {"held_out_error": "error"}.get(str(told), str(told))
+    what = "error" if str(told).endswith("error") else str(told)
     seconds = _seconds(done.get("seconds"))
     figures = [f"{what} {number(was)} → {number(now)}{change}" if told else "", f"{seconds} s" if seconds else ""]
     return (

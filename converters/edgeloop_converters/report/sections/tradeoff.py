@@ -13,11 +13,12 @@ FLOAT = "float"
 
 def tradeoff(report: Values) -> Markup | None:
     variants = report.get("variants") or ()
-    rows = [row for row in (_float_row(report), *(_row(report, v) for v in variants)) if row]
+    compiled = report.get("compiled") or ()
+    rows = [row for row in (_float_row(report), *(_row(report, v) for v in (*variants, *compiled))) if row]
     if not rows:
         return None
     first = (variants or [{}])[0]
-    head = ["model", "size", _metric(report), "precision", "recall", "F1", "agreement", "p50", "p95"]
+    head = ["model", "size", "xz", _metric(report), "precision", "recall", "F1", "agreement", "p50", "p95"]
     return section(
         "variants",
         "Size, quality and speed",
@@ -41,6 +42,7 @@ def _float_row(report: Values) -> list[object] | None:
     return [
         "float model",
         size(reference["bytes"]),
+        "",
         percent(metrics.get("float")),
         *_scores(report, FLOAT),
         "",
@@ -54,6 +56,7 @@ def _row(report: Values, variant: Values) -> list[object]:
     return [
         variant.get("name"),
         size(variant.get("bytes")),
+        size(variant.get("xz_bytes")),
         percent(metrics.get("this")),
         *_scores(report, variant.get("name")),
         percent(metrics.get("agreement")),
@@ -77,6 +80,8 @@ def _notes(report: Values, first: Values) -> Markup | None:
     where = measured_on(first.get("profile") or {})
     if where:
         notes.append(f"p50 and p95 are of the model alone (invoke), measured on {where}.")
+    if any(v.get("xz_bytes") for v in report.get("variants") or ()):
+        notes.append("xz is the file compressed, about what it takes in a bundle or a download.")
     n = (first.get("metrics") or {}).get("n")
     if n:
         notes.append(f"One of {n} samples is {100 / n:.2g} points.")
