@@ -24,7 +24,7 @@ from edgeloop_converters.contract_inputs import (
 )
 from edgeloop_converters.data import IMAGE, TENSOR, Dataset, fit_labels, for_inputs, pick
 from edgeloop_converters.evidence import input_evidence
-from edgeloop_converters.io_names import input_names, with_index
+from edgeloop_converters.io_names import input_names, output_names, with_index
 from edgeloop_converters.scalings import WITH_BACKGROUND, Choice, candidates, choose_scaling
 
 __all__ = ["ContractFlags", "Detected", "complete", "detect_contract", "fit_data", "picture_input", "read_by"]
@@ -83,12 +83,12 @@ def detect_contract(
     data = read_inputs(specs, dataset)
     check_frames(specs, model, data)
     data = _fit_labels(data, output, graph)
+    notes = _outputs_left(graph, output, given)
     if len(specs) > 1:
-        return Detected(Contract(specs, output), data, warnings=_unscaled(specs, given, flags))
+        return Detected(Contract(specs, output), data, tuple(notes), _unscaled(specs, given, flags))
     spec = specs[0]
     is_classification = output.kind == "classification"
     settled = given is not None or flags.mean is not None or flags.std is not None
-    notes: list[str] = []
     warnings: list[str] = []
     scores: dict[str, float] = {}
     if not settled:
@@ -130,6 +130,18 @@ def picture_input(
     given = contract or (load_contract(file) if file is not None else None)
     spec = input_spec(graph.inputs[0], dataset, given.inputs[0] if given else None, flags)
     return spec if spec.kind == IMAGE else None
+
+
+def _outputs_left(graph: Graph, output: OutputSpec, given: Contract | None) -> list[str]:
+    """Which of several outputs is decoded, where nobody has said it."""
+    names = output_names(graph)
+    if len(names) < 2 or (given is not None and given.output.name):
+        return []
+    others = ", ".join(name for i, name in enumerate(names) if i != output.index)
+    return [
+        f"output '{names[output.index]}' is decoded, {others} compared by value; [output] name = ... in a contract "
+        "names another"
+    ]
 
 
 def _unscaled(specs: Sequence[InputSpec], given: Contract | None, flags: ContractFlags) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeloop.errors import UsageError
-from edgeloop_converters.gate import Measurement, check_goals_fit, judge
+from edgeloop_converters.gate import Measurement, check_goals_fit, joined, judge
 from edgeloop_converters.goals import Goals, parse_agreement, parse_bytes, parse_drop
 
 
@@ -41,6 +41,17 @@ def test_any_text_gives_a_fraction_or_a_usage_error(text: str) -> None:
             assert 0 <= parse(text) <= 1
     with suppress(UsageError):
         assert parse_bytes(text) >= 0
+
+
+def test_of_several_variants_all_must_pass_and_each_reason_names_its_variant() -> None:
+    goals = Goals(min_agreement=0.9, p95_ms=5)
+    good, bad = (judge(goals, Measurement("agreement", 1.0, a, a, 50, 1000)) for a in (0.95, 0.5))
+    assert joined({"int8-16": good}) is good
+    both = joined({"int8-16": good, "int8-32": bad})
+    assert not both.passed
+    assert [reason.split(":")[0] for reason in both.reasons] == ["int8-32"]
+    assert len(both.unverified) == 1
+    assert joined({"int8-16": good, "int8-32": good}).passed
 
 
 def test_python_goals_are_checked_like_the_flags() -> None:
