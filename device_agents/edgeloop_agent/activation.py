@@ -21,6 +21,7 @@ from edgeloop_agent.judging import confidence
 
 if TYPE_CHECKING:
     from edgeloop.postprocess import Result
+    from edgeloop.runtime import RanOn
     from edgeloop_agent.pipeline import Pipeline
 
 TICK_NS = 500_000_000
@@ -41,11 +42,12 @@ SKIPPED = Skipped()
 
 @dataclass(frozen=True)
 class Moved:
-    """A change of level. `kind` is the event's; `program` is what runs now."""
+    """A change of level. `kind` is the event's; `program` is what runs now, on `ran_on`."""
 
     kind: str
     detail: str
     program: str
+    ran_on: RanOn
 
 
 class Activation:
@@ -203,13 +205,13 @@ class Activation:
         now = self.level
         self._stride, self._until_next = now.stride, 0
         if now.program.name == before.program.name:
-            return Moved("stride_switch", reason, now.program.name)
+            return Moved("stride_switch", reason, now.program.name, self._now.session.ran_on)
         began = time.perf_counter()
         self._now = self._pipeline_of(now.program)
         self._switch_s = time.perf_counter() - began
         if self._gate is not None:
             self._gate.forget()
-        return Moved("variant_switch", reason, now.program.name)
+        return Moved("variant_switch", reason, now.program.name, self._now.session.ran_on)
 
     def _pipeline_of(self, program: Program) -> Pipeline:
         parts = self._parts[program.name]

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from operator import sub
 from typing import Any
 
@@ -115,7 +115,8 @@ class Recorder:
     def moved(self, move: Moved) -> None:
         """Tell the supervisor that something else runs from now on; what was measured before goes first."""
         self.flush()
-        self._channel.send({"kind": "event", "event": move.kind, "detail": move.detail, "variant": move.program})
+        said = {"event": move.kind, "detail": move.detail, "variant": move.program, "ran_on": asdict(move.ran_on)}
+        self._channel.send({"kind": "event", **said})
 
     def event_once(self, event: str, detail: str) -> None:
         """Tell the supervisor, the first time only: a thousand bad frames are one event and a counter."""

@@ -250,7 +250,7 @@ class Supervisor:
             self._worker_gauges = {str(name): float(value) for name, value in message.get("gauges", {}).items()}
         elif kind == "ready":
             worker.ready_s = time.monotonic()
-            self._tally.runs_on = RunsOn(**{k: v for k, v in message["ran_on"].items() if k in _RAN_ON_FIELDS})
+            self._tally.runs_on = _runs_on(message)
             self._tally.opened, self._tally.variant = str(message["opened"]), str(message["variant"])
             self._tell(_ready_line(self._tally, message))
         elif kind == "event":
@@ -258,7 +258,7 @@ class Supervisor:
                 self._first_bad_frame = str(message["detail"])
             if message["event"] == "variant_switch":  # no report holds latencies of two variants
                 self._report()
-                self._tally.variant = str(message["variant"])
+                self._tally.variant, self._tally.runs_on = str(message["variant"]), _runs_on(message)
             self._happened(message["event"], message["detail"])
         elif kind == "fault":
             self._said_fault = dict(message)
@@ -410,6 +410,10 @@ def _fault_from(said: Mapping[str, Any] | None) -> Fault | None:
         return None
     blame = {"start": Blame.START, "run": Blame.RUN, "source": Blame.OUTSIDE}.get(said["blame"], Blame.OTHER)
     return Fault(blame, str(said["message"]))
+
+
+def _runs_on(message: Mapping[str, Any]) -> RunsOn:
+    return RunsOn(**{k: v for k, v in message["ran_on"].items() if k in _RAN_ON_FIELDS})
 
 
 def _ready_line(tally: Tally, message: Mapping[str, Any]) -> str:

@@ -137,6 +137,7 @@ def test_the_governor_moves_to_the_variant_that_fits_and_reports_are_of_one_vari
     assert reports[0].latency["invoke"].percentile(50) > 2 * reports[1].latency["invoke"].percentile(50)
     assert [e.kind for r in reports for e in r.events] == ["variant_switch"]
     assert {"activation", "stride", "level", "l2_models"} <= reports[1].gauges.keys()
+    assert reports[0].total_ops != reports[1].total_ops > 0  # what ran is said of each
     assert 0.0 < reports[1].gauges["switch_ms"] < 5.0
     assert reports[1].gauges["level"] == 1.0 and reports[1].gauges["activation"] < 0.5
     assert summary["cache"]["l2"] == {"hits": 2, "misses": 0}

@@ -131,3 +131,9 @@ def test_a_message_that_claims_to_be_huge_is_refused() -> None:
     wire.sendall(b"\xff\xff\xff\xff")
     with pytest.raises(DeviceError, match="4294967295 bytes"):
         receiver.receive()
+
+
+def test_gated_frames_are_neither_lost_nor_without_their_lines() -> None:
+    counts = Counts(begun=10, inferred=4, errors=1, gated=4, reused=3, sink_lines=12)
+    assert counts.in_flight == 1  # the one in work when the worker died
+    assert counts.unwritten(sinks=2) == 2  # two lines each of 4 inferences and 3 reused results
