@@ -113,13 +113,22 @@ def settle_buckets(
 
 
 def _warned(whole: Basis, bases: Sequence[Basis]) -> tuple[Basis, tuple[Basis, ...]]:
-    """The same with the warnings on padding."""
-    found = padding_warnings(whole, bases)
+    """The same with the warnings on samples and padding."""
+    found = (*_few_samples(bases), *padding_warnings(whole, bases))
 
     def add(basis: Basis) -> Basis:
         return replace(basis, sources=replace(basis.sources, warnings=(*basis.sources.warnings, *found)))
 
     return add(whole), tuple(map(add, bases))
+
+
+def _few_samples(bases: Sequence[Basis]) -> tuple[str, ...]:
+    return tuple(
+        f"--shape {basis.recipe.shapes[0]}: calibrated on {len(basis.sources.calibration)} samples only, because no "
+        "more of this size or smaller were drawn: give more short ones, or --calibration-samples N"
+        for basis in bases
+        if basis.recipe.is_calibrated and len(basis.sources.calibration) < ENOUGH_TO_CALIBRATE
+    )
 
 
 def padding_warnings(whole: Basis, bases: Sequence[Basis]) -> tuple[str, ...]:

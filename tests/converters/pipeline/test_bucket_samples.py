@@ -76,6 +76,9 @@ def test_too_few_of_its_own_are_joined_by_smaller_ones(tmp_path: Path) -> None:
     _, (_, small, large) = settle(tmp_path, [3] * 200 + [12] * 20)
     assert len(large.sources.calibration) >= ENOUGH_TO_CALIBRATE
     assert len(small.sources.calibration) > 90
+    assert not any("samples only" in w for w in large.sources.warnings)
+    _, (_, few, _) = settle(tmp_path, [3] * 20 + [12] * 200)
+    assert any("--shape 4: calibrated on" in w and "samples only" in w for w in few.sources.warnings)
     _, (middle, *_rest) = settle(tmp_path, [3] * 100 + [12] * 60)
     assert any("no evaluation sample is of this size: evaluated on" in note for note in middle.sources.notes)
 
