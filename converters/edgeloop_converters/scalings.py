@@ -123,7 +123,7 @@ def choose_scaling(
         racing = [racer for racer in racing if any(t.spec is racer.spec for t in ahead)]
         if len(ahead) < 2 or seen == len(indices):
             break
-    best = _smaller_if_as_good(trials, seen)
+    best = _usual_order_if_as_good(_smaller_if_as_good(trials, seen), trials, seen)
     clear = len(ahead) < 2 or _is_clear(trials, seen)
     return Choice(best, clear, tuple(trials), seen, classes)
 
@@ -178,6 +178,16 @@ def _smaller_if_as_good(trials: Sequence[Trial], samples: int) -> Trial:
     as_good = best.accuracy - _spread(best, samples)
     smaller = [t for t in trials if min(t.spec.std) > 1 and t.offset == best.offset and t.accuracy >= as_good]
     return smaller[0] if smaller else best
+
+
+def _usual_order_if_as_good(best: Trial, trials: Sequence[Trial], samples: int) -> Trial:
+    """RGB instead of BGR where the samples do not tell them apart: far more models are trained on it."""
+    if best.spec.color != "bgr":
+        return best
+    as_good = best.accuracy - _spread(best, samples)
+    usual = replace(best.spec, color="rgb")
+    twins = [t for t in trials if t.spec == usual and t.offset == best.offset and t.accuracy >= as_good]
+    return twins[0] if twins else best
 
 
 def _spread(trial: Trial, samples: int) -> float:
