@@ -6,7 +6,7 @@ Native converters run in a child process from the first moment; data are read me
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeloop.progress import Progress, SilentProgress
@@ -14,7 +14,7 @@ from edgeloop.targets import load_target
 from edgeloop_converters.assemble import Assembly, alarms
 from edgeloop_converters.assistant import Assistant
 from edgeloop_converters.buckets import Basis, settle_buckets
-from edgeloop_converters.check_data.finding import by_severity
+from edgeloop_converters.check_data.finding import Finding, by_severity
 from edgeloop_converters.check_data.run import (
     FEW_SAMPLES,
     QUICK_SAMPLES,
@@ -35,7 +35,14 @@ from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.result import ConvertResult
 from edgeloop_converters.schemes import check_target, cost_notes, scheme_named
 from edgeloop_converters.shapes import GivenShape
-from edgeloop_converters.sources import choose_samples, conversion_options, open_datasets, read_ahead, settle
+from edgeloop_converters.sources import (
+    Datasets,
+    choose_samples,
+    conversion_options,
+    open_datasets,
+    read_ahead,
+    settle,
+)
 from edgeloop_converters.stages import Stages
 
 
@@ -56,11 +63,9 @@ def convert(
     missed is in `result.gate`, not an error. Raises UsageError and its kinds (wrong use, data, contract), RefusedError
     (corrupt or unsafe model); with `strict_data` GoalNotMetError for a severe finding on the data, before any pass.
     """
-    stages = Stages()
-    reporter = progress or SilentProgress()
-    target = load_target(recipe.target)
-    scheme = scheme_named(recipe.scheme)
+    target, scheme = load_target(recipe.target), scheme_named(recipe.scheme)
     check_target(scheme, target, recipe.io)
+    reporter = progress or SilentProgress()
     for note in cost_notes(scheme, target):
         reporter.note(note)
     with ExitStack() as stack:
@@ -74,21 +79,65 @@ def convert(
             why_not="--ignore-labels leaves them out" if recipe.ignore_labels else "",
         )
         scorer = Scorer(assistant) if data.evaluation.labels is not None else None
+        decoded = stack.enter_context(DecodedCache()) if cache else None
+        how = Measuring(recipe, target, Stages(), reporter, threads, scorer)
+        run = _Run(how, trust_code, assistant, decoded)
+        loaded = run.load(data, stack)
+        if recipe.goals.max_drop is not None and loaded.output_kind != "classification":
+            check_goals_fit(recipe.goals, has_labels=False, why_not=f"the output is {loaded.output_kind!r}")
+        findings = run.question_data(loaded)
+        if strict_data:
+            refuse_severe(findings)
+        candidates = []
+        for basis in loaded.bases:
+            candidate, more = run.export(basis)
+            candidates.append(candidate)
+            findings += more
+        for note in alarms(findings, loaded.whole.sources):
+            reporter.note(note)
+        measured = tuple(measure(candidate, how) for candidate in candidates)
+        return Assembly(measured, how, command, by_severity(findings), decoded).result()
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """The float model (one per shape bucket), its contract and samples. whole: what stands for all; data: as opened."""
+
+    whole: Basis
+    bases: tuple[Basis, ...]
+    data: Datasets
+
+    @property
+    def output_kind(self) -> str:
+        return self.whole.sources.contract.output.kind
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The steps before measuring, over what all of them share."""
+
+    how: Measuring
+    trust_code: bool
+    assistant: Assistant
+    decoded: DecodedCache | None
+
+    def load(self, data: Datasets, stack: ExitStack) -> _Loaded:
+        """Start the converter, read data meanwhile, settle the contract. stack: looks after what stays open."""
+        recipe, stages, reporter = self.how.recipe, self.how.stages, self.how.progress
         calibration, evaluation = choose_samples(recipe, data)
         opened = data
 
         def start(shape: GivenShape | None) -> Conversion:
-            options = conversion_options(recipe, opened, shape, trust_code=trust_code)
+            options = conversion_options(recipe, opened, shape, trust_code=self.trust_code)
             return start_conversion(Path(recipe.source), options)
 
         conversion = start(next(iter(recipe.shapes), None))
         parts = [(data.calibration, calibration), (data.evaluation, evaluation)]
         stack.enter_context(all_unreadable_named(parts, reporter))
         stack.enter_context(conversion)
-        decoded = stack.enter_context(DecodedCache()) if cache else None
         with stages("read data"):
             is_native = FRONTENDS[conversion.frontend].native
-            data = read_ahead(data, calibration, evaluation, reporter, all_of_it=is_native, cache=decoded)
+            data = read_ahead(data, calibration, evaluation, reporter, all_of_it=is_native, cache=self.decoded)
         with stages("load model"):
             models = [conversion.result(reporter)]
             for shape in recipe.shapes[1:]:  # one after another: a converter takes up to 1 GiB
@@ -96,42 +145,45 @@ def convert(
                     models.append(another.result(reporter))
         with stages("contract"):
             if len(models) == 1:
-                sources = settle(recipe, models[0].tflite, data, calibration, evaluation, decoded)
+                sources = settle(recipe, models[0].tflite, data, calibration, evaluation, self.decoded)
                 whole = Basis(recipe, models[0], sources)
-                bases: tuple[Basis, ...] = (whole,)
+                loaded = _Loaded(whole, (whole,), data)
             else:
-                whole, bases = settle_buckets(recipe, models, data, calibration, evaluation, decoded)
-                sources, data = whole.sources, whole.sources.data
-        said = [text for basis in bases for text in (*basis.model.notes, *basis.sources.notes)]
-        for note in dict.fromkeys((*whole.model.warnings, *sources.warnings, *said)):
+                whole, bases = settle_buckets(recipe, models, data, calibration, evaluation, self.decoded)
+                loaded = _Loaded(whole, bases, whole.sources.data)
+        said = [text for basis in loaded.bases for text in (*basis.model.notes, *basis.sources.notes)]
+        for note in dict.fromkeys((*whole.model.warnings, *whole.sources.warnings, *said)):
             reporter.note(note)
-        if recipe.goals.max_drop is not None and sources.contract.output.kind != "classification":
-            check_goals_fit(recipe.goals, has_labels=False, why_not=f"the output is {sources.contract.output.kind!r}")
-        looks = QUICK_SAMPLES if cache and recipe.effort != "fast" else FEW_SAMPLES
+        return loaded
+
+    def question_data(self, loaded: _Loaded) -> tuple[Finding, ...]:
+        recipe = self.how.recipe
         # Detection has just compared scalings on the labelled samples; a contract of the user's is always questioned.
         detected = recipe.contract is None and not recipe.contract_file and recipe.hints == ContractFlags()
         findings, _ = findings_before(
-            recipe, whole.model.tflite, data, sources, samples=looks, progress=reporter, stages=stages,
+            recipe,
+            loaded.whole.model.tflite,
+            loaded.data,
+            loaded.whole.sources,
+            samples=QUICK_SAMPLES if self.decoded is not None and recipe.effort != "fast" else FEW_SAMPLES,
+            progress=self.how.progress,
+            stages=self.how.stages,
             try_contracts=recipe.effort != "fast" or not detected,
+        )
+        return tuple(findings)
+
+    def export(self, basis: Basis) -> tuple[Candidate, tuple[Finding, ...]]:
+        """The file as it will run, and what calibration showed of the data."""
+        how, rows = self.how, RangeRows()
+        exported = export(
+            basis.recipe, how.target, basis.model, basis.sources, self.trust_code, how.stages, how.progress, rows,
+            self.assistant,
         )  # fmt: skip
-        if strict_data:
-            refuse_severe(findings)
-        candidates = []
-        for basis in bases:
-            rows = RangeRows()
-            exported = export(
-                basis.recipe, target, basis.model, basis.sources, trust_code, stages, reporter, rows, assistant
-            )
-            if scorer is not None:
-                scorer.expect()  # not before: packing comes first
-            if basis.label:
-                exported = replace(exported, name=f"{exported.name}-{basis.label}")
-            findings += after_calibration(rows, "grouped", basis.sources, seed=recipe.seed)
-            candidates.append(Candidate(exported, basis.model, basis.sources, basis.input_shapes))
-            for note in exported.notes:
-                reporter.note(note)
-        for note in alarms(findings, sources):
-            reporter.note(note)
-        how = Measuring(recipe, target, stages, reporter, threads, scorer)
-        measured = tuple(measure(candidate, how) for candidate in candidates)
-        return Assembly(measured, how, command, by_severity(findings), decoded).result()
+        if how.scorer is not None:
+            how.scorer.expect()  # not before: packing comes first
+        if basis.label:
+            exported = replace(exported, name=f"{exported.name}-{basis.label}")
+        for note in exported.notes:
+            how.progress.note(note)
+        findings = after_calibration(rows, "grouped", basis.sources, seed=how.recipe.seed)
+        return Candidate(exported, basis.model, basis.sources, basis.input_shapes), tuple(findings)

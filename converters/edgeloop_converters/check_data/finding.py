@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,6 @@ class Finding:
         }
 
 
-def by_severity(findings: list[Finding]) -> tuple[Finding, ...]:
+def by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """The gravest first; else in the order they came."""
     return tuple(sorted(findings, key=lambda f: -SEVERITIES.index(f.severity)))
