@@ -18,6 +18,7 @@ from edgeloop_converters.passes.equalization import equalize, measure
 from edgeloop_converters.passes.links import links, scale_channels
 from edgeloop_converters.passes.packed import run_real
 from edgeloop_converters.passes.parts import cut
+from edgeloop_converters.quantization import quantize_int8
 from edgeloop_converters.schemes import SCHEMES
 from edgeloop_converters.schemes.job import Job
 from support.tiny_models import NONE, RELU, RELU6, TinyBuilder, tiny_cnn, tiny_residual
@@ -201,3 +202,19 @@ def test_statistics_are_those_of_the_float_model() -> None:
         flat = values.reshape(-1, values.shape[-1])
         assert statistics.tops[0].max(axis=0) == pytest.approx(np.abs(flat).max(axis=0), rel=1e-5)
         assert (statistics.spans > 0).all()
+
+
+def test_dense_layers_with_one_scale_as_the_edge_tpu_takes_them() -> None:
+    b = TinyBuilder(0)
+    graph = b.finish(b.softmax(b.dense(b.dense(b.input("x", (1, 12)), 32, RELU), 5)))
+    (link,) = links(graph)
+    factors = np.exp(np.random.default_rng(0).normal(0, 1.5, link.channels)).astype(np.float32)
+    scale_channels(graph, link, factors)
+    model = graph.write()
+    samples = [(np.random.default_rng(i).random((1, 12), np.float32),) for i in range(48)]
+    ranges = calibrate(model, samples)
+    file = quantize_int8(model, ranges, fully_connected_per_tensor=True).tflite
+    assert not any(t.is_per_channel for t in Graph.read(file).main.tensors)
+    done = equalize(model, file, ranges, samples)
+    assert done.report.after["varying_error"] < 0.3 * done.report.before["varying_error"]
+    assert not any(t.is_per_channel for t in Graph.read(done.packed).main.tensors)
