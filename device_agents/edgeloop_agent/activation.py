@@ -65,8 +65,8 @@ class Activation:
         board: Board | None = None,
     ) -> None:
         """programs: the first is meant for the board; parts: the variants of each (two: a cascade, the light one
-        first); costs_ms: of each variant; period_s: from one frame to the next, 0 where they come as fast as they are
-        taken. Raises ConfigError.
+        first); costs_ms: of each variant, kept up to date by whoever opens one; period_s: from one frame to the next, 0
+        where they come as fast as they are taken. Raises ConfigError.
         """
         from edgeloop_agent.gate import Gate
 
@@ -175,7 +175,7 @@ class Activation:
             p95_ms = ordered[min(count - 1, int(0.95 * count))] * 1e-6
             overhead_ms = (sum(ordered) - self._invokes_ns) / count * 1e-6
         temperature_c, is_throttled = self._board()
-        self._learn_cost()
+        self._levels = tuple([self._costed(level) for level in self._levels])
         signals = Signals(
             time_s=now_ns * 1e-9,
             p95_ms=p95_ms,
@@ -227,18 +227,17 @@ class Activation:
     def _escalate(self) -> None:
         self._escalated += 1
 
-    def _learn_cost(self) -> None:
-        """A cascade costs what the share of its frames that need the heavy variant makes it cost."""
+    def _costed(self, level: Level) -> Level:
+        """With what its program costs as far as it is known now: a variant that was opened later, a cascade by the
+        share of its frames that need the heavy one."""
+        program, parts = level.program, self._parts[level.program.name]
+        if len(parts) == 1:
+            cost_ms = self._costs_ms[parts[0]]
+            return level if cost_ms == program.work_ms else _at(level, cost_ms, cost_ms)
         if self._cascade is None:
-            return
-        name, share = self.level.program.name, self._cascade.share
-        light_ms, heavy_ms = (self._costs_ms[part] for part in self._parts[name])
-        program = replace(
-            self.level.program,
-            latency_ms=light_ms + (heavy_ms if share > _UNUSUAL_SHARE else 0.0),
-            work_ms=light_ms + share * heavy_ms,
-        )
-        self._levels = tuple(replace(x, program=program) if x.program.name == name else x for x in self._levels)
+            return level
+        share, (light_ms, heavy_ms) = self._cascade.share, (self._costs_ms[part] for part in parts)
+        return _at(level, light_ms + heavy_ms * (share > _UNUSUAL_SHARE), light_ms + share * heavy_ms)
 
     def _activity(self) -> float:
         if self._gate is None:
@@ -246,6 +245,10 @@ class Activation:
         return governor.input_activity(
             self._law, motion=self._gate.motion, novelty=self._gate.novelty, confidence=self._confidence
         )
+
+
+def _at(level: Level, latency_ms: float, work_ms: float) -> Level:
+    return replace(level, program=replace(level.program, latency_ms=latency_ms, work_ms=work_ms))
 
 
 class BoardWatch:

@@ -66,15 +66,12 @@ class WarmModels:
             self._opening = threading.Thread(target=self._preload, args=(missing,), name="preload", daemon=True)
             self._opening.start()
 
-    def open_quietly(self, name: str) -> Pipeline | None:
-        """None where it cannot be opened; `unusable` says why."""
+    def open_quietly(self, name: str) -> None:
+        """Where it cannot be opened, `unusable` says why."""
         try:
-            pipeline = self._open_one(name)
+            self.put(name, self._open_one(name))
         except EdgeloopError as error:
             self.unusable[name] = error.message
-            return None
-        self.put(name, pipeline)
-        return pipeline
 
     def wait(self) -> None:
         """Wait for what is being opened."""

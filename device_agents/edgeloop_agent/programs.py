@@ -44,17 +44,22 @@ def open_activation(
         )
     variants = {v.name: v for v in manifest.variants if v.name == base.name or (not is_bucketed and not v.input_shapes)}
     bytes_of = {v.name: _MODEL_COPIES * v.bytes + _MODEL_BYTES for v in variants.values()}
-    models = WarmModels(lambda name: open_one(variants[name]), bytes_of, settings.warm_bytes)
-    models.put(base.name, opened)
     costs = {base.name: _cost_ms(opened)}
+
+    def open_measured(name: str) -> Pipeline:
+        pipeline = open_one(variants[name])
+        costs[name] = _cost_ms(pipeline)
+        return pipeline
+
+    models = WarmModels(open_measured, bytes_of, settings.warm_bytes)
+    models.put(base.name, opened)
     several = settings.law is not None or settings.cascade is not None
     for variant in variants.values():
         if variant.name == base.name or not several:
             continue
-        pipeline = models.open_quietly(variant.name) if models.fits(variant.name) else None
-        if pipeline is not None:
-            costs[variant.name] = _cost_ms(pipeline)
-        elif variant.name not in models.unusable:
+        if models.fits(variant.name):
+            models.open_quietly(variant.name)
+        else:  # a guess until it is opened
             costs[variant.name] = costs[base.name] * _relative_cost(variant, base)
     programs = [_program(variants[name], cost) for name, cost in costs.items()]
     parts: dict[str, tuple[str, ...]] = {p.name: (p.name,) for p in programs}
