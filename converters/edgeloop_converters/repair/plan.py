@@ -17,9 +17,8 @@ FEWEST_SAMPLES = 20
 """Calibration samples below which there is nothing to choose by."""
 _FLOAT_COST = 2.0
 """Added latency of a float op in shares of the whole int8 model's: float was measured at about three times int8."""
-_BORDER_COST = 0.03
-_FEW_FLIPS = 4
-"""Other answers below which one more or less says little."""
+_BORDER_COST = 0.06
+"""Of a stretch of float ops: codes become float before it, and codes again behind it."""
 _LEAST_COST = 0.1
 _TAIL_SHARE = 0.1
 """Of the multiply-accumulates: so much may leave an accelerator for the CPU."""
@@ -96,16 +95,20 @@ def plan_rungs(situation: Situation) -> dict[str, str]:
         return plan | {EQUALIZATION: why, RANGES: why, BIAS: why, ROUNDING: why}
     for rung, name in ((EQUALIZATION, equalization.NAME), (ROUNDING, rounding.NAME)):
         if name in situation.done:
-            plan[rung] = "tried before, by the refinement"
+            plan[rung] = "the refinement has tried it"
     return plan
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Ops that are tried in float together. anchor: the op that is suspected; -1 of a stretch of ops."""
+    """Ops that are tried in float together. anchor: the op that is suspected; -1 of a stretch of ops.
+
+    last_resort: moved only where nothing smaller gains.
+    """
 
     ops: frozenset[int]
     anchor: int = -1
+    last_resort: bool = False
 
 
 def units_of(graph: Graph, movable: Collection[int], *, tail_only: bool, macs: Mapping[int, int]) -> tuple[Unit, ...]:
@@ -124,7 +127,9 @@ def units_of(graph: Graph, movable: Collection[int], *, tail_only: bool, macs: M
     for parts in _WINDOWS:
         size = math.ceil(len(order) / parts)
         if size > 2:
-            units += [Unit(frozenset(order[i : i + size])) for i in range(0, len(order), max(1, size // 2))]
+            starts = range(0, len(order), max(1, size // 2))
+            units += [Unit(frozenset(order[i : i + size]), last_resort=True) for i in starts]
+    units += _tails(graph, order, macs)  # one border only, and seldom much work
     first: dict[frozenset[int], Unit] = {}
     for unit in units:
         first.setdefault(unit.ops, unit)
@@ -155,7 +160,7 @@ def _tails(graph: Graph, order: Sequence[int], macs: Mapping[int, int]) -> tuple
         tail = real[-count:]
         if not set(tail) <= set(order) or sum(macs.get(i, 0) for i in tail) > _TAIL_SHARE * total:
             break
-        units.append(Unit(frozenset(tail), tail[0]))
+        units.append(Unit(frozenset(tail)))
     return tuple(units)
 
 
@@ -172,14 +177,13 @@ def may_move(ops: Collection[int], macs: Mapping[int, int]) -> bool:
 def cost_of(ops: Collection[int], macs: Mapping[int, int]) -> float:
     """Estimated added latency of these ops in float, as a share of the int8 model's."""
     total = max(1, sum(macs.values()))
-    return _FLOAT_COST * sum(macs.get(i, 0) for i in ops) / total + _BORDER_COST * len(ops)
+    stretches = sum(i - 1 not in ops for i in ops)
+    return _FLOAT_COST * sum(macs.get(i, 0) for i in ops) / total + _BORDER_COST * stretches
 
 
 def worth(before: Score, after: Score, cost: float) -> float:
-    """What moving ops gains for what it costs: the shares of flips and of output error that go, by added latency."""
-    flips = (after.agreement - before.agreement) / max(1 - before.agreement, _FEW_FLIPS / before.samples)
-    error = 1 - after.error / max(before.error, 1e-30)
-    return (flips + error) / (_LEAST_COST + cost)
+    """What moving ops gains for what it costs: the share of the loss that goes, by added latency."""
+    return (1 - after.loss / max(before.loss, 1e-30)) / (_LEAST_COST + cost)
 
 
 def meets(goals: Goals, score: Score, *, margin: bool) -> bool:

@@ -19,6 +19,8 @@ RUNGS = (EQUALIZATION, RANGES, BIAS, ROUNDING, FLOAT_OPS)
 FLIPS_PER_ERROR = 1.2
 """Share of other answers over the outputs' relative error: 1.0 to 1.35 for 14 mixtures of int8 and float ResNet8."""
 
+_PRIOR_SAMPLES = 256
+
 
 @dataclass(frozen=True)
 class Score:
@@ -44,11 +46,13 @@ class Score:
 
     @property
     def loss(self) -> float:
-        """What candidates are compared by: other answers, and how near the outputs are to giving some.
+        """What candidates are compared by: the share of other answers, estimated.
 
-        Counted answers alone are noise on a few hundred samples; the error alone does not see ties in the codes.
+        The fewer samples counted it, the more weighs what the outputs' error lets expect: a count alone is noise on a
+        few hundred samples, the error alone does not see ties in the codes.
         """
-        return (1 - self.agreement) + FLIPS_PER_ERROR * math.sqrt(self.error)
+        counted = self.samples / (self.samples + _PRIOR_SAMPLES)
+        return counted * (1 - self.agreement) + (1 - counted) * FLIPS_PER_ERROR * math.sqrt(self.error)
 
     def is_better_than(self, other: Score) -> bool:
         return self.loss < other.loss
@@ -148,7 +152,7 @@ class Repair:
     def note(self) -> str:
         """One line for people."""
         if not self.tried:
-            return f"repair, {self.name}: not tried, {self.detail}"
+            return f"repair, {self.name}: left out, {self.detail}"
         parts = [f"repair, {self.name}: {self.detail}"]
         if self.before is not None and self.after is not None:
             parts.append(

@@ -121,19 +121,32 @@ def move_ops(
     current, now = frozenset[int](), trials.before
     worths = {u: worth(trials.before, s, cost_of(u.ops, exhibit.macs)) for u, s in trials.scores.items()}
     for _ in range(_MOST_STEPS):
-        open_units = (u for u in worths if not u.ops <= current and may_move(current | u.ops, exhibit.macs))
-        nearby = sorted(open_units, key=lambda u: -worths[u])[:_LOOK_AGAIN]
+        open_units = [u for u in worths if not u.ops <= current and may_move(current | u.ops, exhibit.macs)]
+        nearby = _first_looks(open_units, current, worths)
         found = _best_next(exhibit, current, now, nearby, trials, fit, until)
         if found is None:
             break
-        current, now = found
+        first, (current, now) = not current, found
+        if first:  # scored by the trials' few samples
+            now = fit.of(exhibit.with_float(current))
         moved = Moved(current, validation.of(exhibit.with_float(current)))
         moved = _within(exhibit, moved, validation, most_bytes) or moved
         if moved.score.is_better_than(best.score) and _fits(exhibit, moved, most_bytes):
             best = moved
         if is_reached(moved.score) and _fits(exhibit, moved, most_bytes):
+            moved = _lengthened(exhibit, moved, validation, until)
             return _pruned(exhibit, moved, validation, is_reached, until if prune else 0.0)
     return best if best.score.is_better_than(start.score) else start
+
+
+def _first_looks(units: Sequence[Unit], current: frozenset[int], worths: Mapping[Unit, float]) -> list[Unit]:
+    """In the order in which they are looked at: what lengthens a stretch, which may gain although it did not alone;
+    what gained most by itself; the others.
+    """
+    ranked = sorted(units, key=lambda u: (u.last_resort, -worths[u]))
+    beside = {i + step for i in current for step in (-1, 1)} | current
+    longer = sorted((u for u in units if u.ops & beside and not u.last_resort), key=lambda u: len(u.ops - current))
+    return list(dict.fromkeys([*longer[:_LOOK_AGAIN], *ranked]))
 
 
 def _best_next(
@@ -146,21 +159,34 @@ def _best_next(
     until: float,
 ) -> tuple[frozenset[int], Score] | None:
     best, found = 0.0, None
-    for unit in units:
-        if time.monotonic() > until:
+    for number, unit in enumerate(units):
+        if time.monotonic() > until or (found is not None and number >= 2 * _LOOK_AGAIN):
             break
         ops = current | unit.ops
         score = fit.of(exhibit.with_float(ops)) if current else trials.scores[unit]
-        gain = worth(now, score, cost_of(ops - current, exhibit.macs))
+        gain = worth(now, score, max(0.0, cost_of(ops, exhibit.macs) - cost_of(current, exhibit.macs)))
         if gain > best:
             best, found = gain, (ops, score)
     return found
 
 
+def _lengthened(exhibit: Exhibit, moved: Moved, validation: Judge, until: float) -> Moved:
+    """With ops without multiplications right beside those in float, which cost nothing there, where they do no harm."""
+    beside = {i + step for i in moved.ops for step in (-1, 1)} - moved.ops
+    for op in sorted(i for i in beside if i in exhibit.twins and not exhibit.macs[i]):
+        if time.monotonic() > until:
+            break
+        more = moved.ops | {op}
+        score = validation.of(exhibit.with_float(more, keep_weights=moved.keep_weights))
+        if score.loss <= moved.score.loss:
+            moved = Moved(more, score, moved.keep_weights)
+    return moved
+
+
 def _pruned(
     exhibit: Exhibit, moved: Moved, validation: Judge, is_reached: Callable[[Score], bool], until: float
 ) -> Moved:
-    for op in sorted(moved.ops, key=lambda i: -exhibit.macs.get(i, 0)):
+    for op in sorted((i for i in moved.ops if exhibit.macs[i]), key=lambda i: -exhibit.macs[i]):
         if time.monotonic() > until or len(moved.ops) == 1:
             break
         fewer = moved.ops - {op}
