@@ -28,13 +28,12 @@ from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.data.unreadable import all_unreadable_named
 from edgeloop_converters.evaluate import Scorer
 from edgeloop_converters.export import export
-from edgeloop_converters.frontends import FRONTENDS, Conversion, start_conversion
+from edgeloop_converters.frontends import FRONTENDS, start_conversion
 from edgeloop_converters.gate import check_goals_fit
 from edgeloop_converters.measure import Candidate, Measuring, measure
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.result import ConvertResult
 from edgeloop_converters.schemes import check_target, cost_notes, scheme_named
-from edgeloop_converters.shapes import GivenShape
 from edgeloop_converters.sources import (
     Datasets,
     choose_samples,
@@ -125,13 +124,8 @@ class _Run:
         """Start the converter, read data meanwhile, settle the contract. stack: looks after what stays open."""
         recipe, stages, reporter = self.how.recipe, self.how.stages, self.how.progress
         calibration, evaluation = choose_samples(recipe, data)
-        opened = data
-
-        def start(shape: GivenShape | None) -> Conversion:
-            options = conversion_options(recipe, opened, shape, trust_code=self.trust_code)
-            return start_conversion(Path(recipe.source), options)
-
-        conversion = start(next(iter(recipe.shapes), None))
+        options = conversion_options(recipe, data, recipe.shapes, trust_code=self.trust_code)
+        conversion = start_conversion(Path(recipe.source), options)
         parts = [(data.calibration, calibration), (data.evaluation, evaluation)]
         stack.enter_context(all_unreadable_named(parts, reporter))
         stack.enter_context(conversion)
@@ -139,10 +133,7 @@ class _Run:
             is_native = FRONTENDS[conversion.frontend].native
             data = read_ahead(data, calibration, evaluation, reporter, all_of_it=is_native, cache=self.decoded)
         with stages("load model"):
-            models = [conversion.result(reporter)]
-            for shape in recipe.shapes[1:]:  # one after another: a converter takes up to 1 GiB
-                with start(shape) as another:
-                    models.append(another.result(reporter))
+            models = conversion.results(reporter)
         with stages("contract"):
             if len(models) == 1:
                 sources = settle(recipe, models[0].tflite, data, calibration, evaluation, self.decoded)

@@ -71,13 +71,15 @@ def open_datasets(recipe: Recipe) -> Datasets:
 
 
 def conversion_options(
-    recipe: Recipe, data: Datasets, shape: GivenShape | None, *, trust_code: bool
+    recipe: Recipe, data: Datasets, shapes: Sequence[GivenShape], *, trust_code: bool
 ) -> ConversionOptions:
-    """What a recipe tells the frontend. shape: which one of the recipe's."""
+    """What a recipe tells the frontend. shapes: which ones of the recipe's."""
+    given = [shape.given() for shape in shapes]
     return ConversionOptions(
         trust_code=trust_code,
         signature=recipe.signature or None,
-        shape=None if shape is None else shape.given(),
+        shape=given[0] if given else None,
+        further=tuple(given[1:]),
         sample_shape=sample_shape(recipe, data),
         onnx_engine=recipe.onnx_engine,
     )

@@ -95,8 +95,7 @@ def check_data(
     data = open_datasets(recipe)
     calibration, evaluation = choose_samples(recipe, data)
     counts = (len(calibration), len(evaluation))
-    shape = recipe.shapes[-1] if recipe.shapes else None
-    options = conversion_options(recipe, data, shape, trust_code=trust_code)
+    options = conversion_options(recipe, data, recipe.shapes[-1:], trust_code=trust_code)
     with start_conversion(Path(recipe.source), options) as conversion, stages("load model"):
         converted = conversion.result(reporter)
     model = converted.tflite

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import EdgeloopError, MissingExtraError
@@ -25,6 +26,20 @@ def _task(request: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]
     return task
 
 
+def _answers(request: dict[str, Any]) -> dict[str, Any]:
+    """The task's answer; `further` holds those for the request's further sizes, each written into a folder of its own
+    (1, 2, ...): libraries are imported once.
+    """
+    task = _task(request)
+    answer = task(request)
+    further = []
+    for number, sizes in enumerate(request.get("further", ()), 1):
+        folder = Path(request["folder"]) / str(number)
+        folder.mkdir()
+        further.append(task({**request, **sizes, "folder": str(folder)}))
+    return {**answer, "further": further}
+
+
 def main() -> None:
     """Answer one request. Never raises; the exit code says nothing, the answer does."""
     line = sys.stdin.readline()
@@ -33,7 +48,7 @@ def main() -> None:
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     try:
         request = json.loads(line)
-        answer = _task(request)(request)
+        answer = _answers(request)
     except MissingExtraError as error:
         answer = {"error": "MissingExtraError", "feature": error.message.split(" needs the ")[0], "extra": error.extra}
     except EdgeloopError as error:

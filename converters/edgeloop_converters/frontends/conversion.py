@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,8 @@ class ConversionOptions:
     signature: which one to take of a SavedModel or .tflite that has several. shape: of one sample as the source's own
     input has it (PyTorch and ONNX: channels first), for a model whose own input shape has free dimensions.
     sample_shape: the same by contract and data, channels last, where `shape` does not say it. onnx_engine:
-    "onnx2torch", "onnx2tf", or "": the first, and the second where it is set up and the first cannot.
+    "onnx2torch", "onnx2tf", or "": the first, and the second where it is set up and the first cannot. further: other
+    shapes to convert to as well.
     """
 
     trust_code: bool = False
@@ -54,6 +55,7 @@ class ConversionOptions:
     shape: GivenSizes | None = None
     sample_shape: GivenSizes | None = None
     onnx_engine: str = ""
+    further: tuple[GivenSizes, ...] = ()
 
 
 DEFAULTS = ConversionOptions()
@@ -67,11 +69,15 @@ class Conversion:
         self.frontend = frontend
         self._child = child
         self._options = options
-        self._done: FloatModel | None = None
+        self._done: tuple[FloatModel, ...] = ()
 
     def result(self, progress: Progress | None = None) -> FloatModel:
         """The float model; the same one when asked again. Raises as `start_conversion` says."""
-        if self._done is None:
+        return self.results(progress)[0]
+
+    def results(self, progress: Progress | None = None) -> tuple[FloatModel, ...]:
+        """The float model, and one for each of the further shapes."""
+        if not self._done:
             with (progress or SilentProgress()).step(f"converting {self.source.name}"):
                 self._done = self._collect()
             self.close()
@@ -88,17 +94,22 @@ class Conversion:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _collect(self) -> FloatModel:
-        answer: dict[str, Any] = {}
-        data: bytes | Path = self.source
-        if self._child is not None:
-            answer = self._child.result()
-            data = self._child.folder / "out.tflite"
+    def _collect(self) -> tuple[FloatModel, ...]:
+        options = self._options
+        if self._child is None:
+            shapes = (options.shape, *options.further)
+            return tuple(self._normalized(self.source, {}, replace(options, shape=shape)) for shape in shapes)
+        answer, folder = self._child.result(), self._child.folder
+        answers = [(folder, answer), *((folder / str(i), more) for i, more in enumerate(answer["further"], 1))]
+        return tuple(self._normalized(at / "out.tflite", one, None) for at, one in answers)
+
+    def _normalized(self, data: Path, answer: Mapping[str, Any], own: ConversionOptions | None) -> FloatModel:
+        """answer: the child's. own: for a .tflite of the user's, whose free sizes are settled here."""
         start = time.perf_counter()
         made = normalize(
             data, self.source, self._options.batch, answer.get("inputs", ()), answer.get("outputs", ()),
             output_order=answer.get("output_order", ()), signature=self._options.signature,
-            given=GivenShape(_sizes(self._options)) if self._child is None else None,
+            given=None if own is None else GivenShape(_sizes(own)),
         )  # fmt: skip
         seconds = {**answer.get("seconds", {}), "normalize": round(time.perf_counter() - start, 3)}
         notes = (*answer.get("notes", ()), *made.notes)
@@ -143,6 +154,7 @@ def start_native(task: str, source: Path, frontend: str, options: ConversionOpti
         "batch": options.batch,
         "signature": options.signature,
         **_sizes(options),
+        "further": [_sizes(replace(options, shape=shape)) for shape in options.further],
         "onnx_engine": options.onnx_engine,
         **more,
     }
