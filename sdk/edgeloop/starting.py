@@ -24,10 +24,11 @@ def start(program: str, load: Callable[[], Callable[[], int]]) -> int:
     signal.signal(signal.SIGINT, leave)
     main = load()
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        return main()
-    except KeyboardInterrupt:  # between two statements of `main` that handle it
+        try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            return main()
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except KeyboardInterrupt:  # between two statements of `main` that handle it, or on the way into `finally`
         leave()
         raise
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
