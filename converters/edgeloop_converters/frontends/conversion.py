@@ -13,6 +13,7 @@ from edgeloop.progress import Progress, SilentProgress
 from edgeloop_converters.child import Child
 from edgeloop_converters.frontends.floats import normalize
 from edgeloop_converters.frontends.given_shape import GivenShape
+from edgeloop_converters.frontends.size_limit import check_source_size
 from edgeloop_converters.frontends.table import FRONTENDS, detect
 
 CHILD_MODULE = "edgeloop_converters.frontends.child"
@@ -123,6 +124,7 @@ def start_conversion(source: Path, options: ConversionOptions = DEFAULTS) -> Con
     the model, corrupt file) and UsageError (what the converter cannot do).
     """
     name = detect(source)
+    check_source_size(source)
     if options.signature is not None and name not in ("saved_model", "tflite"):
         raise UsageError(
             f"--signature {options.signature}: a {FRONTENDS[name].title} has no signatures",

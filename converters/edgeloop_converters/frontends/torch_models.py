@@ -13,6 +13,7 @@ from typing import Any
 
 from edgeloop.errors import MissingExtraError, UsageError
 from edgeloop_converters.frontends.loading import OUTPUT, Stages, TorchModel
+from edgeloop_converters.frontends.size_limit import check_size
 from edgeloop_converters.frontends.transposes import fold_transposes
 from edgeloop_converters.frontends.user_code import first_line, where
 
@@ -38,6 +39,7 @@ def to_float(request: dict[str, Any]) -> dict[str, Any]:
 
         raise refuse_checkpoint(Path(request["source"]))
     stages.done("load")
+    check_size(sum(w.nbytes for w in model.module.state_dict().values()), str(request["source"]))
     return convert_module(model, request, stages)
 
 
