@@ -86,7 +86,8 @@ def export(
 
     is_edgetpu = target.accelerator is not None and target.accelerator.delegate == "edgetpu"
     ranges: Ranges | None = None
-    if recipe.engine == "tflite":
+    fused = recipe.engine == "aeq" and _takes_fused_kernels(model, scheme.name)
+    if recipe.engine == "tflite" or fused:
         from edgeloop_converters.quantization import quantize_int8_tflite
 
         with stages("quantize"):
@@ -96,6 +97,7 @@ def export(
                 trust_code=trust_code,
                 signature=recipe.signature or None,
                 shape=recipe.shapes[0].given() if recipe.shapes else None,
+                fused=fused,
                 progress=progress,
             )
     else:
@@ -137,6 +139,14 @@ def export(
         tflite = prepared(tflite)
         notes = (*notes, *check_export(tflite, target))
     return Exported(scheme.name, tflite, scheme.name, notes, done.float_ops, reports, float_model=twin)
+
+
+def _takes_fused_kernels(model: FloatModel, scheme: str) -> bool:
+    """A Keras file whose recurrent layers were too long to unroll."""
+    from edgeloop.graph import Graph
+    from edgeloop_converters.quantization import loops_of
+
+    return scheme == "int8" and model.frontend in ("h5", "keras") and bool(loops_of(Graph.read(model.tflite)))
 
 
 def check_loads(tflite: bytes, scheme: str) -> None:

@@ -78,11 +78,13 @@ def quantize_int8_tflite(
     trust_code: bool = False,
     signature: str | None = None,
     shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+    fused: bool = False,
     progress: Progress | None = None,
 ) -> Quantized:
     """`--engine tflite`: TFLiteConverter's own int8 from the source model, in a child process.
 
-    samples: float model inputs [1, ...], as `model_inputs` gives them. Raises UsageError for a .tflite source.
+    samples: float model inputs [1, ...], as `model_inputs` gives them. fused: long LSTMs of Keras 2 by TFLite's own
+    kernel. Raises UsageError for a .tflite source.
     """
     from edgeloop_converters.frontends.conversion import ConversionOptions, start_native
     from edgeloop_converters.frontends.floats import name_borders
@@ -97,7 +99,7 @@ def quantize_int8_tflite(
     arrays = _columns(samples)
     with (progress or SilentProgress()).step("quantizing with TFLiteConverter"), _npy_files(arrays) as paths:
         options = ConversionOptions(trust_code=trust_code, signature=signature, shape=shape)
-        child = start_native("int8", source, frontend, options, samples=[str(p) for p in paths])
+        child = start_native("int8", source, frontend, options, samples=[str(p) for p in paths], fused=fused)
         with child:
             answer = child.result()
             graph = Graph.read((child.folder / "out.tflite").read_bytes())
@@ -122,9 +124,14 @@ def _is_float(op: Op, subgraph: Subgraph) -> bool:
     return any(t.dtype in ("float32", "float16") and not t.is_constant for t in tensors)
 
 
+def loops_of(graph: Graph) -> list[str]:
+    """Names of the ops that run other subgraphs."""
+    return sorted({op.name for s in graph.subgraphs for op in s.ops} & {"WHILE", "IF", "CALL_ONCE"})
+
+
 def check_no_loops(graph: Graph) -> None:
     """Raises UsageError for a model with loops: the library quantizes no loop's body."""
-    loops = sorted({op.name for s in graph.subgraphs for op in s.ops} & {"WHILE", "IF", "CALL_ONCE"})
+    loops = loops_of(graph)
     if loops:
         raise UsageError(
             f"the model holds {loops[0]} (recurrent layers do): its body cannot be quantized",

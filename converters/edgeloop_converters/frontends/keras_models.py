@@ -11,7 +11,7 @@ from edgeloop.errors import MissingExtraError, RefusedError, UsageError
 from edgeloop_converters.frontends.file_scan import scan_h5, scan_keras_zip
 from edgeloop_converters.frontends.given_shape import GivenShape
 from edgeloop_converters.frontends.loading import Loaded, Stages, fixed_spec, import_tensorflow
-from edgeloop_converters.frontends.recurrent import unroll
+from edgeloop_converters.frontends.recurrent import MAX_STEPS, keep_fused, unroll
 
 _TITLES = {"keras": "reading .keras files", "h5": "reading .h5 files"}
 
@@ -34,8 +34,12 @@ def load_keras(
     folder: Path,
     trust_code: bool,
     stages: Stages,
+    fused: bool = False,
 ) -> Loaded:
-    """Scan the file, then load it. Raises RefusedError (code, damaged file), UsageError (no such layer)."""
+    """Scan the file, then load it. Raises RefusedError (code, damaged file), UsageError (no such layer).
+
+    fused: recurrent layers stay what they are, for TFLite's fused LSTM kernel, which only tf-keras' layers become.
+    """
     try:
         import h5py  # noqa: F401
     except ImportError as error:
@@ -54,22 +58,28 @@ def load_keras(
     notes: tuple[str, ...] = ()
     versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
     try:
-        if written_by.startswith("2."):
+        if fused or written_by.startswith("2."):
             raise _WrittenByKeras2("Keras 2 wrote this .keras file")
         model = keras.models.load_model(path, compile=False, safe_mode=not trust_code)
         inputs, structure, nest = model.inputs, getattr(model, "_inputs_struct", None), tf.nest
     except Exception as error:
         if not isinstance(error, _WrittenByKeras2) and not _is_old_config(str(error)):
             raise _load_error(source, error) from error
+        if fused and form == "keras" and not written_by.startswith("2."):
+            raise UsageError(
+                f"{source}: recurrent layers over more than {MAX_STEPS} steps cannot be quantized from a Keras 3 file",
+                hint=f"up to {MAX_STEPS} steps are unrolled; save an LSTM as .h5 with tf-keras; else --scheme float",
+            ) from error
         model, versions["tf_keras"] = _load_tf_keras(source, path, error, trust_code)
         inputs, structure, nest = model.inputs, getattr(model, "_nested_inputs", None), tf.nest
-        notes = ("loaded with tf-keras: Keras 3 does not read this Keras 2 config",)
+        if not fused:
+            notes = ("loaded with tf-keras: Keras 3 does not read this Keras 2 config",)
     if not inputs:
         raise UsageError(f"{source}: the model has no inputs yet", hint="call it once, or give it an Input, and save")
     names = _unique([_name_of(t, i) for i, t in enumerate(inputs)])
     specs = [fixed_spec(tf, n, t.shape, t.dtype, batch, shape) for n, t in zip(names, inputs, strict=True)]
     shape.check_used(names)
-    notes = (*notes, *unroll(model, specs))
+    notes = (*notes, *(keep_fused(model, source) if fused else unroll(model, specs)))
     output_names = _unique(list(getattr(model, "output_names", [])))
 
     def call(*arrays: Any) -> dict[str, Any]:

@@ -39,8 +39,11 @@ def to_int8(request: dict[str, Any]) -> dict[str, Any]:
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     concrete = _traced(loaded)
-    # With live variables this converter writes a file whose weights are missing.
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([convert_variables_to_constants_v2(concrete)])
+    if request.get("fused"):  # freezing first would dissolve the function that the kernel is recognized by
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], loaded.keep_alive)
+    else:
+        # With live variables this converter writes a file whose weights are missing.
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([convert_variables_to_constants_v2(concrete)])
     stages.done("trace")
     arrays = [np.load(path, mmap_mode="r", allow_pickle=False) for path in request["samples"]]
 
@@ -95,7 +98,8 @@ def _load_keras(source: Path, request: dict[str, Any], trust_code: bool, stages:
     from edgeloop_converters.frontends.keras_models import load_keras
 
     return load_keras(source, request["frontend"], batch=request["batch"], shape=GivenShape(request),
-                      folder=Path(request["folder"]), trust_code=trust_code, stages=stages)  # fmt: skip
+                      folder=Path(request["folder"]), trust_code=trust_code, stages=stages,
+                      fused=bool(request.get("fused")))  # fmt: skip
 
 
 def _load_saved_model(source: Path, request: dict[str, Any], trust_code: bool, stages: Stages) -> Loaded:

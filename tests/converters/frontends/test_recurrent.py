@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import edgeloop
 from edgeloop.affine import dequantize, quantize
 from edgeloop.errors import UsageError
 from edgeloop.graph import Graph
@@ -81,3 +82,22 @@ def test_a_long_sequence_stays_a_loop_and_this_is_said(tmp_path: Path) -> None:
     samples = [np.zeros((1, MAX_STEPS + 1, FEATURES), np.float32)]
     with pytest.raises(UsageError, match="WHILE"):
         quantize_int8(model.tflite, calibrate(model.tflite, samples))
+
+
+@pytest.mark.slow
+def test_a_long_lstm_of_keras_2_takes_the_fused_kernel(tmp_path: Path) -> None:
+    steps = MAX_STEPS + 1
+    import tf_keras
+
+    for kind in ("LSTM", "GRU"):
+        recurrent = getattr(tf_keras.layers, kind)(4)
+        layers = [tf_keras.layers.Input((steps, FEATURES)), recurrent, tf_keras.layers.Dense(3, activation="softmax")]
+        tf_keras.Sequential(layers).save(tmp_path / f"{kind}.h5")
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).standard_normal((24, steps, FEATURES)).astype(np.float32))
+    result = edgeloop.convert(str(tmp_path / "LSTM.h5"), data=str(tmp_path / "x.npz"), effort="fast")
+    names = {op.name for op in Graph.read(result.variants[0].model).main.ops}
+    assert "UNIDIRECTIONAL_SEQUENCE_LSTM" in names and "WHILE" not in names
+    assert any("fused LSTM kernel" in note and "left out" in note for note in result.notes)
+    with pytest.raises(UsageError, match=rf"\(GRU\) is a loop over more than {MAX_STEPS} steps") as caught:
+        edgeloop.convert(str(tmp_path / "GRU.h5"), data=str(tmp_path / "x.npz"), effort="fast")
+    assert "--scheme float" in str(caught.value.hint)
