@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TICK_NS = 500_000_000
 _ENOUGH_FRAMES = 5  # for a percentile
 _UNUSUAL_SHARE = 0.05  # a share that a 95th percentile sees
-_BOARD_EVERY_S = 1.0
+_BOARD_EVERY_S = 2.0  # on some boards it takes a process to ask
 
 Board = Callable[[], tuple["float | None", bool]]
 """(temperature in degrees C, whether the clock is held back now)."""
@@ -252,7 +252,7 @@ def _at(level: Level, latency_ms: float, work_ms: float) -> Level:
 
 
 class BoardWatch:
-    """The board's temperature and throttling, read once a second on a thread: sysfs may block, the loop may not."""
+    """The board's temperature and throttling, read on a thread: sysfs may block, the loop may not."""
 
     def __init__(self) -> None:
         self._last: tuple[float | None, bool] = (None, False)

@@ -104,8 +104,8 @@ class State:
     hold_s: float = 0.0
     strained: int = 0
     loads: tuple[float, ...] = (0.0, 0.0, 0.0)  # of full activity: latency, work, heat
-    temperature_c: float | None = None
-    time_s: float | None = None
+    smooth_c: float | None = None  # the temperature as it was some seconds ago
+    time_s: float = 0.0
     activation: float = 1.0
 
 
@@ -174,7 +174,7 @@ def step(
     state = replace(
         state,
         loads=loads,
-        temperature_c=signals.temperature_c,
+        smooth_c=_smoothed(state, signals),
         time_s=now,
         activation=min(allowed),
         strained=state.strained + 1 if over else 0,
@@ -241,11 +241,17 @@ def _heat(law: Law, state: State, signals: Signals) -> float:
     now_c = signals.temperature_c
     if law.temperature_limit_c is None or now_c is None:
         return 0.0
-    ahead_c = now_c
-    if state.temperature_c is not None and state.time_s is not None and signals.time_s > state.time_s:
-        slope = (now_c - state.temperature_c) / (signals.time_s - state.time_s)
-        ahead_c += max(-1.0, min(1.0, slope)) * _LOOKAHEAD_S
+    # The smoothed value lags by what the temperature rises in so many seconds.
+    ahead_c = now_c if state.smooth_c is None else now_c + (now_c - state.smooth_c)
     return max(0.0, 1.0 + (ahead_c - law.temperature_limit_c) / THERMAL_SPAN_C)
+
+
+def _smoothed(state: State, signals: Signals) -> float | None:
+    """An exponential mean over the look-ahead; sensors step by half a degree or more."""
+    if state.smooth_c is None or signals.temperature_c is None:
+        return signals.temperature_c
+    weight = min(1.0, max(0.0, signals.time_s - state.time_s) / _LOOKAHEAD_S)
+    return state.smooth_c + weight * (signals.temperature_c - state.smooth_c)
 
 
 def _moved(law: Law, state: State, to: int, now: float) -> State:
