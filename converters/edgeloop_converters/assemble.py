@@ -116,6 +116,7 @@ class Assembly:
             "source_sha256": self._hashes.get("source"),
             "float_sha256": keep_float_model(model.tflite),
             "float_sha256_of": self._float_models(),
+            "twin_sha256_of": self._twins(),
             "frontend": model.frontend,
             "engine": self.how.recipe.engine if self.how.recipe.passes else None,
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -129,6 +130,11 @@ class Assembly:
         if len(set(models.values())) == 1:
             return None
         return {name: keep_float_model(tflite) for name, tflite in models.items()}
+
+    def _twins(self) -> dict[str, str] | None:
+        """By variant, the float models that inner tensors are compared with, where equalization made others of them."""
+        twins = {m.variant.name: m.candidate.exported.float_model for m in self.measured}
+        return {name: keep_float_model(twin) for name, twin in twins.items() if twin} or None
 
     def _warnings(self) -> tuple[str, ...]:
         """All but those on the data, which a report shows by themselves."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeloop.bundle import Bundle
 from edgeloop.contract import Contract, load_contract
-from edgeloop.errors import EdgeloopError, RefusedError, UsageError
-from edgeloop.padding import Shape
+from edgeloop.errors import EdgeloopError, UsageError
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.targets import Target, load_target
 from edgeloop.version import VERSION
@@ -36,39 +34,14 @@ from edgeloop_converters.evaluate import (
     summarize,
 )
 from edgeloop_converters.evaluate.per_op import SAMPLES as PER_OP_SAMPLES
-from edgeloop_converters.float_cache import load_float_model
-from edgeloop_converters.frontends import ConversionOptions, to_float_tflite
-from edgeloop_converters.frontends.conversion import GivenSizes
-from edgeloop_converters.frontends.table import is_code_source
 from edgeloop_converters.gate import Gate, Measurement, check_goals_fit, joined, judge
 from edgeloop_converters.goals import Goals
 from edgeloop_converters.report import finite
 from edgeloop_converters.stages import Stages
+from edgeloop_converters.subjects import FLOAT, Subject, float_reference, open_subject, twin_of
 from edgeloop_converters.versions import package_versions
 
-FLOAT = "float"
 _REFERENCE = "float model"  # no variant can be called so
-_ZIP = b"PK\x03\x04"
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is evaluated. contract: None where it has to be found. float_sha256: of its float model, where known.
-
-    input_shapes, buckets: of a shape bucket, its own shapes and those of all by variant; see `bundle.Variant`.
-    """
-
-    name: str
-    file: str
-    model: bytes
-    scheme: str
-    contract: Contract | None = None
-    float_sha256: object = None
-    target: str = ""
-    bundle_name: str = ""
-    version: int | None = None
-    input_shapes: tuple[Shape, ...] = ()
-    buckets: Mapping[str, tuple[Shape, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -253,7 +226,7 @@ def _evaluate(
         if scorer is not None:
             scorer.expect()
         with stages("load reference"):
-            float_model, notes = _reference(subject, reference, trust_code, reporter)
+            float_model, notes = float_reference(subject, reference, trust_code, reporter)
         with stages("contract"):
             settled, dataset, found = _settle(subject, float_model, dataset, contract, hints, seed)
         notes = (*said, *notes, *found)
@@ -276,9 +249,11 @@ def _evaluate(
             quality = summarize(evaluation, subject.name, reference=used, scorer=scorer)
     comparison = Comparison()
     with stages("error per layer"):
-        if float_model is not None and float_model != subject.model:
+        twin, missing = twin_of(subject, float_model)
+        notes += missing
+        if twin is not None and twin != subject.model:
             chosen = indices[:: max(1, len(indices) // PER_OP_SAMPLES)][:PER_OP_SAMPLES]
-            comparison = compare_tensors(float_model, subject.model, settled, dataset, chosen, progress=reporter)
+            comparison = compare_tensors(twin, subject.model, settled, dataset, chosen, progress=reporter)
     metrics = quality.metrics
     gate = judge(
         wanted,
@@ -292,76 +267,6 @@ def _evaluate(
         None if float_model is None else len(float_model), tuple(notes), stages.total, stages.seconds,
         comparison.ranges,
     )  # fmt: skip
-
-
-def open_subject(
-    path: Path, variant: str | None, *, allow_unsigned: bool, trust_code: bool, progress: Progress
-) -> Subject:
-    """A bundle's variant, a .tflite as it is, or any other model (`module:function`, too) through its frontend."""
-    head = b"" if is_code_source(path) else _head(path)
-    if path.suffix == ".bundle" or (head.startswith(_ZIP) and path.suffix != ".keras"):
-        bundle = Bundle.open(path, allow_unsigned=allow_unsigned)
-        manifest = bundle.manifest
-        chosen = manifest.variant(variant)
-        return Subject(
-            chosen.name, chosen.file, bundle.model(chosen.name), chosen.scheme, manifest.contract,
-            _float_sha256(manifest.provenance, chosen.name), manifest.target, manifest.name, manifest.version,
-            chosen.input_shapes, {v.name: v.input_shapes for v in manifest.buckets()},
-        )  # fmt: skip
-    if variant is not None:
-        raise UsageError(f"--variant {variant}: {path} is a model, not a bundle with variants")
-    if head[4:8] == b"TFL3":
-        model = path.read_bytes()
-        scheme = _scheme(model)
-        return Subject(scheme, str(path), model, scheme)
-    converted = to_float_tflite(path, ConversionOptions(trust_code=trust_code), progress=progress)
-    return Subject(FLOAT, str(path), converted.tflite, FLOAT)
-
-
-def _float_sha256(provenance: Mapping[str, Any], variant: str) -> object:
-    by_variant = provenance.get("float_sha256_of")
-    return (by_variant.get(variant) if isinstance(by_variant, Mapping) else None) or provenance.get("float_sha256")
-
-
-def _head(path: Path) -> bytes:
-    """The first bytes; none of a folder."""
-    try:
-        with path.open("rb") as file:
-            return file.read(8)
-    except IsADirectoryError:
-        return b""
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-
-
-def _scheme(model: bytes) -> str:
-    """The data type of the first input, as a scheme's name. Raises RefusedError for a corrupt file."""
-    from edgeloop.graph import Graph
-
-    main = Graph.read(model).main
-    if not main.inputs:
-        raise RefusedError("the model has no input")
-    dtype = main.tensors[main.inputs[0]].dtype
-    return FLOAT if dtype.startswith("float") else dtype
-
-
-def _reference(
-    subject: Subject, reference: str | Path | None, trust_code: bool, progress: Progress
-) -> tuple[bytes | None, tuple[str, ...]]:
-    if reference is not None:
-        shape: GivenSizes | None = None
-        if subject.input_shapes and subject.contract is not None:
-            by_name = {s.name: shape for s, shape in zip(subject.contract.inputs, subject.input_shapes, strict=True)}
-            shape = by_name if len(by_name) > 1 else subject.input_shapes[0]
-        options = ConversionOptions(trust_code=trust_code, shape=shape)
-        return to_float_tflite(Path(reference), options, progress=progress).tflite, ()
-    cached = load_float_model(subject.float_sha256)
-    if cached is not None:
-        return cached, ("compared with the float model of this bundle, kept on this host",)
-    if subject.scheme == FLOAT:
-        return subject.model, ()
-    why = "it is not on this host" if subject.float_sha256 else "it is not known"
-    return None, (f"no comparison with the float model: {why} (give it with --reference MODEL)",)
 
 
 def _settle(

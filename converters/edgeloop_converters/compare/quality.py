@@ -13,13 +13,13 @@ import numpy as np
 from edgeloop.contract import Contract, load_contract
 from edgeloop.errors import UsageError
 from edgeloop.progress import Progress
-from edgeloop_converters.assess import FLOAT, Subject
 from edgeloop_converters.contracts import ContractFlags, detect_contract, fit_data
 from edgeloop_converters.data import IMAGE, Dataset, pick
 from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.data.unreadable import all_unreadable_named
 from edgeloop_converters.evaluate import Evaluation, run_models, summarize
 from edgeloop_converters.evaluate.metrics import TOP_1
+from edgeloop_converters.subjects import FLOAT, Subject
 
 A, B = "a", "b"
 

@@ -10,7 +10,6 @@ from edgeloop.bench import BenchRequest, BenchResult, bench_models
 from edgeloop.errors import EdgeloopError, UsageError
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.targets import Target, load_target
-from edgeloop_converters.assess import open_subject
 from edgeloop_converters.compare.fail_on import (
     DATA,
     LABELS,
@@ -29,6 +28,7 @@ from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.data import Dataset, open_data
 from edgeloop_converters.report import finite
 from edgeloop_converters.stages import Stages
+from edgeloop_converters.subjects import open_subject
 
 RUNS = 200
 

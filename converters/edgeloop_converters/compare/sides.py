@@ -13,7 +13,7 @@ from edgeloop.analysis import Analysis, analyze
 from edgeloop.bench import BenchResult
 from edgeloop.graph import Graph
 from edgeloop.targets import Target
-from edgeloop_converters.assess import Subject
+from edgeloop_converters.subjects import Subject
 
 _MAX_XZ_BYTES = 32 << 20
 
