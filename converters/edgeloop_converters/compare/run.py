@@ -209,4 +209,7 @@ def _latencies(a: Side, b: Side, runs: int, progress: Progress) -> tuple[dict[st
             report = bench_models({A: a.subject.model, B: b.subject.model}, BenchRequest(n=runs))
     except EdgeloopError as error:
         return {}, [f"latency is not known: {error.message}"]
-    return {result.model: result for result in report.results}, []
+    found = {result.model: result for result in report.results}
+    if len(found) < 2:
+        return {}, [f"latency is not known: {failure.reason}" for failure in report.failures]
+    return found, []

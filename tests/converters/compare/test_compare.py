@@ -136,18 +136,31 @@ def test_placement_and_ops_that_differ_are_shown(digits_tflite: Path, bundle: st
     assert sum(result.a.op_counts.values()) == len(graph.main.ops)
 
 
+def test_a_model_that_does_not_run_here_is_compared_without_latency(
+    shared_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coral = shared_data / "models" / "coral"
+    before, after = (str(coral / f"mobilenet_v1_0.25_128_quant{end}.tflite") for end in ("", "_edgetpu"))
+    code, result = compared(capsys, before, after, "--target", "coral-usb", "--fail-on", "size>2x")
+    assert code == 0
+    assert result["latency_ratio"] is None and result["a"]["latency"] is None
+    assert any("latency is not known" in note for note in result["notes"])
+    assert result["placement"]["edgetpu"] == {"name": "edgetpu", "a": 31, "b": 1}
+    assert compared(capsys, before, after, "--fail-on", "latency>9x")[0] == 1
+
+
 def test_a_function_of_ones_own_may_be_evaluated_and_compared(
     digits_tflite: Path, data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgeloop_converters import assess
+    from edgeloop_converters import subjects
 
     asked: list[str] = []
 
-    def made(path: Path, **_: object) -> FloatModel:
+    def made(path: Path, *_: object, **__: object) -> FloatModel:
         asked.append(str(path))
         return FloatModel(digits_tflite.read_bytes(), "torch_function")
 
-    monkeypatch.setattr(assess, "to_float_tflite", made)
+    monkeypatch.setattr(subjects, "to_float_tflite", made)
     result = edgeloop.compare("my_models:digits", digits_tflite, data=data, latency=False, cache=False)
     assert asked == ["my_models:digits"]
     assert result.a.subject.scheme == "float" and result.quality is not None
