@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgeloop.bundle import Metrics
+from edgeloop.errors import EdgeloopError
 from edgeloop.progress import Progress
 from edgeloop.targets import Target
 from edgeloop_converters.evaluate import per_op_errors
@@ -51,6 +52,22 @@ def repair_exported(
     why_not = why_no_repair(situation)
     if why_not:
         return replace(exported, repairs=not_tried(f"{why_not}; {'; '.join(missed)}"))
+    try:
+        return _climbed(exported, float_model, sources, recipe, situation, missed, progress)
+    except (EdgeloopError, RuntimeError, ValueError) as error:  # the file is what it was without
+        what = (str(error) or type(error).__name__).splitlines()[0][:200]
+        return replace(exported, repairs=not_tried(f"the repair gave up: {what}"))
+
+
+def _climbed(
+    exported: Exported,
+    float_model: bytes,
+    sources: Sources,
+    recipe: Recipe,
+    situation: Situation,
+    missed: Sequence[str],
+    progress: Progress,
+) -> Exported:
     material = gather(sources, float_model, BUDGETS[recipe.effort], recipe.seed)
     some = sources.calibration[:: max(1, len(sources.calibration) // PER_OP_SAMPLES)][:PER_OP_SAMPLES]
     errors = per_op_errors(float_model, exported.model, sources.contract, sources.data.calibration, some)

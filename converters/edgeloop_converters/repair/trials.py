@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeloop.analysis.macs import MacCounter
+from edgeloop.errors import EdgeloopError
 from edgeloop.graph import Graph, Op
 from edgeloop.progress import Progress
 from edgeloop_converters.repair.judge import Judge
@@ -83,14 +85,17 @@ class Trials:
 
 def try_units(exhibit: Exhibit, units: Sequence[Unit], judge: Judge, until: float, progress: Progress) -> Trials:
     """One unit after the other in float, on the judge's samples. until: on time.monotonic()."""
-    before, scores = judge.of(exhibit.graph), {}
+    before, tried = judge.of(exhibit.graph), 0
+    scores: dict[Unit, Score] = {}
     with progress.step("trying ops in float", total=len(units)) as advance:
         for unit in units:
             if time.monotonic() > until:
                 break
-            scores[unit] = judge.of(exhibit.with_float(unit.ops))
+            with contextlib.suppress(EdgeloopError):  # what the runtime cannot load is no way out
+                scores[unit] = judge.of(exhibit.with_float(unit.ops))
+            tried += 1
             advance(1)
-    return Trials(before, scores, len(units) - len(scores))
+    return Trials(before, scores, len(units) - tried)
 
 
 @dataclass(frozen=True)

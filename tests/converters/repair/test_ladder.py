@@ -238,3 +238,16 @@ def test_schemes_without_int8_ops_say_that_nothing_was_tried(
     if not exported.gate.passed:
         (only,) = exported.variants[0].repairs
         assert not only.tried and "no int8 ops" in only.detail
+
+
+def test_a_ladder_that_breaks_leaves_the_file_as_it_was(
+    flat: bytes, data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> Any:
+        raise RuntimeError("no memory\nat all")
+
+    monkeypatch.setattr(ladder, "try_units", broken)
+    result = convert(recipe_of(flat, tmp_path, data), cache=False)
+    (only,) = result.variants[0].repairs
+    assert (only.tried, only.detail) == (False, "the repair gave up: no memory")
+    assert not result.gate.passed
