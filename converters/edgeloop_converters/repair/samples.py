@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeloop.errors import DataError
+from edgeloop.graph import Graph
 from edgeloop_converters.calibration import model_inputs
 from edgeloop_converters.data import pick
 from edgeloop_converters.repair.plan import Budget
@@ -23,7 +24,9 @@ _FEWEST_UNSEEN = 64
 _VALIDATION_SHARE = 3
 """One calibration sample in so many chooses where there are no others."""
 _BYTES = 96 << 20
-"""Of samples held in memory at once."""
+"""Of samples and their outputs held in memory at once."""
+_COPIES = 4
+"""Of every output: decoded and raw, the float model's and a candidate's."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Choice:
-    """Indices into the calibration data."""
+    """Indices into the calibration data, in random order, so that any part of them is a fair one."""
 
     fit: Ids
     validation: Ids
@@ -58,16 +61,17 @@ def choose(calibration: Ids, spare: Ids, budget: Budget, seed: int) -> Choice:
     order = random.permutation(calibration)
     if len(spare) >= _FEWEST_UNSEEN:
         chosen = random.permutation(spare)[: budget.validation_samples]
-        return Choice(order[: budget.fit_samples], np.sort(chosen), True)
+        return Choice(order[: budget.fit_samples], chosen, True)
     held_out = min(budget.validation_samples, max(1, len(order) // _VALIDATION_SHARE))
-    return Choice(order[held_out : held_out + budget.fit_samples], np.sort(order[:held_out]), False)
+    return Choice(order[held_out : held_out + budget.fit_samples], order[:held_out], False)
 
 
 def gather(sources: Sources, model: bytes, budget: Budget, seed: int) -> Material:
     """Read the samples, as many as fit in memory; those that cannot be read are left out."""
     data = sources.data.calibration
     chosen = choose(sources.calibration, _spare(sources, budget, seed), budget, seed)
-    size = sum(4 * array.size for array in next(iter(model_inputs(sources.contract, model, data, chosen.fit[:1]))))
+    graph = Graph.read(model)
+    size = 4 * (sum(t.element_count for t in graph.inputs) + _COPIES * sum(t.element_count for t in graph.outputs))
     share = max(8, _BYTES // max(1, size))
     fit, fit_ids = _read(sources, model, chosen.fit[: share // 3])
     validation, validation_ids = _read(sources, model, chosen.validation[: share - share // 3])

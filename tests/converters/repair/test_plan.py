@@ -146,3 +146,10 @@ def test_large_models_are_tried_on_fewer_samples_and_never_on_none() -> None:
     assert budget.trial_samples_of(146, 300_000_000) == 9  # MobileNetV2
     assert budget.trial_samples_of(200, 15_000_000_000) == 8
     assert budget.trial_samples_of(1, 0) == 64
+
+
+def test_any_part_of_the_samples_that_choose_is_a_fair_one() -> None:
+    """Folders come sorted by class, and large pictures do not all fit in memory."""
+    for spare in (np.arange(100, 400), np.arange(0)):
+        validation = choose(np.arange(100), spare, BUDGETS["default"], 0).validation
+        assert not np.array_equal(validation, np.sort(validation))
