@@ -27,6 +27,7 @@ from _timing import REPOSITORY, host, shared_data, unpack_cifar
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
 from edgeloop.contract import Contract, InputSpec, OutputSpec
+from edgeloop.errors import RefusedError
 from edgeloop.graph import Graph
 from edgeloop.runtime import open_session
 from edgeloop_converters.calibration import Ranges
@@ -68,13 +69,13 @@ def main() -> None:
             outcomes = {name: with_peer(case, tool) for name, tool in PEERS.items()}
             outcomes["edgeloop"] = run_edgeloop(case, Path(scratch) / f"case{len(rows)}")
             rows.append((case, outcomes))
+            if args.output:
+                args.output.write_text(page(rows))
             shown = "  ".join(f"{name}: {text(o)}" for name, o in outcomes.items())
             print(
                 f"{case.key:32} float {case.attainable:.1%}  {shown}\n{'':34}{outcomes['edgeloop'].said[:240]}",
                 flush=True,
             )
-    if args.output:
-        args.output.write_text(page(rows))
 
 
 def digits_model() -> bytes:
@@ -82,7 +83,8 @@ def digits_model() -> bytes:
 
 
 def text(outcome: Outcome) -> str:
-    shipped = "no file" if outcome.shipped is None else f"{outcome.shipped:.1%}"
+    broken = "a file that does not load" if outcome.verdict == "silent" else "no file"
+    shipped = broken if outcome.shipped is None else f"{outcome.shipped:.1%}"
     return f"{outcome.verdict}, {shipped}"
 
 
@@ -97,7 +99,10 @@ def with_peer(case: Case, tool: Tool) -> Outcome:
         except Exception as error:  # the peers raise whatever they raise
             lines = [line for line in str(error).splitlines() if line.strip()]
             return judge(case, None, [f"{type(error).__name__}: {lines[0] if lines else ''}"[:160]])
-    return judge(case, made, [])
+    try:
+        return judge(case, made, [])
+    except RefusedError:
+        return Outcome("silent", None, "a file that the runtime refuses")
 
 
 def tflite_converter(case: Case) -> bytes:
