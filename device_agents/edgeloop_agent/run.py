@@ -16,10 +16,11 @@ from edgeloop.telemetry.summary import latency_lines
 from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.pipeline import FALLBACK_ORDER
 from edgeloop_agent.publisher import Publisher, open_publisher
+from edgeloop_agent.reporting import NoOutlet
 from edgeloop_agent.sinks import check_sink
 from edgeloop_agent.sources import parse_source
 from edgeloop_agent.statedir import BUNDLES, SPOOL, locked_state
-from edgeloop_agent.supervisor import End, NoOutlet, Supervisor
+from edgeloop_agent.supervisor import End, Supervisor
 from edgeloop_agent.tally import Identity, Tally
 
 

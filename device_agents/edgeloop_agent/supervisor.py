@@ -1,20 +1,18 @@
 """The supervisor process: keeps a worker running, and reports. It imports no numpy and never touches a frame.
 
-What to do after a fault is decided in `supervision`; here are the processes, the clock and the reports around it.
+What to do after a fault is decided in `supervision`, what is told of a run in `reporting`; here are the processes and
+the clock around them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import selectors
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from edgeloop import probes
 from edgeloop.errors import (
     EXIT_DEVICE,
     EXIT_REFUSED,
@@ -25,10 +23,10 @@ from edgeloop.errors import (
     RefusedError,
     UsageError,
 )
-from edgeloop.telemetry.histogram import Histogram
-from edgeloop.telemetry.report import STAGES, Event, Report
 from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.launcher import WorkerProcess
+from edgeloop_agent.reporting import Outlet, Reporting
+from edgeloop_agent.stop_signals import StopSignals
 from edgeloop_agent.supervision import (
     Blame,
     Fault,
@@ -48,27 +46,6 @@ _ERRORS: Mapping[int, type[EdgeloopError]] = {
     EXIT_DEVICE: DeviceError,
     EXIT_REFUSED: RefusedError,
 }
-_RAN_ON_FIELDS = frozenset(f.name for f in fields(RunsOn))
-
-
-class Outlet(Protocol):
-    """Where reports go."""
-
-    def submit(self, report: Report) -> None:
-        """Keep it safe for delivery. Never raises: what cannot be kept is counted."""
-
-    def gauges(self) -> dict[str, float]:
-        """How much waits."""
-
-
-class NoOutlet:
-    """Without `--telemetry` there are no reports beyond the table at the end."""
-
-    def submit(self, report: Report) -> None:
-        pass
-
-    def gauges(self) -> dict[str, float]:
-        return {}
 
 
 @dataclass(frozen=True)
@@ -98,8 +75,7 @@ class Supervisor:
         self._bundle = bundle
         self._tally = tally
         tally.runs_on = RunsOn(asked=delegates[0])
-        self._outlet = outlet
-        self._tell = tell
+        self._reporting = Reporting(tally, outlet, tell, threads=config.threads, interval_s=config.report_interval)
         self._standing = Standing.start(delegates)
         self._worker: WorkerProcess | None = None
         self._said_fault: dict[str, Any] | None = None
@@ -107,17 +83,14 @@ class Supervisor:
         self._done: str | None = None
         self._going_back = False
         self._first_bad_frame = ""
-        self._worker_rss_bytes = 0
-        self._worker_gauges: dict[str, float] = {}
-        self._stop_signals = 0
+        self._stop_signals = StopSignals()
         self._stop_deadline_s: float | None = None
-        self._last_done_s: float | None = None
-        self._started_s = self._period_started_s = self._launch_at_s = time.monotonic()
+        self._launch_at_s = time.monotonic()
         self._selector = selectors.DefaultSelector()
 
     def run(self) -> End:
         """Until the source ends, `count` is reached, a signal asks for a stop, or nothing is left to try."""
-        with self._signals():
+        with self._stop_signals.wake_up(self._selector):
             try:
                 end: End | None = None
                 while end is None:
@@ -129,8 +102,8 @@ class Supervisor:
         if end.reason in ("end", "count") and (misfit := self._misfit()) is not None:
             end = End("failed", misfit)
         if end.error is not None:
-            self._happened("failed", end.error.message)
-        self._report()
+            self._reporting.happened("failed", end.error.message)
+        self._reporting.report(self._worker)
         return end
 
     def _misfit(self) -> DataError | None:
@@ -148,14 +121,14 @@ class Supervisor:
     def _step(self) -> End | None:
         now = time.monotonic()
         if self._worker is None:
-            if self._stop_signals:
+            if self._stop_signals.count:
                 return End("stop")
             if self._remaining == 0:
                 return End("count")
             if now >= self._launch_at_s:
                 return self._launch()
-        if now - self._period_started_s >= self._config.report_interval:
-            self._report()
+        if self._reporting.due_in_s(now) <= 0:
+            self._reporting.report(self._worker)
         for key, _ in self._selector.select(self._patience_s(time.monotonic())):
             end: End | None = key.data()
             if end is not None:
@@ -196,11 +169,11 @@ class Supervisor:
         worker, now = self._worker, time.monotonic()
         if worker is None:
             return
-        if self._stop_signals:
+        if self._stop_signals.count:
             if self._stop_deadline_s is None:
                 self._stop_deadline_s = now + self._config.stop_timeout
                 worker.terminate()
-            elif now >= self._stop_deadline_s or self._stop_signals > 1:
+            elif now >= self._stop_deadline_s or self._stop_signals.count > 1:
                 worker.kill()
             return
         if worker.ready_s is not None and not self._going_back and try_again(self._standing, self._policy, now):
@@ -239,27 +212,16 @@ class Supervisor:
     def _handle(self, worker: WorkerProcess, message: Mapping[str, Any]) -> None:
         kind = message["kind"]
         if kind == "stats":
-            self._worker_rss_bytes = int(message["rss_bytes"])
-            self._tally.measured(
-                {s: Histogram.from_wire(message["latency"][s]) for s in STAGES if s in message["latency"]}
-            )
-            for name, count in message.get("variants", {}).items():
-                self._tally.ran(str(name), int(count))
-            for name, count in message.get("counters", {}).items():
-                self._tally.count(str(name), int(count))
-            self._worker_gauges = {str(name): float(value) for name, value in message.get("gauges", {}).items()}
+            self._reporting.measured(message)
         elif kind == "ready":
             worker.ready_s = time.monotonic()
-            self._tally.runs_on = _runs_on(message)
-            self._tally.opened, self._tally.variant = str(message["opened"]), str(message["variant"])
-            self._tell(_ready_line(self._tally, message))
+            self._reporting.ready(message)
         elif kind == "event":
             if message["event"] == "bad_input" and not self._first_bad_frame:
                 self._first_bad_frame = str(message["detail"])
-            if message["event"] == "variant_switch":  # no report holds latencies of two variants
-                self._report()
-                self._tally.variant, self._tally.runs_on = str(message["variant"]), _runs_on(message)
-            self._happened(message["event"], message["detail"])
+            if message["event"] == "variant_switch":
+                self._reporting.switched(message, worker)
+            self._reporting.happened(message["event"], message["detail"])
         elif kind == "fault":
             self._said_fault = dict(message)
         elif kind == "done":
@@ -276,7 +238,7 @@ class Supervisor:
         counts = worker.last_counts
         self._tally.worker_ended(counts, len(self._config.sinks))
         if unwritten := counts.unwritten(len(self._config.sinks)):
-            self._happened("results_lost", f"{unwritten} result lines were lost with the worker")
+            self._reporting.happened("results_lost", f"{unwritten} result lines were lost with the worker")
         if counts.inferred:
             self._standing = self._standing.with_success()
         ran_s = 0.0 if worker.ready_s is None else time.monotonic() - worker.ready_s
@@ -286,13 +248,13 @@ class Supervisor:
         said, last_words = self._said_fault, worker.last_words
         worker.close()
         self._worker = None
-        if self._done == "stop" and self._going_back and not self._stop_signals:
+        if self._done == "stop" and self._going_back and not self._stop_signals.count:
             self._go_back()
             return None
         if self._done is not None:
-            self._last_done_s = worker.last_message_s
+            self._reporting.until(worker.last_message_s)
             return End(self._done)
-        if self._stop_signals:
+        if self._stop_signals.count:
             return End("stop")
         if said is not None and said["blame"] == "fatal":
             kind = _ERRORS.get(said["exit_code"], EdgeloopError)
@@ -302,16 +264,16 @@ class Supervisor:
     def _recover(self, fault: Fault, ran_s: float) -> End | None:
         fault = Fault(fault.blame, fault.detail, ran_s)
         if self._said_fault is not None and self._said_fault["blame"] == "source":
-            self._happened("source_lost", fault.detail)
+            self._reporting.happened("source_lost", fault.detail)
         self._standing, decision = after_fault(self._standing, self._policy, fault, time.monotonic())
         if isinstance(decision, GiveUp):
             return End("failed", DeviceError(decision.detail, hint="edgeloop-agent doctor checks the delegates"))
         if decision.quarantined:
-            self._happened("quarantine", f"{decision.quarantined} is not tried for {decision.again_in_s:g} s")
+            self._reporting.happened("quarantine", f"{decision.quarantined} is not tried for {decision.again_in_s:g} s")
         self._tally.count("worker_restarts")
-        self._happened(decision.kind, decision.detail)
+        self._reporting.happened(decision.kind, decision.detail)
         if decision.kind == "fallback":
-            self._report_before_another_delegate()
+            self._reporting.before_delegate(self._standing.delegate)
         self._launch_at_s = time.monotonic() + decision.delay_s
         return None
 
@@ -319,46 +281,8 @@ class Supervisor:
         """To a delegate that was out, now that its time is over."""
         was, self._launch_at_s = self._standing.delegate, time.monotonic()
         self._standing = try_again(self._standing, self._policy, self._launch_at_s) or self._standing
-        self._happened("retry", f"{was} -> {self._standing.delegate}: it was out long enough")
-        self._report_before_another_delegate()
-
-    def _report_before_another_delegate(self) -> None:
-        """A report is about one delegate: what comes now is about another."""
-        self._report()
-        self._tally.runs_on = RunsOn(asked=self._standing.delegate)
-        self._tally.opened = self._tally.variant = ""
-
-    # -- reports
-
-    def _happened(self, kind: str, detail: str) -> None:
-        self._tally.happened(Event(kind, time.time(), detail))
-        if kind != "failed":  # that one is printed by whoever ends the program
-            self._tell(f"{kind}: {detail}")
-
-    def _report(self) -> None:
-        # What a worker did ends with its last word: how long its process takes to go is not part of the period.
-        now = time.monotonic() if self._last_done_s is None else self._last_done_s
-        if self._worker is not None:
-            self._tally.counted(self._worker.counts)
-        report = self._tally.take_report(
-            time_s=time.time(),
-            uptime_s=now - self._started_s,
-            period_s=max(0.0, now - self._period_started_s),
-            gauges=self._gauges(),
-        )
-        self._period_started_s = now
-        self._outlet.submit(report)
-
-    def _gauges(self) -> dict[str, float]:
-        """As they are now; the memory of a worker that ended in this period as it was last told."""
-        gauges = probes.read_gauges().numbers() | self._outlet.gauges() | self._worker_gauges
-        worker_bytes = (self._worker and probes.rss_bytes(self._worker.pid)) or self._worker_rss_bytes
-        gauges["threads"] = float(self._config.threads)  # a latency says nothing without them
-        if "rss_bytes" in gauges:
-            gauges["rss_bytes"] += worker_bytes
-        if self._worker is None:
-            self._worker_rss_bytes = 0
-        return gauges
+        self._reporting.happened("retry", f"{was} -> {self._standing.delegate}: it was out long enough")
+        self._reporting.before_delegate(self._standing.delegate)
 
     # -- waiting
 
@@ -367,41 +291,12 @@ class Supervisor:
         return None if self._config.count is None else max(0, self._config.count - self._tally.frames)
 
     def _patience_s(self, now: float) -> float:
-        until = [_CHECK_EVERY_S, self._period_started_s + self._config.report_interval - now]
+        until = [_CHECK_EVERY_S, self._reporting.due_in_s(now)]
         if self._worker is None:
             until.append(self._launch_at_s - now)
         if self._stop_deadline_s is not None:
             until.append(self._stop_deadline_s - now)
         return max(0.0, min(until))
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGTERM, SIGINT and SIGHUP ask for a clean stop and wake up the loop; a second one does not wait."""
-        reading, writing = os.pipe()
-        for fd in (reading, writing):
-            os.set_blocking(fd, False)
-
-        def asked(*_: object) -> None:
-            self._stop_signals += 1
-
-        def drain() -> None:
-            with contextlib.suppress(BlockingIOError):
-                os.read(reading, 4096)
-
-        numbers = [signal.SIGTERM, signal.SIGINT]
-        if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # else it runs under nohup
-            numbers.append(signal.SIGHUP)
-        before = {number: signal.signal(number, asked) for number in numbers}
-        before_fd = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        self._selector.register(reading, selectors.EVENT_READ, drain)
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(before_fd)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            os.close(reading)
-            os.close(writing)
 
 
 def _fault_from(said: Mapping[str, Any] | None) -> Fault | None:
@@ -410,18 +305,3 @@ def _fault_from(said: Mapping[str, Any] | None) -> Fault | None:
         return None
     blame = {"start": Blame.START, "run": Blame.RUN, "source": Blame.OUTSIDE}.get(said["blame"], Blame.OTHER)
     return Fault(blame, str(said["message"]))
-
-
-def _runs_on(message: Mapping[str, Any]) -> RunsOn:
-    return RunsOn(**{k: v for k, v in message["ran_on"].items() if k in _RAN_ON_FIELDS})
-
-
-def _ready_line(tally: Tally, message: Mapping[str, Any]) -> str:
-    who, on = tally.identity, tally.runs_on
-    golden = message["golden"]
-    tested = f"golden self-test passed on {golden['n']} samples" if golden else "no golden samples"
-    note = f" {on.note}" if on.note else ""
-    return (
-        f"{who.bundle} {who.version} ({tally.opened}) runs on {on.ran}: {on.delegated_ops} of {on.total_ops} ops, "
-        f"{on.runtime}; {tested}; loaded in {message['load_ms']:.0f} ms{note}"
-    )
