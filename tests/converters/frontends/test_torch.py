@@ -347,8 +347,9 @@ def test_a_truncated_program_is_refused(here: Path) -> None:
 def test_a_recipe_names_no_model_code(here: Path) -> None:
     from edgeloop.errors import ConfigError
     from edgeloop_converters.recipe import Recipe, load_recipe
+    from edgeloop_converters.shapes import shapes_of
 
-    recipe = Recipe("my_models:small", data="d.npz", shape=(3, 32, 32))
+    recipe = Recipe("my_models:small", data="d.npz", shapes=shapes_of([3, 32, 32]))
     assert recipe.bundle_name == "small"
     (here / "r.toml").write_text(recipe.to_toml())
     with pytest.raises(ConfigError, match="names code, which is never taken from a file"):
