@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,6 +178,15 @@ def test_too_few_samples_and_nothing_to_search(model: bytes, packed: bytes, rang
 def test_the_same_seed_gives_the_same_file(
     model: bytes, packed: bytes, ranges: Ranges, samples: Samples, refined: Refined
 ) -> None:
+    assert refine(model, packed, ranges, samples).tflite == refined.tflite
+
+
+def test_a_host_ten_times_as_slow_gives_the_same_file(
+    model: bytes, packed: bytes, ranges: Ranges, samples: Samples, refined: Refined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = time.monotonic
+    start = clock()
+    monkeypatch.setattr("time.monotonic", lambda: start + 10 * (clock() - start))
     assert refine(model, packed, ranges, samples).tflite == refined.tflite
 
 
