@@ -109,7 +109,7 @@ def _open_model(start: Mapping[str, Any]) -> tuple[str, Pipeline, Activation | N
     """
     from edgeloop.bundle.golden import decode_golden
     from edgeloop.bundle.limits import GOLDEN, MANIFEST
-    from edgeloop.bundle.manifest import decode_manifest
+    from edgeloop.bundle.manifest_reading import decode_manifest
     from edgeloop.bundle.needs import check_runtime
     from edgeloop.runtime import open_session, runtime_info
     from edgeloop_agent.buckets import Buckets

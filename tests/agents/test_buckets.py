@@ -11,7 +11,8 @@ import pytest
 
 import edgeloop_agent
 from edgeloop.bundle import Bundle, BundleDraft, VariantDraft, load_or_create_signing_key, write_bundle
-from edgeloop.bundle.manifest import decode_manifest, encode_manifest
+from edgeloop.bundle.manifest import encode_manifest
+from edgeloop.bundle.manifest_reading import decode_manifest
 from edgeloop.contract import Contract, InputSpec, OutputSpec
 from edgeloop.errors import DataError, DelegateError, RefusedError, UsageError
 from edgeloop_agent.buckets import Buckets

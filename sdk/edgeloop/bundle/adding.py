@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from edgeloop.bundle.compiled import find_twin, with_answers_of
 from edgeloop.bundle.golden import encode_golden
 from edgeloop.bundle.limits import GOLDEN, NAME_PATTERN, model_file
-from edgeloop.bundle.manifest import FileEntry, GoldenIndex, Manifest, Variant, decode_manifest, encode_manifest
+from edgeloop.bundle.manifest import FileEntry, GoldenIndex, Manifest, Variant, encode_manifest
+from edgeloop.bundle.manifest_reading import decode_manifest
 from edgeloop.bundle.packer import check_tensors, declared_tensors, delegates_of, read_model
 from edgeloop.bundle.writer import write_members
 from edgeloop.errors import RefusedError, UsageError

@@ -31,7 +31,8 @@ from edgeloop.bundle.limits import (
     REPORT,
     SIGNATURES,
 )
-from edgeloop.bundle.manifest import FileEntry, Manifest, decode_manifest
+from edgeloop.bundle.manifest import FileEntry, Manifest
+from edgeloop.bundle.manifest_reading import decode_manifest
 from edgeloop.bundle.signatures import TAMPERED, UNKNOWN_KEY, UNSIGNED, VALID, Verdict, decode_signatures, judge
 from edgeloop.bundle.trust import TrustStore
 from edgeloop.errors import DeviceError, RefusedError, UsageError

@@ -21,9 +21,9 @@ from edgeloop.bundle.manifest import (
     Metrics,
     Profile,
     Variant,
-    decode_manifest,
     encode_manifest,
 )
+from edgeloop.bundle.manifest_reading import decode_manifest
 from edgeloop.bundle.npz import fixed_zip_info
 from edgeloop.bundle.signatures import encode_signatures, sign_manifest
 from edgeloop.contract import Contract

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeloop.bundle import Bundle, Manifest
+from edgeloop.bundle import Bundle
+from edgeloop.bundle.manifest_reading import manifest_from_dict
 from edgeloop.cli.main import main
 from support.edgetpu import compiled
 from support.single_ops import CASES, build
@@ -87,7 +88,7 @@ def test_for_another_target_it_comes_last(bundle, tmp_path, capsys):
         1
     ]
     assert [v["name"] for v in made["variants"]] == ["int8", "e"]
-    assert Manifest.from_dict(made).variants[0].name == "int8"
+    assert manifest_from_dict(made).variants[0].name == "int8"
 
 
 def test_the_version_rises_above_that_of_the_bundle(bundle, tmp_path, capsys, monkeypatch):

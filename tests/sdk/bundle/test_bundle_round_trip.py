@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle import Bundle, Metrics, Profile, TrustStore, VariantDraft, inspect_bundle, write_bundle
-from edgeloop.bundle.manifest import decode_manifest, encode_manifest
+from edgeloop.bundle.manifest import encode_manifest
+from edgeloop.bundle.manifest_reading import decode_manifest
 from edgeloop.bundle.packer import sign_bundle
 from edgeloop.contract import Contract, InputSpec, OutputSpec
 from edgeloop.errors import DataError, RefusedError, UsageError
