@@ -1,26 +1,25 @@
 """Recipe: a conversion as data. What goes in, what must come out, and the ordered passes between.
 
 It is written into the bundle as `recipe.toml`; `edgeloop convert --recipe recipe.toml` does the same conversion again.
-Nothing in a recipe can make code run: `--trust-code` and `module:function` data come from the command line only.
+`recipe_reading` takes it from a file.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgeloop.bundle.limits import MAX_VERSION, NAME_PATTERN
 from edgeloop.contract import Contract
 from edgeloop.errors import ConfigError, UsageError
-from edgeloop.tomlfile import parse_toml, read_toml
 from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.goals import Goals
 from edgeloop_converters.schemes import IO_KINDS, SCHEME_OPTIONS, SCHEMES, check_io, check_options, scheme_named
 from edgeloop_converters.schemes.table import FLOAT
-from edgeloop_converters.shapes import GivenShape, plain_shapes, shapes_of
+from edgeloop_converters.shapes import GivenShape, plain_shapes
 from edgeloop_converters.toml_writer import to_toml
 
 SCHEMA = 1
@@ -258,7 +257,7 @@ class Recipe:
         return replace(self, contract=contract, contract_file="", hints=ContractFlags())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values without None; `from_dict` takes them back."""
+        """Plain values without None; `recipe_from_dict` takes them back."""
         values: dict[str, Any] = {
             "schema": SCHEMA,
             "source": self.source,
@@ -292,58 +291,6 @@ class Recipe:
             self.to_dict()
         )
 
-    @staticmethod
-    def from_dict(data: Mapping[str, Any], given: Mapping[str, str] | None = None) -> Recipe:
-        """The inverse of `to_dict`. Unknown keys, code to run and wrong types are refused with ConfigError.
-
-        given: `source`, `data` or `eval` from the command line; they replace what the file says, and may name code.
-        """
-        trusted = given or {}
-        data = {**data, **trusted}
-        unknown = sorted(set(data) - _KEYS.keys())
-        if unknown:
-            raise ConfigError(f"recipe: unknown key {unknown[0]!r}", hint=f"known: {', '.join(sorted(_KEYS))}")
-        for key, value in data.items():
-            if not isinstance(value, _KEYS[key]) or (isinstance(value, bool) and _KEYS[key] is int):
-                raise ConfigError(f"recipe: '{key}' must be a {_KEYS[key].__name__}, got {type(value).__name__}")
-        if data.get("schema", SCHEMA) != SCHEMA:
-            raise ConfigError(f"recipe: schema {data['schema']} is not known here", hint="update edgeloop")
-        for key, flag in (("source", ""), ("data", "--data "), ("eval", "--eval ")):
-            if key not in trusted and is_code_spec(data.get(key, "")):
-                raise ConfigError(
-                    f"recipe: {key} = {data[key]!r} names code, which is never taken from a file",
-                    hint=f"pass it on the command line: {flag}{data[key]}",
-                )
-        values: dict[str, Any] = {k: data[k] for k in _PLAIN if k in data}
-        values["evaluation"] = data.get("eval")
-        values["evaluation_samples"] = data.get("eval_samples")
-        if "passes" in data:
-            values["passes"] = tuple(_step(raw) for raw in data["passes"])
-        else:
-            effort = str(data.get("effort", "default"))
-            values["passes"] = plan_passes("int8", "aeq", effort if effort in EFFORTS else "default")
-        if "shape" in data:
-            values["shapes"] = shapes_of(data["shape"])
-        if "contract" in data:
-            values["contract"] = Contract.from_dict(data["contract"])
-        if "goals" in data:
-            values["goals"] = Goals.from_dict(data["goals"])
-        if "hints" in data:
-            values["hints"] = _hints(data["hints"])
-        return Recipe(source=data.get("source", ""), **values)
-
-
-_KEYS: dict[str, type] = {
-    "schema": int, "source": str, "target": str, "data": str, "eval": str, "name": str, "version": int, "effort": str,
-    "seed": int, "ignore_labels": bool, "passes": list, "goals": dict, "contract": dict, "hints": dict,
-    "eval_samples": int, "signature": str, "contract_file": str, "shape": list, "repair": bool,
-    "onnx_engine": str, "sha256": dict,
-}  # fmt: skip
-_PLAIN = (
-    "target", "data", "name", "version", "effort", "seed", "ignore_labels", "signature", "contract_file", "repair",
-    "onnx_engine", "sha256",
-)  # fmt: skip
-
 
 def _is_sha256(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
@@ -352,45 +299,6 @@ def _is_sha256(value: Any) -> bool:
 def is_code_spec(spec: str) -> bool:
     """`package.module:function`: data or a model that code of the user's own makes."""
     return ":" in spec and "/" not in spec and not Path(spec).exists()
-
-
-def parse_recipe(text: str, what: str = "recipe") -> Recipe:
-    """TOML text to a recipe. Raises ConfigError (or UsageError for a goal out of range)."""
-    return Recipe.from_dict(parse_toml(text, what))
-
-
-def load_recipe(path: Path, given: Mapping[str, str | None] | None = None) -> Recipe:
-    """A recipe file of at most 1 MiB; `given` as in `from_dict`, None for what was not. Raises ConfigError."""
-    named = {key: value for key, value in (given or {}).items() if value is not None}
-    return Recipe.from_dict(read_toml(path, "recipe"), named)
-
-
-def _step(raw: Any) -> PassStep:
-    if not isinstance(raw, Mapping) or not isinstance(raw.get("name"), str):
-        raise ConfigError('recipe: every entry of passes is a table with a name, as `[[passes]] name = "calibrate"`')
-    return PassStep(raw["name"], {k: v for k, v in raw.items() if k != "name"})
-
-
-def _hints(raw: Mapping[str, Any]) -> ContractFlags:
-    known = {f.name for f in fields(ContractFlags)}
-    unknown = sorted(set(raw) - known)
-    if unknown:
-        raise ConfigError(f"recipe: unknown hint {unknown[0]!r}", hint=f"known: {', '.join(sorted(known))}")
-    values: dict[str, Any] = {}
-    for key, value in raw.items():
-        kinds: Any = {"size": int, "mean": (int, float), "std": (int, float), "labels": str}.get(key)
-        if kinds is None and not isinstance(value, str):
-            raise ConfigError(f"recipe: hint '{key}' must be a text")
-        if kinds is not None:
-            if not isinstance(value, (list, tuple)) or any(
-                isinstance(v, bool) or not isinstance(v, kinds) for v in value
-            ):
-                raise ConfigError(f"recipe: hint '{key}' must be a list of {'texts' if kinds is str else 'numbers'}")
-            if key == "size" and len(value) != 2:
-                raise ConfigError("recipe: hint 'size' must be [height, width]")
-            value = tuple(value)
-        values[key] = value
-    return ContractFlags(**values)
 
 
 def _without_none(value: Any) -> Any:

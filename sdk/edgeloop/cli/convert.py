@@ -156,7 +156,8 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
 
     from edgeloop_converters.contracts import ContractFlags
     from edgeloop_converters.goals import parse_agreement, parse_bytes, parse_drop
-    from edgeloop_converters.recipe import Recipe, load_recipe, plan_passes
+    from edgeloop_converters.recipe import Recipe, plan_passes
+    from edgeloop_converters.recipe_reading import load_recipe
     from edgeloop_converters.shapes import shapes_of
 
     if not args.model and not args.recipe:

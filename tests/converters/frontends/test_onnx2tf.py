@@ -14,7 +14,8 @@ from edgeloop.errors import DeviceError, UsageError
 from edgeloop.graph import Graph
 from edgeloop.runtime import open_session
 from edgeloop_converters.frontends import ConversionOptions, onnx2tf_env, to_float_tflite
-from edgeloop_converters.recipe import Recipe, parse_recipe
+from edgeloop_converters.recipe import Recipe
+from edgeloop_converters.recipe_reading import parse_recipe
 from support.onnx_zoo import conv_weights, write_onnx
 from support.torch_zoo import needs_torch
 

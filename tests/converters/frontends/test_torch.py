@@ -346,7 +346,8 @@ def test_a_truncated_program_is_refused(here: Path) -> None:
 
 def test_a_recipe_names_no_model_code(here: Path) -> None:
     from edgeloop.errors import ConfigError
-    from edgeloop_converters.recipe import Recipe, load_recipe
+    from edgeloop_converters.recipe import Recipe
+    from edgeloop_converters.recipe_reading import load_recipe
     from edgeloop_converters.shapes import shapes_of
 
     recipe = Recipe("my_models:small", data="d.npz", shapes=shapes_of([3, 32, 32]))

@@ -16,8 +16,9 @@ from edgeloop.errors import ConfigError, EdgeloopError, UsageError
 from edgeloop.tomlfile import parse_toml
 from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.goals import Goals
-from edgeloop_converters.recipe import _KEYS as KNOWN_KEYS
-from edgeloop_converters.recipe import PASSES, PassStep, Recipe, load_recipe, parse_recipe, plan_passes
+from edgeloop_converters.recipe import PASSES, PassStep, Recipe, plan_passes
+from edgeloop_converters.recipe_reading import _KEYS as KNOWN_KEYS
+from edgeloop_converters.recipe_reading import load_recipe, parse_recipe, recipe_from_dict
 from edgeloop_converters.toml_writer import to_toml
 
 IMAGE = Contract(
@@ -141,10 +142,10 @@ _KEYS = st.sampled_from(
 @given(st.dictionaries(_KEYS, _VALUES, max_size=6))
 def test_any_values_give_a_recipe_that_survives_or_an_error_of_ours(data: dict[str, object]) -> None:
     try:
-        recipe = Recipe.from_dict({"source": "m.tflite", **data})
+        recipe = recipe_from_dict({"source": "m.tflite", **data})
     except EdgeloopError:
         return
-    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    assert recipe_from_dict(recipe.to_dict()) == recipe
     assert parse_recipe(recipe.to_toml()) == recipe
 
 

@@ -17,7 +17,8 @@ from edgeloop.graph import Graph
 from edgeloop.runtime import open_session
 from edgeloop_converters.assess import evaluate
 from edgeloop_converters.pipeline import convert
-from edgeloop_converters.recipe import Recipe, parse_recipe, plan_passes
+from edgeloop_converters.recipe import Recipe, plan_passes
+from edgeloop_converters.recipe_reading import parse_recipe
 from support.text_models import WORDS, sentences, trained, transformer
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]

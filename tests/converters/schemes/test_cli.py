@@ -15,7 +15,7 @@ from edgeloop.graph import Graph
 from edgeloop_converters.calibration import Ranges
 from edgeloop_converters.demo.digits import load_split
 from edgeloop_converters.export import check_loads
-from edgeloop_converters.recipe import parse_recipe
+from edgeloop_converters.recipe_reading import parse_recipe
 from edgeloop_converters.schemes import SCHEMES
 from edgeloop_converters.schemes.job import Job
 from support.tiny_models import tiny_cnn
