@@ -12,6 +12,7 @@ from edgeloop.contract import Contract
 from edgeloop.errors import RefusedError, UsageError
 from edgeloop.padding import Shape
 from edgeloop.progress import Progress
+from edgeloop_converters.evaluate.scaled import is_scaled_otherwise
 from edgeloop_converters.float_cache import load_float_model
 from edgeloop_converters.frontends import ConversionOptions, to_float_tflite
 from edgeloop_converters.frontends.conversion import GivenSizes
@@ -130,7 +131,7 @@ def float_reference(
 
 def twin_of(subject: Subject, float_model: bytes | None) -> tuple[bytes | None, tuple[str, ...]]:
     """The float model whose inner tensors those of the subject stand for, and a note where it is missing."""
-    if subject.twin_sha256 is None or float_model is None:
+    if float_model is None or (subject.twin_sha256 is None and not is_scaled_otherwise(float_model, subject.model)):
         return float_model, ()
     twin = load_float_model(subject.twin_sha256)
     note = "no error per layer: its layers were equalized, and the equalized float model is not on this host"

@@ -61,3 +61,19 @@ def test_without_the_twin_there_are_no_errors_rather_than_wrong_ones(
     result = evaluate(tmp_path / "mobile.bundle", data)
     assert not result.per_op
     assert any("equalized" in note for note in result.notes)
+
+
+def test_the_bare_file_is_recognized_by_its_weights(converted: ConvertResult, tmp_path: Path, data: Path) -> None:
+    bare = tmp_path / "mobile_int8.tflite"
+    bare.write_bytes(converted.variants[0].model)
+    result = evaluate(bare, data, reference=tmp_path / "mobile.tflite")
+    assert not result.per_op
+    assert any("equalized" in note for note in result.notes)
+
+
+def test_a_file_that_was_not_equalized_is_compared_layer_by_layer(tmp_path: Path, data: Path) -> None:
+    mobile_like().save(tmp_path / "mobile.tflite")
+    for scheme in ("int8-compact", "clustered"):
+        made = convert(tmp_path / "mobile.tflite", data=data, scheme=scheme, effort="fast")
+        (tmp_path / "bare.tflite").write_bytes(made.variants[0].model)
+        assert evaluate(tmp_path / "bare.tflite", data, reference=tmp_path / "mobile.tflite").per_op
