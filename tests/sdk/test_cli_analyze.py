@@ -13,7 +13,7 @@ from edgeloop.bundle import BundleDraft, VariantDraft, load_or_create_signing_ke
 from edgeloop.cli.main import main
 from edgeloop.contract import Contract, InputSpec
 from edgeloop.graph import Graph
-from support.edgetpu import stand_in
+from support.edgetpu import compiled, stand_in
 from support.single_ops import CASES, build
 from support.tiny_models import tiny_cnn, tiny_mlp
 
@@ -164,3 +164,18 @@ def test_a_keras_model_is_converted_first(shared_data: Path, capsys: pytest.Capt
     assert main(["analyze", str(path), "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["macs"] == pytest.approx(12.5e6, rel=0.001)
+
+
+def test_a_compiled_file_runs_nowhere_on_a_board_without_its_accelerator(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "m_edgetpu.tflite"
+    path.write_bytes(compiled(tiny_cnn()))
+    assert main(["analyze", str(path), "--target", "rpi4", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [op["placement"] for op in result["ops"]] == ["nowhere"]
+    assert result["delegates"]["edgetpu"]["mapped_ops"] == 0
+    assert main(["analyze", str(path), "--target", "rpi4"]) == 0
+    out = capsys.readouterr().out
+    assert "this file cannot run on rpi4: it needs an Edge TPU; give the int8 file, or --target coral-usb" in out
+    assert "  MACs           not visible\n  parameters     not visible\n" in out

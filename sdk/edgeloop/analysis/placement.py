@@ -9,7 +9,7 @@ does not. Nothing is run here: what a compiler or a runtime took of the model is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgeloop.analysis import edgetpu, xnnpack
 from edgeloop.analysis.edgetpu_program import ProgramSize
@@ -18,6 +18,8 @@ from edgeloop.graph import Graph
 from edgeloop.graph.kinds import EDGETPU_OP
 from edgeloop.graph.naming import printable
 from edgeloop.targets import Target
+
+_NO_EDGETPU = "the target has no Edge TPU"
 
 DEFAULT_DELEGATES = ("xnnpack", "cpu")
 
@@ -49,7 +51,9 @@ class Confirmation:
 
 @dataclass(frozen=True)
 class Placement:
-    """Of one op: `delegate` is "edgetpu", "xnnpack" or "cpu"; `reason` says why not one before it in the order."""
+    """Of one op: `delegate` is "edgetpu", "xnnpack" or "cpu", or "nowhere" where the target cannot run it; `reason`
+    says why not one before it in the order.
+    """
 
     delegate: str
     reason: str
@@ -68,11 +72,15 @@ def place(
     """Placement of every op of the main subgraph on the target's delegates, in its order, and a plan per delegate."""
     order = [name for name in (target.delegates if target else DEFAULT_DELEGATES) if name in RULES]
     compiled = any(op.name == EDGETPU_OP for op in graph.main.ops)
+    missing: list[str] = []
     if compiled and "edgetpu" not in order:
         order.insert(0, "edgetpu")
+        missing += ["edgetpu"] if target is not None else []
     refused, plans = {}, {}
     for name in order:
         reasons, said = RULES[name](graph, target), (confirmed or {}).get(name)
+        if name in missing:
+            reasons = [_NO_EDGETPU] * len(reasons)
         is_confirmed = said is not None or (compiled and name == "edgetpu")
         differing: list[str] = []
         if said is not None:
@@ -82,7 +90,20 @@ def place(
             sum(not reason for reason in reasons), len(reasons), "confirmed" if is_confirmed else "predicted",
             preflight(graph, target, name, reasons, differing, said.size if said is not None else None),
         )  # fmt: skip
-    return [_place_op(index, order, refused) for index in range(len(graph.main.ops))], plans
+    placements = [_place_op(index, order, refused) for index in range(len(graph.main.ops))]
+    if target is not None and missing:
+        plans["edgetpu"] = _cannot_run(plans["edgetpu"], target)
+        placements = [
+            replace(placed, delegate="nowhere") if op.name == EDGETPU_OP else placed
+            for op, placed in zip(graph.main.ops, placements, strict=True)
+        ]
+    return placements, plans
+
+
+def _cannot_run(plan: DelegatePlan, target: Target) -> DelegatePlan:
+    """The plan of a file that was compiled for an accelerator which the target has not."""
+    text = f"this file cannot run on {target.id}: it needs an Edge TPU; give the int8 file, or --target coral-usb"
+    return replace(plan, preflight=replace(plan.preflight, warnings=(text,), rewrites=()))
 
 
 def _as_confirmed(graph: Graph, predicted: Sequence[str], said: Confirmation) -> tuple[list[str], list[str]]:

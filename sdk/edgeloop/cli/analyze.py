@@ -117,14 +117,24 @@ def _text(name: str, graph: Graph, analysis: Analysis, target: Target | None) ->
         _line("computes in", _KINDS.get(analysis.kind, analysis.kind)),
         _line("inputs", ", ".join(_tensor(t.name, t.shape, t.dtype) for t in graph.inputs)),
         _line("outputs", ", ".join(_tensor(t.name, t.shape, t.dtype) for t in graph.outputs)),
-        _line("MACs", f"{_short(analysis.macs)} ({analysis.macs:,})"),
-        _line("parameters", f"{analysis.parameters:,} in {analysis.layers} layers"),
+        _line("MACs", _counted(f"{_short(analysis.macs)} ({analysis.macs:,})", analysis.macs, analysis)),
+        _line(
+            "parameters",
+            _counted(f"{analysis.parameters:,} in {analysis.layers} layers", analysis.parameters, analysis),
+        ),
         _line("peak memory", f"{byte_count(analysis.peak_memory_bytes)} of activations"),
     ]
     for delegate, plan in analysis.delegates.items():
         lines.append(_line(delegate, f"{plan.mapped_ops} of {plan.total_ops} ops ({plan.status})"))
         lines += [_line(label, text) for label, text in preflight_lines(delegate, plan)]
     return "\n".join([*lines, "", *_table(analysis.ops, analysis.macs)])
+
+
+def _counted(text: str, count: int, analysis: Analysis) -> str:
+    """A compiled program hides what is inside: then a count is that of the other ops, and 0 is no count at all."""
+    if analysis.kind != "compiled":
+        return text
+    return f"{text} outside the Edge TPU's program" if count else "not visible"
 
 
 def _table(ops: Sequence[OpInfo], total_macs: int) -> list[str]:
