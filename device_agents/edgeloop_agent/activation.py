@@ -42,7 +42,7 @@ SKIPPED = Skipped()
 
 @dataclass(frozen=True)
 class Moved:
-    """A change of level. `kind` is the event's; `program` is what runs now, on `ran_on`."""
+    """A change of level, or that none keeps a limit. `kind` is the event's; `program` is what runs now, on `ran_on`."""
 
     kind: str
     detail: str
@@ -80,6 +80,9 @@ class Activation:
         self._law = settings.law or governor.Law()
         self._levels = governor.ladder(programs, self._law) if settings.law else (Level(programs[0]),)
         self._state = State()
+        self.shortcomings = governor.shortcomings(self._levels, self._law, has_sensor=self._board()[0] is not None)
+        """Lines: what the governor was asked for and cannot do."""
+        self._told_missed = False
         self._gate = Gate(settings.gate) if settings.gate else None
         self._cascade: Cascade | None = None
         self._escalated = 0
@@ -199,9 +202,16 @@ class Activation:
         self._state = state
         self._busy_ns, self._frames, self._tick_ns = 0, 0, now_ns
         self._loosened = 2.0 - state.activation  # the less may be done, the more must have changed
-        return self._enter(before, decision.reason) if decision.reason else None
+        if decision.reason:
+            return self._enter(before, decision.reason)
+        if not decision.missed or self._told_missed:
+            return None
+        self._told_missed = True  # once a level
+        detail = f"{decision.missed} with {before}, and nothing it may switch to keeps it"
+        return Moved("limit_missed", detail, before.program.name, self._now.session.ran_on)
 
     def _enter(self, before: Level, reason: str) -> Moved:
+        self._told_missed = False
         now = self.level
         self._stride, self._until_next = now.stride, 0
         if now.program.name == before.program.name:
@@ -255,7 +265,9 @@ class BoardWatch:
     """The board's temperature and throttling, read on a thread: sysfs may block, the loop may not."""
 
     def __init__(self) -> None:
-        self._last: tuple[float | None, bool] = (None, False)
+        from edgeloop import probes
+
+        self._last: tuple[float | None, bool] = (probes.temperature_c(), False)
         threading.Thread(target=self._watch, name="board", daemon=True).start()
 
     def __call__(self) -> tuple[float | None, bool]:

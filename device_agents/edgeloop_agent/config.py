@@ -34,6 +34,10 @@ _RANGES = {
 }  # fmt: skip
 
 
+_OF_THE_GATE = ("audit_every", "max_difference", "max_age")
+_OF_THE_GOVERNOR = ("accuracy_floor", "prefer", "dwell", "quiet")
+
+
 @dataclass(frozen=True)
 class AgentConfig:
     """Everything `edgeloop-agent run` can be told. Times in seconds, as in the file and the flags.
@@ -103,11 +107,14 @@ class AgentConfig:
             check_range(name, getattr(self, name), low, high, unit)
         if self.cascade is not None:
             parse_cascade(self.cascade)
-        if self.accuracy_floor is not None and not self.is_governed:
-            raise UsageError(
-                "accuracy_floor is what the governor must not go below, and the governor is off",
-                hint="it needs latency_budget, temperature_limit or max_stride",
-            )
+        default = {f.name: f.default for f in fields(self)}
+        for names, is_on, what, needs in (
+            (_OF_THE_GATE, self.gate, "gate", "gate"),
+            (_OF_THE_GOVERNOR, self.is_governed, "governor", "latency_budget, temperature_limit or max_stride"),
+        ):
+            idle = "" if is_on else next((n for n in names if getattr(self, n) != default[n]), "")
+            if idle:
+                raise UsageError(f"{idle} is a setting of the {what}, and the {what} is off", hint=f"it needs {needs}")
 
     @property
     def is_governed(self) -> bool:

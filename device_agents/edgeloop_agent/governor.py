@@ -111,10 +111,12 @@ class State:
 
 @dataclass(frozen=True)
 class Decision:
-    """reason: why the level changed, "" where it did not. preload: a program that should be made ready."""
+    """reason: why the level changed, "" where it did not. preload: a program that should be made ready. missed: the
+    limit that is not kept where no level would keep it."""
 
     reason: str = ""
     preload: str = ""
+    missed: str = ""
 
 
 def ladder(programs: Sequence[Program], law: Law) -> tuple[Level, ...]:
@@ -138,6 +140,20 @@ def ladder(programs: Sequence[Program], law: Law) -> tuple[Level, ...]:
     if law.prefer == "accuracy":
         return tuple(Level(p, s) for p in kept for s in strides)
     return (*(Level(p, 1) for p in kept), *(Level(kept[-1], s) for s in strides[1:]))
+
+
+def shortcomings(levels: Sequence[Level], law: Law, *, has_sensor: bool) -> tuple[str, ...]:
+    """The limits that can be measured but not kept with these levels, or not even measured: a line each."""
+    said = []
+    budget_ms, limit_c = law.latency_budget_ms, law.temperature_limit_c
+    if budget_ms is not None and len({level.program.name for level in levels}) == 1:
+        why = " (passing over frames makes none faster)" if len(levels) > 1 else ""
+        said.append(f"latency budget {budget_ms:g} ms: no lighter variant to switch to{why}")
+    if limit_c is not None and not has_sensor:
+        said.append(f"temperature limit {limit_c:g} C: no temperature sensor found, so it has no effect")
+    elif limit_c is not None and len(levels) == 1:
+        said.append(f"temperature limit {limit_c:g} C: nothing to switch to; a max_stride above 1 would allow it")
+    return tuple(said)
 
 
 def step(
@@ -194,6 +210,8 @@ def step(
     if to != state.level and ready is not None and levels[to].program.name not in ready:
         preload = levels[to].program.name
         to = next((i for i in fitting if levels[i].program.name in ready), state.level)  # until it is ready
+    if to == state.level and not fitting and state.strained > 1:
+        return state, Decision(missed=_missed(law, signals))
     dwell_s = max(law.dwell_s, switch_s / _SWITCH_TIME_SHARE)
     if to == state.level or now - state.switched_s < dwell_s:
         return state, Decision(preload=preload)
@@ -270,6 +288,15 @@ def _dominates(q: Program, p: Program) -> bool:
     if q is p or q.metric is None or p.metric is None:
         return False
     return q.work_ms <= p.work_ms and q.metric >= p.metric and (q.work_ms, -q.metric) != (p.work_ms, -p.metric)
+
+
+def _missed(law: Law, signals: Signals) -> str:
+    said = []
+    if law.latency_budget_ms is not None and (signals.p95_ms or 0.0) > law.latency_budget_ms:
+        said.append(f"p95 {signals.p95_ms:.3g} ms of {law.latency_budget_ms:g} ms")
+    if law.temperature_limit_c is not None and (signals.temperature_c or 0.0) > law.temperature_limit_c:
+        said.append(f"{signals.temperature_c:.0f} C of {law.temperature_limit_c:g} C")
+    return ", ".join(said)
 
 
 def _reason(law: Law, signals: Signals, pressures: tuple[float | None, float, float]) -> str:

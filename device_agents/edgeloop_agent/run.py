@@ -89,8 +89,16 @@ def _summary(
     summary = tally.summary()
     reports = {"made": tally.seq, **(publisher.totals() if publisher is not None else {"delivered": 0, "waiting": 0})}
     return {
-        **summary, "threads": config.threads, "seconds": round(seconds, 3), "end": end.reason, "reports": reports
+        **summary, "threads": config.threads, "seconds": round(seconds, 3), "end": end.reason, "reports": reports,
+        "latency_budget": _budget(config.latency_budget, summary["latency"].get("total")),
     }  # fmt: skip
+
+
+def _budget(budget_ms: float | None, total: dict[str, Any] | None) -> dict[str, Any] | None:
+    """How the whole run stands to the latency budget."""
+    if budget_ms is None or total is None:
+        return None
+    return {"budget_ms": budget_ms, "p95_ms": total["p95_ms"], "kept": total["p95_ms"] <= budget_ms}
 
 
 def summary_text(summary: dict[str, Any]) -> str:
@@ -124,7 +132,7 @@ def summary_text(summary: dict[str, Any]) -> str:
 
 def _activation_lines(summary: dict[str, Any]) -> list[str]:
     lines = []
-    if summary["gated"]:
+    if summary["gated"] or "l1" in summary["cache"]:
         l1, audits = summary["cache"].get("l1", {"hits": 0, "misses": 0}), summary["audits"]
         skipped = summary["gated"] - l1["hits"]
         lines.append(
@@ -133,5 +141,8 @@ def _activation_lines(summary: dict[str, Any]) -> list[str]:
         )
     if summary["escalations"]:
         lines.append(f"cascade: {summary['escalations']} frames needed the heavy variant")
+    if budget := summary["latency_budget"]:
+        kept = "kept" if budget["kept"] else "not kept"
+        lines.append(f"latency budget: p95 {budget['p95_ms']:.3g} ms of {budget['budget_ms']:g} ms: {kept}")
     switches = [e["detail"] for e in summary["events"] if e["kind"] in ("variant_switch", "stride_switch")]
     return lines + [f"switch: {text}" for text in switches]

@@ -83,6 +83,8 @@ def _work(start: Mapping[str, Any], channel: Channel, page: Page, control: Contr
         "variant": "" if activation is None else activation.level.program.name,
     }
     channel.send({"kind": "ready", **ready})
+    for text in () if activation is None else activation.shortcomings:
+        channel.send({"kind": "event", "event": "governor", "detail": text})
     stop_heart = threading.Event()
     heart = threading.Thread(target=_beat, args=(recorder, stop_heart), name="heartbeat", daemon=True)
     heart.start()

@@ -20,6 +20,7 @@ from edgeloop.errors import DelegateError
 from edgeloop.telemetry.collector.server import start_collector
 from edgeloop_agent.cache import WarmModels
 from edgeloop_agent.judging import confidence
+from edgeloop_agent.run import summary_text
 from support import static_camera
 from support.agents import CONTRACT, Agents, digits_int8, frames, make_bundle
 from support.tiny_models import TinyBuilder
@@ -148,7 +149,7 @@ def test_the_governor_moves_to_the_variant_that_fits_and_reports_are_of_one_vari
 def test_the_accuracy_floor_is_never_left(agents: Agents, two_variants: Path) -> None:
     arguments = ("--bundle", two_variants, "--source", "synthetic:", "--latency-budget", "0.5", "--dwell", "0.5")
     code, summary, _said = agents.run(*arguments, "--count", "100", "--accuracy-floor", "0.85")
-    assert code == 0 and summary["events"] == []
+    assert code == 0 and not [e for e in summary["events"] if e["kind"] == "variant_switch"]
     code, summary, _said = agents.run(*arguments, "--count", "1", "--accuracy-floor", "0.95")
     assert code == 2 and "at least 0.95" in summary["error"]["message"]
 
@@ -164,9 +165,33 @@ def test_where_only_skipping_frames_helps_frames_are_skipped(agents: Agents, tmp
     assert "l1" not in summary["cache"]
 
 
+def test_a_budget_that_cannot_be_kept_is_said_at_the_start_while_it_runs_and_at_the_end(
+    agents: Agents, tmp_path: Path
+) -> None:
+    bundle = make_bundle(tmp_path / "slow.bundle", model=slow_model())
+    code, summary, said = agents.run(
+        "--bundle", bundle, "--source", "synthetic:", "--rate", "60", "--count", "150", "--latency-budget", "0.05",
+        "--max-stride", "4", "--dwell", "0.5", "--gate",
+    )  # fmt: skip
+    assert code == 0 and "governor: latency budget 0.05 ms: no lighter variant to switch to" in said
+    assert [e["kind"] for e in summary["events"]] == ["governor", "limit_missed"]
+    assert "of 0.05 ms with " in said
+    assert summary["latency_budget"]["kept"] is False
+    assert "ms of 0.05 ms: not kept" in summary_text(summary)
+
+
+def test_a_gate_that_found_nothing_says_so(agents: Agents, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "one.bundle")
+    code, summary, _said = agents.run("--bundle", bundle, "--source", "synthetic:", "--count", "5", "--gate")
+    assert code == 0 and summary["gated"] == 0
+    assert "gated 0 of 5 frames" in summary_text(summary)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--max-age", "3"), "max_age is a setting of the gate, and the gate is off"),
+        (("--dwell", "3"), "the governor is off"),
         (("--cascade", "nothing:0.5"), "no usable variant 'nothing'"),
         (("--variant", "light", "--cascade", "0.5"), "no variant of the bundle is lighter than light"),
         (("--cascade", "7"), "not a confidence"),

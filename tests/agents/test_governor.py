@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeloop.errors import ConfigError
-from edgeloop_agent.governor import Law, Level, Program, Signals, State, input_activity, ladder, step
+from edgeloop_agent.governor import Law, Level, Program, Signals, State, input_activity, ladder, shortcomings, step
 from support.governed_board import LAW, PROGRAMS, SCENARIOS, Scenario, run
 
 LEVELS = ladder(PROGRAMS, LAW)
@@ -90,6 +90,25 @@ def test_a_stride_does_not_help_latency():
     law = Law(latency_budget_ms=10.0, max_stride=8)
     state, _ = settle(ladder(PROGRAMS[:1], law), law, 60.0, p95_ms=30.0)
     assert state.level == 0
+
+
+def test_what_no_level_keeps_is_said_and_what_is_kept_is_not():
+    law = Law(latency_budget_ms=10.0, temperature_limit_c=70.0, max_stride=4)
+    levels = ladder(PROGRAMS[-1:], law)
+    _, over = settle(levels, law, 3.0, p95_ms=11.0, temperature_c=40.0)
+    assert {d.missed for d in over} == {"", "p95 11 ms of 10 ms"} and not any(d.reason for d in over)
+    _, close = settle(levels, law, 3.0, p95_ms=9.5, temperature_c=40.0)
+    assert not any(d.missed for d in close)
+
+
+def test_limits_that_nothing_can_be_done_about_are_known_at_the_start():
+    law = Law(latency_budget_ms=10.0, temperature_limit_c=70.0)
+    one = ladder(PROGRAMS[:1], law)
+    assert [text.split(":")[1] for text in shortcomings(one, law, has_sensor=True)] == [
+        " no lighter variant to switch to", " nothing to switch to; a max_stride above 1 would allow it"
+    ]  # fmt: skip
+    assert "no temperature sensor" in shortcomings(one, law, has_sensor=False)[1]
+    assert shortcomings(LEVELS, LAW, has_sensor=True) == ()
 
 
 def test_frames_that_come_too_fast_are_load():
