@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -56,6 +57,39 @@ def test_a_severe_finding_exits_1_with_its_fix(
     assert finding["numbers"]["other_accuracy"] > 0.9
     assert main(["check-data", str(digits_tflite), "--data", data, *wrong]) == 1
     assert capsys.readouterr().out.startswith("severe ")
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_without_labels_it_says_what_could_not_be_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: bool
+) -> None:
+    from support.tiny_models import tiny_cnn
+
+    model = tmp_path / "m.tflite"
+    model.write_bytes(tiny_cnn())
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(40):
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+        cv2.imwrite(str(pictures / f"{i}.png"), pixels)
+    code, result = check(capsys, str(model), "--data", str(pictures), *(["--mean", "0", "--std", "255"] * given))
+    said = {f["check"]: f"{f['severity']}: {f['what']} -> {f['fix']}" for f in result["findings"]}
+    assert code == 0
+    assert said["labels"].startswith("warning: no labels: scaling, color and class order were not checked -> give")
+    assert ("contract" in said) is not given
+    if not given:
+        assert said["contract"].startswith("warning: input scaling is a guess: raw pixels 0..255")
+        assert "-> say --mean and --std" in said["contract"]
+
+
+def test_a_contract_that_cannot_be_is_told_from_data_that_do_not_fit(
+    digits_tflite: Path, tmp_path: Path, scans: dict[str, np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    contract = tmp_path / "c.toml"
+    contract.write_text('[input]\nkind = "image"\nsize = [28, 28]\ncolor = "rgb"\nmean = [1, 2]\n')
+    data = save(tmp_path, **scans)
+    code, result = check(capsys, str(digits_tflite), "--data", data, "--contract", str(contract))
+    assert (code, result["findings"][0]["fix"]) == (1, "correct it in the contract")
 
 
 def test_axes_in_the_wrong_order_are_a_finding_and_no_crash(

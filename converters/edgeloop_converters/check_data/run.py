@@ -40,6 +40,9 @@ FEW_SAMPLES = 200
 where each has to be decoded once more for the evaluation."""
 THOROUGH_SAMPLES = 50_000
 
+_SAY = "; say "
+"""Where a warning about the contract goes on to what the user can say instead of a guess."""
+
 
 @dataclass(frozen=True)
 class DataCheck:
@@ -106,7 +109,8 @@ def check_data(
             with stages("contract"):
                 sources = settle(recipe, model, data, calibration, evaluation, cache)
         except (DataError, ConfigError) as error:
-            fix = error.hint or "give data that fit the model"
+            is_contract = isinstance(error, ConfigError)
+            fix = error.hint or ("correct it in the contract" if is_contract else "give data that fit the model")
             found = [Finding("fit", SEVERE, error.message, fix)]
     if found:
         return DataCheck(tuple(found), None, None, *counts, (), stages.total, stages.seconds)
@@ -116,7 +120,7 @@ def check_data(
     with stages("ranges"):
         after = _range_findings(recipe, model, sources, reporter)
     notes = (*sources.warnings, *sources.notes)
-    findings = by_severity([*lost, *before, *after])
+    findings = by_severity([*lost, *_unchecked(sources), *before, *after])
     hits = None if cache is None else cache.to_dict()
     return DataCheck(findings, sources.contract, verdict, *counts, notes, stages.total, stages.seconds, hits)
 
@@ -171,6 +175,17 @@ def findings_before(
         if len(observed) == 2:
             found += leak_findings(*observed)
     return found, verdict
+
+
+def _unchecked(sources: Sources) -> list[Finding]:
+    """What nothing in the data can tell: a scaling that was guessed, and a contract that no label can contradict."""
+    parts = (text.partition(_SAY) for text in sources.warnings)
+    found = [Finding("contract", WARNING, what, f"say {fix}") for what, said, fix in parts if said]
+    is_labelled = any(d.labels is not None for d in (sources.data.calibration, sources.data.evaluation))
+    if sources.contract.output.kind == "classification" and not is_labelled:
+        what = "no labels: scaling, color and class order were not checked"
+        found.append(Finding("labels", WARNING, what, "give labels: class folders, labels.csv, or y in an .npz"))
+    return found
 
 
 def _findings_by_input(
