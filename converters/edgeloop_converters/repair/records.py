@@ -20,6 +20,7 @@ FLIPS_PER_ERROR = 1.2
 """Share of other answers over the outputs' relative error: 1.0 to 1.35 for 14 mixtures of int8 and float ResNet8."""
 
 _PRIOR_SAMPLES = 256
+_NAME_LIMIT = 40
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class OpName:
 
     @property
     def text(self) -> str:
-        short = self.output if len(self.output) <= 60 else f"{self.output[:59]}…"
+        first, *fused = self.output.split(";")  # a fused op bears the names of all it was made of
+        short = f"{first[: _NAME_LIMIT - 1]}…" if fused or len(first) > _NAME_LIMIT else first
         return f"{self.name} #{self.index} '{short}'"
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,9 +99,11 @@ class Suspect:
         snr = "" if self.snr_db is None else f"signal-to-noise {self.snr_db:.1f} dB, "
         what = "with its readers in float" if self.with_readers else "in float"
         name = self.op.text if self.last is None else f"{self.op.text} to {self.last.text}"
+        now, then = f"{self.alone.agreement:.1%}", f"{self.before.agreement:.1%}"
+        agreement = "" if now == then else f"agreement {now} instead of {then}, "
         return (
-            f"{name}: {snr}{what} alone agreement {self.alone.agreement:.1%} instead of "
-            f"{self.before.agreement:.1%}, output error {self.alone.error:.2g} instead of {self.before.error:.2g}"
+            f"{name}: {snr}{what} alone {agreement}output error {self.alone.error:.2g} instead of "
+            f"{self.before.error:.2g}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -133,12 +137,24 @@ class Repair:
     latency_ratio: float | None = None
     seconds: float = 0.0
 
+    @property
+    def why_not_kept(self) -> str:
+        """What went against it and the numbers that decided; "" where it was kept or nothing was compared."""
+        if self.accepted or self.before is None or self.after is None or self.after == self.before:
+            return ""
+        if self.after.loss < self.before.loss:
+            why = "too little gained"
+        else:
+            why = "agreement fell" if self.after.agreement < self.before.agreement else "the outputs' error rose"
+        return f"{why}: other answers, estimated, {self.before.loss:.2%} -> {self.after.loss:.2%}"
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "detail": self.detail,
             "tried": self.tried,
             "accepted": self.accepted,
+            "reason": self.why_not_kept,
             "before": None if self.before is None else self.before.to_dict(),
             "after": None if self.after is None else self.after.to_dict(),
             "bytes_before": self.bytes_before,
@@ -163,5 +179,6 @@ class Repair:
             parts.append(f"{self.bytes_before} -> {self.bytes_after} bytes")
         if self.latency_ratio is not None:
             parts.append(f"{self.latency_ratio:.2f}x the latency on this host")
-        parts.append(f"{self.seconds:.1f} s" + ("" if self.accepted or self.name == FIND else "; not kept"))
-        return ", ".join(parts)
+        parts.append(f"{self.seconds:.1f} s")
+        fate = "" if self.accepted or self.name == FIND else "; not kept"
+        return ", ".join(parts) + fate + (f" ({self.why_not_kept})" if self.why_not_kept else "")

@@ -88,7 +88,7 @@ def test_every_rung_is_recorded_with_what_it_gained_and_cost(repaired: ConvertRe
     for one in found:
         assert set(one) == {
             "name", "detail", "tried", "accepted", "before", "after", "bytes_before", "bytes_after", "ops", "suspects",
-            "latency_ratio", "seconds",
+            "latency_ratio", "seconds", "reason",
         }  # fmt: skip
     (worst, *_) = found[0]["suspects"]
     assert worst["name"] in ("SOFTMAX", "FULLY_CONNECTED") and worst["agreement"] > 0.9

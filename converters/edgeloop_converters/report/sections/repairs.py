@@ -26,14 +26,15 @@ _SUSPECT = ["op", "SNR of its output", "agreement", "output error"]
 
 def repairs(report: Values) -> Markup | None:
     rungs = [r for r in report.get("repairs") or () if isinstance(r, Mapping)]
+    places = _places(report)
     refined = [r for r in report.get("refinement") or () if isinstance(r, Mapping)]
     parts: list[object] = []
     if rungs:
         parts += [
             tag("p", _told(rungs)),
             _picture(report, rungs),
-            tag("ol", [_entry(*_rung(r, _key(report, r))) for r in rungs], class_="rungs"),
-            _suspects(rungs),
+            tag("ol", [_entry(*_rung(r, _key(report, rungs, r), places)) for r in rungs], class_="rungs"),
+            _suspects(rungs, places),
         ]
     if refined:
         parts += [
@@ -69,14 +70,30 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def _key(report: Values, rung: Values) -> str | None:
+def _key(report: Values, rungs: Sequence[Values], rung: Values) -> str | None:
     """Which of a rung's numbers says how good the model is: what the goals ask for, where that was measured."""
     before = rung.get("before")
     if not isinstance(before, Mapping):
         return None
-    goals = report.get("goals") or {}
-    wanted = ("agreement",) if goals.get("max_drop") is None and goals.get("min_agreement") is not None else ()
+    by_agreement = _holds_at_first(report, rungs) or (report.get("goals") or {}).get("max_drop") is None
+    wanted = ("agreement",) if by_agreement and report.get("goals") else ()
     return next((key for key in (*wanted, *_METRICS) if _number(before.get(key)) is not None), None)
+
+
+def _holds_at_first(report: Values, rungs: Sequence[Values]) -> bool:
+    """Whether the samples that judge the rungs meet the largest drop before any: they say little about it, then."""
+    allowed = _number((report.get("goals") or {}).get("max_drop"))
+    score: Values = next((r["before"] for r in rungs if isinstance(r.get("before"), Mapping)), {})
+    reference, accuracy = _number(score.get("float_accuracy")), _number(score.get("accuracy"))
+    if allowed is None or reference is None or accuracy is None:
+        return False
+    return reference - accuracy <= allowed
+
+
+def _places(report: Values) -> dict[str, int]:
+    """Tensors of the delivered file: their op's number there. A rung's own numbers are those before any repair."""
+    ops = [o for o in report.get("per_op") or () if isinstance(o, Mapping)]
+    return {str(o["output"]): o["index"] for o in ops if o.get("output") and isinstance(o.get("index"), int)}
 
 
 def _metric(value: object, key: str | None) -> float | None:
@@ -86,7 +103,7 @@ def _metric(value: object, key: str | None) -> float | None:
 def _picture(report: Values, rungs: Sequence[Values]) -> Markup | None:
     drawn = []
     for rung in rungs:
-        key = _key(report, rung)
+        key = _key(report, rungs, rung)
         before, after = _metric(rung.get("before"), key), _metric(rung.get("after"), key)
         if before is None or after is None:
             continue
@@ -96,6 +113,12 @@ def _picture(report: Values, rungs: Sequence[Values]) -> Markup | None:
     if not drawn:
         return None
     title = "the metric before and after each rung"
+    if _holds_at_first(report, rungs):
+        why = soft(
+            "Agreement with the float model. The goal on accuracy holds on these samples before any repair, though not "
+            "on the evaluation data, so it cannot decide here."
+        )
+        return tag("div", tag("figure", ladder_chart(title, drawn)), why)
     return tag("figure", ladder_chart(title, drawn, goal=_goal(report, rungs)))
 
 
@@ -124,16 +147,22 @@ def _entry(fate: str, name: object, detail: str, figures: Sequence[str]) -> Mark
     )
 
 
-def _rung(rung: Values, key: str | None) -> tuple[str, object, str, list[str]]:
+def _rung(rung: Values, key: str | None, places: Mapping[str, int]) -> tuple[str, object, str, list[str]]:
     before, after = _metric(rung.get("before"), key), _metric(rung.get("after"), key)
     gain = f" ({(after - before) * 100:+.2f} pt)" if before is not None and after is not None else ""
     both = [text for text in (_figures(rung.get(when), key) for when in ("before", "after")) if text]
     more = {k: v for k, v in rung.items() if k not in _TOLD and v not in (None, "", [], {})}
     told = [str(rung.get(word)) for word in ("detail", "reason", "note") if rung.get(word)]
-    ratio, seconds, ops = _number(rung.get("latency_ratio")), _seconds(rung.get("seconds")), _ops(rung.get("ops"))
+    ratio, seconds, ops = (
+        _number(rung.get("latency_ratio")),
+        _seconds(rung.get("seconds")),
+        _ops(rung.get("ops"), places),
+    )
     errors = _errors(rung)
+    agreement = "" if key == "agreement" else _agreement(rung)
     figures = [
         f"{key or 'metric'} {' → '.join(both)}{gain}" if both else "",
+        f"agreement {agreement}" if agreement else "",
         f"output error {errors}" if errors else "",
         _bytes(rung),
         "" if ratio is None else f"{ratio:.2f}x the latency",
@@ -161,6 +190,12 @@ def _errors(rung: Values) -> str:
     return " → ".join(f"{error:.2g}" for error in both if error is not None)
 
 
+def _agreement(rung: Values) -> str:
+    scores = (rung.get("before"), rung.get("after"))
+    known = [_number(score.get("agreement")) for score in scores if isinstance(score, Mapping)]
+    return " → ".join(percent(value) for value in known if value is not None)
+
+
 def _bytes(rung: Values) -> str:
     """One size, or that before and after where it changed."""
     value = rung.get("bytes")
@@ -171,19 +206,23 @@ def _bytes(rung: Values) -> str:
     return " → ".join(dict.fromkeys(sizes))
 
 
-def _ops(value: object) -> str:
+def _ops(value: object, places: Mapping[str, int]) -> str:
     if isinstance(value, (list, tuple)):
-        return ", ".join(_op(one) for one in value)
+        return ", ".join(_op(one, places) for one in value)
     return "" if value is None else flat(value)
 
 
-def _op(one: object) -> str:
-    if isinstance(one, Mapping) and "name" in one:
-        return f"{'' if one.get('index') is None else one['index']} {one['name']}".strip()
-    return flat(one)
+def _op(one: object, places: Mapping[str, int]) -> str:
+    """Numbered as in the delivered file; by its tensor where it is not there."""
+    if not isinstance(one, Mapping) or "name" not in one:
+        return flat(one)
+    output = str(one.get("output") or "")
+    if output in places:
+        return f"{places[output]} {one['name']}"
+    return f"{one['name']} '{output.split(';', 1)[0]}'" if output else str(one["name"])
 
 
-def _suspects(rungs: Sequence[Values]) -> Markup | None:
+def _suspects(rungs: Sequence[Values], places: Mapping[str, int]) -> Markup | None:
     rows = []
     for rung in rungs:
         listed = rung.get("suspects")
@@ -194,7 +233,7 @@ def _suspects(rungs: Sequence[Values]) -> Markup | None:
             last = one.get("last")
             rows.append(
                 [
-                    _op(one) + (f" to {_op(last)}" if last else ""),
+                    _op(one, places) + (f" to {_op(last, places)}" if last else ""),
                     "" if snr is None else f"{snr:.1f} dB",
                     percent(agreement),
                     "" if error is None else f"{error:.2g}",
