@@ -2,7 +2,7 @@
 
     python samples/digits/train.py                 # writes digits.keras and digits.tflite beside this file
 
-Needs Keras (`pip install 'edgeloop[keras]'`), takes about half a minute on 2 cores. The split is the demo's own, so the
+Needs Keras (`scripts/setup`), takes about half a minute on 2 cores. The split is the demo's own, so the
 held-out images are never trained on. The .tflite that ships with edgeloop was made by this script.
 """
 
@@ -16,10 +16,14 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-import keras
 import numpy as np
-import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+try:
+    import keras
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+except ImportError as error:
+    raise SystemExit(f"this sample needs Keras and TensorFlow ({error}) -> scripts/setup") from error
 
 from edgeloop_converters.demo.digits import load_split
 

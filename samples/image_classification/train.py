@@ -14,8 +14,12 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-import keras
 from shapes import CLASSES, SIZE, make, save
+
+try:
+    import keras
+except ImportError as error:
+    raise SystemExit(f"this sample needs Keras and TensorFlow ({error}) -> scripts/setup") from error
 
 SEED = 7
 TRAINED, CALIBRATION, TEST = 3000, 200, 500

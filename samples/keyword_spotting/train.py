@@ -15,9 +15,13 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-import keras
 import numpy as np
 from audio import COEFFICIENTS, FRAMES, WORDS, make
+
+try:
+    import keras
+except ImportError as error:
+    raise SystemExit(f"this sample needs Keras and TensorFlow ({error}) -> scripts/setup") from error
 
 SEED = 7
 TRAINED, CALIBRATION, HELD_OUT = 1800, 200, 600

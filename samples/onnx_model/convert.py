@@ -6,6 +6,7 @@ python samples/onnx_model/convert.py -o build/onnx_model
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import logging
 import warnings
 from pathlib import Path
@@ -22,6 +23,10 @@ def main() -> None:
     parser.add_argument("--target", default="rpi4")
     parser.add_argument("--epochs", type=int, default=6)
     args = parser.parse_args()
+    needed = ("torch", "litert_torch", "onnx", "onnx2torch")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SystemExit(f"this sample needs {' and '.join(missing)} -> scripts/setup --torch")
     folder: Path = args.output
     folder.mkdir(parents=True, exist_ok=True)
     make_inputs(folder, args.epochs)

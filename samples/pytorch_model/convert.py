@@ -8,6 +8,7 @@ Works in the output folder: `model.py` is copied there, because `model:digits` i
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import shutil
 import sys
@@ -48,6 +49,9 @@ def main() -> None:
     parser.add_argument("--target", default="rpi4")
     parser.add_argument("--epochs", type=int, default=6)
     args = parser.parse_args()
+    missing = [name for name in ("torch", "litert_torch") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SystemExit(f"this sample needs {' and '.join(missing)} -> scripts/setup --torch")
     folder: Path = args.output
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(Path(__file__).parent / "model.py", folder / "model.py")

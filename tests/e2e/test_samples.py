@@ -61,6 +61,25 @@ def accuracy(printed: str, which: str) -> float:
     return float(found.group(1)) / 100
 
 
+@pytest.mark.parametrize(
+    ("script", "package", "command"),
+    [
+        ("digits/train.py", "keras", "scripts/setup"),
+        ("image_classification/train.py", "keras", "scripts/setup"),
+        ("keyword_spotting/train.py", "keras", "scripts/setup"),
+        ("pytorch_model/convert.py", "torch", "scripts/setup --torch"),
+        ("onnx_model/convert.py", "onnx2torch", "scripts/setup --torch"),
+    ],
+)
+def test_a_sample_that_lacks_a_package_names_the_command(tmp_path, script, package, command):
+    without = f"import runpy, sys; sys.modules[{package!r}] = None; sys.argv = sys.argv[1:]\n"
+    start = f"sys.path.insert(0, {str((SAMPLES / script).parent)!r}); runpy.run_path(sys.argv[0], run_name='__main__')"
+    arguments = [sys.executable, "-c", without + start, str(SAMPLES / script), "-o", str(tmp_path / "out")]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.endswith(f"-> {command}\n") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.tensorflow
 def test_a_keras_image_classifier_to_results_of_the_agent(tmp_path):
