@@ -21,6 +21,14 @@ EXIT_USAGE = 2
 EXIT_DEVICE = 3
 EXIT_REFUSED = 4
 
+_SETUP_OF_EXTRA = {"keras": "scripts/setup", "torch": "scripts/setup --torch", "onnx": "scripts/setup --torch"}
+
+
+def install_hint(extra: str) -> str:
+    """What to type to get an extra: into any environment, or into a checkout's own."""
+    setup = _SETUP_OF_EXTRA.get(extra, "scripts/setup --light")
+    return f"pip install 'edgeloop[{extra}]', or in a checkout: {setup}"
+
 
 class EdgeloopError(Exception):
     """Base of all deliberate errors: raise one of those below, they have the exit code. `message` is one line; `hint`,
@@ -61,7 +69,7 @@ class MissingExtraError(UsageError):
     """A feature needs a package that is not installed."""
 
     def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs the '{extra}' extra", hint=f"pip install 'edgeloop[{extra}]'")
+        super().__init__(f"{feature} needs the '{extra}' extra", hint=install_hint(extra))
         self.extra = extra
 
 

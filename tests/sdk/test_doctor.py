@@ -236,6 +236,10 @@ def test_extras_are_a_matter_of_the_host(tmp_path: Path) -> None:
     system = _machine(tmp_path, {}, versions={"numpy": "2.1.0", "starlette": "0.40"})
     host = [f for f in examine(HOST, system) if f.check == "extras"]
     assert all(f.status == OK and f.fix.startswith("pip install") for f in host if "not installed" in f.what)
+    fixes = {f.what.split(":")[0]: f.fix for f in host if "not installed" in f.what}
+    assert fixes["PyTorch models"].endswith("edgeloop[torch]', or in a checkout: scripts/setup --torch")
+    assert fixes["ONNX files"].endswith("scripts/setup --torch")
+    assert fixes["Keras and SavedModel files"].endswith("scripts/setup")
     [partial] = [f for f in host if f.status == WARN]
     assert "starlette without uvicorn, sqlalchemy" in partial.what
     assert not [f for f in examine(DEVICE, system) if f.check == "extras"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from edgeloop.errors import install_hint
+
 # MLIR: error: 'tf.Erf' op is neither a custom op nor a flex op
 _NO_COUNTERPART = re.compile(r"'?tf\.(\w+)'? op is neither a custom op nor a flex op")
 _NOISE = re.compile(r"^(Traceback|File |\s*\^|loc\(|<unknown>:0|WARNING|INFO|I0000|E0000|W0000)")
@@ -18,7 +20,7 @@ def explain(error: BaseException) -> tuple[str, str | None]:
         some = ", ".join(ops[:4]) + (" ..." if len(ops) > 4 else "")
         return f"TFLite has no counterpart for {some}", "replace it in the model by ops that TFLite knows"
     if isinstance(error, ModuleNotFoundError):
-        return f"the package '{error.name}' is missing", "pip install 'edgeloop[keras]'"
+        return f"the package '{error.name}' is missing", install_hint("keras")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not _NOISE.match(line.strip())]
     first = lines[0] if lines else "no further message"
     kind = type(error).__name__

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgeloop import paths
 from edgeloop.doctor.finding import FAIL, OK, WARN, Finding
 from edgeloop.doctor.system import System, run_python
+from edgeloop.errors import install_hint
 from edgeloop.runtime.delegates import parse_delegate
 from edgeloop.runtime.interpreter import RuntimeInfo, numpy_clash
 from edgeloop.runtime.probe import probe_delegate
@@ -23,6 +24,8 @@ EXTRAS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     # extra: (what it is for, its (module, distribution) pairs)
     "convert": ("converting models", (("ai_edge_quantizer", "ai-edge-quantizer"), ("sklearn", "scikit-learn"))),
     "keras": ("Keras and SavedModel files", (("tensorflow", "tensorflow"), ("tf_keras", "tf-keras"))),
+    "torch": ("PyTorch models", (("torch", "torch"), ("litert_torch", "litert-torch"))),
+    "onnx": ("ONNX files", (("onnx", "onnx"), ("onnx2torch", "onnx2torch"))),
     "keys": ("signing bundles", (("cryptography", "cryptography"),)),
     "serial": ("telemetry over a serial line", (("serial", "pyserial"),)),
     "ssh": ("devices by ssh://", (("asyncssh", "asyncssh"),)),
@@ -123,7 +126,7 @@ def check_extras(system: System) -> Iterator[Finding]:
     for extra, (purpose, packages) in EXTRAS.items():
         there = [d for module, d in packages if system.has_module(module, d)]
         missing = [d for _module, d in packages if d not in there]
-        get = f"pip install 'edgeloop[{extra}]'"
+        get = install_hint(extra)
         if not missing:
             versions = ", ".join(f"{d} {system.version(d) or ''}".strip() for d in there)
             yield Finding("extras", OK, f"{purpose}: {versions}")

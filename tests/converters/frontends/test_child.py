@@ -83,7 +83,7 @@ def test_a_missing_extra_names_the_command(
     monkeypatch.setenv("PYTHONPATH", str(blocked))
     with pytest.raises(MissingExtraError, match=f"{words} needs the 'keras' extra") as caught:
         to_float_tflite(tmp_path / source)
-    assert caught.value.hint == "pip install 'edgeloop[keras]'"
+    assert caught.value.hint == "pip install 'edgeloop[keras]', or in a checkout: scripts/setup"
 
 
 def test_a_package_of_the_same_name_in_the_current_folder_is_not_run(
