@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeloop.contract import Contract, load_contract
+from edgeloop.contract import Contract
 from edgeloop.errors import EdgeloopError, UsageError
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.targets import Target, load_target
@@ -20,7 +20,7 @@ from edgeloop_converters.analysis_summary import analysis_summary
 from edgeloop_converters.assistant import Assistant
 from edgeloop_converters.buckets import held_by
 from edgeloop_converters.contracts import ContractFlags, detect_contract, fit_data
-from edgeloop_converters.data import IMAGE, Dataset, for_inputs, open_data, pick
+from edgeloop_converters.data import IMAGE, Dataset, for_inputs, open_data, pick_stratified
 from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.data.unreadable import all_unreadable_named
 from edgeloop_converters.evaluate import (
@@ -185,7 +185,7 @@ def evaluate(
     if variant is not None or not subject.buckets or subject.contract is None:
         return run(subject, dataset, samples)
     dataset = for_inputs(dataset, [spec.name for spec in subject.contract.inputs])
-    chosen = np.arange(len(dataset), dtype=np.int64) if samples is None else pick(dataset, samples, seed)
+    chosen = np.arange(len(dataset), dtype=np.int64) if samples is None else pick_stratified(dataset, samples, seed)
     held, notes = held_by(subject.contract.inputs, dataset, chosen, subject.buckets)
     results = []
     for name, indices in held.items():
@@ -217,7 +217,7 @@ def _evaluate(
 ) -> AssessResult:
     stages = Stages()
     raw = dataset
-    chosen = np.arange(len(raw), dtype=np.int64) if samples is None else pick(raw, samples, seed)
+    chosen = np.arange(len(raw), dtype=np.int64) if samples is None else pick_stratified(raw, samples, seed)
     with (
         all_unreadable_named([(raw, chosen)], reporter),
         Assistant() if raw.labels is not None else nullcontext() as assistant,
@@ -232,7 +232,9 @@ def _evaluate(
         notes = (*said, *notes, *found)
         for note in notes:
             reporter.note(note)
-        indices = np.arange(len(dataset), dtype=np.int64) if samples is None else pick(dataset, samples, seed)
+        indices = (
+            np.arange(len(dataset), dtype=np.int64) if samples is None else pick_stratified(dataset, samples, seed)
+        )
         models = {subject.name: subject.model}
         used = None if float_model is None else subject.name
         if float_model is not None and float_model != subject.model:
@@ -285,9 +287,5 @@ def _settle(
             )
         ready = fit_data(subject.contract, model, dataset)
         return subject.contract, ready, ready.notes
-    if file is not None and hints in (None, ContractFlags()):
-        contract = load_contract(Path(file))
-        ready = fit_data(contract, model, dataset)
-        return contract, ready, ready.notes
     found = detect_contract(model, dataset, file=Path(file) if file else None, flags=hints, seed=seed)
     return found.contract, found.data, (*found.warnings, *found.notes, *found.data.notes)

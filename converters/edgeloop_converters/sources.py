@@ -15,7 +15,7 @@ from edgeloop.errors import DataError, UsageError
 from edgeloop.padding import Shape
 from edgeloop.progress import Progress
 from edgeloop_converters.contracts import complete, detect_contract, fit_data, picture_input
-from edgeloop_converters.data import NAMED, TENSOR, Dataset, check_samples, open_data, pick, split
+from edgeloop_converters.data import NAMED, TENSOR, Dataset, check_samples, open_data, pick, pick_stratified, split
 from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.data.dataset import sample_bytes
 from edgeloop_converters.frontends.conversion import ConversionOptions, GivenSizes
@@ -105,7 +105,9 @@ def sample_shape(recipe: Recipe, data: Datasets) -> GivenSizes | None:
 
 
 def choose_samples(recipe: Recipe, data: Datasets) -> tuple[Indices, Indices]:
-    """(calibration, evaluation) indices: evenly over the classes, by the recipe's seed, never the same sample twice."""
+    """(calibration, evaluation) indices by the recipe's seed, never the same sample twice.
+
+    What is evaluated has the classes in the data's own proportions."""
     if data.is_one and recipe.is_calibrated:
         if len(data.calibration) < 2:
             raise DataError(
@@ -123,7 +125,7 @@ def choose_samples(recipe: Recipe, data: Datasets) -> tuple[Indices, Indices]:
         evaluation = np.arange(len(data.evaluation), dtype=np.int64)
     limit = recipe.evaluation_limit
     if limit is not None and limit < len(evaluation):
-        evaluation = evaluation[pick(data.evaluation.subset(evaluation), limit, recipe.seed)]
+        evaluation = evaluation[pick_stratified(data.evaluation.subset(evaluation), limit, recipe.seed)]
     return calibration, evaluation
 
 
@@ -223,7 +225,7 @@ def settle(
     if recipe.data and recipe.evaluation and _is_same(recipe.data, recipe.evaluation):
         warnings.append("--data and --eval are the same: samples that calibrated are evaluated as well")
     if len(evaluation) < len(second) and not data.is_one:
-        notes.append(f"evaluated on {len(evaluation)} of {len(second)} samples, drawn evenly over the classes")
+        notes.append(f"evaluated on {len(evaluation)} of {len(second)} samples, the same share of every class")
     for dataset in (first, second):
         notes += [note for note in dataset.notes if note not in notes]
     if data.is_one and recipe.is_calibrated:

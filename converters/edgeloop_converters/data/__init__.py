@@ -11,13 +11,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgeloop.errors import DataError
-from edgeloop_converters.data.dataset import IMAGE, NAMED, TENSOR, Dataset, Split, check_samples, pick, split
+from edgeloop_converters.data.dataset import (
+    IMAGE,
+    NAMED,
+    TENSOR,
+    Dataset,
+    Split,
+    check_samples,
+    pick,
+    pick_stratified,
+    split,
+)
 from edgeloop_converters.data.labels import fit_labels
 from edgeloop_converters.data.named import for_inputs
 
 __all__ = [
     "IMAGE", "NAMED", "TENSOR", "Dataset", "Split", "check_samples", "fit_labels", "for_inputs", "open_data", "pick",
-    "split",
+    "pick_stratified", "split",
 ]  # fmt: skip
 
 

@@ -105,33 +105,47 @@ class Split:
 
 
 def split(dataset: Dataset, n_calibration: int, seed: int = 0) -> Split:
-    """Take `n_calibration` samples for calibration, evenly over the classes, and leave the rest for evaluation.
+    """Take `n_calibration` samples for calibration, the same share of every class, and leave the rest for evaluation.
 
-    Deterministic in (labels, size, seed). With fewer than 2 samples to spare for evaluation, at most half are taken.
+    Both parts have the classes in the data's own proportions: an even draw would use up the rare classes, and accuracy
+    on what is left would say little about the data. Deterministic in (labels, size, seed). With fewer than 2 samples to
+    spare for evaluation, at most half are taken.
     """
-    chosen = pick(dataset, min(n_calibration, max(1, len(dataset) // 2)), seed)
+    chosen = pick_stratified(dataset, min(n_calibration, max(1, len(dataset) // 2)), seed)
     rest = np.setdiff1d(np.arange(len(dataset), dtype=np.int64), chosen, assume_unique=True)
     return Split(chosen, rest)
 
 
 def pick(dataset: Dataset, count: int, seed: int = 0) -> Indices:
     """`count` distinct indices in ascending order, evenly over the classes where labels exist. Deterministic."""
+    # Round-robin over the classes: the k-th sample of every class comes before the (k+1)-th of any.
+    return _first_by(dataset, count, seed, lambda rank, class_size: rank)
+
+
+def pick_stratified(dataset: Dataset, count: int, seed: int = 0) -> Indices:
+    """`count` distinct indices in ascending order, the same share of every class where labels exist. Deterministic.
+
+    The same ones as `pick` where all classes are of one size.
+    """
+    return _first_by(dataset, count, seed, lambda rank, class_size: (rank + 0.5) / class_size)
+
+
+def _first_by(dataset: Dataset, count: int, seed: int, key: Callable[[Indices, Indices], Array]) -> Indices:
+    """The `count` samples with the least key (rank in the class, size of the class), ties at random."""
     total = len(dataset)
     if count >= total:
         return np.arange(total, dtype=np.int64)
-    random = np.random.default_rng(seed)
+    order = np.random.default_rng(seed).permutation(total)
     if dataset.labels is None:
-        return np.sort(random.permutation(total)[:count]).astype(np.int64)
-    # Round-robin over the classes: the k-th sample of every class comes before the (k+1)-th of any.
-    order = random.permutation(total)
+        return np.sort(order[:count]).astype(np.int64)
     labels = dataset.labels[order]
     by_class = np.argsort(labels, kind="stable")
     sorted_labels = labels[by_class]
     starts = np.flatnonzero(np.r_[True, sorted_labels[1:] != sorted_labels[:-1]])
-    rank_in_class = np.arange(total) - np.repeat(starts, np.diff(np.r_[starts, total]))
-    ranks = np.empty(total, np.int64)
-    ranks[by_class] = rank_in_class
-    return np.sort(order[np.argsort(ranks, kind="stable")[:count]]).astype(np.int64)
+    class_sizes = np.diff(np.r_[starts, total])
+    keys = np.empty(total, np.float64)
+    keys[by_class] = key(np.arange(total) - np.repeat(starts, class_sizes), np.repeat(class_sizes, class_sizes))
+    return np.sort(order[np.argsort(keys, kind="stable")[:count]]).astype(np.int64)
 
 
 def check_samples(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeloop.errors import DataError
-from edgeloop_converters.data import Dataset, fit_labels, pick, split
+from edgeloop_converters.data import Dataset, fit_labels, pick, pick_stratified, split
 
 
 def dataset(labels: list[int] | None, size: int | None = None, names: tuple[str, ...] | None = None) -> Dataset:
@@ -33,6 +33,19 @@ def test_classes_are_drawn_evenly() -> None:
     assert data.labels is not None
     counts = np.bincount(data.labels[pick(data, 15, 3)])
     assert counts.tolist() == [5, 5, 5]
+
+
+def test_both_parts_of_a_split_have_the_classes_of_the_whole() -> None:
+    data = dataset([0] * 300 + [1] * 30 + [2] * 30)
+    parts = split(data, 120, 3)
+    assert data.labels is not None
+    assert np.bincount(data.labels[parts.calibration]).tolist() == [100, 10, 10]
+    assert np.bincount(data.labels[parts.evaluation]).tolist() == [200, 20, 20]
+
+
+def test_classes_of_one_size_are_drawn_evenly_either_way() -> None:
+    data = dataset([i % 4 for i in range(100)])
+    assert pick_stratified(data, 30, 1).tolist() == pick(data, 30, 1).tolist()
 
 
 def test_a_smaller_draw_is_part_of_a_larger_one() -> None:
