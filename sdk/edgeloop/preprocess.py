@@ -215,6 +215,13 @@ def _compile_tensor(spec: InputSpec, tensor: ModelInput) -> Preprocessor:
             f"the contract's sample is {list(spec.shape)} but model input {tensor.name!r} takes {list(sample_shape)}",
             hint="set shape in the contract to what the model takes",
         )
+    channels = sample_shape[-1] if sample_shape else 1
+    for key, numbers in (("mean", spec.mean), ("std", spec.std)):
+        if len(numbers) not in (1, channels):
+            raise ConfigError(
+                f"model input {tensor.name!r}: {key} needs 1 or {channels} numbers, got {len(numbers)}",
+                hint="one for all, or one for each place of the last axis",
+            )
     out = np.empty(shape, tensor.dtype)
     essential = _without_units(sample_shape)
     mean = np.asarray(spec.mean if len(spec.mean) > 1 else spec.mean[0], np.float32)

@@ -122,3 +122,12 @@ def test_quantizing_errs_by_at_most_half_a_step_inside_the_range(values, scale, 
     inside = np.clip(np.asarray(values, np.float32), low, high)
     back = dequantize(quantize(inside, affine, np.int8), affine)
     assert np.abs(back - inside).max() <= scale * 0.501 + 1e-4
+
+
+@pytest.mark.parametrize("key", ["mean", "std"])
+def test_scaling_of_a_tensor_is_one_number_or_one_per_channel(key):
+    tensor = FakeInput((1, 6, 5, 3), np.dtype(np.float32))
+    for numbers in ((2.0,), (1.0, 2.0, 3.0)):
+        compile_input(InputSpec(shape=(6, 5, 3), **{key: numbers}), tensor)
+    with pytest.raises(ConfigError, match=f"{key} needs 1 or 3 numbers, got 2"):
+        compile_input(InputSpec(shape=(6, 5, 3), **{key: (1.0, 2.0)}), tensor)
