@@ -38,7 +38,8 @@ def freeze(concrete: Any) -> Frozen:
     def described(tensor: Any) -> Any:  # the tensor itself would keep the variables
         return tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name)
 
-    inputs = tuple(described(t) for t in concrete.inputs if t.dtype != tf.resource)
+    given = len(concrete.inputs) - len(concrete.captured_inputs)  # behind them are variables and constants of the model
+    inputs = tuple(described(t) for t in concrete.inputs[:given])
     return Frozen(graph, inputs, tuple(described(t) for t in concrete.outputs))
 
 

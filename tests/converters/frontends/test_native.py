@@ -115,6 +115,12 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
             def b(self, x): return {"twice": x * 2.0}
         two = Two(); tf.saved_model.save(two, "two", signatures={"a": two.a, "b": two.b})
 
+        class Constants(tf.Module):
+            def __init__(self): super().__init__(); self.w = tf.fill([4, 2], 3.0)
+            @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
+            def call(self, x): return {"y": x @ self.w}
+        c = Constants(); tf.saved_model.save(c, "constants", signatures={"serving_default": c.call})
+
         class Unusual(tf.Module):
             @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
             def call(self, x): return tf.math.betainc(x, x, x)
@@ -237,6 +243,12 @@ def test_one_of_several_signatures_is_chosen_by_name(zoo: Path) -> None:
     model = to_float_tflite(zoo / "two", ConversionOptions(signature="b"))
     assert list(Graph.read(model.tflite).signatures[0].outputs) == ["twice"]
     assert np.allclose(run(model.tflite, np.ones((1, 4), np.float32)), 2)
+
+
+def test_weights_that_are_captured_constants_are_no_inputs(zoo: Path) -> None:
+    model = to_float_tflite(zoo / "constants").tflite
+    assert [t.shape for t in Graph.read(model).inputs] == [(1, 4)]
+    assert np.allclose(run(model, np.ones((1, 4), np.float32)), 12)
 
 
 def test_an_op_that_tflite_lacks_is_named(zoo: Path) -> None:
