@@ -18,6 +18,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tif
 _JPEG_BEGINS, _JPEG_ENDS = b"\xff\xd8", b"\xff\xd9"
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")  # neither stuffing nor a marker without a segment
 
+_OPENCV_SILENT = 0
 _PIECE_BYTES = 1 << 16  # larger ones come from the kernel anew each time
 
 
@@ -38,6 +39,7 @@ def read_picture(path: str) -> npt.NDArray[Any]:
         raise DataError(f"image {path}: the file is empty")
     if is_cut_off(data):
         raise DataError(f"image {path}: damaged: it was cut off, the end of the JPEG is missing")
+    _silence(cv2)
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:  # e.g. larger than OpenCV's pixel limit
@@ -45,6 +47,13 @@ def read_picture(path: str) -> npt.NDArray[Any]:
     if picture is None:
         raise DataError(f"image {path}: damaged, or not an image")
     return np.asarray(picture)
+
+
+def _silence(cv2: Any) -> None:
+    """No warning lines of OpenCV's own beside the error, unless the user asked for them by OPENCV_LOG_LEVEL."""
+    if "OPENCV_LOG_LEVEL" not in os.environ:
+        set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # 4.x or 5.0
+        set_level(_OPENCV_SILENT)
 
 
 def _content(path: str) -> bytes:

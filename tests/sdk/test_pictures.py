@@ -73,3 +73,19 @@ def test_what_is_no_picture_says_why(tmp_path: Path) -> None:
         read_picture(str(tmp_path / "no.png"))
     with pytest.raises(DataError, match="Is a directory"):
         read_picture(str(tmp_path))
+
+
+def test_opencv_adds_no_lines_to_the_error(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENCV_LOG_LEVEL", raising=False)
+    set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+    before = set_level(3)  # warnings, as OpenCV starts with
+    path = tmp_path / "x.tiff"
+    assert cv2.imwrite(str(path), np.ones((4, 4), np.float32))
+    try:
+        with pytest.raises(DataError, match="damaged, or not an image"):
+            read_picture(str(path))
+        assert capfd.readouterr().err == ""
+    finally:
+        set_level(before)
