@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeloop.contract import Contract, load_contract
+from edgeloop.contract import Contract
 from edgeloop.errors import UsageError
 from edgeloop.progress import Progress
 from edgeloop_converters.contracts import ContractFlags, detect_contract, fit_data
@@ -80,10 +80,9 @@ def _contract(
 ) -> tuple[Contract, Dataset, tuple[str, ...]]:
     """One for both: a bundle's own, the file's, or what is detected (with the float one of the two, if any)."""
     model = next((s.model for s in (a, b) if s.scheme == FLOAT), a.model)
-    if own or (how.contract is not None and how.hints in (None, ContractFlags())):
-        contract = own[0] if own else load_contract(Path(str(how.contract)))
-        ready = fit_data(contract, model, dataset)
-        return contract, ready, ready.notes
+    if own:
+        ready = fit_data(own[0], model, dataset)
+        return own[0], ready, ready.notes
     file = Path(how.contract) if how.contract is not None else None
     found = detect_contract(model, dataset, file=file, flags=how.hints, seed=how.seed)
     return found.contract, found.data, (*found.warnings, *found.notes, *found.data.notes)

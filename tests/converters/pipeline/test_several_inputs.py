@@ -17,6 +17,7 @@ from edgeloop.graph import Graph
 from edgeloop.runtime import open_session
 from edgeloop_converters.assess import evaluate
 from edgeloop_converters.check_data.run import check_data
+from edgeloop_converters.compare import compare
 from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.pipeline import convert
 from edgeloop_converters.recipe import Recipe, plan_passes
@@ -169,3 +170,19 @@ def test_a_contract_of_other_inputs_is_refused(model: Path, data: str, tmp_path:
         convert(recipe_of(model, data, contract_file=str(path)))
     with pytest.raises(ConfigError, match="--mean speaks of one input"):
         convert(recipe_of(model, data, hints=ContractFlags(mean=(1.0,))))
+
+
+def test_evaluate_and_compare_judge_the_output_that_the_contract_names(
+    model: Path, data: str, softmax: str, tmp_path: Path
+) -> None:
+    found = evaluate(model, data, contract=softmax, cache=False)
+    assert found.contract.output.index == 1
+    assert found.quality.confusion is not None and found.quality.confusion.shape == (3, 3)
+    same = compare(model, model, data=data, contract=softmax, latency=False, cache=False).quality
+    assert same is not None and (same.kind, same.a) == ("top-1", found.quality.metrics.this)
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text(Path(softmax).read_text().replace("softmax_4", "nope"))
+    with pytest.raises(ConfigError, match="no output 'nope'"):
+        evaluate(model, data, contract=wrong)
+    with pytest.raises(ConfigError, match="no output 'nope'"):
+        compare(model, model, data=data, contract=wrong, latency=False)
