@@ -58,7 +58,21 @@ def conversion_text(result: ConvertResult, report: Path) -> str:
             f"  edgeloop run ssh://pi@raspberrypi.local {bundle} --source {source}{unsigned}",
             f"  edgeloop-agent run --bundle {bundle} --source {source}{unsigned} --sink jsonl:-",
         ]
+    elif steps := _steps_to_the_goal(result):
+        lines += ["", "next, one of:", *(f"  {step}" for step in steps)]
     return "\n".join(lines)
+
+
+def _steps_to_the_goal(result: ConvertResult) -> tuple[str, ...]:
+    """What to try for the first variant that missed a goal on its answers."""
+    from edgeloop_converters.next_steps import next_steps
+
+    steps = (
+        next_steps(result.recipe, v.quality.metrics, guesses=v.gate.guesses)
+        for v in result.variants
+        if not v.gate.passed
+    )
+    return next((found for found in steps if found), ())
 
 
 def _compile_lines(result: ConvertResult, bundle: Path) -> list[str]:
@@ -112,6 +126,8 @@ def quality_lines(quality: Quality, scheme: str, size: int, float_size: int | No
     if not is_float:
         kind = samples if metrics.metric == "agreement" else ""
         rows.append(("agreement", "", _percent(metrics.agreement), f"{quality.agreement_kind} {kind}".strip()))
+    for name, agreement in quality.others.items():
+        rows.append(("other output", "", _percent(agreement), f"{name}: 1 - relative error, judged by no goal"))
     rows.append(("size", "" if is_float or float_size is None else _size(float_size), _size(size), ""))
     return [f"{a:<{_LABEL_WIDTH}}{b:>10}{c:>16}   {d}".rstrip() for a, b, c, d in rows]
 

@@ -1,0 +1,68 @@
+"""What to try after a goal on the answers was missed. Pure; the gate says what was missed, this says what to do."""
+
+from __future__ import annotations
+
+import math
+import shlex
+
+from edgeloop.bundle import Metrics
+from edgeloop_converters.goals import Goals
+from edgeloop_converters.recipe import Recipe
+
+_MANY_TO_CALIBRATE = 1024
+_NEARER = {"int8": "weight-only", "int4": "int8", "int8-compact": "int8", "int8-per-tensor": "int8"}
+"""By scheme, the one whose answers are nearer the float model's and which is not much larger."""
+
+
+def too_fine(goals: Goals, metrics: Metrics) -> str:
+    """Where a goal is finer than one of the samples that judge it: which, and what one weighs; else ""."""
+    if metrics.n < 1:
+        return ""
+    one = 1 / metrics.n
+    weighs = f"cannot be judged on {metrics.n} samples: one is {one * 100:.2g} pt"
+    if goals.max_drop is not None and 0 < goals.max_drop < one:
+        return f"a drop of {goals.max_drop * 100:g} pt {weighs}"
+    if goals.min_agreement is not None and 0 < 1 - goals.min_agreement < one * (1 - 1e-9):
+        return f"an agreement of {goals.min_agreement:.6g} {weighs}"
+    return ""
+
+
+def next_steps(recipe: Recipe, metrics: Metrics, *, guesses: bool = False) -> tuple[str, ...]:
+    """For a variant that missed a goal on accuracy or agreement: one thing to try a line, the likeliest first.
+
+    () where none of those goals was set, or both are met. guesses: the model does no better than guessing, so that no
+    scheme and no effort helps.
+    """
+    met = _within_reach(recipe.goals, metrics)
+    if not met:
+        return ()
+    if guesses:
+        data = shlex.quote(recipe.evaluation or recipe.data or "DATA")
+        return (f"edgeloop check-data {shlex.quote(recipe.source)} --data {data}: no better than guessing",)
+    steps = []
+    fine = too_fine(recipe.goals, metrics)
+    if fine:
+        steps.append(f"more samples to evaluate on: {fine}")
+    if not recipe.repair:
+        steps.append("without --no-repair")
+    if recipe.is_calibrated and recipe.effort != "best":
+        steps.append("--effort best")
+    if recipe.is_calibrated and recipe.calibration_samples < _MANY_TO_CALIBRATE:
+        steps.append(f"--calibration-samples {_MANY_TO_CALIBRATE} (up to {recipe.calibration_samples} were used)")
+    nearer = _NEARER.get(recipe.scheme)
+    if nearer is not None:
+        steps.append(f"--scheme {nearer}: nearer the float model, slower where the device computes in integers")
+    return (*steps, f"{met}: what this file reaches")
+
+
+def _within_reach(goals: Goals, metrics: Metrics) -> str:
+    """The flags that this file would have met, of goals that it missed."""
+    flags = []
+    if goals.max_drop is not None and metrics.float_ is not None and metrics.this is not None:
+        drop = metrics.float_ - metrics.this
+        if drop > goals.max_drop + 1e-9:
+            flags.append(f"--max-drop {math.ceil(drop * 1000 - 1e-6) / 10:g}pt")
+    wanted, reached = goals.min_agreement, metrics.agreement
+    if wanted is not None and reached is not None and reached < wanted - 1e-9:
+        flags.append(f"--min-agreement {math.floor(reached * 1000 + 1e-6) / 1000:g}")
+    return " ".join(flags)

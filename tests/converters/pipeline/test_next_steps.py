@@ -1,0 +1,58 @@
+"""What is said after a goal on the answers was missed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edgeloop.bundle import Metrics
+from edgeloop_converters.goals import Goals
+from edgeloop_converters.next_steps import next_steps, too_fine
+from edgeloop_converters.recipe import Recipe, plan_passes
+
+METRICS = Metrics("accuracy", 0.751, 0.7441, 0.9667, 1000)
+
+
+def recipe(scheme: str = "int8", effort: str = "default", **goals: float) -> Recipe:
+    passes = plan_passes(scheme, "aeq", effort)
+    return Recipe("m.tflite", data="train", goals=Goals(**goals), effort=effort, passes=passes)
+
+
+def test_a_missed_goal_names_what_to_try_and_what_would_be_met() -> None:
+    steps = next_steps(recipe(max_drop=0.005, min_agreement=0.99), METRICS)
+    assert [step.split(" ")[0] for step in steps] == ["--effort", "--calibration-samples", "--scheme", "--max-drop"]
+    assert steps[-1] == "--max-drop 0.7pt --min-agreement 0.966: what this file reaches"
+    assert "--scheme weight-only" in steps[2]
+
+
+def test_what_was_done_already_is_not_suggested() -> None:
+    steps = next_steps(recipe("weight-only", "best", min_agreement=0.99), METRICS)
+    assert steps == ("--min-agreement 0.966: what this file reaches",)
+    off = next_steps(replace(recipe("weight-only", "best", min_agreement=0.99), repair=False), METRICS)
+    assert off[0] == "without --no-repair"
+
+
+def test_met_goals_and_those_on_bytes_say_nothing() -> None:
+    assert next_steps(recipe(max_drop=0.01), METRICS) == ()
+    assert next_steps(recipe(max_bytes=10), METRICS) == ()
+
+
+def test_a_model_that_guesses_is_not_to_be_tuned() -> None:
+    (step,) = next_steps(recipe(max_drop=0.001), METRICS, guesses=True)
+    assert step.startswith("edgeloop check-data m.tflite --data train")
+
+
+@pytest.mark.parametrize(
+    ("goals", "said"),
+    [
+        ({"max_drop": 0.0001}, "a drop of 0.01 pt cannot be judged on 1000 samples: one is 0.1 pt"),
+        ({"min_agreement": 0.9999}, "an agreement of 0.9999 cannot be judged on 1000 samples: one is 0.1 pt"),
+        ({"min_agreement": 0.999}, ""),
+        ({"max_drop": 0.001}, ""),
+        ({"max_drop": 0.0}, ""),
+        ({"min_agreement": 1.0}, ""),
+    ],
+)
+def test_a_goal_finer_than_one_sample_is_said(goals: dict[str, float], said: str) -> None:
+    assert too_fine(Goals(**goals), METRICS) == said
