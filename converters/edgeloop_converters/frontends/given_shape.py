@@ -13,6 +13,8 @@ from edgeloop.errors import UsageError
 
 Dims = Sequence["int | None"]
 
+_HINT = "sizes of one sample, without the batch; where the model has a number, that one. '?' is free"
+
 
 class GivenShape:
     """request: `shape` (sizes of one sample, for every input that they fit) or `shapes` (by input name), both as the
@@ -24,7 +26,7 @@ class GivenShape:
         self._named: Mapping[str, Sequence[int]] = request.get("shapes") or {}
         self._known: Any = request.get("sample_shape")
         self._fits: set[str] = set()
-        self._why_not: list[str] = []
+        self._why_not: dict[str, str] = {}
 
     def settle(self, name: str, dims: Dims, batch: int) -> list[int | None]:
         """`dims` (with the batch) of input `name`, free ones filled in where that is known.
@@ -42,13 +44,15 @@ class GivenShape:
         if len(sizes) == len(dims) - 1 and all(d in (None, g) for d, g in zip(settled[1:], sizes, strict=True)):
             self._fits.add(name)
             return _filled(settled, sizes)
-        text = f"--shape {'x'.join(map(str, given))}: input '{name}' takes {_text(dims)}"
+        self._why_not[name] = _misfit(given, name, dims)
         if name in self._named:
-            raise UsageError(
-                text, hint="sizes of one sample, without the batch; where the model has a number, that one"
-            )
-        self._why_not.append(text)
+            self.check_fits(name)
         return settled
+
+    def check_fits(self, name: str) -> None:
+        """Of an input that stays free. Raises UsageError where a shape was given that it cannot have."""
+        if name in self._why_not:
+            raise UsageError(self._why_not[name], hint=_HINT)
 
     def check_used(self, names: Sequence[str]) -> None:
         """After all inputs. Raises UsageError for a shape that no input could take."""
@@ -57,10 +61,15 @@ class GivenShape:
             raise UsageError(f"--shape: the model has no input '{unknown[0]}'", hint=f"it has: {', '.join(names)}")
         if self._one is not None and not self._fits:
             more = f" (and {len(self._why_not) - 1} more inputs)" if len(self._why_not) > 1 else ""
-            raise UsageError(
-                f"{self._why_not[0]}{more}",
-                hint="sizes of one sample, without the batch; where the model has a number, that one. '?' is free",
-            )
+            raise UsageError(f"{next(iter(self._why_not.values()))}{more}", hint=_HINT)
+
+
+def _misfit(given: Sequence[int], name: str, dims: Dims) -> str:
+    shape = f"--shape {'x'.join(map(str, given))}"
+    if len(given) != len(dims) - 1 and len(dims) > 1:
+        axes = "dimension" if len(given) == 1 else "dimensions"
+        return f"{shape} has {len(given)} {axes}, input '{name}' takes {len(dims) - 1}: {_text(dims)}"
+    return f"{shape}: input '{name}' takes {_text(dims)}"
 
 
 def _filled(dims: Dims, sizes: Sequence[int]) -> list[int | None]:

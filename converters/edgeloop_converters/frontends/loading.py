@@ -71,6 +71,7 @@ def fixed_spec(tf: Any, name: str, shape: Any, dtype: Any, batch: int, given: Gi
     if dims is not None:
         dims = given.settle(name, dims, batch)
     if dims is None or None in dims:
+        given.check_fits(name)
         raise UsageError(
             f"model input '{name}' has no fixed shape ({dims})",
             hint="say what it takes: --size 96x96 for a picture, else --shape 20x10 (without the batch)",

@@ -254,6 +254,7 @@ def _settled(dims: Sequence[int | None], name: str, given: GivenShape, source: P
     if sizes and sizes[0] != 1 and len(sizes) > 1:
         raise UsageError(f"{source}: input '{name}' takes a batch of {sizes[0]}", hint="export it with batch 1")
     if None in sizes:
+        given.check_fits(name)
         shown = ", ".join("?" if d is None else str(d) for d in sizes)
         raise UsageError(
             f"{source}: input '{name}' has no fixed shape ({shown})",

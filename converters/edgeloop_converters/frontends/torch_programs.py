@@ -85,6 +85,7 @@ def _example(value: Any, name: str, given: GivenShape, source: Path) -> Any:
         raise UsageError(f"{source}: input '{name}' is no tensor", hint="export the model with tensors as its inputs")
     shape = given.settle(name, [d if isinstance(d, int) else None for d in value.shape], 1)
     if None in shape:
+        given.check_fits(name)
         raise UsageError(
             f"{source}: input '{name}' has no fixed shape ({', '.join(str(d) for d in value.shape)})",
             hint="say it without the batch: --shape 3x224x224",

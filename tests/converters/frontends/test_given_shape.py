@@ -32,8 +32,16 @@ def test_inputs_that_it_does_not_fit_are_left_alone_as_long_as_one_takes_it() ->
 def test_a_shape_that_no_input_takes_is_an_error(shape: list[int]) -> None:
     given = GivenShape({"shape": shape})
     given.settle("x", [None, 6], 1)
-    with pytest.raises(UsageError, match="input 'x' takes 6"):
+    with pytest.raises(UsageError, match=r"input 'x' takes (1: )?6"):
         given.check_used(["x"])
+
+
+def test_a_free_input_whose_shape_does_not_fit_says_which_dimensions_it_takes() -> None:
+    given = GivenShape({"shape": [16, 3]})
+    assert given.settle("ids", [None, None], 1) == [1, None]
+    with pytest.raises(UsageError, match="--shape 16x3 has 2 dimensions, input 'ids' takes 1"):
+        given.check_fits("ids")
+    given.check_fits("another")
 
 
 def test_by_name_it_must_be_right() -> None:
