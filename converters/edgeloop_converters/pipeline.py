@@ -129,8 +129,10 @@ class _Run:
         parts = [(data.calibration, calibration), (data.evaluation, evaluation)]
         stack.enter_context(all_unreadable_named(parts, reporter))
         stack.enter_context(conversion)
+        is_native = FRONTENDS[conversion.frontend].native
+        if is_native and self.how.scorer is not None:
+            self.how.scorer.expect()  # a native converter takes seconds: there is time for both imports
         with stages("read data"):
-            is_native = FRONTENDS[conversion.frontend].native
             data = read_ahead(data, calibration, evaluation, reporter, all_of_it=is_native, cache=self.decoded)
         with stages("load model"):
             models = conversion.results(reporter)
@@ -173,7 +175,8 @@ class _Run:
         if how.scorer is not None:
             how.scorer.expect()  # not before: packing comes first
         if basis.label:
-            exported = replace(exported, name=f"{exported.name}-{basis.label}")
+            name = f"{exported.name}-{basis.label}"
+            exported = replace(exported, name=name, notes=tuple(f"{name}: {note}" for note in exported.notes))
         for note in exported.notes:
             how.progress.note(note)
         findings = after_calibration(rows, "grouped", basis.sources, seed=how.recipe.seed)

@@ -9,14 +9,14 @@ from importlib import resources
 from edgeloop_converters.report.html import Markup, tag
 from edgeloop_converters.report.sections.data import data_and_contract, findings
 from edgeloop_converters.report.sections.latency import Latencies, latency_section
-from edgeloop_converters.report.sections.layers import below_softmax, errors, ranges
+from edgeloop_converters.report.sections.layers import below_softmax, errors, ranges, softened
 from edgeloop_converters.report.sections.mistakes import confusion
 from edgeloop_converters.report.sections.placement import placement
 from edgeloop_converters.report.sections.provenance import again, provenance
 from edgeloop_converters.report.sections.repairs import repairs
 from edgeloop_converters.report.sections.summary import summary, title_of
 from edgeloop_converters.report.sections.tradeoff import tradeoff
-from edgeloop_converters.report.words import Values
+from edgeloop_converters.report.words import Values, shown_bucket
 
 _FEWEST_FOR_CONTENTS = 4
 _HEADING = re.compile(r'<section id="([a-z]+)"><h2>(.*?)</h2>')
@@ -32,9 +32,9 @@ def render(report: Values, *, device: str = "", latency: Mapping[str, Latencies]
     sections = [
         tradeoff(report),
         repairs(report),
-        confusion(report.get("confusion")),
+        confusion(report.get("confusion"), shown_bucket(report)),
         errors(report.get("per_op") or (), cut),
-        ranges(report.get("ranges") or (), cut),
+        ranges(report.get("ranges") or (), cut, softened(report.get("per_op") or ())),
         placement(report.get("analysis"), report.get("target")),
         latency_section(report, device, stages),
         findings(report),

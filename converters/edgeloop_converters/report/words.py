@@ -59,6 +59,13 @@ def number(value: float | None) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
+def shown_bucket(report: Values) -> str:
+    """The variant that numbers without a name of their own belong to, where there is one for each shape; else ""."""
+    variants = list(report.get("variants") or ())
+    of_shapes = report.get("kind") == "evaluate" or all(v.get("input_shapes") for v in variants)
+    return str(variants[0].get("name")) if len(variants) > 1 and of_shapes else ""
+
+
 def measured_on(profile: Values) -> str:
     """Device, delegate, threads and n: a latency is nothing without them."""
     parts = [str(profile.get("device", ""))]

@@ -86,6 +86,21 @@ def test_names_of_points_on_one_spot_do_not_cover_each_other() -> None:
     assert len(set(heights)) == 3
 
 
+def test_numbers_on_an_axis_do_not_cover_each_other() -> None:
+    points = [Point("a", 5360, 0.9), Point("b", 6528, 0.95)]
+    page = scatter_chart("x", points, "size", "accuracy", show_x=lambda n: f"{n / 1000:.6f} kilobytes")
+    places = [float(x) for x in re.findall(r'<text x="([\d.]+)" y="276[^"]*" text-anchor="middle"', page)]
+    assert places and all(b - a > 6.3 * 18 for a, b in itertools.pairwise(places))
+
+
+def test_a_name_does_not_stand_under_the_mark_of_another() -> None:
+    page = scatter_chart("x", [Point("int8-16", 100, 0.9), Point("int8-32", 106, 0.9)], "x", "y", show_x=str)
+    (first, *_) = re.findall(r'<text x="[\d.]+" y="([\d.]+)" class="value halo">int8-16', page)
+    (mark, *_) = re.findall(r'<circle cx="[\d.]+" cy="([\d.]+)"', page)
+    assert float(first) - float(mark) >= 12
+    assert page.rindex("<circle") < page.index("value halo")
+
+
 @given(st.lists(st.tuples(FRACTION, FRACTION, st.booleans()), min_size=1, max_size=6), st.none() | FRACTION)
 def test_any_ladder_is_drawn(rungs: list[tuple[float, float, bool]], goal: float | None) -> None:
     page = ladder_chart("x", [Rung(HOSTILE, a, b, HOSTILE, kept) for a, b, kept in rungs], goal=goal)

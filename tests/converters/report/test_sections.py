@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import Any
 
@@ -172,6 +173,55 @@ def test_ops_are_numbered_as_in_the_delivered_file() -> None:
     assert page is not None
     text = checked(page)
     assert "ops 12 CONV_2D, ADD 'sum'" in text and "9 CONV_2D" not in text
+
+
+def test_variants_of_several_shapes_do_not_compete_and_say_whose_numbers_are_shown() -> None:
+    (one,) = report()["variants"]
+    buckets = [{**one, "name": f"int8-{n}", "bytes": 5360 + n, "input_shapes": [[n]]} for n in (16, 32, 64)]
+    page = render(report(variants=buckets))
+    text = checked(page)
+    assert "3 variants, one per shape" in text and "What names no variant is of int8-16." in text
+    assert "accuracy, int8-16" in text and "Of int8-16. Rows: true class." in text
+    assert "beaten in" not in text and 'class="front"' not in page and "point beaten" not in page
+    competing = render(report(variants=[{**v, "input_shapes": None} for v in buckets]))
+    assert "point beaten" in competing and "one per shape" not in competing
+
+
+def test_exact_outputs_leave_room_for_the_others() -> None:
+    exact, noisy = (
+        {"index": i, "name": "ADD", "output": "t", "mse": 0.0, "max_abs": 0.0, "snr_db": db}
+        for i, db in enumerate((200.0, 30.0))
+    )
+    page = render(report(per_op=[exact, noisy]))
+    errors = page[page.index('<section id="errors">') : page.index('<section id="ranges">')]
+    assert re.findall(r'width="(\d+)" height="14"', errors) == ["1000", "500"]
+    assert "exact" in checked(errors) and "200.0 dB" not in checked(errors)
+
+
+def test_noisy_logits_before_a_good_softmax_are_explained() -> None:
+    error = {"mse": 0.1, "max_abs": 1.0, "output": "t"}
+    reach = {"quantized_min": -1.9, "quantized_max": 2.3, "float_min": -3.5, "float_max": 3.4, "clipped": 0.062}
+    per_op = [
+        {"index": 11, "name": "FULLY_CONNECTED", "snr_db": 15.3, **error},
+        {"index": 12, "name": "SOFTMAX", "snr_db": 45.4, **error},
+    ]
+    found = [{"index": 11, "name": "FULLY_CONNECTED", "tensor": "logits", **reach}]
+    text = checked(render(report(per_op=per_op, ranges=found)))
+    assert "Op 11 has 15.3 dB only; the softmax after it, which is what counts, has 45.4 dB" in text
+    assert "6.2 % outside, after the softmax 45 dB" in text
+    assert "which is what counts" not in checked(render(report(per_op=[per_op[0], {**per_op[1], "snr_db": 16.0}])))
+
+
+def test_the_speed_tile_has_the_median_beside_the_tail() -> None:
+    assert 'n = 500</small><small class="note">p50 0.135 ms</small>' in render(report())
+
+
+def test_a_variant_partly_in_float_is_not_called_int8_alone() -> None:
+    (one,) = report()["variants"]
+    assert "accuracy, int8, 10 of 16 ops float" in checked(
+        render(report(variants=[{**one, "float_ops": 10, "ops": 16}]))
+    )
+    assert "ops float" not in checked(render(report(variants=[{**one, "float_ops": 0, "ops": 16}])))
 
 
 _ANYTHING = st.recursive(

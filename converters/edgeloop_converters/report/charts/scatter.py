@@ -45,12 +45,14 @@ def scatter_chart(
     show_x: Callable[[float], str],
     least_quality: float | None = None,
     most_cost: float | None = None,
+    is_choice: bool = True,
     width: int = 460,
     height: int = 300,
 ) -> Markup:
     """Cost on a logarithmic axis, quality in percent.
 
-    least_quality, most_cost: the goals; where both are met is shaded.
+    least_quality, most_cost: the goals; where both are met is shaded. is_choice: False where models do not compete,
+    so that there is no front and none is beaten.
     """
     known = [p for p in points if p.cost > 0]
     if not known:
@@ -83,20 +85,24 @@ def scatter_chart(
         y = y_of(tick / 100)
         parts.append(tag("line", x1=_LEFT, x2=right, y1=y, y2=y, class_="grid"))
         parts.append(tag("text", f"{tick:g} %", x=_LEFT - 6, y=y + 4, text_anchor="end"))
+    free_from = -math.inf
     for tick in log_ticks(x_low, x_high, 5):
-        x = x_of(tick)
+        x, half = x_of(tick), CHARACTER_PX * len(show_x(tick)) / 2
+        if x - half < free_from or x + half > width:
+            continue
+        free_from = x + half + 6
         parts.append(tag("line", x1=x, x2=x, y1=bottom, y2=bottom + 4, class_="axis"))
         parts.append(tag("text", show_x(tick), x=x, y=bottom + 16, text_anchor="middle"))
     parts.append(tag("line", x1=_LEFT, x2=right, y1=bottom, y2=bottom, class_="axis"))
     parts.append(tag("line", x1=_LEFT, x2=_LEFT, y1=_TOP, y2=bottom, class_="axis"))
     parts.append(tag("text", f"{x_name} →", x=right, y=height - 6, text_anchor="end"))
     parts.append(tag("text", f"↑ {y_name}", x=4, y=_TOP - 4))
-    front = pareto_front(known)
+    front = pareto_front(known) if is_choice else known
     steps = [(x_of(p.cost), y_of(p.quality)) for p in front]
     corners = steps[:1]
     for (_, y0), (x1, y1) in itertools.pairwise(steps):
         corners += [(x1, y0), (x1, y1)]
-    if len(corners) > 1:
+    if is_choice and len(corners) > 1:
         parts.append(tag("polyline", points=" ".join(f"{x:g},{y:g}" for x, y in corners), class_="front"))
     parts += _marks(known, front, x_of, y_of, right)
     return svg(width, height, title, parts, smallest_px=300)
@@ -106,11 +112,12 @@ def _marks(
     points: Sequence[Point], front: Sequence[Point], x_of: Callable[[float], float], y_of: Callable[[float], float],
     right: float,
 ) -> list[Markup]:  # fmt: skip
-    """Filled on the front, hollow where another model beats it in both; names do not cover each other."""
-    parts = []
+    """Filled on the front, hollow where another model beats it in both; names cover neither each other nor a mark."""
+    marks, labels = [], []
+    places = {id(p): (x_of(p.cost), y_of(p.quality)) for p in points}
     taken: list[tuple[float, float, float]] = []  # left, right, baseline
     for point in sorted(points, key=lambda p: (-p.quality, p.cost)):
-        x, y = x_of(point.cost), y_of(point.quality)
+        x, y = places[id(point)]
         kind = "point" if point in front else "point beaten"
         if point.is_reference:
             side = 2 * _MARK_PX - 1
@@ -119,10 +126,11 @@ def _marks(
             mark = tag("circle", cx=x, cy=y, r=_MARK_PX, class_=kind)
         wide = CHARACTER_PX * len(point.name) + 4
         start = x + _MARK_PX + 4 if x + _MARK_PX + 4 + wide <= right else x - _MARK_PX - 4 - wide
+        dots = [(cx - _MARK_PX, cx + _MARK_PX, cy + 4) for cx, cy in places.values()]
         at = y + 4
-        while any(start < t[1] and t[0] < start + wide and abs(at - t[2]) < 12 for t in taken):
+        while any(start < t[1] and t[0] < start + wide and abs(at - t[2]) < 12 for t in (*taken, *dots)):
             at += 12
         taken.append((start, start + wide, at))
-        label = tag("text", point.name, x=round(start, 1), y=round(at, 1), class_="value halo")
-        parts.append(tag("g", tag("title", point.hover or point.name), mark, label))
-    return parts
+        marks.append(tag("g", tag("title", point.hover or point.name), mark))
+        labels.append(tag("text", point.name, x=round(start, 1), y=round(at, 1), class_="value halo"))
+    return [*marks, *labels]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import log2
 
 from edgeloop_converters.report.charts import Bar, RangeRow, bar_chart, range_chart
@@ -12,6 +12,10 @@ from edgeloop_converters.report.words import Values, number
 
 LOW_SNR_DB = 10.0
 _GOOD_SNR_DB = 20.0
+_EXACT_DB = 120.0
+"""Of a tensor that is as good as the float model's: an op that stayed float, or moves data only."""
+_LONGEST_DB = 60.0
+"""Where bars end: exact outputs would leave no room for the differences that matter."""
 _MAX_ROWS = 80
 _SATURATES = 0.001
 _STICKS_OUT = 0.02
@@ -47,8 +51,8 @@ def errors(per_op: Sequence[Values], cut: Collection[int] = ()) -> Markup | None
     bars = [
         Bar(
             f"{o['index']} {o['name']}",
-            float(o["snr_db"]),
-            f"{o['snr_db']:.1f} dB",
+            min(float(o["snr_db"]), _LONGEST_DB),
+            _decibels(o),
             f"{o['output']}: SNR {o['snr_db']:.2f} dB, MSE {number(o['mse'])}, largest error {number(o['max_abs'])}",
             o["snr_db"] < LOW_SNR_DB and o["index"] not in cut,
         )
@@ -58,7 +62,7 @@ def errors(per_op: Sequence[Values], cut: Collection[int] = ()) -> Markup | None
     rows = [
         [
             f"{o['index']} {o['name']}",
-            f"{o['snr_db']:.1f} dB",
+            _decibels(o),
             number(o["mse"]),
             number(o["max_abs"]),
             _name(o["output"]),
@@ -71,7 +75,8 @@ def errors(per_op: Sequence[Values], cut: Collection[int] = ()) -> Markup | None
         tag("figure", bar_chart("signal-to-noise ratio of each op's output", bars, mark=mark)),
         soft(
             "Signal-to-noise ratio of each op's output against the float model: longer is better; errors of earlier "
-            f"ops are contained in later ones. Below {LOW_SNR_DB:g} dB is marked.{note}{_of_cuts(known, cut)}"
+            f"ops are contained in later ones. Below {LOW_SNR_DB:g} dB is marked; bars end at {_LONGEST_DB:g} dB."
+            f"{note}{_of_cuts(known, cut)}{_of_softmax(known, cut)}"
         ),
         folded("The same as a table", table(["op", "SNR", "mean squared error", "largest error", "tensor"], rows)),
     )
@@ -84,8 +89,33 @@ def _of_cuts(known: Sequence[Values], cut: Collection[int]) -> str:
     return f" {' and '.join(low)} is cut below what the softmax after it shows, which loses nothing."
 
 
-def ranges(found: Sequence[Values], cut: Collection[int] = ()) -> Markup | None:
-    """cut: as `below_softmax` has it; these do not count as saturating."""
+def softened(per_op: Sequence[Values]) -> dict[int, tuple[float, float]]:
+    """Index of each op right before a softmax that comes out well and much better: both ratios in dB."""
+    known = [(o, s) for o, s in itertools.pairwise(per_op) if None not in (o.get("snr_db"), s.get("snr_db"))]
+    return {
+        int(logits["index"]): (logits["snr_db"], softmax["snr_db"])
+        for logits, softmax in known
+        if softmax.get("name") == "SOFTMAX" and softmax["snr_db"] >= max(_GOOD_SNR_DB, 2 * logits["snr_db"])
+    }
+
+
+def _of_softmax(known: Sequence[Values], cut: Collection[int]) -> str:
+    return "".join(
+        f" Op {index} has {low:.1f} dB only; the softmax after it, which is what counts, has {high:.1f} dB: "
+        "logits that an int8 softmax can hardly show may be cut."
+        for index, (low, high) in softened(known).items()
+        if index not in cut
+    )
+
+
+def _decibels(op: Values) -> str:
+    return "exact" if op["snr_db"] >= _EXACT_DB else f"{op['snr_db']:.1f} dB"
+
+
+def ranges(
+    found: Sequence[Values], cut: Collection[int] = (), soft_after: Mapping[int, tuple[float, float]] | None = None
+) -> Markup | None:
+    """cut: as `below_softmax` has it; these do not count as saturating. soft_after: as `softened` has it."""
     known = [r for r in found if None not in (r.get("float_min"), r.get("quantized_min"))]
     if not known:
         return None
@@ -98,7 +128,8 @@ def ranges(found: Sequence[Values], cut: Collection[int] = ()) -> Markup | None:
     told = f"{len(bad)} of {len(known)} tensors saturate" if bad else f"none of {len(known)} tensors saturates"
     rows = [
         RangeRow(
-            _op(r), (r["float_min"], r["float_max"]), (r["quantized_min"], r["quantized_max"]), _shown(r, cut),
+            _op(r), (r["float_min"], r["float_max"]), (r["quantized_min"], r["quantized_max"]),
+            _shown(r, cut, soft_after or {}),
             f"{r['tensor']}: holds {number(r['float_min'])} to {number(r['float_max'])}, codes reach "
             f"{number(r['quantized_min'])} to {number(r['quantized_max'])}", r in bad,
         )
@@ -138,9 +169,11 @@ def _op(one: Values) -> str:
     return str(one["name"]) if one.get("index") is None else f"{one['index']} {one['name']}"
 
 
-def _shown(one: Values, cut: Collection[int]) -> str:
+def _shown(one: Values, cut: Collection[int], soft_after: Mapping[int, tuple[float, float]]) -> str:
     if saturates(one) and one.get("index") in cut:
         return f"{_clipped(one)} below what the softmax shows"
+    if saturates(one) and one.get("index") in soft_after:
+        return f"{_clipped(one)} outside, after the softmax {soft_after[one['index']][1]:.0f} dB"
     if saturates(one):
         return f"{_clipped(one)} outside"
     return " … ".join(_ends(one["float_min"], one["float_max"]))

@@ -13,7 +13,8 @@ _MAX_MIXED_UP = 8
 _MAX_MATRIX_CLASSES = 100
 
 
-def confusion(confused: Values | None) -> Markup | None:
+def confusion(confused: Values | None, variant: str = "") -> Markup | None:
+    """variant: whose it is, where there are several."""
     if not confused or not confused.get("matrix"):
         return None
     matrix: Sequence[Sequence[int]] = confused["matrix"]
@@ -28,7 +29,11 @@ def confusion(confused: Values | None) -> Markup | None:
         chart = tag(
             "figure",
             confusion_chart("confusion matrix", matrix, labels),
-            tag("figcaption", "Rows: true class. Columns: what the exported model says. Shade: share of the row."),
+            tag(
+                "figcaption",
+                f"Of {variant}. " if variant else "",
+                "Rows: true class. Columns: what the exported model says. Shade: share of the row.",
+            ),
         )
     most = table(["true class", "read as", "samples", "of the class"], rows) if rows else tag("p", "No mistakes.")
     beside = tag("div", tag("h3", "Most frequent mistakes"), most)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgeloop_converters.report.charts import bullet
-from edgeloop_converters.report.html import Markup, table, tag
+from edgeloop_converters.report.html import Markup, soft, table, tag
 from edgeloop_converters.report.sections.latency import Latencies
-from edgeloop_converters.report.words import Values, measured_on, milliseconds, percent, points, size
+from edgeloop_converters.report.words import Values, measured_on, milliseconds, percent, points, shown_bucket, size
 
 
 def title_of(report: Values) -> str:
@@ -26,6 +26,7 @@ def summary(report: Values, device: str, latency: Mapping[str, Latencies]) -> Ma
         "header",
         tag("h1", title_of(report)),
         tag("p", " · ".join(a for a in about if a), class_="soft"),
+        _buckets(report),
         tag(
             "div",
             tag("p", tag("span", sign, class_="sign", aria_hidden="true"), tag("span", said), class_="said"),
@@ -35,6 +36,15 @@ def summary(report: Values, device: str, latency: Mapping[str, Latencies]) -> Ma
         ),
         _cards(report, device, latency),
     )
+
+
+def _buckets(report: Values) -> Markup | None:
+    """Whose numbers these are, where there is a variant for each shape."""
+    one = shown_bucket(report)
+    if not one:
+        return None
+    count = len(report["variants"])
+    return soft(f"{count} variants, one per shape; every goal is judged for each. What names no variant is of {one}.")
 
 
 def _verdict(report: Values) -> tuple[str, str, str]:
@@ -95,13 +105,16 @@ def _cards(report: Values, device: str, latency: Mapping[str, Latencies]) -> Mar
     metrics, profile = variant.get("metrics") or {}, variant.get("profile") or {}
     metric = str(metrics.get("metric") or "metric")
     is_float = variant.get("scheme") == "float"
+    scheme = shown_bucket(report) or variant.get("scheme", "this")
+    if variant.get("float_ops"):
+        scheme = f"{scheme}, {variant['float_ops']} of {variant.get('ops', '?')} ops float"
     before, now = metrics.get("float"), metrics.get("this")
     cards: list[tuple[str, str, str]] = []
     if metric != "agreement":
         cards.append((f"{metric}, float", percent(before), ""))
         if not is_float:
             moved = "" if before is None or now is None else f"{points(now - before)} against float"
-            cards.append((f"{metric}, {variant.get('scheme', 'this')}", percent(now), moved))
+            cards.append((f"{metric}, {scheme}", percent(now), moved))
     if not is_float:
         cards.append(("agreement with float", percent(metrics.get("agreement")), ""))
     was, used = (report.get("float") or {}).get("bytes"), variant.get("bytes")
@@ -109,11 +122,11 @@ def _cards(report: Values, device: str, latency: Mapping[str, Latencies]) -> Mar
     cards.append(("model size", size(used), smaller))
     total = latency.get("total")
     if total is not None:
-        cards.append(
-            (f"p95 of a frame, all stages, on {device or 'the device'}", milliseconds(total.percentile(95)), "")
-        )
+        p50, p95 = milliseconds(total.percentile(50)), milliseconds(total.percentile(95))
+        cards.append((f"p95 of a frame, all stages, on {device or 'the device'}", p95, f"p50 {p50}"))
     elif profile:
-        cards.append((f"p95 of the model alone on {measured_on(profile)}", milliseconds(profile.get("p95_ms")), ""))
+        p50, p95 = milliseconds(profile.get("p50_ms")), milliseconds(profile.get("p95_ms"))
+        cards.append((f"p95 of the model alone on {measured_on(profile)}", p95, f"p50 {p50}" if p50 else ""))
     return tag(
         "div",
         (tag("div", tag("b", v), tag("small", k), tag("small", n, class_="note") if n else None, class_="card")

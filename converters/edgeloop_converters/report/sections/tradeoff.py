@@ -6,7 +6,16 @@ from collections.abc import Callable
 
 from edgeloop_converters.report.charts import Point, scatter_chart
 from edgeloop_converters.report.html import Markup, columns_in_use, section, soft, tag
-from edgeloop_converters.report.words import AGREEMENT, Values, measured_on, milliseconds, percent, short_size, size
+from edgeloop_converters.report.words import (
+    AGREEMENT,
+    Values,
+    measured_on,
+    milliseconds,
+    percent,
+    short_size,
+    shown_bucket,
+    size,
+)
 
 FLOAT = "float"
 
@@ -97,19 +106,20 @@ def _pictures(report: Values) -> Markup | None:
         floor = before - goals["max_drop"]
     by_size = _points(report, lambda model, _profile: model.get("bytes"), size)
     by_speed = _points(report, lambda _model, profile: profile.get("p50_ms"), milliseconds)
-    charts = []
+    charts, is_choice = [], not shown_bucket(report)
     if by_size:
         charts.append(
             scatter_chart(
                 f"{metric} against size of the model file", by_size, "size of the model file", metric,
                 show_x=short_size, least_quality=floor, most_cost=goals.get("max_bytes"),
+                is_choice=is_choice,
             )
         )  # fmt: skip
     if len(by_speed) > 1 or (by_speed and len(by_size) < 2):
         charts.append(
             scatter_chart(
                 f"{metric} against latency", by_speed, "p50 of the model alone", metric,
-                show_x=lambda ms: f"{ms:g} ms", least_quality=floor,
+                show_x=lambda ms: f"{ms:g} ms", least_quality=floor, is_choice=is_choice,
             )
         )  # fmt: skip
     if not charts:
@@ -118,6 +128,13 @@ def _pictures(report: Values) -> Markup | None:
         "Up and to the left is better. The line is the Pareto front: a filled mark is on it, a hollow one is beaten in "
         "both by another. A square is the float model."
     )
+    if not is_choice:
+        caption = (
+            "Up and to the left is better. A circle is the variant of one shape, on the samples of that shape. They "
+            "are no alternatives: a device runs each sample on the smallest that holds it. A square is the float model."
+        )
+    if len(charts) == 1:  # the words take the place of the second one
+        return tag("div", tag("figure", charts[0]), tag("div", soft(caption)), class_="plots")
     return tag("div", tag("div", (tag("figure", c) for c in charts), class_="plots"), soft(caption))
 
 
