@@ -49,25 +49,41 @@ def scheme_alarms(scheme: str, target: Target, float_ops: Sequence[str]) -> tupl
 
 
 def quality_alarms(quality: Quality, goals: Goals, scheme: str) -> tuple[str, ...]:
-    """A loss against the float model that no goal judges: accuracy where there are labels, else agreement.
+    """A loss against the float model that no goal judges: accuracy, else agreement; and every other output's values."""
+    if scheme == FLOAT or quality.metrics.n < _ENOUGH_TO_JUDGE:
+        return ()
+    own = _lost_accuracy(quality, goals, scheme) or _lost_agreement(quality, goals, scheme)
+    return (*own, *_lost_elsewhere(quality, scheme))
 
-    A drop counts when it is above NOTABLE_DROP and above twice its standard error, sqrt((1 - agreement) / n): only
-    samples that are answered differently can make it.
-    """
-    if scheme == FLOAT or quality.guessing:
-        return ()
+
+def _lost_elsewhere(quality: Quality, scheme: str) -> tuple[str, ...]:
+    """Outputs beside the contract's one that are far from the float model's: no goal judges them."""
+    return tuple(
+        f"output '{name}' of the {scheme} model agrees with the float model's to {agreement:.1%} only (1 - relative "
+        "error): look at the error per layer; --min-agreement is judged on the contract's output alone"
+        for name, agreement in quality.others.items()
+        if not agreement >= OTHER_AGREEMENT
+    )
+
+
+def _lost_agreement(quality: Quality, goals: Goals, scheme: str) -> tuple[str, ...]:
     metrics = quality.metrics
-    if metrics.n < _ENOUGH_TO_JUDGE:
+    least = NOTABLE_AGREEMENT.get(quality.agreement_kind, OTHER_AGREEMENT)
+    if goals.min_agreement is not None or metrics.agreement is None or metrics.agreement >= least:
         return ()
-    if metrics.metric == "agreement":
-        least = NOTABLE_AGREEMENT.get(quality.agreement_kind, OTHER_AGREEMENT)
-        if goals.min_agreement is not None or metrics.agreement is None or metrics.agreement >= least:
-            return ()
-        return (
-            f"the {scheme} model agrees with the float model on {metrics.agreement:.1%} only ({metrics.n} samples): "
-            f"look at the error per layer, or say what is enough with --min-agreement",
-        )
-    if goals.max_drop is not None or metrics.float_ is None or metrics.this is None:
+    return (
+        f"the {scheme} model agrees with the float model on {metrics.agreement:.1%} only ({metrics.n} samples): "
+        f"look at the error per layer, or say what is enough with --min-agreement",
+    )
+
+
+def _lost_accuracy(quality: Quality, goals: Goals, scheme: str) -> tuple[str, ...]:
+    """A drop counts when it is above NOTABLE_DROP and above twice its standard error, sqrt((1 - agreement) / n): only
+    samples that are answered differently can make it."""
+    metrics = quality.metrics
+    if metrics.metric == "agreement" or quality.guessing or goals.max_drop is not None:
+        return ()
+    if metrics.float_ is None or metrics.this is None:
         return ()
     drop = metrics.float_ - metrics.this
     differing = 1 - (metrics.agreement if metrics.agreement is not None else 0.0)

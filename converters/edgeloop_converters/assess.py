@@ -16,6 +16,7 @@ from edgeloop.errors import EdgeloopError, UsageError
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.targets import Target, load_target
 from edgeloop.version import VERSION
+from edgeloop_converters.alarms import quality_alarms
 from edgeloop_converters.analysis_summary import analysis_summary
 from edgeloop_converters.assistant import Assistant
 from edgeloop_converters.buckets import held_by
@@ -70,7 +71,11 @@ class AssessResult:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What makes the numbers doubtful."""
-        every = [one.quality.guessing for one in (self, *self.others)]
+        every = [
+            text
+            for one in (self, *self.others)
+            for text in (one.quality.guessing, *quality_alarms(one.quality, one.goals, one.subject.scheme))
+        ]
         return tuple(dict.fromkeys(text for text in every if text))
 
     def _variant(self) -> dict[str, Any]:

@@ -45,7 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", metavar="FILE", help="recipe TOML; flags given as well win over it")
     goals = parser.add_argument_group("goals", "exit code 1 when the exported file misses one")
     goals.add_argument("--max-drop", metavar="D", help="largest loss of accuracy: 0.5pt or 0.005; needs labels")
-    goals.add_argument("--min-agreement", metavar="A", help="share of samples answered as the float model does: 0.96")
+    goals.add_argument(
+        "--min-agreement",
+        metavar="A",
+        help="share of samples answered as the float model does, on the contract's output: 0.96",
+    )
     goals.add_argument(
         "--p95-ms", type=float, metavar="MS", help="latency; judged only where it is measured on the target"
     )

@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", metavar="NAME", help="variant of the bundle (default: the first)")
     parser.add_argument("--max-drop", metavar="D", help="exit 1 when more accuracy is lost: 0.5pt or 0.005")
     parser.add_argument(
-        "--min-agreement", metavar="A", help="exit 1 when fewer samples agree with the float model: 0.96"
+        "--min-agreement",
+        metavar="A",
+        help="exit 1 when fewer samples agree with the float model, on the contract's output: 0.96",
     )
     add_contract_flags(parser)
     parser.add_argument("--samples", type=int, metavar="N", help="evaluate on at most N samples (default: all)")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from edgeloop.bundle import Metrics
@@ -28,7 +30,7 @@ def test_what_the_draw_may_have_made_is_not_told(drop: float, n: int) -> None:
 
 
 def test_a_goal_is_judged_by_the_gate_and_not_told_twice() -> None:
-    assert quality_alarms(quality(0.80, 0.70, 0.85, kind="labels"), Goals(max_drop=0.2), "int8") == ()
+    assert quality_alarms(quality(0.80, 0.70, 0.90, kind="labels"), Goals(max_drop=0.2), "int8") == ()
     assert quality_alarms(quality(1.0, 0.5, 0.5), Goals(min_agreement=0.4), "int8") == ()
 
 
@@ -38,6 +40,22 @@ def test_without_labels_agreement_tells(kind: str, low: float, fine: float) -> N
     assert "agrees with the float model on" in text and "--min-agreement" in text
     assert quality_alarms(quality(1.0, fine, fine, kind=kind), Goals(), "int8") == ()
     assert quality_alarms(quality(1.0, low, low, n=10, kind=kind), Goals(), "int8") == ()
+
+
+@pytest.mark.parametrize("guessing", ["", "no better than guessing"])
+def test_with_labels_a_low_agreement_tells_as_well(guessing: str) -> None:
+    """As many right as before, but other ones."""
+    changed = replace(quality(0.20, 0.20, 0.40, kind="labels"), guessing=guessing)
+    (text,) = quality_alarms(changed, Goals(max_drop=0.01), "int8")
+    assert "agrees with the float model on 40.0% only" in text
+    assert quality_alarms(changed, Goals(max_drop=0.01, min_agreement=0.3), "int8") == ()
+
+
+def test_an_output_that_no_goal_judges_is_told() -> None:
+    several = replace(quality(1.0, 1.0, 1.0), others={"boxes": 0.945, "wide": 0.0, "odd": float("nan")})
+    wide, odd = quality_alarms(several, Goals(min_agreement=0.9), "int8")
+    assert "'wide'" in wide and "0.0% only" in wide and "the contract's output alone" in wide
+    assert "'odd'" in odd
 
 
 def test_layers_in_float_and_slow_schemes_are_told() -> None:
