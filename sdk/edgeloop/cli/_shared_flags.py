@@ -11,7 +11,7 @@ from edgeloop.errors import UsageError
 FLAGS: Mapping[str, Mapping[str, Any]] = {
     "--ignore-labels": {"action": "store_true", "help": "use labelled data without its labels"},
     "--no-cache": {"action": "store_true", "help": "neither take decoded pictures from disk nor keep them"},
-    "--signature": {"metavar": "KEY", "help": "which signature of a SavedModel to take"},
+    "--signature": {"metavar": "KEY", "help": "which signature of a SavedModel or .tflite to take"},
     "--threads": {"type": int, "metavar": "N", "help": "for evaluation (default: one per core, up to 4)"},
     "--trust-code": {
         "action": "store_true",

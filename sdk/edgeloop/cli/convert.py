@@ -80,8 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument(
         "--effort", choices=("fast", "default", "best"),
-        help="fast: calibrate on 100 samples, evaluate on at most 1000; default: 512, all, up to 30 s of refinement; "
-        "best: up to 90 s",
+        help="fast: calibrate on 100 samples, evaluate on at most 1000; default: 512, all, and a refinement "
+        "of seconds for a small model (stops after 180 s); best: a longer one (stops after 600 s)",
     )  # fmt: skip
     how.add_argument("--calibration-samples", type=int, metavar="N", help="calibrate on N samples")
     how.add_argument(
