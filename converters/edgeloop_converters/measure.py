@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, replace
 
 from edgeloop.bundle import Profile
+from edgeloop.errors import DataError
 from edgeloop.padding import Shape
 from edgeloop.progress import Progress
 from edgeloop.targets import Target
@@ -131,7 +132,10 @@ def _repaired(candidate: Candidate, quality: Quality, how: Measuring) -> tuple[C
 
 
 def evaluate_quality(candidate: Candidate, how: Measuring) -> Quality:
-    """The exported file against labels, where there are any, and against its float model."""
+    """The exported file against labels, where there are any, and against its float model.
+
+    Raises DataError where the float model answers NaN or infinity.
+    """
     name, sources = candidate.exported.name, candidate.sources
     evaluation = run_models(
         {FLOAT: candidate.model.tflite, name: candidate.exported.model},
@@ -143,6 +147,11 @@ def evaluate_quality(candidate: Candidate, how: Measuring) -> Quality:
         progress=how.progress,
         label="evaluating",
     )
+    if bad := evaluation.outcomes[FLOAT].not_finite:
+        raise DataError(
+            f"the float model answers NaN or infinity on {bad} of {len(evaluation.indices)} samples",
+            hint="check the model's weights, and the contract's mean and std",
+        )
     return summarize(evaluation, name, reference=FLOAT, scorer=how.scorer)
 
 

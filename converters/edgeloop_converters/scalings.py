@@ -216,8 +216,9 @@ def _score(outputs: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """(accuracy, mean log probability of the true class); outputs are probabilities or logits."""
     accuracy = float((outputs.argmax(axis=1) == labels).mean())
     probabilities = outputs
-    if outputs.min() < 0 or abs(float(outputs.sum(axis=1).mean()) - 1) > 0.05:
-        shifted = outputs - outputs.max(axis=1, keepdims=True)
-        probabilities = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", over="ignore"):  # a model may answer NaN or infinity
+        if outputs.min() < 0 or abs(float(outputs.sum(axis=1).mean()) - 1) > 0.05:
+            shifted = outputs - outputs.max(axis=1, keepdims=True)
+            probabilities = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
     true = probabilities[np.arange(len(labels)), labels]
     return accuracy, float(np.log(np.maximum(true, 1e-7)).mean())

@@ -64,15 +64,17 @@ def agreement_kind(output_kind: str) -> str:
 def output_agreement(kind: str, reference: Sequence[Array], other: Sequence[Array]) -> float:
     """Agreement of one sample's raw outputs (float32, any shapes) with the reference's, 0..1; 1 is equal.
 
-    COSINE: cosine similarity, floored at 0. RELATIVE: 1 - |other - reference| / |reference| (L2), floored at 0.
+    COSINE: cosine similarity, floored at 0. RELATIVE: 1 - |other - reference| / |reference| (L2), floored at 0. NaN and
+    infinity agree with nothing.
     """
     a = np.concatenate([np.ravel(x).astype(np.float64) for x in reference])
     b = np.concatenate([np.ravel(x).astype(np.float64) for x in other])
     if a.shape != b.shape:  # outputs of a size that depends on the input
         return 0.0
-    norm_a, norm_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
-    if norm_a == 0 or (norm_b == 0 and kind == COSINE):
-        return 1.0 if norm_a == norm_b else 0.0
-    if kind == COSINE:
-        return max(0.0, float(a @ b) / (norm_a * norm_b))
-    return max(0.0, 1.0 - float(np.linalg.norm(b - a)) / norm_a)
+    with np.errstate(invalid="ignore", over="ignore"):
+        norm_a, norm_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+        if norm_a == 0 or (norm_b == 0 and kind == COSINE):
+            return 1.0 if norm_a == norm_b else 0.0
+        if kind == COSINE:
+            return max(0.0, float(a @ b) / (norm_a * norm_b))
+        return max(0.0, 1.0 - float(np.linalg.norm(b - a)) / norm_a)

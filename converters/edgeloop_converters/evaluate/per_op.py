@@ -165,9 +165,10 @@ def compare_tensors(
                     continue
                 if expected.shape != found.shape:
                     continue
-                difference = (found - expected).astype(np.float64)
-                sums[k] += (np.square(difference).sum(), np.square(expected, dtype=np.float64).sum())
-                worst[k] = max(worst[k], float(np.abs(difference).max(initial=0.0)))
+                with np.errstate(invalid="ignore", over="ignore"):  # tensors that are not finite are left out below
+                    difference = (found - expected).astype(np.float64)
+                    sums[k] += (np.square(difference).sum(), np.square(expected, dtype=np.float64).sum())
+                    worst[k] = max(worst[k], float(np.abs(difference).max(initial=0.0)))
                 counts[k] += difference.size
                 if (counted := ranges[k]) is not None:
                     counted.add(expected)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeloop.contract import Contract
-from edgeloop.errors import DataError
+from edgeloop.errors import DataError, UsageError
 from edgeloop.postprocess import Decoder, Result, compile_output
 from edgeloop.preprocess import SamplePreprocessor, compile_inputs
 from edgeloop.progress import Progress, SilentProgress
@@ -39,7 +39,8 @@ class Outcome:
 
     predictions: class ids int64 [n] and scores float32 [n], the model's output for them; None unless a classification.
     agreement: float32 [n] with the reference model (1 or 0 for top-1); None for the reference itself. others: of a
-    model with several outputs, the mean agreement of each output beside the contract's one, by name.
+    model with several outputs, the mean agreement of each output beside the contract's one, by name. not_finite:
+    samples that were answered by NaN or infinity.
     """
 
     ran_on: RanOn
@@ -47,6 +48,7 @@ class Outcome:
     scores: npt.NDArray[np.float32] | None = None
     agreement: npt.NDArray[np.float32] | None = None
     others: Mapping[str, float] = field(default_factory=dict)
+    not_finite: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,14 @@ class _Lane:
     prepare: SamplePreprocessor
     decode: Decoder
 
-    def run(self, frame: Any) -> Result:
+    def run(self, frame: Any) -> tuple[Result, bool]:
+        """The decoded answer, and whether all of it was finite."""
         session = self.session
         for i, array in enumerate(self.prepare(frame)):
             session.set_input(i, array)
         session.invoke()
-        return self.decode([session.output(i) for i in range(len(session.outputs))])
+        raw = [session.output(i) for i in range(len(session.outputs))]
+        return self.decode(raw), all(a.dtype.kind != "f" or bool(np.isfinite(a).all()) for a in raw)
 
 
 def run_models(
@@ -91,7 +95,7 @@ def run_models(
     """Run every model over the samples at `indices` (default: all).
 
     reference: the model the others are compared with. Raises DataError for samples that cannot be read or do not fit,
-    ConfigError where contract and model do not fit.
+    ConfigError where contract and model do not fit, UsageError where the outputs have other shapes than the reference's.
     """
     chosen = np.arange(len(dataset), dtype=np.int64) if indices is None else np.asarray(indices, np.int64)
     if len(chosen) == 0:
@@ -103,6 +107,8 @@ def run_models(
             [_open_lane(stack, name, model, contract) for name, model in models.items()]
             for _ in range(max(1, min(threads, -(-len(chosen) // _CHUNK))))
         ]
+        if reference is not None:
+            _check_alike(lanes[0], reference)
         index, others = contract.output.index, _other_outputs(next(iter(models.values())), contract)
         results = {name: _Results(len(chosen), kind, others, is_reference=name == reference) for name in models}
         work = _Work(dataset, chosen, kind, index, reference, results)
@@ -126,6 +132,23 @@ def _open_lane(stack: ExitStack, name: str, model: bytes, contract: Contract) ->
     )
 
 
+def _check_alike(lanes: Sequence[_Lane], reference: str) -> None:
+    """Outputs are compared by place: the same number of them, of the same shape but for axes of length 1."""
+    shapes = {lane.name: [list(output.shape) for output in lane.session.outputs] for lane in lanes}
+    wanted = shapes[reference]
+    for name, found in shapes.items():
+        if [[n for n in shape if n != 1] for shape in found] != [[n for n in shape if n != 1] for shape in wanted]:
+            raise UsageError(
+                f"models with other outputs cannot be compared: '{name}' has {_listed(found)} and '{reference}' "
+                f"{_listed(wanted)}",
+                hint="give models of the same classes and outputs, in the same order",
+            )
+
+
+def _listed(shapes: Sequence[Sequence[int]]) -> str:
+    return ", ".join(map(str, shapes))
+
+
 def _other_outputs(model: bytes, contract: Contract) -> tuple[str, ...]:
     """Names of the outputs beside the contract's one."""
     from edgeloop.graph import Graph
@@ -142,18 +165,21 @@ class _Results:
         self.scores = np.zeros(n, np.float32) if kind == TOP_1 else None
         self.agreement = np.zeros(n, np.float32)
         self.others = {name: np.zeros(n, np.float32) for name in others}
+        self.finite = np.ones(n, np.bool_)
         self.is_reference = is_reference
 
-    def put(self, position: int, result: Result) -> None:
+    def put(self, position: int, result: Result, finite: bool) -> None:
+        self.finite[position] = finite
         if self.predictions is not None and self.scores is not None:
             best = result.top[0]
             self.predictions[position], self.scores[position] = best.class_id, best.score
 
     def outcome(self, ran_on: RanOn, *, compared: bool) -> Outcome:
+        not_finite = int(np.count_nonzero(~self.finite))
         if not compared or self.is_reference:
-            return Outcome(ran_on, self.predictions, self.scores)
+            return Outcome(ran_on, self.predictions, self.scores, not_finite=not_finite)
         others = {name: float(values.mean(dtype=np.float64)) for name, values in self.others.items()}
-        return Outcome(ran_on, self.predictions, self.scores, self.agreement, others)
+        return Outcome(ran_on, self.predictions, self.scores, self.agreement, others, not_finite)
 
 
 @dataclass
@@ -210,11 +236,11 @@ class _Work:
             found = {lane.name: lane.run(frame) for lane in lanes}
         except DataError as error:
             raise DataError(f"{self.dataset.describe(index)}: {error.message}", hint=error.hint) from error
-        for name, result in found.items():
+        for name, (result, finite) in found.items():
             into = self.results[name]
-            into.put(position, result)
+            into.put(position, result, finite)
             if self.reference is not None and name != self.reference:
-                wanted = found[self.reference]
+                wanted, _ = found[self.reference]
                 into.agreement[position] = self._agreement(wanted, result)
                 for values, a, b in zip(into.others.values(), *map(self._others, (wanted, result)), strict=True):
                     values[position] = output_agreement(RELATIVE, [a], [b])

@@ -113,3 +113,11 @@ def test_scores_from_the_other_process_are_the_same_and_survive_its_death() -> N
         assistant._process.kill()
         assistant._process.wait()
         assert scorer.score(LABELS, GUESSES) == here
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", [COSINE, RELATIVE])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_answers_that_are_not_finite_agree_with_nothing(kind: str, value: float) -> None:
+    broken, whole = [np.array([value, 1], np.float32)], [np.ones(2, np.float32)]
+    assert [output_agreement(kind, *pair) for pair in ((broken, broken), (broken, whole), (whole, broken))] == [0, 0, 0]

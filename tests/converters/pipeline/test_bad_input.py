@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeloop.errors import UsageError
+from edgeloop.errors import DataError, UsageError
 from edgeloop.graph import Op
 from edgeloop_converters.calibration import calibrate
 from edgeloop_converters.demo.digits import load_split
@@ -53,6 +53,20 @@ def test_more_than_a_gib_of_weights_is_refused_before_work_starts(tmp_path: Path
     with pytest.raises(UsageError, match=r"holds 1\.2 GiB of weights; at most 1 GiB") as caught:
         start_conversion(path)
     assert caught.value.hint and time.monotonic() - began < 5
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_model_that_answers_nan_is_told_by_the_samples(tmp_path: Path) -> None:
+    b = TinyBuilder(0)
+    y = b.dense(b.input("x", (1, 4)), 2)
+    weights = b.sub.tensors[b.sub.ops[0].inputs[1]]
+    weights.data = np.full_like(weights.data, np.nan)
+    path, data = tmp_path / "nan.tflite", tmp_path / "x.npz"
+    path.write_bytes(b.finish(y).write())
+    np.savez(data, x=np.random.default_rng(0).random((40, 4), np.float32), y=np.arange(40) % 2)
+    recipe = Recipe(str(path), data=str(data), passes=plan_passes("float", "aeq", "fast"), effort="fast")
+    with pytest.raises(DataError, match="the float model answers NaN or infinity on 40 of 40 samples"):
+        convert(recipe)
 
 
 def test_an_int8_model_is_sent_back(tmp_path: Path, data: str) -> None:
