@@ -20,10 +20,14 @@ Sample = Array | Mapping[str, Array]
 Shape = tuple[int, ...]
 
 
+LARGER_SHAPE = "convert with a larger --shape, or give shorter samples"
+"""What to do about a sample that does not go in; who knows of larger variants has a better one."""
+
+
 def actual_shape(spec: InputSpec, frame: Array) -> Shape:
     """The shape of `frame` without the `pad` at the end of its free axes; at least 1 each.
 
-    Raises DataError where the frame does not have the contract's number of axes.
+    Raises DataError where the frame differs in the number of axes, or in one that is not free.
     """
     frame = _sample_axes(spec, frame)
     assert spec.shape is not None
@@ -44,13 +48,11 @@ def pad_to(spec: InputSpec, frame: Array, shape: Sequence[int]) -> Array:
     if frame.shape == tuple(shape):
         return frame
     for axis, (size, wanted) in enumerate(zip(frame.shape, shape, strict=True)):
-        if spec.shape[axis] != FREE and size != wanted:
-            raise DataError(f"input {spec.name!r} takes {list(spec.shape)}, got {list(frame.shape)}")
         if size > wanted and _used(frame, axis, spec.pad) > wanted:
             raise DataError(
                 f"input {spec.name!r}: a sample of {list(actual_shape(spec, frame))} is larger than {list(shape)}, the "
                 "largest that the model takes",
-                hint="convert with a larger --shape, or give shorter samples",
+                hint=LARGER_SHAPE,
             )
     out = np.full(tuple(shape), spec.pad, frame.dtype)
     common = tuple(slice(min(a, b)) for a, b in zip(frame.shape, shape, strict=True))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgeloop.bench import BenchRequest, BenchResult, bench_models
-from edgeloop.errors import EdgeloopError, UsageError
+from edgeloop.errors import DataError, EdgeloopError, UsageError
+from edgeloop.padding import LARGER_SHAPE
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.targets import Target, load_target
 from edgeloop_converters.compare.fail_on import (
@@ -28,7 +31,7 @@ from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.data import Dataset, open_data
 from edgeloop_converters.report import finite
 from edgeloop_converters.stages import Stages
-from edgeloop_converters.subjects import open_subject
+from edgeloop_converters.subjects import Subject, open_subject
 
 RUNS = 200
 
@@ -134,11 +137,17 @@ def compare(
     chosen = _target(target, [s.target for s in subjects])
     check_possible(terms, dataset, chosen, with_latency=latency)
     first, second = (Side.of(subject, chosen) for subject in subjects)
-    notes: list[str] = []
+    notes: list[str] = _buckets_left_out(subjects)
     quality = None
     if dataset is not None:
         how = How(contract, hints, samples, seed, threads, cache)
-        quality = alike(subjects[0], subjects[1], dataset, how, reporter)
+        try:
+            quality = alike(subjects[0], subjects[1], dataset, how, reporter)
+        except DataError as error:
+            larger = _larger_buckets(subjects)
+            if error.hint == LARGER_SHAPE and larger:
+                raise DataError(error.message, hint=f"compare the variants that hold it: {larger}") from error
+            raise
         first, second = replace(first, accuracy=quality.a), replace(second, accuracy=quality.b)
         notes += quality.notes
     if latency:
@@ -152,6 +161,29 @@ def compare(
     return CompareResult(
         first, second, changes(first, second), quality, chosen, outcomes, tuple(notes), stages.total
     )  # fmt: skip
+
+
+def _buckets_left_out(subjects: Sequence[Subject]) -> list[str]:
+    """Only one variant of each is compared, though a device would pick by the size of the sample."""
+    notes = []
+    for side, subject in zip((A, B), subjects, strict=True):
+        others = ", ".join(name for name in subject.buckets if name != subject.name)
+        if others:
+            notes.append(
+                f"{side.upper()} has variants for other shapes, not compared here: {others} (--variant-{side} NAME)"
+            )
+    return notes
+
+
+def _larger_buckets(subjects: Sequence[Subject]) -> str:
+    """The flags that choose the largest variant of each, where another one was; "" where there is none larger."""
+    flags = []
+    for side, subject in zip((A, B), subjects, strict=True):
+        largest = max(
+            subject.buckets, key=lambda name: sum(map(math.prod, subject.buckets[name])), default=subject.name
+        )
+        flags += [f"--variant-{side} {largest}"] * (largest != subject.name)
+    return " ".join(flags)
 
 
 def check_possible(

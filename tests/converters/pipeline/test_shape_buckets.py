@@ -13,9 +13,11 @@ import edgeloop_agent
 from edgeloop.bundle import Bundle
 from edgeloop.bundle.golden import check_golden
 from edgeloop.cli.main import main
+from edgeloop.errors import DataError
 from edgeloop.graph import Graph
 from edgeloop.runtime import open_session
 from edgeloop_converters.assess import evaluate
+from edgeloop_converters.compare import compare
 from edgeloop_converters.pipeline import convert
 from edgeloop_converters.recipe import Recipe, plan_passes
 from edgeloop_converters.recipe_reading import parse_recipe
@@ -96,6 +98,21 @@ def test_evaluate_runs_every_bucket_and_the_recipe_makes_them_again(made: dict[s
     recipe = parse_recipe(Bundle.open(folder / "text.bundle", allow_unsigned=True).recipe())
     assert [str(shape) for shape in recipe.shapes] == ["16", "1x32"]
     assert recipe.contract is not None
+
+
+def test_compare_says_which_buckets_it_left_out_and_which_would_hold_the_data(
+    made: dict[str, Any], folder: Path
+) -> None:
+    text, short, x = folder / "text.bundle", folder / "short.npz", sentences(60, seed=3)[0]
+    np.savez(short, tokens=x[(np.count_nonzero(x, axis=1) > 16) & (np.count_nonzero(x, axis=1) <= 32)])
+    with pytest.raises(DataError, match="larger than") as caught:
+        compare(text, text, data=short, latency=False, allow_unsigned=True)
+    assert caught.value.hint == "compare the variants that hold it: --variant-a int8-32 --variant-b int8-32"
+    result = compare(
+        text, text, data=short, latency=False, allow_unsigned=True, variants=("int8-32", "int8-32")
+    )  # fmt: skip
+    assert result.quality is not None and result.quality.agreement == 1
+    assert result.notes[0] == "A has variants for other shapes, not compared here: int8-16 (--variant-a NAME)"
 
 
 def test_tokens_and_a_mask_through_a_transformer(folder: Path) -> None:
