@@ -20,6 +20,7 @@ import numpy.typing as npt
 from edgeloop.contract import Contract
 from edgeloop.errors import DataError, UsageError
 from edgeloop.graph import Graph
+from edgeloop.lookups import index_ranges
 from edgeloop.preprocess import ModelInput, compile_inputs
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.runtime import Session, TensorInfo, open_session
@@ -53,11 +54,18 @@ class _Input:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     affine: Any
+    index_range: tuple[int, int] | None = None
 
 
 def input_infos(model: bytes) -> tuple[ModelInput, ...]:
     """The model's inputs without opening an interpreter. Raises RefusedError."""
-    return tuple(_Input(t.name, t.shape, np.dtype(t.dtype), t.affine) for t in Graph.read(model).inputs)
+    graph = Graph.read(model)
+    main = graph.main
+    ranges = index_ranges(main.inputs, main.ops, lambda i: main.tensors[i].shape)
+    return tuple(
+        _Input(t.name, t.shape, np.dtype(t.dtype), t.affine, ranges.get(index))
+        for index, t in zip(main.inputs, graph.inputs, strict=True)
+    )
 
 
 def model_inputs(

@@ -20,6 +20,7 @@ from edgeloop.errors import (
     DataError,
     DeviceError,
     EdgeloopError,
+    GoalNotMetError,
     RefusedError,
     UsageError,
 )
@@ -99,8 +100,8 @@ class Supervisor:
                 if self._worker is not None:
                     self._worker.close()
                 self._selector.close()
-        if end.reason in ("end", "count") and (misfit := self._misfit()) is not None:
-            end = End("failed", misfit)
+        if end.reason in ("end", "count") and (nothing := self._misfit() or self._nothing_done()) is not None:
+            end = End("failed", nothing)
         if end.error is not None:
             self._reporting.happened("failed", end.error.message)
         self._reporting.report(self._worker)
@@ -116,6 +117,16 @@ class Supervisor:
         return DataError(
             f"{what} the model: {self._first_bad_frame}",
             hint="the source must give what the contract says: edgeloop bundle inspect BUNDLE shows it",
+        )
+
+    def _nothing_done(self) -> GoalNotMetError | None:
+        """Frames were taken and none came to a result: workers died with them."""
+        totals = self._tally.totals
+        if totals["inferences"] or not totals["frames"]:
+            return None
+        return GoalNotMetError(
+            f"no inference came out of {totals['frames']} frames: every worker died or failed before one",
+            hint="the lines above say what each worker died of",
         )
 
     def _step(self) -> End | None:

@@ -38,6 +38,8 @@ class ModelInput(Protocol):
     def dtype(self) -> np.dtype[np.generic]: ...
     @property
     def affine(self) -> Affine: ...
+    @property
+    def index_range(self) -> tuple[int, int] | None: ...
 
 
 def compile_input(spec: InputSpec, tensor: ModelInput) -> Preprocessor:
@@ -254,7 +256,11 @@ def _compile_tensor(spec: InputSpec, tensor: ModelInput) -> Preprocessor:
 
 def _whole(frame: Array, tensor: ModelInput) -> Array:
     """Numbers that the integer (or bool) input can hold as they are. Raises DataError."""
-    if frame.dtype == tensor.dtype or not frame.size:
+    if not frame.size:
+        return frame
+    if tensor.index_range is not None:
+        _check_indices(frame, tensor.name, *tensor.index_range)
+    if frame.dtype == tensor.dtype:
         return frame
     info = None if tensor.dtype.kind == "b" else np.iinfo(tensor.dtype.name)
     low, high = (0, 1) if info is None else (int(info.min), int(info.max))
@@ -264,6 +270,16 @@ def _whole(frame: Array, tensor: ModelInput) -> Array:
             f"model input {tensor.name!r} takes whole numbers ({tensor.dtype}), got {frame.dtype} {least:g}..{most:g}"
         )
     return frame
+
+
+def _check_indices(frame: Array, name: str, low: int, high: int) -> None:
+    # The runtime fails at such an index only while it runs, as if the delegate were at fault.
+    least, most = frame.min(), frame.max()
+    if not (low <= least and most <= high):
+        raise DataError(
+            f"model input {name!r} chooses rows of a table, {low}..{high}, got {least}..{most}",
+            hint="use the id that the model was trained with for what is not in its vocabulary",
+        )
 
 
 def _is_shape(given: tuple[int, ...], actual: tuple[int, ...]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -193,3 +194,13 @@ def test_a_death_is_described(code, blame, text):
     fault = describe_exit(code, "ModuleNotFoundError: No module named 'numpy'")
     assert fault.blame is blame
     assert text in fault.detail
+
+
+@pytest.mark.parametrize(("frames", "inferences", "fails"), [(5, 0, True), (5, 1, False), (0, 0, False)])
+def test_frames_that_all_came_to_nothing_are_no_success(frames: int, inferences: int, fails: bool) -> None:
+    from edgeloop_agent.supervisor import Supervisor
+
+    supervisor = Supervisor.__new__(Supervisor)
+    supervisor._tally = SimpleNamespace(totals={"frames": frames, "inferences": inferences})  # type: ignore[assignment]
+    error = supervisor._nothing_done()
+    assert (error is not None and error.exit_code == 1) == fails

@@ -21,6 +21,7 @@ class FakeInput:
     dtype: np.dtype
     affine: Affine = Affine()
     name: str = "image"
+    index_range: tuple[int, int] | None = None
 
 
 INT8_RAW = FakeInput((1, 6, 5, 3), np.dtype(np.int8), Affine(1.0, -128))
@@ -131,3 +132,12 @@ def test_scaling_of_a_tensor_is_one_number_or_one_per_channel(key):
         compile_input(InputSpec(shape=(6, 5, 3), **{key: numbers}), tensor)
     with pytest.raises(ConfigError, match=f"{key} needs 1 or 3 numbers, got 2"):
         compile_input(InputSpec(shape=(6, 5, 3), **{key: (1.0, 2.0)}), tensor)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_an_index_outside_the_table_is_bad_data(dtype):
+    run = compile_input(InputSpec(shape=(3,)), FakeInput((1, 3), np.dtype(np.int32), name="ids", index_range=(0, 49)))
+    assert run(np.array([0, 49, 7], dtype)).tolist() == [[0, 49, 7]]
+    for wrong in (50, -1):
+        with pytest.raises(DataError, match=r"'ids' chooses rows of a table, 0\.\.49, got"):
+            run(np.array([3, wrong, 7], dtype))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from edgeloop.affine import Affine
 from edgeloop.errors import DataError, DelegateError, DeviceError, RefusedError, UsageError
+from edgeloop.lookups import index_ranges
 from edgeloop.paths import is_utf8
 from edgeloop.runtime._stderr import captured_stderr
 from edgeloop.runtime.delegates import DelegateFailure, DelegateSpec, parse_delegate
@@ -27,13 +28,17 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor of the main subgraph. `affine` is not quantized for float and for per-channel tensors."""
+    """A tensor of the main subgraph. `affine` is not quantized for float and for per-channel tensors.
+
+    index_range: of an input whose numbers choose rows of a table, the lowest and highest (`edgeloop.lookups`).
+    """
 
     name: str
     index: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     affine: Affine
+    index_range: tuple[int, int] | None = None
 
 
 class Session:
@@ -60,7 +65,7 @@ class Session:
         self._keep_tensors = keep_tensors
         self.ran_on = ran_on
         self.delegated = delegated
-        self.inputs = tuple(_tensor_info(d) for d in interpreter.get_input_details())
+        self.inputs = _with_index_ranges(tuple(_tensor_info(d) for d in interpreter.get_input_details()), interpreter)
         self.outputs = tuple(_tensor_info(d) for d in interpreter.get_output_details())
         self._bind(interpreter)
 
@@ -243,6 +248,25 @@ def _tensor_info(details: Any) -> TensorInfo:
     affine = Affine(float(scales[0]), int(zero_points[0])) if len(scales) == 1 and len(zero_points) == 1 else Affine()
     shape = tuple(int(x) for x in details["shape"])
     return TensorInfo(str(details["name"]), int(details["index"]), shape, np.dtype(details["dtype"]), affine)
+
+
+def _with_index_ranges(inputs: tuple[TensorInfo, ...], interpreter: Any) -> tuple[TensorInfo, ...]:
+    whole = [info.index for info in inputs if info.dtype.kind in "iu" and not info.affine.is_quantized]
+    if not whole:
+        return inputs
+    size_of = interpreter._interpreter.TensorSize
+
+    def shape_of(index: int) -> tuple[int, ...]:
+        try:
+            found = size_of(index, 0)
+        except TypeError:  # runtimes before signatures know one subgraph
+            found = size_of(index)
+        except ValueError:  # a tensor without a shape
+            return ()
+        return tuple(int(n) for n in found)
+
+    ranges = index_ranges(whole, _nodes(interpreter), shape_of)
+    return tuple(replace(info, index_range=ranges.get(info.index)) for info in inputs)
 
 
 def _why_no_xnnpack() -> str:
