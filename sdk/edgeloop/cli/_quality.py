@@ -37,7 +37,7 @@ def conversion_text(result: ConvertResult, report: Path) -> str:
         ops = f"{one.log.mapped_ops} of {one.log.total_ops or one.log.mapped_ops} ops on the chip"
         lines.append(_line(one.name, f"{ops}, compiled by edgetpu_compiler {one.log.version}; not measured here"))
     lines += [_line("repaired", f"{one.name}: {one.detail}") for one in variant.repairs if one.accepted]
-    lines += gate_lines(result.gate.to_dict(), bool(result.recipe.goals.to_dict()), variant.quality.guessing)
+    lines += gate_lines(result.gate.to_dict(), bool(result.recipe.goals.to_dict()), _doubts(result))
     saved = result.bundle
     lines.append("")
     if saved.path is not None:
@@ -61,6 +61,15 @@ def conversion_text(result: ConvertResult, report: Path) -> str:
     elif steps := _steps_to_the_goal(result):
         lines += ["", "next, one of:", *(f"  {step}" for step in steps)]
     return "\n".join(lines)
+
+
+def _doubts(result: ConvertResult) -> tuple[str, ...]:
+    """What was lost against the float model, in any variant, each thing once."""
+    from edgeloop_converters.alarms import quality_alarms
+
+    goals = result.recipe.goals
+    every = [t for v in result.variants for t in (v.quality.guessing, *quality_alarms(v.quality, goals, v.scheme))]
+    return tuple(dict.fromkeys(text for text in every if text))
 
 
 def _steps_to_the_goal(result: ConvertResult) -> tuple[str, ...]:
@@ -101,7 +110,7 @@ def assessment_text(result: AssessResult) -> str:
     for other in result.others:
         lines += ["", other.subject.name]
         lines += quality_lines(other.quality, other.subject.scheme, len(other.subject.model), other.float_bytes)
-    lines += gate_lines(result.gate.to_dict(), bool(result.goals.to_dict()), "; ".join(result.warnings))
+    lines += gate_lines(result.gate.to_dict(), bool(result.goals.to_dict()), result.warnings)
     worst = sorted(result.per_op, key=lambda e: e.snr_db)[:5]
     if worst:
         lines += [
@@ -132,9 +141,9 @@ def quality_lines(quality: Quality, scheme: str, size: int, float_size: int | No
     return [f"{a:<{_LABEL_WIDTH}}{b:>10}{c:>16}   {d}".rstrip() for a, b, c, d in rows]
 
 
-def gate_lines(gate: Mapping[str, Any], has_goals: bool, warning: str = "") -> list[str]:
+def gate_lines(gate: Mapping[str, Any], has_goals: bool, warnings: Sequence[str] = ()) -> list[str]:
     """The verdict, what makes it doubtful, and every reason."""
-    doubt = [f"  ! WARNING: {warning}"] if warning else []
+    doubt = [f"  ! WARNING: {warning}" for warning in warnings]
     if not has_goals:
         return [_line("goals", "none were set (--max-drop 0.5pt, --min-agreement 0.96)"), *doubt]
     lines = [_line("goals", gate["verdict"]), *doubt]
