@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -52,6 +53,13 @@ class VariantResult:
 
         return len(lzma.compress(self.model)) if len(self.model) <= _MAX_XZ_BYTES else None
 
+    @cached_property
+    def ops_in_float(self) -> tuple[int, int]:
+        """(ops that compute in float although the scheme does not, all)."""
+        from edgeloop_converters.schemes.verify import ops_in_float
+
+        return ops_in_float(self.model, self.scheme)
+
     def to_dict(self) -> dict[str, Any]:
         """As `convert --json` has it."""
         return {
@@ -60,6 +68,8 @@ class VariantResult:
             "bytes": len(self.model),
             "xz_bytes": self.xz_bytes,
             "scheme": self.scheme,
+            "float_ops": self.ops_in_float[0],
+            "ops": self.ops_in_float[1],
             "metrics": self.quality.to_dict(),
             "profile": None if self.profile is None else dict(vars(self.profile)),
             "gate": self.gate.to_dict(),
@@ -118,7 +128,8 @@ class PendingBundle:
 def check_output(path: Path | str | None) -> None:
     """Before any work: raises UsageError where `path` (None: the current folder) cannot become a file."""
     place = Path("." if path is None else path)
-    folder = place if place.is_dir() else place.parent
+    names_folder = place.is_dir() or str(path).endswith(os.sep)  # Path drops the slash
+    folder = place if names_folder else place.parent
     if not folder.is_dir():
         raise UsageError(f"output {path}: the folder {folder} does not exist", hint=f"mkdir -p {folder}")
     if place.is_dir():

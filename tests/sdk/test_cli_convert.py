@@ -266,6 +266,7 @@ def test_evaluate_takes_a_model_file_with_a_contract(
         (["--contract", "none.toml"], "none.toml"),
         (["--target", "rpi9"], "rpi9"),
         (["-o", "no/such/folder/x.bundle"], "does not exist"),
+        (["-o", "no-such-folder/"], "the folder no-such-folder does not exist"),
         (["--threads", "0"], "--threads"),
         (["--calibration-samples", "0"], "--calibration-samples"),
         (["--name", "../x"], "bundle name"),
