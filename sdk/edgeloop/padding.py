@@ -104,9 +104,23 @@ def _used(frame: Array, axis: int, pad: float) -> int:
 
 
 def _sample_axes(spec: InputSpec, frame: Array) -> Array:
-    """Without a batch axis of 1; with axes of 1 where the contract has some and the frame left them out."""
+    """Without a batch axis of 1; with axes of 1 where the contract has some and the frame left them out.
+
+    Raises DataError for another number of axes, and where one that is not free has another size.
+    """
     assert spec.shape is not None
-    rank = len(spec.shape)
+    frame = _with_rank(spec, frame, len(spec.shape))
+    for axis, (size, wanted) in enumerate(zip(frame.shape, spec.shape, strict=True)):
+        if wanted not in (FREE, size):
+            raise DataError(
+                f"input {spec.name!r} takes {list(spec.shape)}, got {list(frame.shape)}",
+                hint=f"axis {axis} must be {wanted}; free are those that say {FREE}",
+            )
+    return frame
+
+
+def _with_rank(spec: InputSpec, frame: Array, rank: int) -> Array:
+    assert spec.shape is not None
     if frame.ndim == rank + 1 and frame.shape[0] == 1:
         inner: Array = frame[0]
         return inner

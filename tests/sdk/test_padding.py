@@ -32,6 +32,9 @@ def test_samples_are_filled_up_behind_and_cut_only_where_there_is_nothing() -> N
         pad_to(SERIES, np.zeros(4), [4, 3])
     with pytest.raises(DataError, match=r"takes \[-1, 3\], got \[4, 2\]"):
         pad_to(SERIES, np.zeros((4, 2)), [4, 3])
+    with pytest.raises(DataError, match=r"takes \[-1, 3\], got \[2, 4\]") as caught:
+        smallest_holding([SERIES], np.ones((2, 4)), [[[4, 3]]])
+    assert caught.value.hint == "axis 1 must be 3; free are those that say -1"
 
 
 def test_every_input_must_fit() -> None:
