@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,21 @@ class AssessResult:
         ]
         return tuple(dict.fromkeys(text for text in every if text))
 
+    @cached_property
+    def ops_in_float(self) -> tuple[int, int]:
+        """(ops that compute in float although the scheme does not, all)."""
+        from edgeloop_converters.schemes.verify import ops_in_float
+
+        return ops_in_float(self.subject.model, self.subject.scheme)
+
     def _variant(self) -> dict[str, Any]:
         return {
             "name": self.subject.name,
             "file": self.subject.file,
             "bytes": len(self.subject.model),
             "scheme": self.subject.scheme,
+            "float_ops": self.ops_in_float[0],
+            "ops": self.ops_in_float[1],
             "metrics": self.quality.to_dict(),
             "scores": None if self.quality.scores is None else self.quality.scores.to_dict(),
             "per_op": [error.to_dict() for error in self.per_op],
@@ -192,10 +202,13 @@ def evaluate(
     dataset = for_inputs(dataset, [spec.name for spec in subject.contract.inputs])
     chosen = np.arange(len(dataset), dtype=np.int64) if samples is None else pick_stratified(dataset, samples, seed)
     held, notes = held_by(subject.contract.inputs, dataset, chosen, subject.buckets)
-    results = []
+    results: list[AssessResult] = []
+    for note in notes:
+        reporter.note(note)
     for name, indices in held.items():
         one = open_subject(path, name, allow_unsigned=allow_unsigned, trust_code=trust_code, progress=reporter)
-        results.append(run(one, dataset.subset(indices), None, notes))
+        told = results[-1].notes if results else notes
+        results.append(run(one, dataset.subset(indices), None, told))
     first, *others = results
     gate = joined({result.subject.name: result.gate for result in results})
     return replace(
@@ -234,9 +247,10 @@ def _evaluate(
             float_model, notes = float_reference(subject, reference, trust_code, reporter)
         with stages("contract"):
             settled, dataset, found = _settle(subject, float_model, dataset, contract, hints, seed)
-        notes = (*said, *notes, *found)
-        for note in notes:
+        fresh = tuple(note for note in (*notes, *found) if note not in said)
+        for note in fresh:
             reporter.note(note)
+        notes = (*said, *fresh)
         indices = (
             np.arange(len(dataset), dtype=np.int64) if samples is None else pick_stratified(dataset, samples, seed)
         )

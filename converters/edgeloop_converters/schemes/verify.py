@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from edgeloop.errors import UsageError
 from edgeloop.graph import Graph, Op, Subgraph, Tensor
 from edgeloop_converters.quantization import Quantized, float_ops
-from edgeloop_converters.schemes.table import FLOAT, Scheme
+from edgeloop_converters.schemes.table import FLOAT, SCHEMES, Scheme
 
 Made = Quantized
 
@@ -31,6 +31,17 @@ def other_weights(graph: Graph, dtype: str) -> dict[str, tuple[str, ...]]:
         if weight.dtype != dtype:
             found.setdefault(weight.dtype, []).append(op.name)
     return {kind: tuple(names) for kind, names in found.items()}
+
+
+def ops_in_float(model: bytes, scheme: str) -> tuple[int, int]:
+    """(ops that compute in float, all); the first is 0 where the scheme computes in float anyway. QUANTIZE and
+    DEQUANTIZE do not count.
+    """
+    graph = Graph.read(model)
+    total = sum(op.name not in ("QUANTIZE", "DEQUANTIZE") for s in graph.subgraphs for op in s.ops)
+    known = SCHEMES.get(scheme)
+    is_float = scheme == FLOAT if known is None else known.activations == FLOAT
+    return (0 if is_float else len(float_ops(graph))), total
 
 
 def verified(model: bytes, scheme: Scheme) -> Made:

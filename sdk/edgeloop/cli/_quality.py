@@ -24,7 +24,9 @@ def conversion_text(result: ConvertResult, report: Path) -> str:
     lines = [f"{result.name} for {result.recipe.target}", ""]
     if len(result.variants) > 1:
         lines += [variant.name]
-    lines += quality_lines(variant.quality, variant.scheme, len(variant.model), float_bytes)
+    lines += quality_lines(
+        variant.quality, variant.scheme, len(variant.model), float_bytes, _in_float(*variant.ops_in_float)
+    )
     if variant.profile is not None:
         p = variant.profile
         threads = f"{p.threads} thread" + ("s" if p.threads > 1 else "")
@@ -32,7 +34,8 @@ def conversion_text(result: ConvertResult, report: Path) -> str:
         lines.append(_line("p50 / p95", f"{times} on {p.device}, {p.delegate}, {threads}, n = {p.n}"))
     for other in result.variants[1:]:
         size = None if other.scheme == "float" else float_bytes
-        lines += ["", other.name, *quality_lines(other.quality, other.scheme, len(other.model), size)]
+        remark = _in_float(*other.ops_in_float)
+        lines += ["", other.name, *quality_lines(other.quality, other.scheme, len(other.model), size, remark)]
     for one in result.compiled:
         ops = f"{one.log.mapped_ops} of {one.log.total_ops or one.log.mapped_ops} ops on the chip"
         lines.append(_line(one.name, f"{ops}, compiled by edgetpu_compiler {one.log.version}; not measured here"))
@@ -101,7 +104,9 @@ def assessment_text(result: AssessResult) -> str:
     subject = result.subject
     title = f"{subject.bundle_name} {subject.version}, {subject.name}" if subject.bundle_name else subject.file
     lines = [title, ""]
-    lines += quality_lines(result.quality, subject.scheme, len(subject.model), result.float_bytes)
+    lines += quality_lines(
+        result.quality, subject.scheme, len(subject.model), result.float_bytes, _in_float(*result.ops_in_float)
+    )
     scores = result.quality.scores
     if scores is not None:
         lines.append(
@@ -109,7 +114,8 @@ def assessment_text(result: AssessResult) -> str:
         )
     for other in result.others:
         lines += ["", other.subject.name]
-        lines += quality_lines(other.quality, other.subject.scheme, len(other.subject.model), other.float_bytes)
+        remark = _in_float(*other.ops_in_float)
+        lines += quality_lines(other.quality, other.subject.scheme, len(other.subject.model), other.float_bytes, remark)
     lines += gate_lines(result.gate.to_dict(), bool(result.goals.to_dict()), result.warnings)
     worst = sorted(result.per_op, key=lambda e: e.snr_db)[:5]
     if worst:
@@ -122,11 +128,11 @@ def assessment_text(result: AssessResult) -> str:
     return "\n".join(lines)
 
 
-def quality_lines(quality: Quality, scheme: str, size: int, float_size: int | None) -> list[str]:
-    """The table float | exported."""
+def quality_lines(quality: Quality, scheme: str, size: int, float_size: int | None, remark: str = "") -> list[str]:
+    """The table float | exported. remark: on the scheme."""
     metrics = quality.metrics
     is_float = scheme == "float"
-    rows: list[Sequence[str]] = [("", "" if is_float else "float", scheme, "")]
+    rows: list[Sequence[str]] = [("", "" if is_float else "float", scheme, remark)]
     samples = f"{metrics.n} samples"
     if metrics.n < _FEW and (metrics.metric != "agreement" or quality.agreement_kind == "top-1"):
         samples += f": one sample is {100 / metrics.n:.3g} points"
@@ -164,6 +170,11 @@ def _source(result: ConvertResult) -> str:
 
 def _line(label: str, text: str) -> str:
     return f"{label:<{_LABEL_WIDTH}}{text}"
+
+
+def _in_float(count: int, total: int) -> str:
+    """For a model that is not what its scheme is called throughout."""
+    return f"{count} of {total} ops in float" if count else ""
 
 
 def _percent(value: float | None) -> str:

@@ -97,6 +97,16 @@ def test_every_rung_is_recorded_with_what_it_gained_and_cost(repaired: ConvertRe
     assert "every choice is made on 100 samples of calibration data that nothing else looked at" in detail
 
 
+def test_a_repaired_file_is_not_called_int8_alone(repaired: ConvertResult, tmp_path: Path) -> None:
+    from edgeloop.cli._quality import conversion_text
+
+    variant = repaired.variants[0].to_dict()
+    assert 0 < variant["float_ops"] < variant["ops"]
+    assert f"int8   {variant['float_ops']} of {variant['ops']} ops in float" in conversion_text(
+        repaired, tmp_path / "report.html"
+    )
+
+
 def test_the_repaired_file_travels_in_the_bundle(repaired: ConvertResult, tmp_path: Path) -> None:
     bundle = Bundle.open(repaired.bundle.save(tmp_path / "d.bundle"))
     model, golden = bundle.model(), bundle.golden()
