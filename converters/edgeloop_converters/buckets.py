@@ -141,7 +141,7 @@ def padding_warnings(whole: Basis, bases: Sequence[Basis]) -> tuple[str, ...]:
         some = basis.sources.evaluation[:PADDING_SAMPLES]
         evaluation = run_models(
             {_LARGEST: whole.model.tflite, basis.label: basis.model.tflite}, whole.sources.contract,
-            whole.sources.data.evaluation, some, reference=_LARGEST,
+            whole.sources.data.evaluation, some, reference=_LARGEST, same_shapes=False,
         )  # fmt: skip
         agreement = evaluation.outcomes[basis.label].agreement
         mean = 1.0 if agreement is None else float(agreement.mean())

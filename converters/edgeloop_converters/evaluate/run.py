@@ -88,14 +88,16 @@ def run_models(
     indices: Sequence[int] | Indices | None = None,
     *,
     reference: str | None = None,
+    same_shapes: bool = True,
     threads: int = THREADS,
     progress: Progress | None = None,
     label: str = "evaluating",
 ) -> Evaluation:
     """Run every model over the samples at `indices` (default: all).
 
-    reference: the model the others are compared with. Raises DataError for samples that cannot be read or do not fit,
-    ConfigError where contract and model do not fit, UsageError where the outputs have other shapes than the reference's.
+    reference: the model the others are compared with; same_shapes: all of its outputs have to be of the same shapes.
+    Raises DataError for samples that cannot be read or do not fit, ConfigError where contract and model do not fit,
+    UsageError where outputs have other shapes than the reference's.
     """
     chosen = np.arange(len(dataset), dtype=np.int64) if indices is None else np.asarray(indices, np.int64)
     if len(chosen) == 0:
@@ -107,7 +109,7 @@ def run_models(
             [_open_lane(stack, name, model, contract) for name, model in models.items()]
             for _ in range(max(1, min(threads, -(-len(chosen) // _CHUNK))))
         ]
-        if reference is not None:
+        if reference is not None and same_shapes:
             _check_alike(lanes[0], reference)
         index, others = contract.output.index, _other_outputs(next(iter(models.values())), contract)
         results = {name: _Results(len(chosen), kind, others, is_reference=name == reference) for name in models}

@@ -10,10 +10,11 @@ import pytest
 from edgeloop.contract import Contract, InputSpec, OutputSpec
 from edgeloop.errors import ConfigError, DataError, UsageError
 from edgeloop.graph import Graph
-from edgeloop_converters.data.dataset import IMAGE, Dataset
+from edgeloop_converters.data.dataset import IMAGE, TENSOR, Dataset
 from edgeloop_converters.demo.digits import load_split
 from edgeloop_converters.evaluate import per_op_errors, run_models, summarize
 from edgeloop_converters.evaluate.per_op import match_tensors
+from support.tiny_models import tiny_mlp
 
 CONTRACT = Contract(
     (InputSpec("image", "image", (8, 8), "gray", None, (0.0,), (255.0,)),),
@@ -69,6 +70,15 @@ def test_chosen_samples_are_evaluated_in_their_order_and_read_once(digits: Datas
     assert reads == [7, 3, 150]
     assert result.labels is not None and digits.labels is not None
     assert result.labels.tolist() == digits.labels[[7, 3, 150]].tolist()
+
+
+def test_models_with_other_outputs_are_not_compared() -> None:
+    contract = Contract((InputSpec("features", shape=(10,)),), OutputSpec("classification"))
+    data = Dataset(TENSOR, "d", 4, lambda i: np.zeros(10, np.float32))
+    models = {"a": tiny_mlp(classes=3), "b": tiny_mlp(classes=5)}
+    with pytest.raises(UsageError, match=r"'b' has \[1, 5\] and 'a' \[1, 3\]"):
+        run_models(models, contract, data, reference="a")
+    assert run_models(models, contract, data).classes == 3
 
 
 def test_a_raw_output_is_compared_by_relative_error(digits: Dataset, digits_tflite: Path) -> None:
