@@ -69,7 +69,7 @@ def summarize(evaluation: Evaluation, name: str, *, reference: str | None, score
         return Quality(metrics, evaluation.agreement_kind, others=outcome.others)
     score = scorer.score if scorer is not None else classification_scores
     scores = score(labels, outcome.predictions)
-    float_scores = None
+    float_scores = float_predictions = None
     if reference is not None:
         float_predictions = evaluation.outcomes[reference].predictions
         if float_predictions is not None:
@@ -79,7 +79,11 @@ def summarize(evaluation: Evaluation, name: str, *, reference: str | None, score
     confusion = confusion_matrix(labels, outcome.predictions, classes) if classes <= MAX_CONFUSION else None
     guessing = ""
     if _guesses(labels, outcome.predictions, scores.accuracy, classes):
-        float_guesses = float_scores is None or is_chance(float_scores.accuracy, n, max(2, classes))
+        float_guesses = (
+            float_scores is None
+            or float_predictions is None
+            or _guesses(labels, float_predictions, float_scores.accuracy, classes)
+        )
         guessing = _guessing_text(metrics, max(2, classes), float_guesses=float_guesses)
     return Quality(metrics, evaluation.agreement_kind, scores, float_scores, confusion, guessing, outcome.others)
 

@@ -73,6 +73,14 @@ def test_one_answer_to_everything_is_guessing_however_often_it_is_right() -> Non
     assert summarize(few, "a", reference=None).guessing == ""
 
 
+def test_a_conversion_that_changes_no_answer_spoils_nothing() -> None:
+    labels = np.r_[np.zeros(60, int), np.arange(40) % 3 + 1]
+    same = Outcome(RAN, np.zeros(100, int), np.ones(100, np.float32))
+    found = Evaluation(np.arange(100), labels, "top-1", {"float": same, "int8": same}, 4)
+    text = summarize(found, "int8", reference="float").guessing
+    assert "60.0%" in text and "the model itself" in text and "spoils" not in text
+
+
 def test_with_labels_the_metric_is_accuracy() -> None:
     quality = summarize(evaluation(LABELS), "int8", reference="float")
     assert quality.metrics.metric == "accuracy"

@@ -11,6 +11,7 @@ import edgeloop_agent
 from edgeloop.bench import BenchRequest, bench_models
 from edgeloop.bundle import Bundle
 from edgeloop.bundle.golden import check_golden
+from edgeloop.cli._quality import assessment_text
 from edgeloop.contract import load_contract
 from edgeloop.errors import ConfigError, DataError
 from edgeloop.graph import Graph
@@ -105,6 +106,7 @@ def test_evaluate_and_bench_take_it(result: ConvertResult, data: str, tmp_path: 
     assert again.quality.metrics.agreement is not None
     assert again.quality.metrics.agreement > 0.9
     assert again.quality.others.keys() == result.variants[0].quality.others.keys()
+    assert "other output" in assessment_text(again)
     report = bench_models({"int8": result.variants[0].model}, BenchRequest(n=5, warm_up_s=0.0))
     assert report.results[0].n == 5
 
