@@ -20,6 +20,8 @@ _MANY = 0.05
 _LEAK_WARNS = 0.01
 _LEAK_IS_SEVERE = 0.10
 _OTHER_LABEL_WARNS = 0.01
+_OF_ONE = "remove the copies from the data, or evaluate on others: --eval DIR"
+_OF_TWO = "evaluate on samples that were not calibrated with: --eval DIR, or only --data and let it be split"
 
 
 def duplicate_findings(observed: Observed, role: str) -> list[Finding]:
@@ -50,8 +52,10 @@ def duplicate_findings(observed: Observed, role: str) -> list[Finding]:
     return found
 
 
-def leak_findings(calibration: Observed, evaluation: Observed) -> list[Finding]:
-    """Samples that calibrate and are evaluated as well."""
+def leak_findings(calibration: Observed, evaluation: Observed, *, is_split: bool = False) -> list[Finding]:
+    """Samples that calibrate and are evaluated as well. is_split: both are parts of the same data, which then hold
+    copies.
+    """
     if not calibration.samples or not evaluation.samples:
         return []
     both = (*calibration.samples, *evaluation.samples)
@@ -65,6 +69,8 @@ def leak_findings(calibration: Observed, evaluation: Observed) -> list[Finding]:
             continue
         share = len(copies) / len(evaluation.samples)
         a, b = min(pairs)
+        names = [evaluation.name(b - border), calibration.name(a)]
+        example = f"{names[0]}, a name in both" if names[0] == names[1] else " and ".join(names)
         severity = WARNING if share > _LEAK_WARNS else NOTE
         if check == "leak" and share > _LEAK_IS_SEVERE:
             severity = SEVERE
@@ -73,8 +79,8 @@ def leak_findings(calibration: Observed, evaluation: Observed) -> list[Finding]:
                 check,
                 severity,
                 f"{len(copies)} of {len(evaluation.samples)} evaluation samples ({share:.1%}) {how} in the calibration "
-                f"data, such as {evaluation.name(b - border)} and {calibration.name(a)}",
-                "evaluate on samples that were not calibrated with: --eval DIR, or only --data and let it be split",
+                f"data, such as {example}",
+                _OF_ONE if is_split else _OF_TWO,
                 {"count": len(copies), "share": share},
             )
         )
@@ -152,7 +158,7 @@ def _repeated(check: str, pairs: Sequence[tuple[int, int]], observed: Observed, 
     return Finding(
         check,
         WARNING if share > _MANY else NOTE,
-        f"{len(pairs)} of {len(observed.samples)} {role} samples ({share:.1%}) {how}, such as {observed.name(b)} of "
+        f"{len(pairs)} of {len(observed.samples)} {role} samples ({share:.1%}) {how}, such as {observed.name(b)} and "
         f"{observed.name(a)}",
         "keep one of each: copies count twice in every number",
         {"count": len(pairs), "share": share},

@@ -173,7 +173,7 @@ def findings_before(
             found += input_findings(observed[-1], specs[0], role)
             found += duplicate_findings(observed[-1], role)
         if len(observed) == 2:
-            found += leak_findings(*observed)
+            found += leak_findings(*observed, is_split=data.is_one)
     return found, verdict
 
 

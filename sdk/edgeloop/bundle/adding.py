@@ -17,7 +17,7 @@ from edgeloop.bundle.manifest import FileEntry, GoldenIndex, Manifest, Variant, 
 from edgeloop.bundle.manifest_reading import decode_manifest
 from edgeloop.bundle.packer import check_tensors, declared_tensors, delegates_of, read_model
 from edgeloop.bundle.writer import write_members
-from edgeloop.errors import RefusedError, UsageError
+from edgeloop.errors import ConfigError, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from edgeloop.bundle.keys import SigningKey
@@ -53,12 +53,16 @@ def add_compiled(bundle: Bundle, name: str, file: Path, target: Target, version:
         raise UsageError(f"{bundle.path.name} has a variant {name!r}", hint=f"another name; it has: {', '.join(known)}")
     model = read_model(file)
     _check_compiled(file, model)
-    check_tensors(name, *declared_tensors(model), manifest.contract)
+    another = f"edgeloop bundle extract {bundle.path.name} {known[-1]}, and compile that"
+    try:
+        check_tensors(name, *declared_tensors(model), manifest.contract)
+    except ConfigError as error:  # the contract of a bundle is fixed, so the file is wrong
+        raise ConfigError(f"{file} is another model than the bundle's: {error.message}", hint=another) from error
     twin = find_twin(model, {variant.name: bundle.model(variant.name) for variant in manifest.variants})
     if not twin:
         raise UsageError(
             f"{file} was compiled from none of the variants of {bundle.path.name}: inputs, outputs or ops differ",
-            hint=f"edgeloop bundle extract {bundle.path.name} {known[-1]}, and compile that",
+            hint=another,
         )
     source = manifest.variant(twin)
     new = replace(

@@ -133,7 +133,7 @@ def test_copies_are_found_exactly_and_nearly() -> None:
     others = [picture(i, 64) for i in range(2, 80)]
     exact = duplicate_findings(seen([original, *others, original.copy()]), "calibration")
     assert checks(exact) == [("duplicates", "note")]
-    assert "sample 79 of sample 0" in exact[0].what
+    assert "sample 79 and sample 0" in exact[0].what
     for near in (bigger, packed, np.clip(original.astype(int) + 6, 0, 255).astype(np.uint8)):
         found = duplicate_findings(seen([original, *others, near]), "calibration")
         assert checks(found) == [("near duplicates", "note")], near.shape
@@ -153,6 +153,15 @@ def test_leaks_are_graded_by_their_share() -> None:
     assert checks(leak_findings(calibration, seen([*pictures(1), *pictures(150, 100)]))) == [("leak", "note")]
     brighter = [np.clip(p.astype(int) + 4, 0, 255).astype(np.uint8) for p in pictures(5)]
     assert checks(leak_findings(calibration, seen([*brighter, *pictures(60, 100)]))) == [("near leak", "warning")]
+
+
+def test_what_to_do_about_a_leak_depends_on_where_the_data_come_from() -> None:
+    calibration, evaluation = seen(pictures(4)), seen(pictures(4))
+    (given,) = leak_findings(calibration, evaluation)
+    (split,) = leak_findings(calibration, evaluation, is_split=True)
+    assert "only --data and let it be split" in given.fix
+    assert split.fix == "remove the copies from the data, or evaluate on others: --eval DIR"
+    assert given.what.endswith("such as sample 0, a name in both")
 
 
 def test_flat_pictures_are_no_near_duplicates() -> None:

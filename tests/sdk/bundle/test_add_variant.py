@@ -110,7 +110,7 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing(bundle, tmp_path, caps
     for arguments, expected, says in (
         ([bundle, "--add-variant", f"int8={file}"], 2, "has a variant 'int8'"),
         ([bundle, "--add-variant", f"edgetpu={other}"], 2, "compiled from none of the variants"),
-        ([bundle, "--add-variant", f"edgetpu={tmp_path / 'foreign.tflite'}"], 2, "variant edgetpu"),
+        ([bundle, "--add-variant", f"edgetpu={tmp_path / 'foreign.tflite'}"], 2, "foreign.tflite is another model"),
         ([bundle, "--add-variant", f"edgetpu={tmp_path / 'int8.tflite'}"], 2, "not compiled for the Edge TPU"),
         ([bundle, "--add-variant", f"edgetpu={tmp_path / 'no.tflite'}"], 2, "no.tflite"),
         ([bundle, "--add-variant", f"edgetpu={tmp_path / 'cut.tflite'}"], 4, "damaged"),
