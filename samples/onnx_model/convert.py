@@ -37,10 +37,11 @@ def main() -> None:
         data=folder / "calibration.npz",
         evaluate=folder / "held_out.npz",
         goals=el.Goals(max_drop=0.01),
+        name="digits-onnx",
     )
     if not result.gate.passed:
         raise SystemExit("; ".join(result.gate.reasons))
-    bundle = result.bundle.save(folder / "digits.bundle")
+    bundle = result.bundle.save(folder / "digits-onnx.bundle")
     result.write_report(folder)
     metrics = result.variants[0].quality.metrics
     print(f"{bundle}: float {metrics.float_:.2%}, int8 {metrics.this:.2%}, agreement {metrics.agreement:.2%}")

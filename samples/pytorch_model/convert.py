@@ -70,10 +70,11 @@ def main() -> None:
         data="calibration.npz",
         evaluate="held_out.npz",
         goals=el.Goals(max_drop=0.01),
+        name="digits-torch",
     )
     if not result.gate.passed:
         raise SystemExit("; ".join(result.gate.reasons))
-    bundle = result.bundle.save("digits.bundle")
+    bundle = args.output / result.bundle.save("digits-torch.bundle")
     result.write_report(Path.cwd())
     metrics = result.variants[0].quality.metrics
     print(f"{bundle}: float {metrics.float_:.2%}, int8 {metrics.this:.2%}, agreement {metrics.agreement:.2%}")

@@ -20,6 +20,12 @@ def test_every_sample_has_the_same_files(name):
     assert [p.name for p in SAMPLES.iterdir() if p.is_dir() and not (p / name).is_file()] == []
 
 
+def test_no_two_samples_make_a_bundle_of_the_same_name():
+    configs = [p.read_text() for p in SAMPLES.glob("*/device.toml")]
+    names = [re.search(r'^bundle = "(.+)"', text, re.MULTILINE)[1] for text in configs]
+    assert len(set(names)) == len(names)
+
+
 def test_the_files_that_readmes_name_exist():
     for readme in SAMPLES.glob("*/README.md"):
         named = re.findall(r"^\| `([\w.]+)` \|", readme.read_text(), re.MULTILINE)
