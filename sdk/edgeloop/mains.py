@@ -32,7 +32,17 @@ class ArgumentParser(argparse.ArgumentParser):
         has_verbs = any(isinstance(action, argparse._SubParsersAction) for action in self._actions)
         if message.startswith("the following arguments are required") and not has_verbs:  # one may be there, misspelt
             self.refuse_unknown([word for word in self._given if word.startswith("--")], or_else=message)
+        if has_verbs and "invalid choice" in message:
+            self._refuse_unknown_verb()
         raise UsageError(message, hint=self.help_command or f"{self.prog} --help")
+
+    def _refuse_unknown_verb(self) -> None:
+        """Raise UsageError where the first word is nearly a verb."""
+        word = next((word for word in self._given if not word.startswith("-")), "")
+        verbs = [name for a in self._actions if isinstance(a, argparse._SubParsersAction) for name in a.choices]
+        near = difflib.get_close_matches(word, verbs, 1)
+        if near and word not in verbs:
+            raise UsageError(f"unknown verb {word}: did you mean {near[0]}?", hint=f"{self.prog} {near[0]} --help")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse does; what is not known is refused with the verb's own usage and the nearest flag."""
@@ -83,7 +93,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
 def as_edgeloop_error(error: Exception) -> EdgeloopError:
     """One line for what nobody caught: the operating system's refusals, and defects of edgeloop."""
-    if os.environ.get(DEBUG_VARIABLE):
+    if os.environ.get(DEBUG_VARIABLE, "").strip().lower() in ("1", "true", "yes"):
         traceback.print_exception(error)
     if isinstance(error, EdgeloopError):
         return error

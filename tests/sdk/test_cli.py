@@ -129,9 +129,10 @@ def test_a_defect_is_one_line_that_says_how_to_see_more(capsys, monkeypatch):
     printed = capsys.readouterr()
     assert "a defect in edgeloop: KeyError" in json.loads(printed.out)["error"]["message"]
     assert "EDGELOOP_DEBUG=1" in printed.err
-    monkeypatch.setenv("EDGELOOP_DEBUG", "1")
-    main(["targets"])
-    assert "Traceback" in capsys.readouterr().err
+    for value in ("1", "0", ""):
+        monkeypatch.setenv("EDGELOOP_DEBUG", value)
+        main(["targets"])
+        assert ("Traceback" in capsys.readouterr().err) == (value == "1")
 
 
 def test_an_error_is_one_line_with_a_next_step_and_an_object_with_json(capsys):

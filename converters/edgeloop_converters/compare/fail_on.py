@@ -66,7 +66,7 @@ class Term:
 
 def parse_fail_on(text: str) -> tuple[Term, ...]:
     """Terms separated by commas. Raises UsageError for what is not known, or would never mean a loss."""
-    return tuple(_term(part) for part in text.split(",")) if text.strip() else ()
+    return tuple(_term(part) for part in text.split(","))
 
 
 def _term(part: str) -> Term:

@@ -101,7 +101,7 @@ def compare(
     *,
     data: str | Path | None = None,
     target: str | None = None,
-    fail_on: str = "",
+    fail_on: str | None = None,
     variants: tuple[str | None, str | None] = (None, None),
     contract: str | Path | None = None,
     hints: ContractFlags | None = None,
@@ -126,7 +126,7 @@ def compare(
     given; RefusedError for a bundle that is not to be trusted. What fails is in `result.reasons`.
     """
     stages, reporter = Stages(), progress or SilentProgress()
-    terms = parse_fail_on(fail_on)
+    terms = () if fail_on is None else parse_fail_on(fail_on)
     dataset = None if data is None else open_data(data)
     if dataset is not None and ignore_labels:
         dataset = dataset.unlabelled()

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("b", metavar="B", help="what is to be")
     parser.add_argument("--data", metavar="DATA", help="for accuracy and agreement: folder, .npz, or module:function")
     parser.add_argument("--target", metavar="ID", help="for placement (default: the bundles' own)")
-    parser.add_argument("--fail-on", metavar="TERMS", default="", help="exit 1 when one holds, see below")
+    parser.add_argument("--fail-on", metavar="TERMS", help="exit 1 when one holds, see below")
     parser.add_argument("--variant-a", metavar="NAME", help="of bundle A (default: the first)")
     parser.add_argument("--variant-b", metavar="NAME", help="of bundle B (default: the first)")
     add_contract_flags(parser)
