@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import stat
+import struct
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.errors import DataError
@@ -113,3 +115,30 @@ def may_hold_a_picture(entry: os.DirEntry[str]) -> bool:
         return entry.is_file(follow_symlinks=False) or stat.S_ISREG(entry.stat().st_mode)
     except OSError:
         return True  # a link to nowhere: said when it is read
+
+
+def bits_per_channel(path: str) -> int:
+    """Of a PNG or a TIFF by its header; 8 where that does not say it, and for all others. Never raises."""
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(26)
+            if head[:8] == b"\x89PNG\r\n\x1a\n" and head[12:16] == b"IHDR":
+                return head[24]
+            if head[:4] not in _TIFF_BEGINS:
+                return 8
+            order = _TIFF_BEGINS[head[:4]]
+            file.seek(struct.unpack(f"{order}I", head[4:8])[0])
+            (count,) = struct.unpack(f"{order}H", file.read(2))
+            for tag, _, values, value in struct.iter_unpack(f"{order}HHI4s", file.read(12 * count)):
+                if tag == _BITS_PER_SAMPLE:
+                    if values > 2:  # these stand elsewhere
+                        file.seek(struct.unpack(f"{order}I", value)[0])
+                        value = file.read(2)
+                    return int(struct.unpack(f"{order}H", value[:2])[0])
+    except (OSError, struct.error, IndexError):
+        pass
+    return 8
+
+
+_TIFF_BEGINS = {b"II*\0": "<", b"MM\0*": ">"}
+_BITS_PER_SAMPLE = 258

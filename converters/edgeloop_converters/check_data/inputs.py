@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeloop.contract import InputSpec
+from edgeloop.pictures import bits_per_channel
 from edgeloop_converters.check_data.finding import NOTE, SEVERE, WARNING, Finding
 from edgeloop_converters.check_data.observe import Observed
 from edgeloop_converters.data import IMAGE
@@ -19,6 +20,7 @@ _FAR_OUT = 12.0
 _MIN_FOR_OUTLIERS = 20
 _MIN_VALUES = 8
 _MANY_GRAY = 0.9
+_BITS_READ = 8
 
 
 def input_findings(observed: Observed, spec: InputSpec, role: str) -> list[Finding]:
@@ -33,6 +35,7 @@ def input_findings(observed: Observed, spec: InputSpec, role: str) -> list[Findi
         *(_blank(observed, role) if not values else ()),
         *_outliers(observed, role),
         *_gray(observed, spec, role),
+        *_depth(observed, role),
     ]
 
 
@@ -194,3 +197,24 @@ def _gray(observed: Observed, spec: InputSpec, role: str) -> list[Finding]:
         return []
     what = f"{gray} of {len(observed.samples)} {role} pictures are gray, and the model takes {spec.color}"
     return [Finding("color", NOTE, what, "give color pictures if the model will see such", {"share": share})]
+
+
+def _depth(observed: Observed, role: str) -> list[Finding]:
+    """Pictures with more bits than the 8 that are read, here and by the agent."""
+    files = observed.dataset.files
+    if files is None or observed.kind != IMAGE:
+        return []
+    deep = [files[i] for i in observed.indices if bits_per_channel(files[i]) > _BITS_READ]
+    if not deep:
+        return []
+    bits = bits_per_channel(deep[0])
+    return [
+        Finding(
+            "depth",
+            WARNING,
+            f"{len(deep)} of {len(observed.indices)} {role} pictures have {bits} bits per channel, such as {deep[0]}: "
+            f"they are read as {_BITS_READ} bit, the lower bits are lost",
+            "save them as 8 bit with the contrast that the model needs, or give the numbers as tensors in an .npz",
+            {"deep": len(deep), "looked_at": len(observed.indices)},
+        )
+    ]
