@@ -11,6 +11,9 @@ from edgeloop.errors import DataError
 from edgeloop_converters.data.dataset import NAMED, Array, Dataset, Indices
 from edgeloop_converters.data.parts import LazyParts
 
+SAMPLE_KEYS = ("x", "features", "images", "data")
+"""What the samples may be called where there is one array of them; the first that is there counts."""
+
 
 def named_dataset(parts: LazyParts, labels: Indices | None, names: tuple[str, ...] | None, source: str) -> Dataset:
     """All arrays, until it is known which of them the model takes.
@@ -64,7 +67,11 @@ def for_inputs(dataset: Dataset, names: Sequence[str]) -> Dataset:
 
 def _single(dataset: Dataset, name: str) -> Dataset:
     if dataset.kind != NAMED:
-        return dataset
+        taken, *others = [k for k in SAMPLE_KEYS if k in dataset.parts] or [""]
+        if not others:
+            return dataset
+        note = f"data {dataset.source}: the samples are '{taken}', not {' or '.join(map(repr, others))}"
+        return replace(dataset, notes=tuple(dict.fromkeys((*dataset.notes, note))))
     found = _match(dataset, name)
     if found is None:
         have = ", ".join(sorted(dataset.parts))

@@ -13,10 +13,9 @@ import numpy as np
 from edgeloop.errors import DataError
 from edgeloop.npz import Npz
 from edgeloop_converters.data.dataset import IMAGE, TENSOR, Array, Dataset, Indices
-from edgeloop_converters.data.named import named_dataset
+from edgeloop_converters.data.named import SAMPLE_KEYS, named_dataset
 from edgeloop_converters.data.parts import LazyParts
 
-SAMPLE_KEYS = ("x", "features", "images", "data")
 LABEL_KEYS = ("y", "labels")
 NAME_KEYS = ("label_names", "class_names")
 _MAX_NAMES = 1 << 20

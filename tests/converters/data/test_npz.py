@@ -181,3 +181,12 @@ def test_corrupted_bytes_give_an_edgeloop_error_or_a_good_array(data: st.DataObj
                 assert archive.array(name).nbytes == header.nbytes <= 1 << 26
     except EdgeloopError:
         pass
+
+
+def test_which_of_two_arrays_the_samples_are_is_said(tmp_path: Path) -> None:
+    x = np.zeros((4, 3), np.float32)
+    path = save(tmp_path / "d.npz", features=x + 1, x=x)
+    data = for_inputs(open_data(path), ["input"])
+    assert data.sample(0).max() == 0
+    assert data.notes == (f"data {path}: the samples are 'x', not 'features'",)
+    assert for_inputs(open_data(path), ["x", "features"]).notes == ()
