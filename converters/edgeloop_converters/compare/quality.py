@@ -98,7 +98,7 @@ def _apart(
     progress: Progress,
 ) -> Alike:
     """Each under its own contract. Classes are the same where their labels are, without labels where their ids are."""
-    accuracies, answers = [], []
+    accuracies, answers, classes = [], [], []
     for subject, contract in zip((a, b), contracts, strict=True):
         ready = fit_data(contract, subject.model, dataset)
         evaluation = _run({A: subject.model}, contract, ready, indices, how, progress)
@@ -107,8 +107,14 @@ def _apart(
             raise UsageError("the contracts of the two bundles differ: only classifications can be compared then")
         labels = contract.output.labels
         answers.append([labels[i] if labels else str(i) for i in predictions.tolist()])
+        classes.append(evaluation.classes)
         quality = summarize(evaluation, A, reference=None)
         accuracies.append(None if quality.scores is None else quality.scores.accuracy)
+    if classes[0] != classes[1] and not all(contract.output.labels for contract in contracts):
+        raise UsageError(
+            f"the two bundles have {classes[0]} and {classes[1]} classes: they can be compared only by class name",
+            hint="convert both with --labels FILE",
+        )
     same = float(np.mean([x == y for x, y in zip(*answers, strict=True)]))
     note = "the two bundles have different contracts: each was fed by its own"
     return Alike(accuracies[0], accuracies[1], same, TOP_1, len(indices), (note,))

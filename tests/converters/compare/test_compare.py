@@ -12,6 +12,7 @@ import pytest
 
 import edgeloop
 from edgeloop.cli.main import main
+from edgeloop.contract import Contract, InputSpec, OutputSpec
 from edgeloop.errors import UsageError
 from edgeloop.graph import Graph
 from edgeloop_converters.demo.digits import load_split
@@ -19,6 +20,7 @@ from edgeloop_converters.frontends import FloatModel
 from edgeloop_converters.pipeline import convert
 from edgeloop_converters.recipe import Recipe, plan_passes
 from support.sabotage import DIGITS
+from support.tiny_models import tiny_mlp
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +128,22 @@ def test_bundles_of_different_contracts_are_each_fed_by_their_own(
     assert any("different contracts" in note for note in result.notes)
     with pytest.raises(UsageError, match="brings its own contract"):
         edgeloop.compare(*paths, data=data, contract="c.toml", latency=False)
+
+
+def test_bundles_of_other_classes_need_class_names(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.random.default_rng(0).normal(size=(40, 10)).astype(np.float32))
+    paths = []
+    for classes in (3, 5):
+        model = tmp_path / f"m{classes}.tflite"
+        model.write_bytes(tiny_mlp(classes=classes))
+        contract = Contract((InputSpec("features", shape=(10,), std=(classes,)),), OutputSpec("classification"))
+        recipe = Recipe(
+            str(model), "rpi4", str(tmp_path / "d.npz"), None, contract, passes=plan_passes("int8", "aeq", "fast"),
+            effort="fast", name=model.stem,
+        )  # fmt: skip
+        paths.append(convert(recipe, cache=False).bundle.save(tmp_path))
+    with pytest.raises(UsageError, match="3 and 5 classes"):
+        edgeloop.compare(*paths, data=str(tmp_path / "d.npz"), latency=False, cache=False)
 
 
 def test_placement_and_ops_that_differ_are_shown(digits_tflite: Path, bundle: str) -> None:
