@@ -50,7 +50,7 @@ _REFERENCE = "float model"  # no variant can be called so
 class AssessResult:
     """quality of the subject; per_op is empty without a float model to compare with.
 
-    others: further shape buckets; gate is then of all, variant_gate of this one.
+    others: further shape buckets; gate is then of all, variant_gate of this one. left_out: samples that none holds.
     """
 
     subject: Subject
@@ -68,6 +68,7 @@ class AssessResult:
     ranges: tuple[TensorRange, ...] = ()
     others: tuple[AssessResult, ...] = ()
     variant_gate: Gate | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -77,7 +78,7 @@ class AssessResult:
             for one in (self, *self.others)
             for text in (one.quality.guessing, *quality_alarms(one.quality, one.goals, one.subject.scheme))
         ]
-        return tuple(dict.fromkeys(text for text in every if text))
+        return tuple(dict.fromkeys(text for text in (*every, *self.left_out) if text))
 
     @cached_property
     def ops_in_float(self) -> tuple[int, int]:
@@ -201,7 +202,7 @@ def evaluate(
         return run(subject, dataset, samples)
     dataset = for_inputs(dataset, [spec.name for spec in subject.contract.inputs])
     chosen = np.arange(len(dataset), dtype=np.int64) if samples is None else pick_stratified(dataset, samples, seed)
-    held, notes = held_by(subject.contract.inputs, dataset, chosen, subject.buckets)
+    held, notes, warnings = held_by(subject.contract.inputs, dataset, chosen, subject.buckets)
     results: list[AssessResult] = []
     for note in notes:
         reporter.note(note)
@@ -212,7 +213,7 @@ def evaluate(
     first, *others = results
     gate = joined({result.subject.name: result.gate for result in results})
     return replace(
-        first, gate=gate, variant_gate=first.gate, others=tuple(others),
+        first, gate=gate, variant_gate=first.gate, others=tuple(others), left_out=warnings,
         seconds=round(sum(result.seconds for result in results), 3),
     )  # fmt: skip
 

@@ -156,8 +156,8 @@ def padding_warnings(whole: Basis, bases: Sequence[Basis]) -> tuple[str, ...]:
 
 def held_by(
     specs: Sequence[InputSpec], dataset: Dataset, indices: Indices, buckets: Mapping[str, tuple[Shape, ...]]
-) -> tuple[dict[str, Indices], tuple[str, ...]]:
-    """(the samples at `indices` that each bucket runs, notes). Buckets without samples are left out.
+) -> tuple[dict[str, Indices], tuple[str, ...], tuple[str, ...]]:
+    """(the samples at `indices` that each bucket runs, notes, warnings). Buckets without samples are left out.
 
     Raises DataError where every sample is larger than all.
     """
@@ -168,10 +168,9 @@ def held_by(
     too_large = int((at < 0).sum())
     if not held:
         raise DataError(f"data {dataset.source}: every sample is larger than the largest shape, {largest}")
-    notes = [f"{name}: no sample is of its size" for name in names if name not in held]
-    if too_large:
-        notes.append(f"{too_large} of {len(at)} samples are larger than the largest shape, {largest}, and are left out")
-    return held, tuple(notes)
+    notes = tuple(f"{name}: no sample is of its size" for name in names if name not in held)
+    left_out = f"{too_large} of {len(at)} samples are larger than the largest shape, {largest}, and are left out"
+    return held, notes, (left_out,) if too_large else ()
 
 
 def _sample_shapes(model: FloatModel) -> tuple[Shape, ...]:

@@ -15,6 +15,7 @@ from edgeloop.bundle.golden import check_golden
 from edgeloop.cli.main import main
 from edgeloop.errors import DataError
 from edgeloop.graph import Graph
+from edgeloop.progress import SilentProgress
 from edgeloop.runtime import open_session
 from edgeloop_converters.assess import evaluate
 from edgeloop_converters.compare import compare
@@ -91,10 +92,12 @@ def test_the_bundle_knows_its_shapes_and_the_library_picks_by_length(made: dict[
 
 
 def test_evaluate_runs_every_bucket_and_the_recipe_makes_them_again(made: dict[str, Any], folder: Path) -> None:
-    result = evaluate(folder / "text.bundle", folder / "text.npz", allow_unsigned=True)
+    progress = SilentProgress()
+    result = evaluate(folder / "text.bundle", folder / "text.npz", allow_unsigned=True, progress=progress)
     variants = result.to_dict()["variants"]
     assert [v["name"] for v in variants] == ["int8-16", "int8-32"]
-    assert any("larger than the largest shape, 32" in note for note in result.notes)
+    assert any("larger than the largest shape, 32" in warning for warning in result.warnings)
+    assert sorted(progress.notes) == sorted(set(progress.notes))  # once, not once per bucket
     recipe = parse_recipe(Bundle.open(folder / "text.bundle", allow_unsigned=True).recipe())
     assert [str(shape) for shape in recipe.shapes] == ["16", "1x32"]
     assert recipe.contract is not None
