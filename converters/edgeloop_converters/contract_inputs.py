@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgeloop_converters.contracts import ContractFlags
 
 _PEEK = 16
+_OF_PICTURES = ("size", "color", "resize")
 _SPEAK_OF_ONE = ("kind", "size", "color", "mean", "std", "resize")
 
 
@@ -85,18 +86,33 @@ def input_spec(tensor: Tensor, dataset: Dataset, given: InputSpec | None, flags:
         )
     values: dict[str, Any] = {"kind": kind, "name": base.name or tensor.name}
     if kind == IMAGE:
+        if flags.size is not None and tuple(flags.size) != tuple(shape[:2]):
+            given_size, own = ("x".join(map(str, size)) for size in (flags.size, shape[:2]))
+            raise ConfigError(f"--size {given_size}: model input '{tensor.name}' takes {own}", hint="leave out --size")
         values["size"] = flags.size or base.size or (shape[0], shape[1])
         from_shape = "gray" if shape[-1] == 1 else "rgb"
         color = flags.color or (given.color if given else from_shape)
         if CHANNELS[color] != shape[-1]:
             raise ConfigError(f"color '{color}' has {CHANNELS[color]} channels but model input takes {shape[-1]}")
         values["color"], values["shape"] = color, None
-    elif base.shape is None:
-        values["shape"] = shape
+    else:
+        _refuse_of_pictures(tensor, flags)
+        if base.shape is None:
+            values["shape"] = shape
     for key in ("mean", "std", "resize"):
         if getattr(flags, key) is not None:
             values[key] = getattr(flags, key)
     return replace(base, **values)
+
+
+def _refuse_of_pictures(tensor: Tensor, flags: ContractFlags) -> None:
+    """Flags that a tensor has no use for: whoever gives them takes the input for a picture."""
+    given = [key for key in _OF_PICTURES if getattr(flags, key) is not None]
+    if given:
+        raise ConfigError(
+            f"--{given[0]} speaks of a picture, and model input '{tensor.name}' is read as a tensor {list(tensor.shape)}",
+            hint=f"leave --{given[0]} out, or give --input-kind image where the data are pixels 0..255",
+        )
 
 
 def in_order(contract: Contract, graph: Graph) -> Contract:
@@ -167,7 +183,10 @@ def check_frames(specs: Sequence[InputSpec], model: bytes, dataset: Dataset) -> 
         try:
             prepare(dataset.sample(int(i)))
         except DataError as error:
-            name, hint = dataset.describe(int(i)), error.hint or _transposed(dataset, model)
+            name, hint = (
+                dataset.describe(int(i)),
+                error.hint or _transposed(dataset, model) or _too_long(dataset, model),
+            )
             message = error.message if name in error.message else f"{name}: {error.message}"
             raise DataError(message, hint=hint) from error
 
@@ -180,3 +199,12 @@ def _transposed(dataset: Dataset, model: bytes) -> str | None:
         return None
     found = layout_findings(dataset.sample_shape, input_infos(model)[0].shape[1:], dataset.source)
     return found[0].fix if found else None
+
+
+def _too_long(dataset: Dataset, model: bytes) -> str | None:
+    """What to do where samples are larger than an input whose size may have been chosen by `--shape`."""
+    sample, taken = dataset.sample_shape, input_infos(model)[0].shape[1:]
+    if dataset.kind != TENSOR or sample is None or len(sample) != len(taken):
+        return None
+    is_larger = any(a > b for a, b in zip(sample, taken, strict=True))
+    return "where the model leaves that size free: --shape, several times for a variant each" if is_larger else None

@@ -42,7 +42,8 @@ class ArgumentParser(argparse.ArgumentParser):
         verbs = [name for a in self._actions if isinstance(a, argparse._SubParsersAction) for name in a.choices]
         near = difflib.get_close_matches(word, verbs, 1)
         if near and word not in verbs:
-            raise UsageError(f"unknown verb {word}: did you mean {near[0]}?", hint=f"{self.prog} {near[0]} --help")
+            hint = self.help_command or f"{self.prog} --help"
+            raise UsageError(f"unknown verb {word}: did you mean {near[0]}?", hint=hint)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse does; what is not known is refused with the verb's own usage and the nearest flag."""

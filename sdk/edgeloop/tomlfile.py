@@ -31,5 +31,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         if len(raw) > MAX_TOML_BYTES:
             raise ConfigError(f"{what} {path}: larger than 1 MiB")
         return parse_toml(raw.decode("utf-8"), f"{what} {path}")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{what} {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{what} {path}: {error}") from error

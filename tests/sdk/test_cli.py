@@ -9,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgeloop.cli.main import VERBS, main
+from support.tiny_models import tiny_cnn
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -106,6 +108,23 @@ def test_names_that_are_no_text_leave_valid_json():
         done = run("analyze", b"/nowhere/\xff.tflite", "--json", env={**os.environ, "LC_ALL": locale})
         assert done.returncode == 2
         assert "/nowhere/" in json.loads(done.stdout.decode())["error"]["message"]
+
+
+@pytest.mark.parametrize(("words", "near"), [(["convrt", "m.h5"], "convert"), (["bundle", "verfy", "x"], "verify")])
+def test_a_misspelt_verb_names_the_nearest(capsys, words, near):
+    assert main(words) == 2
+    assert f"did you mean {near}?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--recipe", "--contract"])
+def test_a_file_that_is_not_there_is_named_once(capsys, tmp_path, flag):
+    model = tmp_path / "m.tflite"
+    model.write_bytes(tiny_cnn())
+    np.savez(tmp_path / "d.npz", x=np.zeros((40, 8, 8, 3), np.float32))
+    assert main(["convert", str(model), "--data", str(tmp_path / "d.npz"), flag, "nowhere.toml"]) == 2
+    err = capsys.readouterr().err
+    assert "nowhere.toml: No such file or directory" in err
+    assert err.count("nowhere.toml") == 1 and "Errno" not in err
 
 
 def test_sigterm_ends_a_verb_as_ctrl_c_does():

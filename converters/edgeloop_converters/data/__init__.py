@@ -56,7 +56,10 @@ def _loader(spec: str) -> Callable[[str], Dataset]:
         from edgeloop_converters.data.functions import open_function
 
         return open_function
-    raise DataError(f"data {spec}: no such file or folder")
+    raise DataError(
+        f"data {spec}: no such file or folder",
+        hint="paths start at the current folder, those in a recipe, too: start where the files are, or --data DIR",
+    )
 
 
 def _what_is(path: Path) -> str:

@@ -48,6 +48,8 @@ def extract(args: argparse.Namespace, console: Console) -> int:
     bundle = _open(args.bundle, console)
     variant = bundle.manifest.variant(args.variant)
     path = args.output or Path(f"{bundle.manifest.name}_{variant.name}.tflite")
+    if path.is_file():
+        console.note(f"{path} was there already and is replaced")
     try:
         path.write_bytes(bundle.model(variant.name))
     except OSError as error:

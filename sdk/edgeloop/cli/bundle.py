@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgeloop.cli._bundle_models import extract, prepare_addition
 from edgeloop.cli._console import Console
 from edgeloop.cli._words import counted
-from edgeloop.errors import EXIT_DONE, UsageError
+from edgeloop.errors import EXIT_DONE, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from edgeloop.bundle import Manifest, SigningKey, Variant
@@ -162,7 +162,11 @@ def _sign(args: argparse.Namespace, console: Console) -> int:
 def _verify(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.bundle import Bundle
 
-    bundle = Bundle.open(args.bundle, trust=_trust(args))
+    try:
+        bundle = Bundle.open(args.bundle, trust=_trust(args))
+    except RefusedError as error:
+        error.hint = error.hint or "copy it again from where it was made, and verify that one"
+        raise
     manifest = bundle.manifest
     members = manifest.members()
     data = {

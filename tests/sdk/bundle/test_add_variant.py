@@ -133,6 +133,13 @@ def test_a_model_comes_out_as_it_went_in(bundle, tmp_path, capsys):
     code, data, _ = call(capsys, "bundle", "extract", bundle, "int8")
     assert (code, data["file"], data["variant"]) == (0, "x_int8.tflite", "int8")
     assert Path("x_int8.tflite").read_bytes() == CONV
+    assert "x_int8.tflite was there already and is replaced" in call(capsys, "bundle", "extract", bundle)[2]
+
+
+def test_a_damaged_bundle_says_what_to_do(bundle, tmp_path, capsys):
+    (tmp_path / "cut.bundle").write_bytes(Path(bundle).read_bytes()[:500])
+    code, answer, _ = call(capsys, "bundle", "verify", tmp_path / "cut.bundle")
+    assert code == 4 and answer["error"]["hint"].startswith("copy it again")
     assert call(capsys, "bundle", "extract", bundle, "-o", tmp_path / "m.tflite")[0] == 0
     assert call(capsys, "bundle", "extract", bundle, "nope")[0] == 2
     assert call(capsys, "bundle", "extract", bundle, "-o", tmp_path / "no" / "m.tflite")[0] == 2
