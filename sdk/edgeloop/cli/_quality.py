@@ -132,12 +132,13 @@ def quality_lines(quality: Quality, scheme: str, size: int, float_size: int | No
     """The table float | exported. remark: on the scheme."""
     metrics = quality.metrics
     is_float = scheme == "float"
-    rows: list[Sequence[str]] = [("", "" if is_float else "float", scheme, remark)]
+    has_float = not is_float and (metrics.float_ is not None or float_size is not None)
+    rows: list[Sequence[str]] = [("", "float" if has_float else "", scheme, remark)]
     samples = f"{metrics.n} samples"
     if metrics.n < _FEW and (metrics.metric != "agreement" or quality.agreement_kind == "top-1"):
         samples += f": one sample is {100 / metrics.n:.3g} points"
     if metrics.metric != "agreement":
-        rows.append((metrics.metric, "" if is_float else _percent(metrics.float_), _percent(metrics.this), samples))
+        rows.append((metrics.metric, _percent(metrics.float_) if has_float else "", _percent(metrics.this), samples))
     if not is_float:
         kind = samples if metrics.metric == "agreement" else ""
         rows.append(("agreement", "", _percent(metrics.agreement), f"{quality.agreement_kind} {kind}".strip()))

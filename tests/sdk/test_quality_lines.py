@@ -1,0 +1,16 @@
+"""The table float | exported."""
+
+from __future__ import annotations
+
+from edgeloop.bundle import Metrics
+from edgeloop.cli._quality import quality_lines
+from edgeloop_converters.evaluate import Quality
+
+
+def test_a_float_column_is_there_where_a_float_model_is_known() -> None:
+    alone = quality_lines(Quality(Metrics("accuracy", None, 0.75, None, 200), "top-1"), "int8", 93_000, None)
+    assert alone[0].split() == ["int8"]
+    assert alone[1].split()[:3] == ["accuracy", "75.00", "%"]
+    beside = quality_lines(Quality(Metrics("accuracy", 0.76, 0.75, 0.98, 200), "top-1"), "int8", 93_000, 317_000)
+    assert beside[0].split() == ["float", "int8"]
+    assert beside[1].split()[1:5] == ["76.00", "%", "75.00", "%"]
