@@ -17,7 +17,7 @@ from edgeloop_converters.demo.digits import load_split
 from edgeloop_converters.evidence import input_evidence
 from edgeloop_converters.frontends import to_float_tflite
 from support.images import class_folders
-from support.tiny_models import tiny_cnn
+from support.tiny_models import tiny_cnn, tiny_mlp
 
 Save = Callable[..., Dataset]
 
@@ -178,3 +178,24 @@ def test_axes_in_another_order_are_refused_with_the_transposition(save: Save) ->
     with pytest.raises(DataError, match=r"takes \[8, 8, 3\]") as caught:
         detect_contract(tiny_cnn(), save(x=np.zeros((20, 3, 8, 8), np.float32)))
     assert caught.value.hint == "transpose them: x.transpose(0, 2, 3, 1)"
+
+
+@pytest.mark.parametrize("flag", [{"size": (8, 8)}, {"color": "bgr"}, {"resize": "crop"}])
+def test_a_flag_of_pictures_is_refused_for_a_tensor(model: bytes, save: Save, flag: dict[str, Any]) -> None:
+    images, labels = scans()
+    data = save(x=(images / 255).astype(np.float32), y=labels)
+    with pytest.raises(ConfigError, match=f"--{next(iter(flag))} speaks of a picture"):
+        detect_contract(model, data, flags=ContractFlags(**flag))
+
+
+def test_a_size_that_the_model_does_not_take_is_told_as_the_flag_it_was(model: bytes, save: Save) -> None:
+    images, labels = scans()
+    with pytest.raises(ConfigError, match=r"--size 96x96: model input .* takes 8x8") as caught:
+        detect_contract(model, save(x=images, y=labels), flags=ContractFlags(kind="image", size=(96, 96)))
+    assert caught.value.hint == "leave out --size"
+
+
+def test_samples_longer_than_the_input_point_at_several_shapes(save: Save) -> None:
+    with pytest.raises(DataError) as caught:
+        detect_contract(tiny_mlp(), save(x=np.random.default_rng(0).random((40, 64), np.float32)))
+    assert "--shape, several times" in str(caught.value.hint)
