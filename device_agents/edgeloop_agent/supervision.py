@@ -105,6 +105,7 @@ def after_fault(
 ) -> tuple[Standing, Restart | GiveUp]:
     """The standing after a fault of the current worker, and what to do now. now_s: on any clock that only grows."""
     at = standing.current
+    why = fault.detail.removeprefix(f"delegate {standing.delegates[at]}: ")  # which is said before it
     if fault.ran_s >= policy.stable_after_s:
         standing = replace(
             standing, faults=_set(standing.faults, at, 0), times_out=_set(standing.times_out, at, 0), streak=0
@@ -124,14 +125,14 @@ def after_fault(
     )
     to = _next_delegate(standing, stay=fault.blame in (Blame.OTHER, Blame.OUTSIDE))
     if to is None and standing.proven is None:
-        return standing, GiveUp(f"no delegate left: {standing.delegates[at]}: {fault.detail}")
+        return standing, GiveUp(f"no delegate left: {standing.delegates[at]}: {why}")
     target = standing.proven if to is None else to
     assert target is not None
     moved = target != at
     fresh = moved and standing.faults[target] == 0
     delay_s = 0.0 if fresh else min(policy.backoff_max_s, policy.backoff_first_s * 2.0 ** min(standing.streak - 1, 30))
     was, now = standing.delegates[at], standing.delegates[target]
-    detail = f"{was} -> {now}: {fault.detail}" if moved else f"{was}: {fault.detail}"
+    detail = f"{was} -> {now}: {why}" if moved else f"{was}: {why}"
     decision = Restart(delay_s, "fallback" if moved else "restart", detail, was if newly_out else "", again_in_s)
     return replace(standing, current=target), decision
 

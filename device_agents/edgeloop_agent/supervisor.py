@@ -281,7 +281,8 @@ class Supervisor:
             return End("failed", DeviceError(decision.detail, hint="edgeloop-agent doctor checks the delegates"))
         if decision.quarantined:
             self._reporting.happened("quarantine", f"{decision.quarantined} is not tried for {decision.again_in_s:g} s")
-        self._tally.count("worker_restarts")
+        if fault.blame is not Blame.START or decision.kind != "fallback":  # a delegate that is not there is no failure
+            self._tally.count("worker_restarts")
         self._reporting.happened(decision.kind, decision.detail)
         if decision.kind == "fallback":
             self._reporting.before_delegate(self._standing.delegate)

@@ -93,7 +93,7 @@ def test_the_agent_falls_back_and_says_which_variant_ran(agents: Agents, bundle:
 def test_the_governor_takes_what_runs_as_its_main_variant(agents: Agents, bundle: Path, source: str) -> None:
     code, summary, said = agents.run("--bundle", bundle, "--source", source, "--latency-budget", "500")
     assert code == 0, said
-    assert (summary["variant"], summary["inferences"], summary["restarts"]) == ("int8", 20, 1)
+    assert (summary["variant"], summary["inferences"], summary["restarts"]) == ("int8", 20, 0)
 
 
 def test_a_variant_that_was_named_fails_without_its_chip(agents: Agents, bundle: Path, source: str) -> None:

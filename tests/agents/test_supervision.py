@@ -124,6 +124,8 @@ def test_a_delegate_behind_the_one_in_use_is_left_alone():
 def test_it_gives_up_only_when_no_delegate_is_left_and_nothing_ever_worked():
     _, decision = decide(Standing.start(("edgetpu", "xnnpack")), NOT_THERE, NOT_THERE)
     assert decision == GiveUp("no delegate left: xnnpack: library missing")
+    _, named = decide(Standing.start(("xnnpack",)), Fault(Blame.START, "delegate xnnpack: library missing"))
+    assert named == decision, "the delegate is named once"
     standing, decision = decide(Standing.start(("xnnpack",)).with_success(), *[CRASH] * 20)
     assert isinstance(decision, Restart)
     assert (standing.delegate, decision.delay_s) == ("xnnpack", POLICY.backoff_max_s)
