@@ -258,10 +258,14 @@ def _whole(frame: Array, tensor: ModelInput) -> Array:
     """Numbers that the integer (or bool) input can hold as they are. Raises DataError."""
     if not frame.size:
         return frame
+    if frame.dtype != tensor.dtype:
+        _check_whole(frame, tensor)
     if tensor.index_range is not None:
         _check_indices(frame, tensor.name, *tensor.index_range)
-    if frame.dtype == tensor.dtype:
-        return frame
+    return frame
+
+
+def _check_whole(frame: Array, tensor: ModelInput) -> None:
     info = None if tensor.dtype.kind == "b" else np.iinfo(tensor.dtype.name)
     low, high = (0, 1) if info is None else (int(info.min), int(info.max))
     least, most = frame.min(), frame.max()
@@ -269,7 +273,6 @@ def _whole(frame: Array, tensor: ModelInput) -> Array:
         raise DataError(
             f"model input {tensor.name!r} takes whole numbers ({tensor.dtype}), got {frame.dtype} {least:g}..{most:g}"
         )
-    return frame
 
 
 def _check_indices(frame: Array, name: str, low: int, high: int) -> None:
