@@ -110,7 +110,7 @@ def _refuse_of_pictures(tensor: Tensor, flags: ContractFlags) -> None:
     given = [key for key in _OF_PICTURES if getattr(flags, key) is not None]
     if given:
         raise ConfigError(
-            f"--{given[0]} speaks of a picture, and model input '{tensor.name}' is read as a tensor {list(tensor.shape)}",
+            f"--{given[0]} speaks of a picture, and model input '{tensor.name}' is a tensor {list(tensor.shape)}",
             hint=f"leave --{given[0]} out, or give --input-kind image where the data are pixels 0..255",
         )
 
