@@ -140,6 +140,8 @@ class CompiledVariant:
             "profile": None,
             "gate": {"passed": True, "reasons": []},
             "repairs": [],
+            "float_ops": None,  # the compiler's own: what is inside its op cannot be seen
+            "ops": None,
             "compiled_from": self.source,
             "compiler": self.log.version,
             "mapped_ops": mapped,
