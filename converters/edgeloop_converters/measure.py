@@ -12,6 +12,7 @@ from edgeloop.progress import Progress
 from edgeloop.targets import Target
 from edgeloop_converters.evaluate import (
     Comparison,
+    Evaluation,
     OpError,
     Quality,
     Scorer,
@@ -96,15 +97,16 @@ class Measured:
 def measure(candidate: Candidate, how: Measuring) -> Measured:
     """Evaluate, repair what misses its goals, compare layer by layer, profile, judge. Raises as `run_models` does."""
     with how.stages("evaluate"):
-        quality = evaluate_quality(candidate, how)
+        evaluation = _run_both(candidate, how)
+    # Before the scores: the process that computes them is still importing what it needs.
+    comparison, latency = _look_inside(candidate, how)
+    with how.stages("score"):
+        quality = _quality(evaluation, candidate, how)
     if how.recipe.repair and how.recipe.goals.wants_quality:
-        candidate, quality = _repaired(candidate, quality, how)
-    with how.stages("error per layer"):
-        comparison = _compare(candidate, how)
-    with how.stages("profile"):
-        is_fast = how.recipe.effort == "fast"
-        beside = None if is_fast else candidate.model.tflite
-        latency = host_latency(candidate.exported.model, how.target, float_model=beside, fast=is_fast)
+        shipped, quality = _repaired(candidate, quality, how)
+        if shipped.exported.model != candidate.exported.model:
+            comparison, latency = _look_inside(shipped, how)
+        candidate = shipped
     gate = judge_quality(candidate, quality, latency.profile, how)
     if not gate.passed and candidate.exported.blame:
         gate = replace(gate, reasons=(*gate.reasons, f"after the repairs: {candidate.exported.blame}"))
@@ -128,10 +130,19 @@ def _repaired(candidate: Candidate, quality: Quality, how: Measuring) -> tuple[C
     if repaired.model == exported.model:
         return candidate, quality
     with how.stages("evaluate"):
-        return candidate, evaluate_quality(candidate, how)
+        return candidate, _quality(_run_both(candidate, how), candidate, how)
 
 
-def evaluate_quality(candidate: Candidate, how: Measuring) -> Quality:
+def _look_inside(candidate: Candidate, how: Measuring) -> tuple[Comparison, HostLatency]:
+    with how.stages("error per layer"):
+        comparison = _compare(candidate, how)
+    with how.stages("profile"):
+        is_fast = how.recipe.effort == "fast"
+        beside = None if is_fast else candidate.model.tflite
+        return comparison, host_latency(candidate.exported.model, how.target, float_model=beside, fast=is_fast)
+
+
+def _run_both(candidate: Candidate, how: Measuring) -> Evaluation:
     """The exported file against labels, where there are any, and against its float model.
 
     Raises DataError where the float model answers NaN or infinity.
@@ -152,7 +163,11 @@ def evaluate_quality(candidate: Candidate, how: Measuring) -> Quality:
             f"the float model answers NaN or infinity on {bad} of {len(evaluation.indices)} samples",
             hint="check the model's weights, and the contract's mean and std",
         )
-    return summarize(evaluation, name, reference=FLOAT, scorer=how.scorer)
+    return evaluation
+
+
+def _quality(evaluation: Evaluation, candidate: Candidate, how: Measuring) -> Quality:
+    return summarize(evaluation, candidate.exported.name, reference=FLOAT, scorer=how.scorer)
 
 
 def judge_quality(candidate: Candidate, quality: Quality, profile: Profile | None, how: Measuring) -> Gate:

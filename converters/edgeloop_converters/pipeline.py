@@ -5,8 +5,9 @@ Native converters run in a child process from the first moment; data are read me
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 
 from edgeloop.progress import Progress, SilentProgress
@@ -43,6 +44,15 @@ from edgeloop_converters.sources import (
     settle,
 )
 from edgeloop_converters.stages import Stages
+
+_LATER = (
+    "ai_edge_litert.interpreter",
+    "ai_edge_litert.schema_py_generated",
+    "scipy.linalg",
+    "edgeloop_converters.passes.refine",
+    "edgeloop_converters.passes.flips",
+    "edgeloop.bundle.golden_maker",
+)
 
 
 def convert(
@@ -134,6 +144,8 @@ class _Run:
             self.how.scorer.expect()  # a native converter takes seconds: there is time for both imports
         with stages("read data"):
             data = read_ahead(data, calibration, evaluation, reporter, all_of_it=is_native, cache=self.decoded)
+            if is_native:
+                _import_ahead()
         with stages("load model"):
             models = conversion.results(reporter)
         with stages("contract"):
@@ -181,3 +193,10 @@ class _Run:
             how.progress.note(note)
         findings = after_calibration(rows, "grouped", basis.sources, seed=how.recipe.seed)
         return Candidate(exported, basis.model, basis.sources, basis.input_shapes), tuple(findings)
+
+
+def _import_ahead() -> None:
+    """What later steps need, half a second of imports, while a native converter works in its own process."""
+    for name in _LATER:
+        with suppress(ImportError):  # said where it is needed
+            import_module(name)

@@ -6,13 +6,14 @@ import platform
 import time
 from dataclasses import dataclass, replace
 
-from edgeloop.bench import WARM_UP_S, BenchRequest, BenchResult, bench_models, random_inputs
+from edgeloop.bench import BenchRequest, BenchResult, bench_models, random_inputs
 from edgeloop.bundle import Profile
 from edgeloop.runtime import open_session
 from edgeloop.targets import Target
 
 _BUDGET_S = 0.6
 _FAST_BUDGET_S = 0.1
+_WARM_UP_S = 0.1
 _FAST_WARM_UP_S = 0.03
 _LOOK_S = 0.01
 _MAX_FLOAT_S = 1.0
@@ -64,7 +65,7 @@ def host_latency(model: bytes, target: Target, *, float_model: bytes | None = No
     models = {"model": model}
     if float_model is not None and float_model != model and runs * _once_s(float_model) <= _MAX_FLOAT_S:
         models["float"] = float_model
-    request = BenchRequest(n=runs, warm_up_s=_FAST_WARM_UP_S if fast else WARM_UP_S)
+    request = BenchRequest(n=runs, warm_up_s=_FAST_WARM_UP_S if fast else _WARM_UP_S)
     results = bench_models(models, request).results
     return HostLatency(*_labelled(results[0], target), *(_labelled(results[1], target) if len(results) > 1 else ()))
 
