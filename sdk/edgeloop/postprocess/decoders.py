@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from edgeloop.affine import Affine, dequantize
 from edgeloop.contract import OutputSpec
 from edgeloop.errors import ConfigError
+from edgeloop.postprocess.results import ClassScore, Result
 
 Array = npt.NDArray[Any]
 
@@ -23,35 +23,6 @@ class ModelOutput(Protocol):
     def shape(self) -> tuple[int, ...]: ...
     @property
     def affine(self) -> Affine: ...
-
-
-class ClassScore(NamedTuple):  # a tuple: a frozen dataclass takes three times as long to make, at every inference
-    """One class of a classification. `score` is the model's dequantized output for it."""
-
-    class_id: int
-    label: str
-    score: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """A decoded inference. `top` is filled for classification, best first; `values` for raw outputs (float32), and for
-    the outputs beside the classes of a classification, in the model's order. `variant`: which one ran, where several
-    took turns. `reused`: it is that of an earlier frame that looked alike.
-    """
-
-    kind: str
-    top: tuple[ClassScore, ...] = ()
-    values: tuple[npt.NDArray[np.float32], ...] = ()
-    variant: str = ""
-    reused: bool = False
-
-    @property
-    def label(self) -> str:
-        """Label (or class number) of the best class; empty when this is not a classification."""
-        if not self.top:
-            return ""
-        return self.top[0].label or str(self.top[0].class_id)
 
 
 Decoder = Callable[[Sequence[Array]], Result]
