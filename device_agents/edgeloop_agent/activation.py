@@ -16,8 +16,9 @@ from edgeloop_agent import governor
 from edgeloop_agent.activation_settings import ActivationSettings
 from edgeloop_agent.cache import WarmModels
 from edgeloop_agent.cascade import Cascade
-from edgeloop_agent.governor import Level, Program, Signals, State
+from edgeloop_agent.governor import Signals, State
 from edgeloop_agent.judging import confidence
+from edgeloop_agent.levels import Law, Level, Program, ladder, shortcomings
 
 if TYPE_CHECKING:
     from edgeloop.postprocess import Result
@@ -77,10 +78,10 @@ class Activation:
         self._period_s = period_s
         self._take_turns = len(programs) > 1
         self._board = board or (lambda: (None, False))
-        self._law = settings.law or governor.Law()
-        self._levels = governor.ladder(programs, self._law) if settings.law else (Level(programs[0]),)
+        self._law = settings.law or Law()
+        self._levels = ladder(programs, self._law) if settings.law else (Level(programs[0]),)
         self._state = State()
-        self.shortcomings = governor.shortcomings(self._levels, self._law, has_sensor=self._board()[0] is not None)
+        self.shortcomings = shortcomings(self._levels, self._law, has_sensor=self._board()[0] is not None)
         """Lines: what the governor was asked for and cannot do."""
         self._told_missed = False
         self._gate = Gate(settings.gate) if settings.gate else None
@@ -266,7 +267,9 @@ class BoardWatch:
 
     def __init__(self) -> None:
         from edgeloop import probes
+        from edgeloop.boards import detect_board
 
+        self._board = detect_board()
         self._last: tuple[float | None, bool] = (probes.temperature_c(), False)
         threading.Thread(target=self._watch, name="board", daemon=True).start()
 
@@ -277,5 +280,5 @@ class BoardWatch:
         from edgeloop import probes
 
         while True:
-            self._last = (probes.temperature_c(), bool(probes.is_throttled(probes.throttle_flags())))
+            self._last = (probes.temperature_c(), bool(self._board.is_throttled()))
             time.sleep(_BOARD_EVERY_S)

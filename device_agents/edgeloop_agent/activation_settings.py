@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgeloop.errors import UsageError
-from edgeloop_agent.governor import Law
+from edgeloop_agent.levels import Law
 
 PREFERENCES = ("rate", "accuracy")
 DEFAULT_WARM_MIB = 64.0

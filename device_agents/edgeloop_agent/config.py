@@ -21,7 +21,7 @@ from edgeloop_agent.activation_settings import (
     check_range,
     parse_cascade,
 )
-from edgeloop_agent.governor import Law
+from edgeloop_agent.levels import Law
 from edgeloop_agent.supervision import Policy
 
 _NEVER_IN_A_FILE = "allow_unsigned"

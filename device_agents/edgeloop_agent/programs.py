@@ -11,7 +11,7 @@ from edgeloop_agent.activation import Activation, Board, BoardWatch
 from edgeloop_agent.activation_settings import ActivationSettings, CascadeSettings
 from edgeloop_agent.cache import WarmModels
 from edgeloop_agent.cascade import FIRST_SHARE
-from edgeloop_agent.governor import Program
+from edgeloop_agent.levels import Program
 
 if TYPE_CHECKING:
     from edgeloop.bundle import Variant

@@ -25,8 +25,8 @@ from edgeloop.runtime import open_session
 from edgeloop_agent.activation import Activation, BoardWatch
 from edgeloop_agent.activation_settings import ActivationSettings, GateSettings
 from edgeloop_agent.cache import WarmModels
-from edgeloop_agent.governor import Law, Program
 from edgeloop_agent.ipc import Channel, Page
+from edgeloop_agent.levels import Law, Program
 from edgeloop_agent.loop import Control, Recorder, run_loop
 from edgeloop_agent.pipeline import Pipeline, build_pipeline
 

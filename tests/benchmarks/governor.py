@@ -16,7 +16,7 @@ from _timing import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
-from edgeloop_agent.governor import ladder
+from edgeloop_agent.levels import ladder
 from support.governed_board import LAW, PROGRAMS, SCENARIOS, Trace, run
 
 WIDTH, LEFT, RIGHT = 860, 64, 12

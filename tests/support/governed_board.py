@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgeloop_agent.governor import Law, Level, Program, Signals, State, ladder, step
+from edgeloop_agent.governor import Signals, State, step
+from edgeloop_agent.levels import Law, Level, Program, ladder
 
 FPS = 20.0
 TICK_S = 0.5
