@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop import probes
+from edgeloop.boards import detect_board
 from edgeloop.errors import (
     EXIT_REFUSED,
     EXIT_USAGE,
@@ -228,6 +229,7 @@ class _Case:
         self.samples_ns: list[int] = []
         self.wall_s = 0.0
         self.throttled: bool | None = None
+        self._board = detect_board()
 
     def _warm_up(self, seconds: float) -> None:
         self.session.run(*self.frame)  # checks the frame, and packs weights on the first call
@@ -255,7 +257,7 @@ class _Case:
         elapsed = time.perf_counter() - wall
         self.wall_s += elapsed
         self.cpu_s, self.cpu_wall_s = self.cpu_s + time.process_time() - cpu, self.cpu_wall_s + elapsed
-        now = probes.is_throttled(probes.throttle_flags())
+        now = self._board.is_throttled()
         self.throttled = now if self.throttled is None else bool(now or self.throttled)
 
     def result(self) -> BenchResult:

@@ -1,14 +1,12 @@
-"""What the board says about itself: temperature, throttling, clock, load, memory. stdlib only; None: it is unknown.
+"""What every kernel tells: temperature, clock, load, memory. stdlib only; None: it is unknown.
 
-`root` is where /proc and /sys are looked for, so that a copied or made-up tree can be read as well. `vcgencmd` (the
-firmware's tool on a Raspberry Pi) is asked only on the real root and only where sysfs does not know.
+`root` is where /proc and /sys are looked for, so that a copied or made-up tree can be read as well. What differs from
+board to board (throttling, under-voltage) is in `edgeloop.boards`.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +15,10 @@ from pathlib import Path
 ROOT = Path("/")
 
 # Source: Raspberry Pi documentation, "vcgencmd get_throttled": bits 0-3 now, the same 16 higher: since boot.
-THROTTLE_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
+UNDER_VOLTAGE = "under-voltage"
+THROTTLE_BITS = {0: UNDER_VOLTAGE, 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
 _NOW_MASK = 0xF
 _SINCE_BOOT_SHIFT = 16
-_THROTTLED_FILES = ("*firmware/get_throttled", "*/*firmware/get_throttled")  # the place differs between kernels
 _CPU_ZONES = ("cpu-thermal", "cpu_thermal", "x86_pkg_temp", "soc-thermal", "soc_thermal", "cpu")
 
 
@@ -35,6 +33,7 @@ class Gauges:
     load_1m: float | None
     memory_available_bytes: int | None
     rss_bytes: int | None
+    accelerator_c: float | None = None
 
     def numbers(self) -> dict[str, float]:
         """What is known, as the numeric gauges of a telemetry report."""
@@ -45,22 +44,30 @@ class Gauges:
             "load_1m": self.load_1m,
             "memory_available_bytes": self.memory_available_bytes,
             "rss_bytes": self.rss_bytes,
+            "accelerator_c": self.accelerator_c,
         }
         return {name: float(value) for name, value in known.items() if value is not None}
 
 
-def read_gauges(*, pids: Sequence[int] = (), root: Path = ROOT) -> Gauges:
-    """Everything; `rss_bytes` is the sum over `pids` (default: this process)."""
+def read_gauges(
+    *,
+    pids: Sequence[int] = (),
+    root: Path = ROOT,
+    throttle_flags: int | None = None,
+    accelerator_c: float | None = None,
+) -> Gauges:
+    """Everything; `rss_bytes` is the sum over `pids` (default: this process). The last two are the board's to know."""
     sizes = [rss_bytes(pid, root=root) for pid in pids or (os.getpid(),)]
     known = [size for size in sizes if size is not None]
     return Gauges(
         temperature_c(root=root),
-        throttle_flags(root=root),
+        throttle_flags,
         frequency_mhz(root=root),
         governor(root=root),
         load_1m(root=root),
         memory_available_bytes(root=root),
         sum(known) if known else None,
+        accelerator_c,
     )
 
 
@@ -68,27 +75,13 @@ def temperature_c(*, root: Path = ROOT) -> float | None:
     """The CPU's temperature; of several thermal zones the one named after the CPU, else the hottest."""
     best: float | None = None
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
-        value = _integer(zone / "temp")
+        value = read_integer(zone / "temp")
         if value is None or not -50_000 < value < 200_000:  # millidegrees; some zones report nonsense when idle
             continue
-        if (_text(zone / "type") or "") in _CPU_ZONES:
+        if (read_text(zone / "type") or "") in _CPU_ZONES:
             return value / 1000
         best = max(best if best is not None else -273.0, value / 1000)
     return best
-
-
-def throttle_flags(*, root: Path = ROOT) -> int | None:
-    """The firmware's throttling bits (see `describe_throttling`), None off a Raspberry Pi."""
-    for pattern in _THROTTLED_FILES:
-        for path in (root / "sys/devices/platform").glob(pattern):
-            return _hex(_text(path) or "")
-    if root != ROOT or shutil.which("vcgencmd") is None:
-        return None
-    try:
-        done = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=2, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return _hex(done.stdout.partition("=")[2])
 
 
 def is_throttled(flags: int | None) -> bool | None:
@@ -105,23 +98,27 @@ def describe_throttling(flags: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def frequency_mhz(*, root: Path = ROOT) -> float | None:
     """The fastest core's present clock."""
-    found = [_integer(path) for path in (root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")]
+    found = [
+        read_integer(path) for path in (root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")
+    ]
     return max((khz / 1000 for khz in found if khz), default=None)
 
 
 def frequency_limit_mhz(*, root: Path = ROOT) -> float | None:
     """The highest clock that the fastest core can have."""
-    found = [_integer(path) for path in (root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/cpuinfo_max_freq")]
+    found = [
+        read_integer(path) for path in (root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/cpuinfo_max_freq")
+    ]
     return max((khz / 1000 for khz in found if khz), default=None)
 
 
 def governor(*, root: Path = ROOT) -> str | None:
     """How core 0's clock is chosen: "ondemand", "performance", ..."""
-    return _text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None
+    return read_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None
 
 
 def load_1m(*, root: Path = ROOT) -> float | None:
-    text = _text(root / "proc/loadavg")
+    text = read_text(root / "proc/loadavg")
     try:
         return float(text.split()[0]) if text else None
     except (ValueError, IndexError):
@@ -149,7 +146,7 @@ def pss_bytes(pid: int | str = "self", *, root: Path = ROOT) -> int | None:
 
 def cpu_seconds(pid: int | str = "self", *, root: Path = ROOT) -> float | None:
     """User and system time that a process has used."""
-    text = _text(root / f"proc/{pid}/stat")
+    text = read_text(root / f"proc/{pid}/stat")
     if not text:
         return None
     fields = text.rpartition(")")[2].split()  # the name before may hold spaces and brackets
@@ -161,39 +158,43 @@ def cpu_seconds(pid: int | str = "self", *, root: Path = ROOT) -> float | None:
 
 def board_name(*, root: Path = ROOT) -> str:
     """The board's own name from the device tree, else the CPU's model name, else the architecture."""
-    model = _text(root / "proc/device-tree/model") or _text(root / "sys/firmware/devicetree/base/model")
+    model = read_text(root / "proc/device-tree/model") or read_text(root / "sys/firmware/devicetree/base/model")
     if model:
         return model.rstrip("\0").strip()
-    for line in (_text(root / "proc/cpuinfo") or "").splitlines():
+    for line in (read_text(root / "proc/cpuinfo") or "").splitlines():
         key, _, value = line.partition(":")
         if key.strip().lower() in ("model name", "model") and value.strip() and not value.strip().isdigit():
             return value.strip()
     return os.uname().machine
 
 
-def _text(path: Path) -> str | None:
+def read_text(path: Path) -> str | None:
+    """A small file, stripped."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return None
 
 
-def _integer(path: Path) -> int | None:
+def read_integer(path: Path) -> int | None:
+    """A file that holds one whole number."""
     try:
-        return int(_text(path) or "")
+        return int(read_text(path) or "")
     except ValueError:
         return None
 
 
-def _hex(text: str) -> int | None:
+def read_device_tree_number(path: Path) -> int | None:
+    """A property of the device tree that is one 32-bit number, big-endian as all of them."""
     try:
-        return int(text.strip(), 16)
-    except ValueError:
+        content = path.read_bytes()
+    except OSError:
         return None
+    return int.from_bytes(content, "big") if len(content) == 4 else None
 
 
 def _kib_line(path: Path, key: str) -> int | None:
-    for line in (_text(path) or "").splitlines():
+    for line in (read_text(path) or "").splitlines():
         if line.startswith(key):
             parts = line.split()
             return int(parts[1]) * 1024 if len(parts) > 1 and parts[1].isdigit() else None

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeloop import probes
+from edgeloop.boards import detect_board
 
 
 def _write(root: Path, files: dict[str, str]) -> Path:
@@ -37,7 +38,7 @@ PI4 = {
 
 def test_a_raspberry_pi_is_read(tmp_path: Path) -> None:
     root = _write(tmp_path, PI4)
-    gauges = probes.read_gauges(pids=(42,), root=root)
+    gauges = detect_board(root=root).gauges(pids=(42,), root=root)
     assert gauges == probes.Gauges(48.312, 0x50005, 1500.0, "ondemand", 0.52, 3204120 * 1024, 56320 * 1024)
     assert gauges.numbers()["throttle_flags"] == 0x50005
     assert probes.frequency_limit_mhz(root=root) == 1800.0

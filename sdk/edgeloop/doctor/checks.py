@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgeloop.doctor import hardware, software
+from edgeloop.doctor import board, hardware, software
 from edgeloop.doctor.finding import FAIL, OK, WARN, Finding
 from edgeloop.doctor.system import System
 from edgeloop.errors import EXIT_DONE, EXIT_GOAL_NOT_MET
@@ -31,10 +31,11 @@ CHECKS: dict[str, Check] = {
     "numpy": Check(software.check_numpy),
     "opencv": Check(software.check_opencv),
     "extras": Check(software.check_extras, (HOST,)),
+    "board": Check(board.check_board),
     "cpu": Check(hardware.check_cpu),
     "memory": Check(hardware.check_memory),
-    "throttling": Check(hardware.check_throttling),
-    "edgetpu": Check(hardware.check_edgetpu),
+    "throttling": Check(board.check_throttling),
+    "edgetpu": Check(board.check_edgetpu),
     "serial": Check(hardware.check_serial),
     "disk": Check(software.check_disk),
     "clock": Check(hardware.check_clock),

@@ -1,0 +1,32 @@
+"""What the supervisor says of its board: each change once, in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeloop_agent.board_health import BoardHealth
+from support.boards import TREES, write_tree
+
+FLAGS = "sys/devices/platform/soc/soc:firmware/get_throttled"
+
+
+def test_being_held_back_is_told_when_it_begins_and_when_it_ends(tmp_path: Path) -> None:
+    health = BoardHealth(root=write_tree(tmp_path, TREES["rpi4"]))  # 0x50005
+    assert health.gauges()["throttle_flags"] == 0x50005
+    assert [text.split(" since")[0] for text in health.news()] == ["under-voltage", "throttled"]
+    health.gauges()
+    assert health.news() == ()
+    (tmp_path / FLAGS).write_text("50000")
+    health.gauges()
+    assert health.news() == ("under-voltage is over", "throttled is over")
+
+
+def test_the_state_has_words_for_the_bits(tmp_path: Path) -> None:
+    state = BoardHealth(root=write_tree(tmp_path, TREES["rpi4"])).state()
+    assert state["throttled_now"] == ["under-voltage", "throttled"]
+    assert (state["id"], state["temperature_c"], state["clock_governor"]) == ("rpi4", 48.312, "ondemand")
+
+
+def test_a_machine_that_tells_nothing_is_no_error(tmp_path: Path) -> None:
+    health = BoardHealth(root=tmp_path)
+    assert (health.gauges(), health.news(), health.state()["throttled_now"]) == ({}, (), [])
