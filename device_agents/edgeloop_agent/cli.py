@@ -95,6 +95,10 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
     add("--load-timeout", metavar="S", type=float, help="time to load and self-test the model (default: 120)")
     add("--retry-after", metavar="S", type=float,
         help="a delegate that is out is tried again after so long, then twice as long (default: 600)")  # fmt: skip
+    add("--memory-limit", metavar="MIB", type=float,
+        help="a worker that takes more memory than that is restarted (default: no limit)")  # fmt: skip
+    add("--fallback-alert", metavar="S", type=float,
+        help="a fallback that lasts longer is an alert in the reports (default: 600)")  # fmt: skip
     add("--stop-timeout", metavar="S", type=float, help="time to deliver the last report when stopped (default: 5)")
 
 

@@ -21,6 +21,7 @@ from edgeloop_agent.activation_settings import (
     check_range,
     parse_cascade,
 )
+from edgeloop_agent.fallback_clock import ALERT_AFTER_S
 from edgeloop_agent.levels import Law
 from edgeloop_agent.supervision import Policy
 
@@ -30,7 +31,7 @@ _RANGES = {
     "audit_every": (1, 1_000_000, ""), "max_difference": (0.0001, 0.5, ""), "max_age": (0.01, 86400, " seconds"),
     "latency_budget": (0.01, 60_000, " ms"), "temperature_limit": (20, 120, " degrees C"), "accuracy_floor": (0, 1, ""),
     "max_stride": (1, 1024, ""), "dwell": (0.5, 3600, " seconds"), "quiet": (0.01, 1, ""),
-    "warm_memory": (0, 65536, " MiB"),
+    "warm_memory": (0, 65536, " MiB"), "memory_limit": (1, 65536, " MiB"),
 }  # fmt: skip
 
 
@@ -64,6 +65,8 @@ class AgentConfig:
     frame_timeout: float = Policy.frame_timeout_s
     load_timeout: float = Policy.load_timeout_s
     retry_after: float = Policy.retry_after_s
+    memory_limit: float | None = None
+    fallback_alert: float = ALERT_AFTER_S
     stop_timeout: float = 5.0
     gate: bool = False
     audit_every: int = GateSettings.audit_every
@@ -86,7 +89,14 @@ class AgentConfig:
             raise UsageError(f"count must be at least 1, got {self.count}")
         if self.rate is not None and not 0 < self.rate <= 1e6:
             raise UsageError(f"rate must be a positive number of frames per second, got {self.rate:g}")
-        for name in ("report_interval", "heartbeat_timeout", "frame_timeout", "load_timeout", "retry_after"):
+        for name in (
+            "report_interval",
+            "heartbeat_timeout",
+            "frame_timeout",
+            "load_timeout",
+            "retry_after",
+            "fallback_alert",
+        ):
             value = getattr(self, name)
             if not 0.1 <= value <= 86400:
                 raise UsageError(f"{name} must be 0.1 to 86400 seconds, got {value:g}")
@@ -149,6 +159,7 @@ class AgentConfig:
             frame_timeout_s=self.frame_timeout,
             load_timeout_s=self.load_timeout,
             retry_after_s=self.retry_after,
+            memory_limit_bytes=None if self.memory_limit is None else int(self.memory_limit * 2**20),
         )
 
 
@@ -170,6 +181,7 @@ _SWITCHES = frozenset({"loop", "gate"})
 _NUMBERS = {
     "threads": int, "count": int, "rate": float, "report_interval": float, "heartbeat_timeout": float,
     "frame_timeout": float, "load_timeout": float, "stop_timeout": float, "retry_after": float,
+    "memory_limit": float, "fallback_alert": float,
     "audit_every": int, "max_difference": float, "max_age": float, "latency_budget": float, "temperature_limit": float,
     "accuracy_floor": float, "max_stride": int, "dwell": float, "quiet": float, "warm_memory": float,
 }  # fmt: skip

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeloop.errors import DeviceError
+from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.ipc import BUSY_SINCE_NS, Channel, Page, counts_of, last_counts_of
 from edgeloop_agent.tally import Counts
 
@@ -140,6 +141,23 @@ class WorkerProcess:
             self._process.stderr.close()
         self.channel.close()
         self.page.close()
+
+
+def start_message(config: AgentConfig, bundle: str, delegate: str, *, skip: int, count: int | None) -> dict[str, Any]:
+    """What a worker is told. bundle: folder of the staged bundle; skip: frames that other workers have taken."""
+    return {
+        "bundle": bundle,
+        "variant": config.variant,
+        "delegate": delegate,
+        "threads": config.threads,
+        "source": config.source,
+        "sinks": list(config.sinks),
+        "skip": skip,
+        "count": count,
+        "loop": config.loop,
+        "rate": config.rate,
+        "activation": None if config.activation is None else config.activation.to_dict(),
+    }
 
 
 def python_command() -> list[str]:

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from edgeloop import probes
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.report import STAGES, Event, Report
+from edgeloop_agent.board_health import BoardHealth
+from edgeloop_agent.fallback_clock import FallbackClock
 from edgeloop_agent.launcher import WorkerProcess
 from edgeloop_agent.tally import RunsOn, Tally
 
@@ -43,12 +45,21 @@ class Reporting:
     """
 
     def __init__(
-        self, tally: Tally, outlet: Outlet, tell: Callable[[str], None], *, threads: int, interval_s: float
+        self,
+        tally: Tally,
+        outlet: Outlet,
+        tell: Callable[[str], None],
+        fallback: FallbackClock,
+        *,
+        threads: int,
+        interval_s: float,
     ) -> None:
         self._tally = tally
         self._outlet = outlet
         self._tell = tell
+        self._fallback = fallback
         self._threads = threads
+        self._board = BoardHealth()
         self._interval_s = interval_s
         self._worker_rss_bytes = 0
         self._worker_gauges: dict[str, float] = {}
@@ -100,18 +111,22 @@ class Reporting:
         now = time.monotonic() if self._last_done_s is None else self._last_done_s
         if worker is not None:
             self._tally.counted(worker.counts)
+        gauges = self._gauges(worker)
+        for text in self._board.news():
+            self.happened("throttling", text)
         report = self._tally.take_report(
             time_s=time.time(),
             uptime_s=now - self._started_s,
             period_s=max(0.0, now - self._period_started_s),
-            gauges=self._gauges(worker),
+            gauges=gauges,
         )
         self._period_started_s = now
         self._outlet.submit(report)
 
     def _gauges(self, worker: WorkerProcess | None) -> dict[str, float]:
         """As they are now; the memory of a worker that ended in this period as it was last told."""
-        gauges = probes.read_gauges().numbers() | self._outlet.gauges() | self._worker_gauges
+        gauges = self._board.gauges() | self._outlet.gauges() | self._worker_gauges
+        gauges |= self._fallback.gauges(time.monotonic())
         worker_bytes = (worker and probes.rss_bytes(worker.pid)) or self._worker_rss_bytes
         gauges["threads"] = float(self._threads)  # a latency says nothing without them
         if "rss_bytes" in gauges:

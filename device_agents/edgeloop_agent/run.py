@@ -14,13 +14,15 @@ from edgeloop.errors import EdgeloopError
 from edgeloop.runtime.delegates import parse_delegate
 from edgeloop.telemetry.summary import latency_lines
 from edgeloop_agent.config import AgentConfig
+from edgeloop_agent.endings import End
 from edgeloop_agent.pipeline import FALLBACK_ORDER
 from edgeloop_agent.publisher import Publisher, open_publisher
 from edgeloop_agent.reporting import NoOutlet
 from edgeloop_agent.sinks import check_sink
 from edgeloop_agent.sources import parse_source
 from edgeloop_agent.statedir import BUNDLES, SPOOL, locked_state
-from edgeloop_agent.supervisor import End, Supervisor
+from edgeloop_agent.supervised import Assignment
+from edgeloop_agent.supervisor import supervise
 from edgeloop_agent.tally import Identity, Tally
 
 
@@ -55,17 +57,11 @@ def run_agent(config: AgentConfig, tell: Callable[[str], None]) -> Outcome:
         tally = Tally(who)
         tally.count("cache_hits_l3" if staged.was_there else "cache_misses_l3")
         publisher = open_publisher(config.telemetry, state / SPOOL, tell) if config.telemetry else None
-        supervisor = Supervisor(
-            config,
-            bundle=str(staged.path),
-            delegates=asked or staged.manifest.fallback_order(config.variant) or FALLBACK_ORDER,
-            tally=tally,
-            outlet=publisher or NoOutlet(),
-            tell=tell,
-        )
+        delegates = asked or staged.manifest.fallback_order(config.variant) or FALLBACK_ORDER
+        assignment = Assignment(config, str(staged.path), delegates, tally)
         began = time.monotonic()
         try:
-            end = supervisor.run()
+            (end,) = supervise([assignment], publisher or NoOutlet(), tell)
         finally:
             if publisher is not None:
                 # A second Ctrl-C does not wait for the collector: what is not delivered stays in the spool.

@@ -3,9 +3,10 @@
     fault of the delegate    (it could not be loaded, failed its self-test, crashed or hung)  -> the next of the order
     any other fault          (killed from outside, out of memory, source gone)                -> the same one again
 
-A delegate that cannot start, or that failed `faults_until_quarantine` times, is out for `retry_after_s`, twice as long
-each time after; then it is tried again where it comes before the one in use. When every delegate is out: give up if not
-one inference ever succeeded, else keep trying the one that worked.
+A delegate that is left for another is out for `retry_after_s`, twice as long each time after; then it is tried again
+where it comes before the one in use. The last one that is not out stays until it failed `faults_until_quarantine`
+times; then those that are out and failed less often have their turn early. When all are exhausted: give up if not one
+inference ever succeeded, else keep trying the one that worked.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Policy:
     heartbeat_timeout_s: float = 10.0
     frame_timeout_s: float = 30.0
     load_timeout_s: float = 120.0
+    memory_limit_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,10 @@ def after_fault(
         standing = replace(
             standing, faults=_set(standing.faults, at, 0), times_out=_set(standing.times_out, at, 0), streak=0
         )
-    count = standing.faults[at] + (fault.blame is not Blame.OUTSIDE)
-    out = fault.blame is Blame.START or count >= policy.faults_until_quarantine
+    limit = policy.faults_until_quarantine
+    count = limit if fault.blame is Blame.START else standing.faults[at] + (fault.blame is not Blame.OUTSIDE)
+    is_last = all(out for i, out in enumerate(standing.quarantined) if i != at)
+    out = count >= limit or (fault.blame is Blame.RUN and not is_last)
     newly_out = out and not standing.quarantined[at]
     times_out = standing.times_out[at] + newly_out
     again_in_s = min(policy.retry_max_s, policy.retry_after_s * 2.0 ** min(times_out - 1, 30)) if newly_out else 0.0
@@ -123,7 +127,7 @@ def after_fault(
         again_at_s=_set(standing.again_at_s, at, now_s + again_in_s) if newly_out else standing.again_at_s,
         streak=standing.streak + 1,
     )
-    to = _next_delegate(standing, stay=fault.blame in (Blame.OTHER, Blame.OUTSIDE))
+    to = _next_delegate(standing, limit, stay=fault.blame in (Blame.OTHER, Blame.OUTSIDE))
     if to is None and standing.proven is None:
         return standing, GiveUp(f"no delegate left: {standing.delegates[at]}: {why}")
     target = standing.proven if to is None else to
@@ -134,6 +138,8 @@ def after_fault(
     was, now = standing.delegates[at], standing.delegates[target]
     detail = f"{was} -> {now}: {why}" if moved else f"{was}: {why}"
     decision = Restart(delay_s, "fallback" if moved else "restart", detail, was if newly_out else "", again_in_s)
+    if to is not None:
+        standing = replace(standing, quarantined=_set(standing.quarantined, target, False))
     return replace(standing, current=target), decision
 
 
@@ -155,9 +161,15 @@ def try_again(standing: Standing, policy: Policy, now_s: float) -> Standing | No
 
 
 def overdue(
-    policy: Policy, *, ready: bool, since_start_s: float, since_message_s: float, busy_s: float
+    policy: Policy, *, ready: bool, since_start_s: float, since_message_s: float, busy_s: float, memory_bytes: int = 0
 ) -> Fault | None:
-    """The watchdog: a fault when the worker is silent, or has been at one frame, for too long. Ages in seconds."""
+    """The watchdog: a fault when the worker takes too much memory, is silent, or has been at one frame, for too long.
+
+    Ages in seconds; memory_bytes: what it takes of the board's memory, 0 where nobody looked.
+    """
+    limit = policy.memory_limit_bytes
+    if limit is not None and memory_bytes > limit:
+        return Fault(Blame.RUN, f"took {memory_bytes / 2**20:.0f} MiB, more than its limit of {limit / 2**20:g} MiB")
     if not ready:
         if since_start_s > policy.load_timeout_s:
             return Fault(Blame.RUN, f"not ready {policy.load_timeout_s:g} s after its start")
@@ -183,12 +195,16 @@ def describe_exit(returncode: int, last_words: str = "") -> Fault:
     return Fault(Blame.RUN, f"worker died of {name.name}{tail}")
 
 
-def _next_delegate(standing: Standing, *, stay: bool) -> int | None:
-    """The current one if `stay`, else the next usable one of the order, else an earlier one, else the current one."""
+def _next_delegate(standing: Standing, limit: int, *, stay: bool) -> int | None:
+    """The current one if `stay`, else the next usable one of the order, else an earlier one, else the current one.
+
+    Usable is what is not out; if all are, what failed less than `limit` times.
+    """
     at, n = standing.current, len(standing.delegates)
     order = [*range(at + 1, n), *range(at)]
     candidates = [at, *order] if stay else [*order, at]
-    return next((i for i in candidates if not standing.quarantined[i]), None)
+    usable = [i for i in candidates if not standing.quarantined[i]]
+    return next(iter(usable or [i for i in candidates if standing.faults[i] < limit]), None)
 
 
 def _set(values: tuple[object, ...], index: int, value: object) -> tuple:  # type: ignore[type-arg]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import signal
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeloop_agent.endings import End, judged
 from edgeloop_agent.supervision import (
     Blame,
     Fault,
@@ -37,7 +37,7 @@ def decide(standing: Standing, *faults: Fault) -> tuple[Standing, Restart | Give
 def test_a_crash_moves_on_to_the_next_delegate_at_once():
     standing, decision = decide(Standing.start(("edgetpu", "xnnpack", "cpu")), CRASH)
     assert standing.delegate == "xnnpack"
-    assert decision == Restart(0.0, "fallback", "edgetpu -> xnnpack: worker died of SIGSEGV")
+    assert decision == Restart(0.0, "fallback", "edgetpu -> xnnpack: worker died of SIGSEGV", "edgetpu", 600.0)
 
 
 def test_a_delegate_that_cannot_start_is_out():
@@ -75,14 +75,23 @@ def test_running_well_for_a_while_clears_the_record():
     assert decision.delay_s == POLICY.backoff_first_s
 
 
-def test_after_repeated_faults_a_delegate_is_quarantined():
+def test_the_last_delegate_that_is_not_out_stays_until_it_failed_three_times():
     standing = Standing.start(("edgetpu", "xnnpack"))
     quarantined = []
-    for _ in range(2 * POLICY.faults_until_quarantine - 1):
+    for _ in range(1 + POLICY.faults_until_quarantine):
         standing, decision = after_fault(standing.with_success(), POLICY, CRASH)
         assert isinstance(decision, Restart)
         quarantined.append(decision.quarantined)
-    assert quarantined == ["", "", "", "", "edgetpu"]
+    assert quarantined == ["edgetpu", "", "", "xnnpack"]
+
+
+def test_an_accelerator_that_crashed_once_comes_back_after_its_pause():
+    standing, decision = decide(Standing.start(("edgetpu", "xnnpack")).with_success(), CRASH)
+    assert isinstance(decision, Restart)
+    assert try_again(standing, POLICY, decision.again_in_s - 1) is None
+    again = try_again(standing, POLICY, decision.again_in_s)
+    assert again is not None
+    assert again.delegate == "edgetpu"
 
 
 def test_a_delegate_that_is_out_is_tried_again_after_longer_and_longer_pauses():
@@ -112,7 +121,7 @@ def test_one_fault_more_and_a_delegate_that_was_tried_again_is_out():
     well = Fault(Blame.RUN, "crash", ran_s=POLICY.stable_after_s)
     _, decision = after_fault(again, POLICY, well, POLICY.retry_after_s)
     assert isinstance(decision, Restart)
-    assert decision.quarantined == "", "a minute without a fault clears the record"
+    assert decision.again_in_s == POLICY.retry_after_s, "a minute without a fault clears the record"
 
 
 def test_a_delegate_behind_the_one_in_use_is_left_alone():
@@ -200,9 +209,5 @@ def test_a_death_is_described(code, blame, text):
 
 @pytest.mark.parametrize(("frames", "inferences", "fails"), [(5, 0, True), (5, 1, False), (0, 0, False)])
 def test_frames_that_all_came_to_nothing_are_no_success(frames: int, inferences: int, fails: bool) -> None:
-    from edgeloop_agent.supervisor import Supervisor
-
-    supervisor = Supervisor.__new__(Supervisor)
-    supervisor._tally = SimpleNamespace(totals={"frames": frames, "inferences": inferences})  # type: ignore[assignment]
-    error = supervisor._nothing_done()
+    error = judged(End("count"), {"frames": frames, "inferences": inferences, "errors": 0}, "").error
     assert (error is not None and error.exit_code == 1) == fails

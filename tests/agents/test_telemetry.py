@@ -135,7 +135,7 @@ def test_a_fallback_is_reported(agents: Agents, bundle: Path, store_url: str) ->
         reports = stored(collector, "pi-1")
     check_complete(reports, summary)
     events = [event for report in reports for event in report.events]
-    assert [e.kind for e in events] == ["fallback"]
+    assert [e.kind for e in events] == ["quarantine", "fallback"]
     # No report mixes latencies of two delegates.
     assert [(r.delegate_asked[:8], r.delegate_ran[:8]) for r in reports] == [("external", "external"), ("cpu", "cpu")]
     assert [r.counters["inferences"] for r in reports] == [18, 81]  # two of the 20 good invokes were the self-test's

@@ -1,0 +1,295 @@
+"""One model under supervision: its worker process from launch to end, and the next one. No numpy."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgeloop import probes
+from edgeloop.errors import DataError, DeviceError
+from edgeloop_agent.config import AgentConfig
+from edgeloop_agent.endings import End, failed, judged
+from edgeloop_agent.fallback_clock import FallbackClock
+from edgeloop_agent.launcher import WorkerProcess, start_message
+from edgeloop_agent.reporting import Outlet, Reporting
+from edgeloop_agent.stop_signals import StopSignals
+from edgeloop_agent.supervision import (
+    Blame,
+    Fault,
+    GiveUp,
+    Standing,
+    after_fault,
+    describe_exit,
+    overdue,
+    try_again,
+)
+from edgeloop_agent.tally import RunsOn, Tally
+
+_WORKER_EXIT_S = 2.0  # from the end of its socket to the end of its process
+_CHECK_EVERY_S = 1.0
+_CHECK_AT_MOST_EVERY_S = 0.02
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What to run. bundle: folder of the staged bundle; delegates: the fallback order; tally: where it is added up."""
+
+    config: AgentConfig
+    bundle: str
+    delegates: tuple[str, ...]
+    tally: Tally
+
+
+@dataclass
+class _Life:
+    """A worker, and what is known of its end."""
+
+    worker: WorkerProcess
+    said: Mapping[str, Any] | None = None  # its own account: a "fault" message
+    killed_for: Fault | None = None
+    done: str | None = None
+    is_leaving: bool = False  # asked to end, because a delegate that was out is to be tried again
+
+
+class SupervisedModel:
+    """`step`, then what the selector's keys hold, then `watch`, until there is an `end`."""
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        outlet: Outlet,
+        tell: Callable[[str], None],
+        selector: selectors.BaseSelector,
+        stops: StopSignals,
+    ) -> None:
+        """tell: gets lines for people."""
+        self.end: End | None = None
+        self._config = config = assignment.config
+        self._policy = config.policy
+        self._bundle = assignment.bundle
+        self._tally = assignment.tally
+        self._tally.runs_on = RunsOn(asked=assignment.delegates[0])
+        self._fallback = FallbackClock(assignment.delegates[0], config.fallback_alert)
+        self._reporting = Reporting(
+            self._tally, outlet, tell, self._fallback, threads=config.threads, interval_s=config.report_interval
+        )
+        self._standing = Standing.start(assignment.delegates)
+        self._life: _Life | None = None
+        self._first_bad_frame = ""
+        self._selector = selector
+        self._stops = stops
+        self._stop_deadline_s: float | None = None
+        self._launch_at_s = self._memory_read_s = time.monotonic()
+
+    def step(self) -> None:
+        """Launch a worker if it is time for one; report if the period is over."""
+        now = time.monotonic()
+        if self._life is None:
+            if self._stops.count:
+                return self._finish(End("stop"))
+            if self._remaining == 0:
+                return self._finish(End("count"))
+            if now >= self._launch_at_s:
+                return self._launch()
+        if self._reporting.due_in_s(now) <= 0:
+            self._reporting.report(None if self._life is None else self._life.worker)
+        return None
+
+    def patience_s(self) -> float:
+        """How long nothing needs to be looked at."""
+        if self.end is not None:
+            return 0.0
+        now = time.monotonic()
+        until = [_CHECK_EVERY_S, self._reporting.due_in_s(now)]
+        if self._life is None:
+            until.append(self._launch_at_s - now)
+        elif busy_s := self._life.worker.busy_s:
+            until.append(max(_CHECK_AT_MOST_EVERY_S, self._policy.frame_timeout_s - busy_s))
+        if self._stop_deadline_s is not None:
+            until.append(self._stop_deadline_s - now)
+        return max(0.0, min(until))
+
+    def watch(self) -> None:
+        """End a worker that hangs or takes too much memory, or that somebody wants to end."""
+        life, now = self._life, time.monotonic()
+        if life is None:
+            return
+        worker = life.worker
+        if self._stops.count:
+            if self._stop_deadline_s is None:
+                self._stop_deadline_s = now + self._config.stop_timeout
+                worker.terminate()
+            elif now >= self._stop_deadline_s or self._stops.count > 1:
+                worker.kill()
+            return
+        if worker.ready_s is not None:
+            if happened := self._fallback.look(self._tally.runs_on, now):
+                self._reporting.happened(*happened)
+            if not life.is_leaving and try_again(self._standing, self._policy, now):
+                life.is_leaving = True
+                worker.terminate()  # it ends with its frame done
+        fault = overdue(
+            self._policy,
+            ready=worker.ready_s is not None,
+            since_start_s=now - worker.started_s,
+            since_message_s=now - worker.last_message_s,
+            busy_s=worker.busy_s,
+            memory_bytes=self._memory_bytes(worker, now),
+        )
+        if fault is not None and life.killed_for is None:
+            life.killed_for = fault
+            worker.kill()
+
+    def close(self) -> None:
+        """End the worker, should there be one."""
+        if self._life is not None:
+            self._life.worker.close()
+            self._life = None
+
+    # -- a worker's life
+
+    def _launch(self) -> None:
+        skip, count = self._tally.frames, self._remaining
+        start = start_message(self._config, self._bundle, self._standing.delegate, skip=skip, count=count)
+        try:
+            worker = WorkerProcess(start)
+        except DeviceError as error:
+            return self._finish(End("failed", error))
+        self._life = _Life(worker)
+        self._tally.worker_started()
+        self._selector.register(worker.channel.socket, selectors.EVENT_READ, self._on_message)
+        self._selector.register(worker.stderr_fd, selectors.EVENT_READ, self._on_stderr)
+        return None
+
+    def _memory_bytes(self, worker: WorkerProcess, now: float) -> int:
+        """What the worker takes of the board's memory; 0 where nobody asks or it is not time to ask."""
+        if self._policy.memory_limit_bytes is None or now - self._memory_read_s < _CHECK_EVERY_S:
+            return 0
+        self._memory_read_s = now
+        return probes.pss_bytes(worker.pid) or probes.rss_bytes(worker.pid) or 0
+
+    def _on_stderr(self) -> None:
+        if self._life is not None and not self._life.worker.read_stderr():
+            self._selector.unregister(self._life.worker.stderr_fd)
+
+    def _on_message(self) -> None:
+        life = self._life
+        if life is None:
+            return
+        try:
+            messages = life.worker.channel.receive()
+            for message in messages or ():
+                life.worker.last_message_s = time.monotonic()
+                self._handle(life, message)
+        except (DeviceError, DataError, KeyError, TypeError, ValueError) as error:
+            life.killed_for = Fault(Blame.RUN, f"worker spoke nonsense: {error}")
+            life.worker.kill()
+            messages = None
+        if messages is None:
+            self._ended(life)
+
+    def _handle(self, life: _Life, message: Mapping[str, Any]) -> None:
+        kind = message["kind"]
+        if kind == "stats":
+            self._reporting.measured(message)
+        elif kind == "ready":
+            life.worker.ready_s = time.monotonic()
+            self._reporting.ready(message)
+        elif kind == "event":
+            if message["event"] == "bad_input" and not self._first_bad_frame:
+                self._first_bad_frame = str(message["detail"])
+            if message["event"] == "variant_switch":
+                self._reporting.switched(message, life.worker)
+            self._reporting.happened(message["event"], message["detail"])
+        elif kind == "fault":
+            life.said = dict(message)
+        elif kind == "done":
+            life.done = str(message["reason"])
+
+    def _ended(self, life: _Life) -> None:
+        """The worker closed its socket: take its last words and counts, then decide."""
+        worker = life.worker
+        exit_fault = self._bury(worker)
+        self._life = None
+        if life.done == "stop" and life.is_leaving and not self._stops.count:
+            self._go_back()
+        elif life.done is not None:
+            self._reporting.until(worker.last_message_s)
+            self._finish(End(life.done))
+        elif self._stops.count:
+            self._finish(End("stop"))
+        elif life.said is not None and life.said["blame"] == "fatal":
+            self._finish(failed(life.said))
+        else:
+            if life.said is not None and life.said["blame"] == "source":
+                self._reporting.happened("source_lost", str(life.said["message"]))
+            ran_s = 0.0 if worker.ready_s is None else time.monotonic() - worker.ready_s
+            self._recover(replace(life.killed_for or _fault_from(life.said) or exit_fault, ran_s=ran_s))
+
+    def _bury(self, worker: WorkerProcess) -> Fault:
+        """Add up what it did and free everything; what its exit alone would mean."""
+        code = worker.wait(_WORKER_EXIT_S)
+        if code is None:
+            worker.kill()
+            code = worker.wait(_WORKER_EXIT_S)
+        while worker.read_stderr() and worker.poll() is None:
+            pass
+        counts, sinks = worker.last_counts, len(self._config.sinks)
+        self._tally.worker_ended(counts, sinks)
+        if unwritten := counts.unwritten(sinks):
+            self._reporting.happened("results_lost", f"{unwritten} result lines were lost with the worker")
+        if counts.inferred:
+            self._standing = self._standing.with_success()
+        self._selector.unregister(worker.channel.socket)
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(worker.stderr_fd)
+        last_words = worker.last_words
+        worker.close()
+        return describe_exit(code or 0, last_words)
+
+    # -- what follows
+
+    def _recover(self, fault: Fault) -> None:
+        self._standing, decision = after_fault(self._standing, self._policy, fault, time.monotonic())
+        if isinstance(decision, GiveUp):
+            return self._finish(
+                End("failed", DeviceError(decision.detail, hint="edgeloop-agent doctor checks the delegates"))
+            )
+        if decision.quarantined:
+            self._reporting.happened("quarantine", f"{decision.quarantined} is not tried for {decision.again_in_s:g} s")
+        if fault.blame is not Blame.START or decision.kind != "fallback":  # a delegate that is not there is no failure
+            self._tally.count("worker_restarts")
+        self._reporting.happened(decision.kind, decision.detail)
+        if decision.kind == "fallback":
+            self._reporting.before_delegate(self._standing.delegate)
+        self._launch_at_s = time.monotonic() + decision.delay_s
+        return None
+
+    def _go_back(self) -> None:
+        """To a delegate that was out, now that its time is over."""
+        was, self._launch_at_s = self._standing.delegate, time.monotonic()
+        self._standing = try_again(self._standing, self._policy, self._launch_at_s) or self._standing
+        self._reporting.happened("retry", f"{was} -> {self._standing.delegate}: it was out long enough")
+        self._reporting.before_delegate(self._standing.delegate)
+
+    def _finish(self, end: End) -> None:
+        self.end = judged(end, self._tally.totals, self._first_bad_frame)
+        if self.end.error is not None:
+            self._reporting.happened("failed", self.end.error.message)
+        self._reporting.report(None)
+
+    @property
+    def _remaining(self) -> int | None:
+        return None if self._config.count is None else max(0, self._config.count - self._tally.frames)
+
+
+def _fault_from(said: Mapping[str, Any] | None) -> Fault | None:
+    """A worker's own account of its end."""
+    if said is None:
+        return None
+    blame = {"start": Blame.START, "run": Blame.RUN, "source": Blame.OUTSIDE}.get(said["blame"], Blame.OTHER)
+    return Fault(blame, str(said["message"]))
