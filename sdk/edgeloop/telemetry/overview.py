@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.telemetry.histogram import Histogram
-from edgeloop.telemetry.report import STAGES, Report
+from edgeloop.telemetry.report import STAGES, Report, alerts_of
 
 if TYPE_CHECKING:
     from edgeloop.telemetry.store.database import Store
@@ -36,7 +36,9 @@ class StageView:
 
 @dataclass(frozen=True)
 class DeviceView:
-    """One device. throttled: None where the board does not say. histogram: (lower ms, upper ms, count) of `invoke`.
+    """One model on one device. throttled: None where the board does not say. alerts: see `report.alerts_of`.
+
+    histogram: (lower ms, upper ms, count) of `invoke`.
 
     trend_p95_ms: the invoke p95 of each report of the window, oldest first.
     """
@@ -57,6 +59,7 @@ class DeviceView:
     unsigned: bool
     inferences_per_s: float | None
     throttled: bool | None
+    alerts: Mapping[str, float]
     gauges: Mapping[str, float]
     counters: Mapping[str, int]
     stages: Mapping[str, StageView]
@@ -70,8 +73,16 @@ class DeviceView:
         return asdict(self)
 
 
+def describe_models(recent: Sequence[StoredReport]) -> tuple[DeviceView, ...]:
+    """A view for each bundle that the device's last boot reported of, by name. recent: as of `describe`."""
+    boot = recent[-1].report.boot
+    bundles = sorted({each.report.bundle for each in recent if each.report.boot == boot})
+    of_bundle = ([each for each in recent if each.report.bundle == bundle] for bundle in bundles)
+    return tuple(describe(reports) for reports in of_bundle)
+
+
 def describe(recent: Sequence[StoredReport]) -> DeviceView:
-    """recent: at least one report of one device, oldest first. Counters are summed over the window."""
+    """recent: at least one report of one model, oldest first. Counters are summed over the window."""
     last = recent[-1].report
     window = [each.report for each in recent if _model(each.report) == _model(last)]
     parts: dict[str, list[Histogram]] = {}
@@ -105,6 +116,7 @@ def describe(recent: Sequence[StoredReport]) -> DeviceView:
         runtime=last.runtime,
         unsigned=last.unsigned,
         inferences_per_s=_rate(window),
+        alerts=alerts_of(last),
         throttled=None if flags is None else bool(int(flags) & _THROTTLED_NOW),
         gauges=dict(last.gauges),
         counters=counters,
@@ -142,21 +154,21 @@ class Overview:
 
     store: Store
     max_devices: int = 1000
-    _known: dict[str, tuple[int, DeviceView]] = field(default_factory=dict, repr=False)
+    _known: dict[str, tuple[int, tuple[DeviceView, ...]]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def devices(self) -> list[DeviceView]:
-        """By name; `max_devices` at most."""
+        """By name, `max_devices` at most; one view for each model of a device that runs several."""
         with self._lock:
-            views: dict[str, tuple[int, DeviceView]] = {}
+            views: dict[str, tuple[int, tuple[DeviceView, ...]]] = {}
             for last in self.store.latest(details=False, limit=self.max_devices):
                 device = last.report.device
                 known = self._known.get(device)
                 if known is None or known[0] != last.id:
-                    known = last.id, describe(self.store.recent(device, WINDOW_REPORTS))
+                    known = last.id, describe_models(self.store.recent(device, WINDOW_REPORTS))
                 views[device] = known
             self._known = views
-            return [view for _last_id, view in views.values()]
+            return [view for _last_id, models in views.values() for view in models]
 
     def to_dict(self, now_s: float) -> dict[str, Any]:
         """`/v1/devices` and `monitor --json`: now_s, totals {devices, reports, inferences, quarantined}, devices[]."""

@@ -51,6 +51,9 @@ GAUGES = (
 )
 """Gauges with a one-byte code on the wire; any other name travels as text. All are the value at the report's time."""
 
+ALERT_PREFIX = "alert_"
+"""A gauge of this name is an alert: something that somebody should look at, and for how many seconds it has been so."""
+
 MAX_EVENTS = 64
 BOOT_PATTERN = re.compile(r"[0-9a-f]{16}")
 
@@ -110,6 +113,12 @@ class Report:
         return self.delegated_ops / self.total_ops if self.total_ops else 0.0
 
 
+def alerts_of(report: Report) -> dict[str, float]:
+    """What somebody should look at, by name ("fallback"), and for how many seconds it has been so."""
+    n = len(ALERT_PREFIX)
+    return {name[n:]: value for name, value in report.gauges.items() if name.startswith(ALERT_PREFIX) and name[n:]}
+
+
 def subject_of(report: Report) -> tuple[object, ...]:
     """What a report is about; the histograms of two reports belong together when this is equal."""
     return (
@@ -148,6 +157,7 @@ def merge_reports(reports: Sequence[Report]) -> Report:
             counters[name] = counters.get(name, 0) + count
         for stage, histogram in report.latency.items():
             stages.setdefault(stage, []).append(histogram)
+        gauges = {name: value for name, value in gauges.items() if not name.startswith(ALERT_PREFIX)}
         gauges.update(report.gauges)
         unknown.update(report.unknown)
     events = tuple(event for report in reports for event in report.events)

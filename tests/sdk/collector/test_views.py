@@ -172,3 +172,14 @@ def test_the_facade_opens_a_store(collector: CollectorHandle) -> None:
     collector.store.insert([make_report(1)])
     with el.telemetry.open(collector.store.url) as telemetry:
         assert telemetry.histogram("ic", version=3).count == 20
+
+
+def test_a_device_that_runs_several_models_is_shown_once_for_each(collector: CollectorHandle) -> None:
+    reports = [make_report(n, bundle=("faces", "plates")[n % 2]) for n in range(1, 9)]
+    collector.store.insert(reports)
+    collector.store.insert([make_report(1, device="pi-2")])
+    overview = Overview(collector.store)
+    shown = [(view.device, view.bundle, view.window_reports) for view in overview.devices()]
+    assert shown == [("pi-1", "faces", 4), ("pi-1", "plates", 4), ("pi-2", "ic", 1)]
+    faces = Histogram.merged([r.latency["invoke"] for r in reports if r.bundle == "faces"])
+    assert overview.devices()[0].stages["invoke"].p95_ms == faces.percentile(95)

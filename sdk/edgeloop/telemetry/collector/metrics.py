@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgeloop.telemetry.histogram import BUCKETS_PER_OCTAVE, Histogram
-from edgeloop.telemetry.report import COUNTERS, STAGES, Report
+from edgeloop.telemetry.report import COUNTERS, STAGES, Report, alerts_of
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_MODELS = 200
@@ -136,6 +136,7 @@ def _device_families(devices: Sequence[tuple[float, Report]]) -> Iterator[str]:
         "edgeloop_device_info": ("What a device ran when it last reported.", []),
         "edgeloop_device_last_report_timestamp_seconds": ("When the last report of a device arrived.", []),
         "edgeloop_device_delegated_ratio": ("Share of the model's ops that the delegate ran.", []),
+        "edgeloop_device_alert_seconds": ("For how long something has been so that somebody should look at it.", []),
         "edgeloop_device_temperature_celsius": ("Temperature of a device.", []),
         "edgeloop_device_throttle_flags": ("Throttle flags of a device as its firmware gives them.", []),
         "edgeloop_device_resident_memory_bytes": ("Memory of a device's agent.", []),
@@ -151,6 +152,8 @@ def _device_families(devices: Sequence[tuple[float, Report]]) -> Iterator[str]:
         families["edgeloop_device_info"][1].append(({**device, **model, "runtime": report.runtime}, 1))
         families["edgeloop_device_last_report_timestamp_seconds"][1].append((device, received_s))
         families["edgeloop_device_delegated_ratio"][1].append((device, report.delegated_share))
+        for alert, lasted_s in alerts_of(report).items():
+            families["edgeloop_device_alert_seconds"][1].append(({**device, "alert": alert}, lasted_s))
         for gauge, name in gauges.items():
             if gauge in report.gauges:
                 families[name][1].append((device, report.gauges[gauge]))

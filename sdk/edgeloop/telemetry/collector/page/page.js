@@ -118,6 +118,9 @@ function row(device, now) {
   const made = element("tr", seconds > STALE_S ? "stale" : "");
   const name = element("th", "", device.device);
   name.scope = "row";
+  for (const [alert, lasted] of Object.entries(device.alerts)) {
+    name.append(element("span", "warn", `alert: ${alert} for ${age(lasted)}`));
+  }
   if (device.last_event) name.append(element("span", "small", `${device.last_event.kind}: ${device.last_event.detail}`));
   const model = element("td", "text", device.bundle ? `${device.bundle} v${device.version}` : "–");
   model.append(element("span", "small", device.variant));

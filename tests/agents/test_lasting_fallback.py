@@ -1,0 +1,63 @@
+"""A fallback that lasts is an alert: in the agent's reports, and wherever these are looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console as RichConsole
+
+from edgeloop.cli.monitor import table
+from edgeloop.telemetry.collector.metrics import IngestMetrics, render
+from edgeloop.telemetry.collector.server import start_collector
+from edgeloop.telemetry.overview import Overview
+from edgeloop.telemetry.report import alerts_of
+from edgeloop_agent.fallback_clock import ALERT_GAUGE, FALLBACK_GAUGE, FallbackClock, is_fallback
+from edgeloop_agent.tally import RunsOn
+from support.agents import Agents, make_bundle
+from support.delegate_lib import build_delegate, external
+
+CHIP, CPU = RunsOn("edgetpu", "edgetpu", 1, 1), RunsOn("xnnpack", "xnnpack", 9, 9)
+
+
+def test_a_fallback_is_an_alert_once_when_it_has_lasted_and_over_once():
+    clock = FallbackClock("edgetpu", 600)
+    assert (clock.look(CHIP, 0), clock.gauges(0)) == (None, {})
+    assert clock.look(CPU, 100) is None
+    assert clock.look(CPU, 699) is None
+    assert clock.gauges(699) == {FALLBACK_GAUGE: 599}
+    assert clock.look(CPU, 701) == ("alert", "on xnnpack for 601 s now, meant to run on edgetpu")
+    assert clock.look(CPU, 900) is None
+    assert clock.gauges(900) == {FALLBACK_GAUGE: 800, ALERT_GAUGE: 800}
+    assert clock.look(CHIP, 901) == ("alert_over", "edgetpu runs again")
+    assert (clock.look(CHIP, 902), clock.gauges(902)) == (None, {})
+
+
+def test_a_library_that_takes_no_op_is_a_fallback_and_xnnpack_that_takes_none_is_not():
+    assert is_fallback("edgetpu:usb:0", RunsOn("edgetpu:usb:0", "xnnpack", 9, 9))
+    assert not is_fallback("edgetpu:usb:0", RunsOn("edgetpu:usb:0", "edgetpu", 1, 9))
+    assert not is_fallback("xnnpack", RunsOn("xnnpack", "cpu", 0, 16))
+
+
+def test_it_is_in_the_reports_the_overview_the_terminal_and_the_metrics(tmp_path: Path) -> None:
+    agents = Agents(tmp_path)
+    missing = external(build_delegate(), device="none")
+    with start_collector(f"sqlite:///{tmp_path}/telemetry.db") as collector:
+        agent = agents.start(
+            "--bundle", make_bundle(tmp_path / "d.bundle"), "--source", "synthetic:", "--rate", 50, "--device", "pi-1",
+            "--delegate", missing, "--delegate", "xnnpack", "--fallback-alert", 0.3, "--report-interval", 0.2,
+            "--telemetry", collector.url,
+        )  # fmt: skip
+        agent.wait_until_said("alert: on xnnpack for 0 s now, meant to run on external:")
+        summary = agent.stop()
+        overview = Overview(collector.store)
+        (view,) = overview.devices()
+        reports = [(each.received_s, each.report) for each in collector.store.reports()]
+        terminal = RichConsole(width=80, force_terminal=False)
+        with terminal.capture() as shown:
+            terminal.print(table(overview.to_dict(view.received_s), "here"))
+    assert [event["kind"] for event in summary["events"]] == ["quarantine", "fallback", "alert"]
+    assert "ALERT fallback" in shown.get()
+    assert 0.3 < view.alerts["fallback"] < 60
+    assert alerts_of(reports[-1][1]) == view.alerts
+    metrics = render(IngestMetrics(), reports[-1:], "1")
+    assert 'edgeloop_device_alert_seconds{device="pi-1",alert="fallback"}' in metrics
