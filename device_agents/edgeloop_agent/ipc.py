@@ -36,7 +36,8 @@ SINK_ERRORS = 4  # result lines that could not be written
 SINK_LINES = 5  # result lines that were written
 GATED = 6  # frames that were meant not to be inferred on
 REUSED = 7  # those of them that got an earlier frame's result
-_SLOTS = 8
+DROPPED = 8  # frames of a live source that nobody took, because a newer one came
+_SLOTS = 9
 
 
 class Slots(Protocol):
@@ -48,9 +49,8 @@ class Slots(Protocol):
 
 def counts_of(slots: Slots) -> Counts:
     """The slots as a value."""
-    return Counts(
-        slots[BEGUN], slots[INFERRED], slots[ERRORS], slots[SINK_ERRORS], slots[SINK_LINES], slots[GATED], slots[REUSED]
-    )
+    order = (BEGUN, INFERRED, ERRORS, SINK_ERRORS, SINK_LINES, GATED, REUSED, DROPPED)
+    return Counts(*[slots[index] for index in order])
 
 
 def last_counts_of(slots: Slots) -> Counts:

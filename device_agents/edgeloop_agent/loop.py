@@ -22,6 +22,7 @@ from edgeloop_agent.activation import SKIPPED, Activation, Moved
 from edgeloop_agent.ipc import (
     BEGUN,
     BUSY_SINCE_NS,
+    DROPPED,
     ERRORS,
     GATED,
     INFERRED,
@@ -34,6 +35,7 @@ from edgeloop_agent.ipc import (
 from edgeloop_agent.pipeline import Pipeline
 from edgeloop_agent.sinks import Sink
 from edgeloop_agent.sources import Source
+from edgeloop_agent.sources.live import LiveSource
 
 FLUSH_EVERY_NS = 500_000_000
 WRITE_EVERY_NS = 20_000_000
@@ -118,11 +120,15 @@ class Recorder:
         said = {"event": move.kind, "detail": move.detail, "variant": move.program, "ran_on": asdict(move.ran_on)}
         self._channel.send({"kind": "event", **said})
 
+    def event(self, event: str, detail: str) -> None:
+        """Tell the supervisor."""
+        self._channel.send({"kind": "event", "event": event, "detail": detail})
+
     def event_once(self, event: str, detail: str) -> None:
         """Tell the supervisor, the first time only: a thousand bad frames are one event and a counter."""
         if event not in self._said:
             self._said.add(event)
-            self._channel.send({"kind": "event", "event": event, "detail": detail})
+            self.event(event, detail)
 
 
 def run_loop(
@@ -149,6 +155,7 @@ def run_loop(
     begun = inferred = errors = gated = reused = 0
     due_s, write_ns = time.monotonic(), clock()
     known: Any = None
+    live = source if isinstance(source, LiveSource) else None
 
     def keep_house(since_ns: int, now_ns: int) -> None:
         nonlocal write_ns
@@ -165,10 +172,12 @@ def run_loop(
     while begun != limit:
         if period_s:
             due_s = _wait_until(due_s, control) + period_s
+        if live is not None:
+            _await_frame(live, recorder, control)
         if control.stopping:
             return "stop"
         # From here to the decoded result a hang is noticed, and a crash costs this one frame.
-        slots[BUSY_SINCE_NS] = t0 = clock()
+        slots[BUSY_SINCE_NS] = t0 = began_ns = clock()
         try:
             item = read()
         except DataError as error:
@@ -183,6 +192,8 @@ def run_loop(
         begun += 1
         t1 = clock()
         slots[BEGUN] = begun
+        if live is not None:  # latency counts from when the frame was there
+            t0, slots[DROPPED] = live.captured_ns, live.dropped
         try:
             if activation is not None:
                 known = activation.admit(frame, t1)
@@ -204,7 +215,7 @@ def run_loop(
                 slots[REUSED] = reused
                 for sink in sinks:
                     sink.write(name, wall_clock(), known, (t4 - t0) * 1e-6)
-            keep_house(t0, t4)
+            keep_house(began_ns, t4)
             continue
         try:
             set_input(array)
@@ -224,8 +235,19 @@ def run_loop(
             activation.inferred(result, (t0, t1, t2, t3, t4))
         for sink in sinks:
             sink.write(name, wall_clock(), result, (t4 - t0) * 1e-6)
-        keep_house(t0, t4)
+        keep_house(began_ns, t4)
     return "count"
+
+
+def _await_frame(source: LiveSource, recorder: Recorder, control: Control) -> None:
+    """Until there is one, or a stop is asked for. Raises DeviceError."""
+    is_there = False
+    while not is_there and not control.stopping:
+        is_there = source.wait(_LONGEST_SLEEP_S)
+        for kind, detail in source.take_events():
+            recorder.event(kind, detail)
+        if not is_there:
+            recorder.write()
 
 
 def _wait_until(due_s: float, control: Control) -> float:

@@ -14,13 +14,15 @@ from edgeloop.errors import EdgeloopError
 from edgeloop.runtime.delegates import parse_delegate
 from edgeloop.telemetry.summary import latency_lines
 from edgeloop_agent.config import AgentConfig
+from edgeloop_agent.desk import Desk
 from edgeloop_agent.endings import End
 from edgeloop_agent.pipeline import FALLBACK_ORDER
 from edgeloop_agent.publisher import Publisher, open_publisher
+from edgeloop_agent.reload import Reload, may_reload
 from edgeloop_agent.reporting import NoOutlet
 from edgeloop_agent.sinks import check_sink
 from edgeloop_agent.sources import parse_source
-from edgeloop_agent.statedir import BUNDLES, SPOOL, locked_state
+from edgeloop_agent.statedir import BUNDLES, SPOOL, locked_state, same_state
 from edgeloop_agent.supervised import Assignment
 from edgeloop_agent.supervisor import supervise
 from edgeloop_agent.tally import Identity, Tally
@@ -34,40 +36,73 @@ class Outcome:
     error: EdgeloopError | None = None
 
 
-def run_agent(config: AgentConfig, tell: Callable[[str], None]) -> Outcome:
+@dataclass(frozen=True)
+class _Plan:
+    """What is to run, as far as it can be checked before a worker starts."""
+
+    config: AgentConfig
+    staged: StagedBundle
+    unsigned: bool
+    delegates: tuple[str, ...]
+
+
+def run_agent(
+    config: AgentConfig, tell: Callable[[str], None], reread: Callable[[], AgentConfig] | None = None
+) -> Outcome:
     """Run until the source ends, the count is reached or SIGTERM or SIGINT comes. `tell` gets lines for people.
 
-    Raises EdgeloopError for what is wrong before the first worker starts.
+    reread: the config as it is in its file now, for a reload; the outcome is then the last run's. Raises EdgeloopError
+    for what is wrong before the first worker starts.
     """
+    with locked_state(config.state) as state, contextlib.ExitStack() as cleanup:
+        plan = _planned(config, tell)
+        reload = None
+        if reread is not None and may_reload():
+            reload = Reload(lambda: _planned(same_state(reread(), state), tell))
+            cleanup.enter_context(reload.on_hangup())
+        desk = Desk(state, tell, device=config.device, reload=reload)
+        while True:
+            outcome = _run(plan, desk, tell)
+            after = None if reload is None else reload.take_next()
+            if after is None:
+                return outcome
+            plan = after
+
+
+def _planned(config: AgentConfig, tell: Callable[[str], None]) -> _Plan:
     parse_source(config.source)
     for sink in config.sinks:
         check_sink(sink)
     asked = tuple(str(parse_delegate(text)) for text in config.delegates)
-    with locked_state(config.state) as state:
-        staged, unsigned = _stage(config, tell)
-        variant = staged.manifest.variant(config.variant)
-        who = Identity(
-            device=config.device,
-            boot=os.urandom(8).hex(),
-            bundle=staged.manifest.name,
-            version=staged.manifest.version,
-            variant=variant.name,
-            unsigned=unsigned,
-        )
-        tally = Tally(who)
-        tally.count("cache_hits_l3" if staged.was_there else "cache_misses_l3")
-        publisher = open_publisher(config.telemetry, state / SPOOL, tell) if config.telemetry else None
-        delegates = asked or staged.manifest.fallback_order(config.variant) or FALLBACK_ORDER
-        assignment = Assignment(config, str(staged.path), delegates, tally)
-        began = time.monotonic()
-        try:
-            (end,) = supervise([assignment], publisher or NoOutlet(), tell)
-        finally:
-            if publisher is not None:
-                # A second Ctrl-C does not wait for the collector: what is not delivered stays in the spool.
-                with contextlib.suppress(KeyboardInterrupt):
-                    publisher.close(config.stop_timeout)
-        return Outcome(_summary(config, tally, end, publisher, time.monotonic() - began), end.error)
+    staged, unsigned = _stage(config, tell)
+    return _Plan(config, staged, unsigned, asked or staged.manifest.fallback_order(config.variant) or FALLBACK_ORDER)
+
+
+def _run(plan: _Plan, desk: Desk, tell: Callable[[str], None]) -> Outcome:
+    config, staged = plan.config, plan.staged
+    variant = staged.manifest.variant(config.variant)
+    who = Identity(
+        device=config.device,
+        boot=os.urandom(8).hex(),
+        bundle=staged.manifest.name,
+        version=staged.manifest.version,
+        variant=variant.name,
+        unsigned=plan.unsigned,
+    )
+    tally = Tally(who, on_event=desk.events.add)
+    tally.count("cache_hits_l3" if staged.was_there else "cache_misses_l3")
+    publisher = open_publisher(config.telemetry, config.state / SPOOL, tell) if config.telemetry else None
+    desk.telemetry = lambda: publisher and {"url": config.telemetry, **publisher.totals(), "trouble": publisher.trouble}
+    assignment = Assignment(config, str(staged.path), plan.delegates, tally)
+    began = time.monotonic()
+    try:
+        (end,) = supervise([assignment], publisher or NoOutlet(), tell, desk)
+    finally:
+        if publisher is not None:
+            # A second Ctrl-C does not wait for the collector: what is not delivered stays in the spool.
+            with contextlib.suppress(KeyboardInterrupt):
+                publisher.close(config.stop_timeout)
+    return Outcome(_summary(config, tally, end, publisher, time.monotonic() - began), end.error)
 
 
 def _stage(config: AgentConfig, tell: Callable[[str], None]) -> tuple[StagedBundle, bool]:
@@ -105,7 +140,7 @@ def summary_text(summary: dict[str, Any]) -> str:
     lines = [
         f"{summary['bundle']} {summary['version']} ({summary['variant']}) {ran}, {threads}, device {summary['device']}",
         f"frames {summary['frames']}, inferences {summary['inferences']}, errors {summary['errors']}"
-        + (f", lost {summary['drops']}" if summary["drops"] else "")
+        + (f", dropped {summary['drops']}" if summary["drops"] else "")
         + (f", result lines lost {summary['sink_errors']}" if summary["sink_errors"] else "")
         + f", {summary['seconds']:.1f} s",
     ]

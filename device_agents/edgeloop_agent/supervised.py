@@ -11,9 +11,10 @@ from typing import Any
 
 from edgeloop import probes
 from edgeloop.errors import DataError, DeviceError
+from edgeloop_agent.agent_state import model_state
 from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.endings import End, failed, judged
-from edgeloop_agent.fallback_clock import FallbackClock
+from edgeloop_agent.fallback_clock import FALLBACK_GAUGE, FallbackClock
 from edgeloop_agent.launcher import WorkerProcess, start_message
 from edgeloop_agent.reporting import Outlet, Reporting
 from edgeloop_agent.stop_signals import StopSignals
@@ -144,6 +145,24 @@ class SupervisedModel:
             life.killed_for = fault
             worker.kill()
 
+    def state(self) -> dict[str, Any]:
+        """For `edgeloop-agent status`, as of now."""
+        life, now = self._life, time.monotonic()
+        worker = None if life is None else life.worker
+        if worker is not None:
+            self._tally.counted(worker.counts)
+        phase = "ended" if self.end is not None else "waiting" if worker is None else "loading"
+        return model_state(
+            self._tally,
+            self._standing.delegates,
+            phase="running" if worker is not None and worker.ready_s is not None else phase,
+            threads=self._config.threads,
+            worker_pid=None if worker is None else worker.pid,
+            worker_rss_bytes=None if worker is None else probes.rss_bytes(worker.pid),
+            fallback_s=self._fallback.gauges(now).get(FALLBACK_GAUGE),
+            next_try_s=max(0.0, self._launch_at_s - now) if phase == "waiting" else None,
+        )
+
     def close(self) -> None:
         """End the worker, should there be one."""
         if self._life is not None:
@@ -153,7 +172,7 @@ class SupervisedModel:
     # -- a worker's life
 
     def _launch(self) -> None:
-        skip, count = self._tally.frames, self._remaining
+        skip, count = self._tally.taken, self._remaining
         start = start_message(self._config, self._bundle, self._standing.delegate, skip=skip, count=count)
         try:
             worker = WorkerProcess(start)
@@ -284,7 +303,7 @@ class SupervisedModel:
 
     @property
     def _remaining(self) -> int | None:
-        return None if self._config.count is None else max(0, self._config.count - self._tally.frames)
+        return None if self._config.count is None else max(0, self._config.count - self._tally.taken)
 
 
 def _fault_from(said: Mapping[str, Any] | None) -> Fault | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,8 @@ _VARIANT = "variant:"
 @dataclass(frozen=True)
 class Counts:
     """What a worker has done since it started: frames taken, inferences, frames refused, result lines lost and written
-    (of all sinks together), frames gated and those of them that got an earlier result."""
+    (of all sinks together), frames gated and those of them that got an earlier result, and frames that were not taken
+    because a newer one came."""
 
     begun: int = 0
     inferred: int = 0
@@ -27,6 +28,7 @@ class Counts:
     sink_lines: int = 0
     gated: int = 0
     reused: int = 0
+    dropped: int = 0
 
     @property
     def in_flight(self) -> int:
@@ -77,14 +79,20 @@ class Tally:
     total_latency: dict[str, Histogram] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     seq: int = 0
+    on_event: Callable[[Event], None] | None = None
+    """Hears of every event at once."""
+    last_event: Event | None = None
     _seen: Counts = field(default_factory=Counts)
+    _passed_over: int = 0
     _period: Counter[str] = field(default_factory=Counter)
     _period_latency: dict[str, Histogram] = field(default_factory=dict)
     _period_events: list[Event] = field(default_factory=list)
+    _reported_latency: dict[str, Histogram] = field(default_factory=dict)
 
     @property
-    def frames(self) -> int:
-        return self.totals["frames"]
+    def taken(self) -> int:
+        """Frames that a worker took: without those that made room for newer ones."""
+        return self.totals["frames"] - self._passed_over
 
     def worker_started(self) -> None:
         """A new worker counts from zero."""
@@ -93,7 +101,10 @@ class Tally:
     def counted(self, counts: Counts) -> None:
         """The running worker's counts, as of now."""
         seen, self._seen = self._seen, counts
-        self.count("frames", counts.begun - seen.begun)
+        passed_over = counts.dropped - seen.dropped
+        self._passed_over += passed_over
+        self.count("frames", counts.begun - seen.begun + passed_over)
+        self.count("drops", passed_over)
         self.count("inferences", counts.inferred - seen.inferred)
         self.count("errors", counts.errors - seen.errors)
         self.count("sink_errors", counts.sink_errors - seen.sink_errors)
@@ -121,8 +132,15 @@ class Tally:
             for kept in (self.total_latency, self._period_latency):
                 kept[stage] = kept[stage].merge(histogram) if stage in kept else histogram
 
+    def recent_latency(self, stage: str) -> Histogram:
+        """Of the last report's period and what came since."""
+        return Histogram.merged(kept[stage] for kept in (self._reported_latency, self._period_latency) if stage in kept)
+
     def happened(self, event: Event) -> None:
         """A report carries up to MAX_EVENTS of them, the latest; the others are counted."""
+        self.last_event = event
+        if self.on_event is not None:
+            self.on_event(event)
         for kept in (self.events, self._period_events):
             kept.append(event)
             if len(kept) > MAX_EVENTS:
@@ -145,6 +163,7 @@ class Tally:
             latency=self._period_latency, gauges={**gauges, **rates},
             events=tuple(self._period_events),
         )  # fmt: skip
+        self._reported_latency = self._period_latency
         self._period, self._period_latency, self._period_events = Counter(), {}, []
         return report
 

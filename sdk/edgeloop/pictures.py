@@ -30,24 +30,29 @@ def read_picture(path: str) -> npt.NDArray[Any]:
     The file is read here and decoded from memory: cv2.imread takes half of a JPEG for all of it, and crashes the
     process at a name that is not UTF-8 (seen with 5.0.0).
     """
-    import cv2
-    import numpy as np
-
     try:
         data = _content(path)
     except OSError as error:
         raise DataError(f"image {path}: {error.strerror}") from error
     if not data:
         raise DataError(f"image {path}: the file is empty")
+    return decode_picture(data, f"image {path}")
+
+
+def decode_picture(data: bytes, name: str) -> npt.NDArray[Any]:
+    """A picture file's bytes to uint8 [H, W, 3] BGR; `name` begins every error. Raises DataError as `read_picture`."""
+    import cv2
+    import numpy as np
+
     if is_cut_off(data):
-        raise DataError(f"image {path}: damaged: it was cut off, the end of the JPEG is missing")
+        raise DataError(f"{name}: damaged: it was cut off, the end of the JPEG is missing")
     _silence(cv2)
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:  # e.g. larger than OpenCV's pixel limit
-        raise DataError(f"image {path}: {' '.join(str(error).split())[:200]}") from error
+        raise DataError(f"{name}: {' '.join(str(error).split())[:200]}") from error
     if picture is None:
-        raise DataError(f"image {path}: damaged, or not an image")
+        raise DataError(f"{name}: damaged, or not an image")
     return np.asarray(picture)
 
 

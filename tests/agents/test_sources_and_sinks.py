@@ -148,7 +148,7 @@ def test_synthetic_frames_fit_the_model_and_are_the_same_for_a_seed() -> None:
     assert (first("synthetic:?seed=3", RGB) != first("synthetic:?seed=4", RGB)).any()
 
 
-@pytest.mark.parametrize("text", ["", "folder", "folder:", "camera:0", "synthetic:x", "synthetic:?speed=3", "npz:"])
+@pytest.mark.parametrize("text", ["", "folder", "folder:", "camera:x", "synthetic:x", "synthetic:?speed=3", "npz:"])
 def test_an_unknown_source_is_wrong_use(text: str) -> None:
     with pytest.raises(UsageError):
         parse_source(text)

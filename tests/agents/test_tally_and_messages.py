@@ -30,8 +30,17 @@ def test_workers_count_from_zero_and_the_sums_go_on() -> None:
     tally.worker_ended(Counts(15, 12, 2))  # one frame was in its hands
     tally.worker_started()
     tally.worker_ended(Counts(5, 5, 0))
-    assert tally.frames == 20
+    assert tally.taken == 20
     assert dict(tally.totals) == {"frames": 20, "inferences": 17, "errors": 2, "drops": 1}
+
+
+def test_frames_that_a_newer_one_replaced_are_drops_and_were_not_taken() -> None:
+    tally = Tally(WHO)
+    tally.worker_started()
+    tally.counted(Counts(begun=4, inferred=3, dropped=10))
+    tally.worker_ended(Counts(begun=5, inferred=4, dropped=12))  # one frame was in its hands
+    totals = tally.totals
+    assert (totals["frames"], totals["inferences"], totals["drops"], tally.taken) == (17, 4, 13, 5)
 
 
 def test_result_lines_in_a_dead_workers_hands_are_sink_errors() -> None:
@@ -78,7 +87,7 @@ def test_every_report_can_be_encoded_whatever_the_delegate_is_called_and_however
     ],
 )
 def test_the_frame_that_a_worker_died_on_is_lost_and_never_tried_again(slots: dict, begun: int, lost: int) -> None:
-    counts = last_counts_of([slots.get(i, 0) for i in range(8)])
+    counts = last_counts_of([slots.get(i, 0) for i in range(9)])
     assert (counts.begun, counts.in_flight) == (begun, lost)
 
 

@@ -1,4 +1,5 @@
-"""Where frames come from: `folder:DIR`, `npz:FILE`, `video:FILE`, `synthetic:`. A new source: one file, one line.
+"""Where frames come from, by URL: `camera:0`, `folder:DIR`, `rtsp://...`. A new source: one file, one line in SOURCES;
+tests/conformance/test_sources.py runs on all.
 
 The supervisor parses and checks the text (this module imports no numpy); the worker opens it.
 """
@@ -8,12 +9,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import parse_qsl
 
 from edgeloop.contract import InputSpec
-from edgeloop.errors import DataError, UsageError
+from edgeloop.errors import UsageError
+from edgeloop_agent.sources import options as option
+from edgeloop_agent.sources.options import Option
+from edgeloop_agent.sources.places import PLACES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,36 +26,63 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SourceKind:
-    """`opener`: "module:function" called as (spec, wanted, skip=, loop=); `needs`: what the path must be; `several`:
-    whether it can feed a model with several inputs."""
+    """`opener`: "module:function" called as (spec, wanted, skip=, loop=); `place`: what stands behind the scheme, a
+    name in PLACES; `example`: for the hint; `several`: whether it can feed a model with several inputs."""
 
     opener: str
-    needs: str  # "folder" | "file" | "nothing"
-    options: frozenset[str] = frozenset()
+    place: str
+    example: str
+    options: Mapping[str, Option] = field(default_factory=dict)
     several: bool = False
 
 
+_STREAM = "edgeloop_agent.sources.stream:open_stream"
+_PICTURE = {"size": option.size, "fps": option.number(0.01, 1000)}
+MAX_BAUD = 4_000_000
+
 SOURCES: Mapping[str, SourceKind] = {
-    "folder": SourceKind("edgeloop_agent.sources.folder:FolderSource", "folder"),
-    "npz": SourceKind("edgeloop_agent.sources.npz:NpzSource", "file", several=True),
-    "video": SourceKind("edgeloop_agent.sources.video:VideoSource", "file"),
-    "synthetic": SourceKind(
-        "edgeloop_agent.sources.synthetic:SyntheticSource", "nothing", frozenset({"seed"}), several=True
+    "camera": SourceKind(
+        "edgeloop_agent.sources.camera:open_camera", "camera", "camera:0?size=640x480",
+        {**_PICTURE, "format": option.one_of("mjpg", "yuyv")},
     ),
-}
+    "csi": SourceKind(
+        "edgeloop_agent.sources.csi:open_csi", "number", "csi:?size=640x480&fps=30",
+        {**_PICTURE, "format": option.one_of("mjpeg", "yuv420")},
+    ),
+    "rtsp": SourceKind(_STREAM, "url", "rtsp://HOST/PATH"),
+    "http": SourceKind(_STREAM, "url", "http://HOST/PATH"),
+    "https": SourceKind(_STREAM, "url", "https://HOST/PATH"),
+    "video": SourceKind("edgeloop_agent.sources.video:open_video", "file", "video:FILE", {"live": option.switch}),
+    "folder": SourceKind("edgeloop_agent.sources.folder:open_folder", "folder", "folder:DIR", {"watch": option.switch}),
+    "npz": SourceKind("edgeloop_agent.sources.npz:NpzSource", "file", "npz:FILE", several=True),
+    "serial": SourceKind(
+        "edgeloop_agent.sources.serial_lines:open_serial", "port", "serial:///dev/ttyUSB0?baud=115200",
+        {"baud": option.whole(50, MAX_BAUD), "format": option.one_of("csv", "json"), "keys": option.names},
+        several=True,
+    ),
+    "wav": SourceKind(
+        "edgeloop_agent.sources.wav:WavSource", "file", "wav:FILE?window=1&hop=0.5",
+        {"window": option.number(1e-4, 3600), "hop": option.number(1e-4, 3600), "rate": option.whole(1, 1_000_000),
+         "values": option.one_of("unit", "int16")},
+    ),
+    "synthetic": SourceKind(
+        "edgeloop_agent.sources.synthetic:SyntheticSource", "nothing", "synthetic:?seed=7",
+        {"seed": option.whole(0, 2**63)}, several=True,
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """A parsed `--source`. `str(spec)` gives the text back."""
+    """A parsed `--source`. `str(spec)` is for people and for reports: without passwords and tokens."""
 
     scheme: str
     path: str = ""
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    shown: str = ""
 
     def __str__(self) -> str:
-        query = "&".join(f"{k}={v}" for k, v in self.options.items())
-        return f"{self.scheme}:{self.path}" + (f"?{query}" if query else "")
+        return self.shown or f"{self.scheme}:{self.path}"
 
 
 @dataclass(frozen=True)
@@ -78,7 +107,7 @@ class Wanted:
 
 class Source(Protocol):
     """A stream of frames, as `edgeloop.preprocess` takes them: uint8 BGR or gray pictures, or arrays; for a model with
-    several inputs dictionaries of them."""
+    several inputs dictionaries of them. One whose frames come by themselves is a `live.LiveSource`."""
 
     def read(self) -> tuple[Any, str] | None:
         """The next frame and its name (a file name, a frame number); None at the end.
@@ -87,35 +116,26 @@ class Source(Protocol):
         Raises DeviceError when the source itself is lost.
         """
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go of it; again is no error."""
 
 
 def parse_source(text: str) -> SourceSpec:
-    """`SCHEME:PATH[?key=value&...]` to a SourceSpec whose path is there. Raises UsageError, DataError."""
+    """`SCHEME:PLACE[?key=value&...]` to a SourceSpec whose file or folder is there. Raises UsageError, DataError."""
     scheme, colon, rest = text.partition(":")
     kind = SOURCES.get(scheme)
     if not colon or kind is None:
-        raise UsageError(f"source {text!r} is not known", hint="folder:DIR, npz:FILE, video:FILE or synthetic:")
-    if kind.needs == "nothing":
-        path, _, query = rest.partition("?")
-        options = dict(parse_qsl(query, keep_blank_values=True))
-        unknown = set(options) - kind.options
-        if path or unknown:
-            wrong = path or sorted(unknown)[0]
-            raise UsageError(f"source {text!r}: {wrong!r} is not an option", hint=f"options: {', '.join(kind.options)}")
-        return SourceSpec(scheme, "", options)
-    if not rest:
-        raise UsageError(f"source {text!r}: the {kind.needs} is missing", hint=f"{scheme}:{kind.needs.upper()}")
-    place = Path(rest).expanduser()
-    if not place.exists():
-        raise DataError(f"source {text}: no such {kind.needs}")
-    if (kind.needs == "folder") != place.is_dir():
-        raise DataError(f"source {text}: not a {kind.needs}")
-    return SourceSpec(scheme, str(place))
+        examples = ", ".join(each.example.partition("?")[0] for each in SOURCES.values())
+        raise UsageError(f"source {text!r} is not known", hint=f"one of {examples}")
+    place = PLACES[kind.place](scheme, rest, kind.example)
+    values = option.read_options(place.query, kind.options, f"source {text!r}")
+    return SourceSpec(scheme, place.path, values, place.shown)
 
 
 def open_source(spec: SourceSpec, wanted: Wanted, *, skip: int = 0, loop: bool = False) -> Source:
-    """Open it, past the first `skip` frames; with `loop` it starts over at its end. Raises DataError, UsageError."""
+    """Open it, past the first `skip` frames; with `loop` it starts over at its end. Live sources go on where they are:
+    both mean nothing to them. Raises DataError, UsageError.
+    """
     kind = SOURCES[spec.scheme]
     if wanted.others and not kind.several:
         names = ", ".join(each.input.name for each in wanted.every)

@@ -1,4 +1,5 @@
-"""`folder:DIR`: every image below a folder, in the order of the sorted paths (so class folder after class folder)."""
+"""`folder:DIR`: every image below a folder, in the order of the sorted paths (so class folder after class folder);
+`folder:DIR?watch=1`: those that come into it."""
 
 from __future__ import annotations
 
@@ -7,10 +8,17 @@ from typing import TYPE_CHECKING
 import cv2
 
 from edgeloop.pictures import pictures_below, read_picture
-from edgeloop_agent.sources import SourceSpec, Wanted
 
 if TYPE_CHECKING:
-    from edgeloop_agent.sources import Frame
+    from edgeloop_agent.sources import Frame, Source, SourceSpec, Wanted
+
+
+def open_folder(spec: SourceSpec, wanted: Wanted, *, skip: int = 0, loop: bool = False) -> Source:
+    if not spec.options.get("watch"):
+        return FolderSource(spec, wanted, skip=skip, loop=loop)
+    from edgeloop_agent.sources.watched import WatchedFolder
+
+    return WatchedFolder(spec, wanted, skip=skip, loop=loop)
 
 
 class FolderSource:

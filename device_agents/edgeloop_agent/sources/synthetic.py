@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeloop.contract import CHANNELS
-from edgeloop.errors import UsageError
 from edgeloop_agent.sources import SourceSpec, Wanted
 
 if TYPE_CHECKING:
@@ -22,10 +21,7 @@ class SyntheticSource:
     """Never ends. The same seed and model give the same frames on every machine."""
 
     def __init__(self, spec: SourceSpec, wanted: Wanted, *, skip: int = 0, loop: bool = False) -> None:
-        try:
-            random = np.random.default_rng(int(spec.options.get("seed", "0")))
-        except ValueError as error:
-            raise UsageError(f"source {spec}: seed must be a whole number of at least 0") from error
+        random = np.random.default_rng(spec.options.get("seed", 0))
         self._frames = [_sample(random, wanted) for _ in range(DISTINCT_FRAMES)]
         self._next = skip
 

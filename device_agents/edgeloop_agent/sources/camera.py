@@ -1,0 +1,78 @@
+"""`camera:0?size=640x480&fps=30&format=mjpg`: a V4L2 camera through OpenCV."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+
+from edgeloop.errors import DataError, DeviceError
+from edgeloop_agent.sources.live import Newest
+from edgeloop_agent.sources.pictures import Pictures
+
+if TYPE_CHECKING:
+    from edgeloop_agent.sources import SourceSpec, Wanted
+
+LOST_AFTER_EMPTY = 10
+"""So many empty frames in a row: the camera is gone."""
+_EMPTY_PAUSE_S = 0.05
+
+
+def open_camera(
+    spec: SourceSpec, wanted: Wanted, *, skip: int = 0, loop: bool = False,
+    open_capture: Callable[[SourceSpec], Any] | None = None,
+) -> Newest:  # fmt: skip
+    """open_capture: makes an object like `cv2.VideoCapture`, or raises DeviceError."""
+    make = open_capture or open_v4l2
+    name = str(spec)
+    decode = Pictures(name, to_rgb=wanted.input.kind == "tensor", asked=spec.options.get("size"))
+    return Newest(name, lambda: CaptureFeed(name, make(spec)), decode)
+
+
+class CaptureFeed:
+    """A Feed of a `cv2.VideoCapture` that is open."""
+
+    def __init__(self, name: str, capture: Any) -> None:
+        self._name = name
+        self._capture = capture
+        self._empty = 0
+
+    def read(self) -> Any:
+        good, frame = self._capture.read()
+        if good and frame is not None and frame.size:
+            self._empty = 0
+            return frame
+        self._empty += 1
+        if self._empty >= LOST_AFTER_EMPTY or not self._capture.isOpened():
+            raise DeviceError(f"source {self._name}: it gives no frames any more")
+        time.sleep(_EMPTY_PAUSE_S)
+        raise DataError(f"source {self._name}: an empty frame")
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+def open_v4l2(spec: SourceSpec) -> Any:
+    """The camera with the options it was asked for. Raises DeviceError."""
+    device = spec.path if spec.path.startswith("/") else f"/dev/video{spec.path}"
+    if not Path(device).exists():
+        raise DeviceError(f"source {spec}: {device} is not there", hint="v4l2-ctl --list-devices shows the cameras")
+    capture = cv2.VideoCapture(device, cv2.CAP_V4L2)
+    if not capture.isOpened():
+        raise DeviceError(
+            f"source {spec}: {device} cannot be opened",
+            hint="another program may have it, or the user is not in the group video",
+        )
+    options = spec.options
+    if "format" in options:
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*options["format"].upper()))
+    if "size" in options:
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, options["size"][0])
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, options["size"][1])
+    if "fps" in options:
+        capture.set(cv2.CAP_PROP_FPS, options["fps"])
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    return capture
