@@ -6,19 +6,21 @@ For the loop's thread, except `statistics`.
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop_agent import governor
 from edgeloop_agent.activation_settings import ActivationSettings
+from edgeloop_agent.board_watch import Board
 from edgeloop_agent.cache import WarmModels
 from edgeloop_agent.cascade import Cascade
-from edgeloop_agent.governor import Signals, State
+from edgeloop_agent.governor import Decision, Signals, State
 from edgeloop_agent.judging import confidence
 from edgeloop_agent.levels import Law, Level, Program, ladder, shortcomings
+from edgeloop_agent.load_trace import LoadRecorder
 
 if TYPE_CHECKING:
     from edgeloop.postprocess import Result
@@ -28,10 +30,6 @@ if TYPE_CHECKING:
 TICK_NS = 500_000_000
 _ENOUGH_FRAMES = 5  # for a percentile
 _UNUSUAL_SHARE = 0.05  # a share that a 95th percentile sees
-_BOARD_EVERY_S = 2.0  # on some boards it takes a process to ask
-
-Board = Callable[[], tuple["float | None", bool]]
-"""(temperature in degrees C, whether the clock is held back now)."""
 
 
 class Skipped:
@@ -84,6 +82,8 @@ class Activation:
         self.shortcomings = shortcomings(self._levels, self._law, has_sensor=self._board()[0] is not None)
         """Lines: what the governor was asked for and cannot do."""
         self._told_missed = False
+        self._programs = tuple(programs)
+        self._recorder = LoadRecorder(Path(settings.record), settings.law) if settings.record else None
         self._gate = Gate(settings.gate) if settings.gate else None
         self._cascade: Cascade | None = None
         self._escalated = 0
@@ -112,6 +112,10 @@ class Activation:
             close=self._models.close,
             ran=self.ran,
         )
+
+    @property
+    def _is_measured(self) -> bool:
+        return self._settings.law is not None or self._recorder is not None
 
     @property
     def level(self) -> Level:
@@ -151,7 +155,7 @@ class Activation:
         """After every frame: it was worked on from `since_ns`. Twice a second this is a step of the governor."""
         self._busy_ns += now_ns - since_ns
         self._frames += 1
-        return self._step(now_ns) if now_ns - self._tick_ns >= TICK_NS and self._settings.law is not None else None
+        return self._step(now_ns) if now_ns - self._tick_ns >= TICK_NS and self._is_measured else None
 
     def statistics(self) -> dict[str, Any]:
         """{"counters": since the last call, "gauges": now}. May be called from another thread."""
@@ -172,6 +176,28 @@ class Activation:
         return {"counters": {name: n - sent.get(name, 0) for name, n in totals.items()}, "gauges": gauges}
 
     def _step(self, now_ns: int) -> Moved | None:
+        self._costs_are_known()
+        signals = self._measured(now_ns)
+        move = None
+        if self._recorder is not None:
+            ended = self._recorder.record(signals, self.level, self._programs)
+            move = Moved("load_trace", ended, self.level.program.name, self._now.session.ran_on) if ended else None
+        before, decision = self.level, Decision()
+        if self._settings.law is not None:
+            decision = self._govern(signals)
+        if signals.p95_ms is not None or self.level != before:
+            self._totals_ns.clear()
+            self._invokes_ns = 0
+        self._busy_ns, self._frames, self._tick_ns = 0, 0, now_ns
+        if decision.reason:
+            return self._enter(before, decision.reason)
+        if not decision.missed or self._told_missed:
+            return move
+        self._told_missed = True  # once a level
+        detail = f"{decision.missed} with {before}, and nothing it may switch to keeps it"
+        return Moved("limit_missed", detail, before.program.name, self._now.session.ran_on)
+
+    def _measured(self, now_ns: int) -> Signals:
         count = len(self._totals_ns)
         p95_ms, overhead_ms = None, 0.0
         if count >= _ENOUGH_FRAMES:
@@ -179,8 +205,7 @@ class Activation:
             p95_ms = ordered[min(count - 1, int(0.95 * count))] * 1e-6
             overhead_ms = (sum(ordered) - self._invokes_ns) / count * 1e-6
         temperature_c, is_throttled = self._board()
-        self._levels = tuple([self._costed(level) for level in self._levels])
-        signals = Signals(
+        return Signals(
             time_s=now_ns * 1e-9,
             p95_ms=p95_ms,
             overhead_ms=overhead_ms,
@@ -189,27 +214,17 @@ class Activation:
             throttled=is_throttled,
             activity=self._activity(),
         )
+
+    def _govern(self, signals: Signals) -> Decision:
         ready = self._models.ready
         names = {program for program, parts in self._parts.items() if ready.issuperset(parts)}
-        before = self.level
-        state, decision = governor.step(
+        self._state, decision = governor.step(
             self._levels, self._law, self._state, signals, ready=frozenset(names), switch_s=self._switch_s
         )
         if decision.preload:
             self._models.preload(self._parts[decision.preload])
-        if p95_ms is not None or state.level != self._state.level:
-            self._totals_ns.clear()
-            self._invokes_ns = 0
-        self._state = state
-        self._busy_ns, self._frames, self._tick_ns = 0, 0, now_ns
-        self._loosened = 2.0 - state.activation  # the less may be done, the more must have changed
-        if decision.reason:
-            return self._enter(before, decision.reason)
-        if not decision.missed or self._told_missed:
-            return None
-        self._told_missed = True  # once a level
-        detail = f"{decision.missed} with {before}, and nothing it may switch to keeps it"
-        return Moved("limit_missed", detail, before.program.name, self._now.session.ran_on)
+        self._loosened = 2.0 - self._state.activation  # the less may be done, the more must have changed
+        return decision
 
     def _enter(self, before: Level, reason: str) -> Moved:
         self._told_missed = False
@@ -238,17 +253,23 @@ class Activation:
     def _escalate(self) -> None:
         self._escalated += 1
 
-    def _costed(self, level: Level) -> Level:
-        """With what its program costs as far as it is known now: a variant that was opened later, a cascade by the
-        share of its frames that need the heavy one."""
-        program, parts = level.program, self._parts[level.program.name]
+    def _costs_are_known(self) -> None:
+        """Levels with what their programs cost as far as it is known now: a variant that was opened later, a cascade by
+        the share of its frames that need the heavy one."""
+        self._programs = tuple([self._costed(program) for program in self._programs])
+        known = {program.name: program for program in self._programs}
+        self._levels = tuple([replace(level, program=known[level.program.name]) for level in self._levels])
+
+    def _costed(self, program: Program) -> Program:
+        parts = self._parts[program.name]
         if len(parts) == 1:
             cost_ms = self._costs_ms[parts[0]]
-            return level if cost_ms == program.work_ms else _at(level, cost_ms, cost_ms)
+            return program if cost_ms == program.work_ms else replace(program, latency_ms=cost_ms, work_ms=cost_ms)
         if self._cascade is None:
-            return level
+            return program
         share, (light_ms, heavy_ms) = self._cascade.share, (self._costs_ms[part] for part in parts)
-        return _at(level, light_ms + heavy_ms * (share > _UNUSUAL_SHARE), light_ms + share * heavy_ms)
+        slow_ms = light_ms + heavy_ms * (share > _UNUSUAL_SHARE)
+        return replace(program, latency_ms=slow_ms, work_ms=light_ms + share * heavy_ms)
 
     def _activity(self) -> float:
         if self._gate is None:
@@ -256,29 +277,3 @@ class Activation:
         return governor.input_activity(
             self._law, motion=self._gate.motion, novelty=self._gate.novelty, confidence=self._confidence
         )
-
-
-def _at(level: Level, latency_ms: float, work_ms: float) -> Level:
-    return replace(level, program=replace(level.program, latency_ms=latency_ms, work_ms=work_ms))
-
-
-class BoardWatch:
-    """The board's temperature and throttling, read on a thread: sysfs may block, the loop may not."""
-
-    def __init__(self) -> None:
-        from edgeloop import probes
-        from edgeloop.boards import detect_board
-
-        self._board = detect_board()
-        self._last: tuple[float | None, bool] = (probes.temperature_c(), False)
-        threading.Thread(target=self._watch, name="board", daemon=True).start()
-
-    def __call__(self) -> tuple[float | None, bool]:
-        return self._last
-
-    def _watch(self) -> None:
-        from edgeloop import probes
-
-        while True:
-            self._last = (probes.temperature_c(), bool(self._board.is_throttled()))
-            time.sleep(_BOARD_EVERY_S)

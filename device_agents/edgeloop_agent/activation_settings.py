@@ -34,12 +34,13 @@ class CascadeSettings:
 
 @dataclass(frozen=True)
 class ActivationSettings:
-    """None: that part is off."""
+    """None: that part is off. record: a file for the load trace, "" for none."""
 
     gate: GateSettings | None = None
     law: Law | None = None
     cascade: CascadeSettings | None = None
     warm_bytes: int = int(DEFAULT_WARM_MIB * 2**20)
+    record: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -52,6 +53,7 @@ class ActivationSettings:
             law=None if law is None else Law(**law),
             cascade=None if cascade is None else CascadeSettings(**cascade),
             warm_bytes=data["warm_bytes"],
+            record=data["record"],
         )
 
 

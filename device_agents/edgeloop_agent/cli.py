@@ -20,7 +20,8 @@ from edgeloop.mains import (
 )
 from edgeloop.starting import EXIT_INTERRUPTED
 from edgeloop.version import VERSION
-from edgeloop_agent.activation_settings import PREFERENCES
+from edgeloop_agent import simulate
+from edgeloop_agent.activation_flags import add_activation_flags
 
 _PROGRAM = "edgeloop-agent"
 
@@ -61,7 +62,13 @@ def build_parser() -> argparse.ArgumentParser:
     doctor.add_argument(
         "--delegate", dest="delegates", metavar="NAME", action="append", help="also try to load this one"
     )
-    for sub in (run, doctor):
+    simulated = verbs.add_parser(
+        "simulate", help="a recorded load under other settings of the governor", epilog=simulate.EPILOG,
+        description="Replay a recorded load through the governor's law: what it would have done, and what came of it.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    simulate.add_arguments(simulated)
+    for sub in (run, doctor, simulated):
         sub.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else there")
     return parser
 
@@ -89,7 +96,7 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
         help="accept bundles signed by a key of this .pub file or folder, and no others; may be repeated")  # fmt: skip
     add("--allow-unsigned", action="store_true",
         help="run a bundle that no trusted key signed (for the bench; said in every report)")  # fmt: skip
-    _add_activation_arguments(run.add_argument_group("doing less: gate, governor and cascade"))
+    add_activation_flags(run.add_argument_group("doing less: gate, governor and cascade"))
     add("--heartbeat-timeout", metavar="S", type=float, help="a silent worker is restarted (default: 10)")
     add("--frame-timeout", metavar="S", type=float, help="a worker stuck in one frame is restarted (default: 30)")
     add("--load-timeout", metavar="S", type=float, help="time to load and self-test the model (default: 120)")
@@ -102,28 +109,6 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
     add("--stop-timeout", metavar="S", type=float, help="time to deliver the last report when stopped (default: 5)")
 
 
-def _add_activation_arguments(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--gate", action="store_true", help="frames that look like an earlier one get its result, without inference")
-    add("--audit-every", metavar="N", type=int, help="of those, infer every N-th to see what it costs (default: 20)")
-    add("--max-difference", metavar="SHARE", type=float,
-        help="share of other results that is borne; the gate follows it (default: 0.01)")  # fmt: skip
-    add("--max-age", metavar="S", type=float, help="a result is not reused for longer (default: 10)")
-    add("--latency-budget", metavar="MS", type=float,
-        help="the governor keeps the 95th percentile of total latency below it, with lighter variants")  # fmt: skip
-    add("--temperature-limit", metavar="C", type=float, help="and the CPU below this temperature")
-    add("--max-stride", metavar="N", type=int, help="it may infer on every N-th frame only (default: 1, on all)")
-    add("--accuracy-floor", metavar="FRACTION", type=float,
-        help="it never runs a variant whose measured metric is lower (or was not measured)")  # fmt: skip
-    add("--prefer", choices=PREFERENCES, help="what it keeps longer: rate (the default) or accuracy")
-    add("--dwell", metavar="S", type=float, help="at most one switch in so many seconds (default: 5)")
-    add("--quiet", metavar="SHARE", type=float,
-        help="what an input without motion and news deserves at least, of 1 (default: 0.8)")  # fmt: skip
-    add("--cascade", metavar="[VARIANT:]CONFIDENCE",
-        help="ask a light variant first, and the main one where its confidence is lower")  # fmt: skip
-    add("--warm-memory", metavar="MIB", type=float, help="memory for variants that wait opened (default: 64)")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, and turn errors into one line and an exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -132,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = build_parser().parse_args(arguments)
         as_json = args.json
-        return _run(args) if args.verb == "run" else _doctor(args)
+        return _VERBS[args.verb](args)
     except KeyboardInterrupt:  # before the supervisor takes signals, or a second one after it: what is spooled stays
         _tell(f"{_PROGRAM}: interrupted")
         return EXIT_INTERRUPTED
@@ -170,6 +155,15 @@ def _doctor(args: argparse.Namespace) -> int:
     findings = examine(DEVICE, delegates=args.delegates or ())
     print(json_text(as_dict(findings)) if args.json else as_text(findings), flush=True)
     return exit_code(findings)
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    done = simulate.simulate(args)
+    print(json_text(done) if args.json else simulate.simulation_text(done), flush=True)
+    return EXIT_DONE
+
+
+_VERBS = {"run": _run, "doctor": _doctor, "simulate": _simulate}
 
 
 def _tell(text: str) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 from edgeloop import paths
 from edgeloop.errors import ConfigError, RefusedError, UsageError
 from edgeloop.telemetry.wire_values import MAX_NAME_CHARS
+from edgeloop_agent.activation_flags import GATE, GOVERNOR, NUMBERS, SWITCHES, check_activation
 from edgeloop_agent.activation_settings import (
     DEFAULT_WARM_MIB,
-    PREFERENCES,
     ActivationSettings,
     GateSettings,
     check_range,
@@ -23,20 +23,11 @@ from edgeloop_agent.activation_settings import (
 )
 from edgeloop_agent.fallback_clock import ALERT_AFTER_S
 from edgeloop_agent.levels import Law
+from edgeloop_agent.statedir import LOAD_TRACE
 from edgeloop_agent.supervision import Policy
 
 _NEVER_IN_A_FILE = "allow_unsigned"
-_RANGES = {
-    # key: (lowest, highest, unit) of a number, where there is one
-    "audit_every": (1, 1_000_000, ""), "max_difference": (0.0001, 0.5, ""), "max_age": (0.01, 86400, " seconds"),
-    "latency_budget": (0.01, 60_000, " ms"), "temperature_limit": (20, 120, " degrees C"), "accuracy_floor": (0, 1, ""),
-    "max_stride": (1, 1024, ""), "dwell": (0.5, 3600, " seconds"), "quiet": (0.01, 1, ""),
-    "warm_memory": (0, 65536, " MiB"), "memory_limit": (1, 65536, " MiB"),
-}  # fmt: skip
-
-
-_OF_THE_GATE = ("audit_every", "max_difference", "max_age")
-_OF_THE_GOVERNOR = ("accuracy_floor", "prefer", "dwell", "quiet")
+_RANGES = {"memory_limit": (1, 65536, " MiB")}
 
 
 @dataclass(frozen=True)
@@ -79,8 +70,11 @@ class AgentConfig:
     prefer: str = Law.prefer
     dwell: float = Law.dwell_s
     quiet: float = Law.quiet
+    steepness: float = Law.steepness
+    midpoint: float = Law.midpoint
     cascade: str | None = None
     warm_memory: float = DEFAULT_WARM_MIB
+    record_load: bool = False
 
     def __post_init__(self) -> None:
         if self.threads < 1 or self.threads > 256:
@@ -111,20 +105,10 @@ class AgentConfig:
             raise UsageError("heartbeat_timeout must be at least 2 seconds: the worker speaks once a second")
 
     def _check_activation(self) -> None:
-        if self.prefer not in PREFERENCES:
-            raise UsageError(f"prefer must be {' or '.join(PREFERENCES)}, got '{self.prefer}'")
         for name, (low, high, unit) in _RANGES.items():
             check_range(name, getattr(self, name), low, high, unit)
-        if self.cascade is not None:
-            parse_cascade(self.cascade)
-        default = {f.name: f.default for f in fields(self)}
-        for names, is_on, what, needs in (
-            (_OF_THE_GATE, self.gate, "gate", "gate"),
-            (_OF_THE_GOVERNOR, self.is_governed, "governor", "latency_budget, temperature_limit or max_stride"),
-        ):
-            idle = "" if is_on else next((n for n in names if getattr(self, n) != default[n]), "")
-            if idle:
-                raise UsageError(f"{idle} is a setting of the {what}, and the {what} is off", hint=f"it needs {needs}")
+        defaults = {f.name: f.default for f in fields(self)}
+        check_activation(vars(self), defaults, on={GATE: self.gate, GOVERNOR: self.is_governed})
 
     @property
     def is_governed(self) -> bool:
@@ -134,7 +118,7 @@ class AgentConfig:
     @property
     def activation(self) -> ActivationSettings | None:
         """Of gate, governor and cascade; None where all are off."""
-        if not (self.gate or self.is_governed or self.cascade):
+        if not (self.gate or self.is_governed or self.cascade or self.record_load):
             return None
         law = Law(
             latency_budget_ms=self.latency_budget,
@@ -144,12 +128,15 @@ class AgentConfig:
             prefer=self.prefer,
             dwell_s=self.dwell,
             quiet=self.quiet,
+            steepness=self.steepness,
+            midpoint=self.midpoint,
         )
         return ActivationSettings(
             gate=GateSettings(self.audit_every, self.max_difference, self.max_age) if self.gate else None,
             law=law if self.is_governed else None,
             cascade=parse_cascade(self.cascade) if self.cascade else None,
             warm_bytes=int(self.warm_memory * 2**20),
+            record=str(self.state / LOAD_TRACE) if self.record_load else "",
         )
 
     @property
@@ -177,13 +164,12 @@ _KEYS = {"delegates": "delegate", "sinks": "sink"}
 _FIELD_OF_KEY = {_KEYS.get(f.name, f.name): f.name for f in fields(AgentConfig)}
 _LISTS = frozenset({"delegates", "sinks", "trust"})
 _PATHS = frozenset({"bundle", "state", "trust"})
-_SWITCHES = frozenset({"loop", "gate"})
+_SWITCHES = frozenset({"loop"}) | SWITCHES
 _NUMBERS = {
     "threads": int, "count": int, "rate": float, "report_interval": float, "heartbeat_timeout": float,
     "frame_timeout": float, "load_timeout": float, "stop_timeout": float, "retry_after": float,
     "memory_limit": float, "fallback_alert": float,
-    "audit_every": int, "max_difference": float, "max_age": float, "latency_budget": float, "temperature_limit": float,
-    "accuracy_floor": float, "max_stride": int, "dwell": float, "quiet": float, "warm_memory": float,
+    **NUMBERS,
 }  # fmt: skip
 
 

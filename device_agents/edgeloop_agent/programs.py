@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from edgeloop.errors import ConfigError
-from edgeloop_agent.activation import Activation, Board, BoardWatch
+from edgeloop_agent.activation import Activation
 from edgeloop_agent.activation_settings import ActivationSettings, CascadeSettings
+from edgeloop_agent.board_watch import Board, BoardWatch
 from edgeloop_agent.cache import WarmModels
 from edgeloop_agent.cascade import FIRST_SHARE
 from edgeloop_agent.levels import Program
@@ -53,7 +54,8 @@ def open_activation(
 
     models = WarmModels(open_measured, bytes_of, settings.warm_bytes)
     models.put(base.name, opened)
-    several = settings.law is not None or settings.cascade is not None
+    is_measured = settings.law is not None or bool(settings.record)
+    several = is_measured or settings.cascade is not None
     for variant in variants.values():
         if variant.name == base.name or not several:
             continue
@@ -67,7 +69,7 @@ def open_activation(
         light = _light_of(settings.cascade, programs)
         programs[0] = _cascade(light, programs[0])
         parts[programs[0].name] = (light.name, base.name)
-    if board is None and settings.law is not None:
+    if board is None and is_measured:
         board = BoardWatch()
     return Activation(settings, models, programs, parts, costs, period_s=period_s, board=board)
 

@@ -204,12 +204,11 @@ def test_on_a_loaded_board_the_budget_is_held_where_the_fixed_model_misses_it(sc
     fixed, governed = run(scenario, governed=False), run(scenario)
     assert fixed.held <= 0.60
     assert governed.held >= 0.99
-    gaps = [b[0] - a[0] for a, b in itertools.pairwise(governed.switches)]
-    assert all(gap >= LAW.dwell_s for gap in gaps)
+    assert governed.shortest_gap_s is None or governed.shortest_gap_s >= LAW.dwell_s
     assert governed.oscillations(within_s=10 * LAW.dwell_s) == 0
-    assert governed.metric > PROGRAMS[-1].metric  # not by giving up for good
+    assert (governed.metric or 0) > PROGRAMS[-1].metric  # not by giving up for good
 
 
 def test_without_load_the_best_program_stays():
     trace = run(Scenario("idle", 120))
-    assert set(trace.levels) == {0} and trace.held == 1.0
+    assert set(trace.level) == {0} and trace.held == 1.0

@@ -22,8 +22,9 @@ from _timing import host, shared_data
 
 from edgeloop.contract import Contract, InputSpec, OutputSpec
 from edgeloop.runtime import open_session
-from edgeloop_agent.activation import Activation, BoardWatch
+from edgeloop_agent.activation import Activation
 from edgeloop_agent.activation_settings import ActivationSettings, GateSettings
+from edgeloop_agent.board_watch import BoardWatch
 from edgeloop_agent.cache import WarmModels
 from edgeloop_agent.ipc import Channel, Page
 from edgeloop_agent.levels import Law, Program

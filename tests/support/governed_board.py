@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from edgeloop_agent.governor import Signals, State, step
+from edgeloop_agent.governor import Signals
 from edgeloop_agent.levels import Law, Level, Program, ladder
+from edgeloop_agent.replay import Course, Drive
 
 FPS = 20.0
 TICK_S = 0.5
@@ -46,68 +47,27 @@ SCENARIOS = (
 )
 
 
-@dataclass
-class Trace:
-    """Per tick: time, p95, temperature, level; per window: whether p95 met the budget. switches: their times."""
-
-    times_s: list[float] = field(default_factory=list)
-    p95_ms: list[float] = field(default_factory=list)
-    temperature_c: list[float] = field(default_factory=list)
-    levels: list[int] = field(default_factory=list)
-    activation: list[float] = field(default_factory=list)
-    windows_met: list[bool] = field(default_factory=list)
-    switches: list[tuple[float, int, int]] = field(default_factory=list)
-    metric: float = 0.0
-    """Of the programs that ran, averaged over time."""
-
-    @property
-    def held(self) -> float:
-        """Share of the windows that met the budget."""
-        return sum(self.windows_met) / len(self.windows_met)
-
-    def oscillations(self, within_s: float) -> int:
-        """How often a level was entered, left, and entered again, all within so many seconds."""
-        found = 0
-        for (t0, a, b), (t1, c, d) in zip(self.switches, self.switches[2:], strict=False):
-            found += (a, b) == (c, d) and t1 - t0 <= within_s
-        return found
-
-
-def run(scenario: Scenario, *, law: Law = LAW, programs: Sequence[Program] = PROGRAMS, governed: bool = True) -> Trace:
+def run(scenario: Scenario, *, law: Law = LAW, programs: Sequence[Program] = PROGRAMS, governed: bool = True) -> Course:
     """Play a scenario; `governed=False` stays on the first level."""
     random = np.random.default_rng(7)
-    levels, state, trace = ladder(programs, law), State(), Trace()
+    drive = Drive(ladder(programs, law), law, governed=governed)
     temperature_c, is_throttled = scenario.ambient_c(0.0) + 15.0, False
     window: list[float] = []
-    metrics = []
     for tick in range(int(scenario.seconds / TICK_S)):
         t = tick * TICK_S
-        level = levels[state.level]
         slow = scenario.slowdown(t) * (2.0 if is_throttled else 1.0)
-        latencies, busy, dropped = _frames(random, level, slow)
+        latencies, busy, dropped = _frames(random, drive.level, slow)
         temperature_c += (scenario.ambient_c(t) + HEAT_C * busy - temperature_c) * TICK_S / TAU_S
         is_throttled = temperature_c > (THROTTLE_C - 5.0 if is_throttled else THROTTLE_C)
         window += latencies
         if (tick + 1) % round(WINDOW_S / TICK_S) == 0:
-            trace.windows_met.append(bool(np.percentile(window, 95) <= (law.latency_budget_ms or math.inf)))
+            drive.course.windows_met.append(bool(np.percentile(window, 95) <= (law.latency_budget_ms or math.inf)))
             window.clear()
         p95_ms = float(np.percentile(latencies, 95)) if latencies else None
-        before = state
-        if governed:
-            signals = Signals(
-                t + TICK_S, p95_ms, OVERHEAD_MS * slow, busy, dropped, round(temperature_c, 1), is_throttled
-            )  # fmt: skip
-            state, _ = step(levels, law, state, signals, switch_s=0.005)
-        if state.level != before.level:
-            trace.switches.append((t + TICK_S, before.level, state.level))
-        metrics.append(level.program.metric or 0.0)
-        for column, value in (
-            (trace.times_s, t), (trace.p95_ms, p95_ms or 0.0), (trace.temperature_c, temperature_c),
-            (trace.levels, before.level), (trace.activation, state.activation),
-        ):  # fmt: skip
-            column.append(value)  # type: ignore[attr-defined]
-    trace.metric = float(np.mean(metrics))
-    return trace
+        drive.step(
+            Signals(t + TICK_S, p95_ms, OVERHEAD_MS * slow, busy, dropped, round(temperature_c, 1), is_throttled)
+        )
+    return drive.course
 
 
 def _frames(random: np.random.Generator, level: Level, slow: float) -> tuple[list[float], float, float]:
