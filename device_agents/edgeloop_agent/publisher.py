@@ -7,6 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from edgeloop.errors import EdgeloopError
 from edgeloop.telemetry.codec import encode_report
@@ -59,6 +60,10 @@ class Publisher:
         except EdgeloopError:
             return {}
         return {"spool_reports": float(stats.reports), "spool_bytes": float(stats.bytes)}
+
+    def state(self) -> dict[str, Any]:
+        """For `edgeloop-agent status`: the totals, and why nothing can be delivered or kept at present."""
+        return {**self.totals(), "trouble": self._trouble or self._spool_trouble}
 
     def totals(self) -> dict[str, int]:
         """Reports delivered and rejected in this run (older ones from the spool too), waiting there now, and lost."""

@@ -18,11 +18,11 @@ from edgeloop_agent.desk import Desk
 from edgeloop_agent.endings import End
 from edgeloop_agent.pipeline import FALLBACK_ORDER
 from edgeloop_agent.publisher import Publisher, open_publisher
-from edgeloop_agent.reload import Reload, may_reload
+from edgeloop_agent.reload import Reload, may_reload, same_state
 from edgeloop_agent.reporting import NoOutlet
 from edgeloop_agent.sinks import check_sink
 from edgeloop_agent.sources import parse_source
-from edgeloop_agent.statedir import BUNDLES, SPOOL, locked_state, same_state
+from edgeloop_agent.statedir import BUNDLES, SPOOL, locked_state
 from edgeloop_agent.supervised import Assignment
 from edgeloop_agent.supervisor import supervise
 from edgeloop_agent.tally import Identity, Tally
@@ -92,7 +92,7 @@ def _run(plan: _Plan, desk: Desk, tell: Callable[[str], None]) -> Outcome:
     tally = Tally(who, on_event=desk.events.add)
     tally.count("cache_hits_l3" if staged.was_there else "cache_misses_l3")
     publisher = open_publisher(config.telemetry, config.state / SPOOL, tell) if config.telemetry else None
-    desk.telemetry = lambda: publisher and {"url": config.telemetry, **publisher.totals(), "trouble": publisher.trouble}
+    desk.telemetry = None if publisher is None else publisher.state
     assignment = Assignment(config, str(staged.path), plan.delegates, tally)
     began = time.monotonic()
     try:

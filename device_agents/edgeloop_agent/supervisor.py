@@ -9,21 +9,28 @@ from __future__ import annotations
 
 import selectors
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
+from edgeloop_agent.desk import Desk
 from edgeloop_agent.endings import End
 from edgeloop_agent.reporting import Outlet
 from edgeloop_agent.stop_signals import StopSignals
 from edgeloop_agent.supervised import Assignment, SupervisedModel
 
 
-def supervise(assignments: Sequence[Assignment], outlet: Outlet, tell: Callable[[str], None]) -> tuple[End, ...]:
+def supervise(
+    assignments: Sequence[Assignment], outlet: Outlet, tell: Callable[[str], None], desk: Desk | None = None
+) -> tuple[End, ...]:
     """Run every model until its source ends, its count is reached, a signal asks for a stop, or nothing is left to try.
 
-    A model that ends, however, leaves the others alone. `tell` gets lines for people. The ends are in the same order.
+    A model that ends, however, leaves the others alone. `tell` gets lines for people; who stands at the `desk` may ask
+    for a stop, too. The ends are in the same order.
     """
     stops = StopSignals()
-    with selectors.DefaultSelector() as selector, stops.wake_up(selector):
+    with selectors.DefaultSelector() as selector, stops.wake_up(selector), ExitStack() as attended:
         models = [SupervisedModel(a, outlet, tell, selector, stops) for a in assignments]
+        if desk is not None:
+            attended.enter_context(desk.attending(selector, models, stops))
         try:
             while running := [model for model in models if model.end is None]:
                 for model in running:
@@ -33,6 +40,8 @@ def supervise(assignments: Sequence[Assignment], outlet: Outlet, tell: Callable[
                 # After the messages: when this process was suspended itself, they are here and no worker is silent.
                 for model in running:
                     model.watch()
+                if desk is not None:
+                    desk.look()
         finally:
             for model in models:
                 model.close()
