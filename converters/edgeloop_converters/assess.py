@@ -242,8 +242,6 @@ def _evaluate(
         Assistant() if raw.labels is not None else nullcontext() as assistant,
     ):
         scorer = None if assistant is None else Scorer(assistant)
-        if scorer is not None:
-            scorer.expect()
         with stages("load reference"):
             float_model, notes = float_reference(subject, reference, trust_code, reporter)
         with stages("contract"):

@@ -1,4 +1,5 @@
-"""A process beside this one for libraries that take long to import: it imports them while we do other things.
+"""A process beside this one for libraries that take long to import: it imports them while we do other things, and
+answers meanwhile what needs only those that are there.
 
 Questions and answers are a line of JSON followed by as many bytes as the line says. The process ends with its stdin.
 """
@@ -13,9 +14,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 from edgeloop.errors import EdgeloopError, UsageError
+from edgeloop_converters.importing import without_garbage_collection
 
 DUTIES = {"pack": "edgeloop_converters.aeq", "score": "edgeloop_converters.scoring"}
 """Duty -> module with `warm()`, which imports, and `answer(question, payload) -> (answer, payload)`."""
@@ -92,17 +95,23 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what libraries print is no answer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer; our stdin then ends
+    warming = ThreadPoolExecutor(1)
     while (received := _receive(sys.stdin.buffer)) is not None:
         request, payload = received
         if "expect" in request:
-            with contextlib.suppress(ImportError):  # said where it is needed
-                _module(request["expect"]).warm()
+            warming.submit(_warm, request["expect"])
             continue
         try:
             answer, result = _module(request["duty"]).answer(request["question"], payload)
         except EdgeloopError as error:
             answer, result = {"error": error.message, "hint": error.hint}, b""
         _send(answers, answer, result)
+    os._exit(0)  # imports under way are of no use to anybody
+
+
+def _warm(duty: str) -> None:
+    with contextlib.suppress(ImportError), without_garbage_collection():  # what is missing is said where it is needed
+        _module(duty).warm()
 
 
 def _module(duty: str) -> Any:

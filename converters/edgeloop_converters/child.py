@@ -27,30 +27,35 @@ _TAIL_BYTES = 64 << 10
 class Child:
     """A started child. `folder` is a private folder for files that pass between the two; `close` removes it."""
 
-    def __init__(self, module: str, request: Mapping[str, Any], *, what: str, folder: Path | None = None) -> None:
-        """`python -m module` with `request` as JSON plus `folder`. `what` begins the errors: "converting x.h5"."""
+    def __init__(self, module: str, *arguments: str, what: str, in_folder: bool = True) -> None:
+        """`python -m module arguments`. `what` begins the errors: "converting x.h5". in_folder: it works in `folder`;
+        else in the current one, where the user's own modules are."""
         self.what = what
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="edgeloop-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="edgeloop-"))
         self._stdout, self._stderr = self.folder / "stdout", self.folder / "stderr"
         try:
             with self._stdout.open("wb") as out, self._stderr.open("wb") as err:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", module],
+                    [sys.executable, "-m", module, *arguments],
                     stdin=subprocess.PIPE,
                     stdout=out,
                     stderr=err,
                     env=_environment(self.folder),
                     # Before Python 3.11 `-m` looks for modules in the current folder first: one of ours, and empty.
-                    cwd=None if request.get("trust_code") else self.folder,
+                    cwd=self.folder if in_folder else None,
                 )
         except OSError as error:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise UsageError(f"{what}: cannot start a process: {error}") from error
+
+    def ask(self, request: Mapping[str, Any]) -> Child:
+        """Send `request`, with the folder's name in it; once."""
         line = json.dumps({**request, "folder": str(self.folder)}) + "\n"
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it died at once; result() says why
             self._process.stdin.write(line.encode())
             self._process.stdin.flush()
+        return self
 
     def result(self) -> dict[str, Any]:
         """Wait for the answer. Raises what the child raised; UsageError for a crash."""

@@ -13,7 +13,6 @@ from pathlib import Path
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.targets import load_target
 from edgeloop_converters.assemble import Assembly, alarms
-from edgeloop_converters.assistant import Assistant
 from edgeloop_converters.buckets import Basis, settle_buckets
 from edgeloop_converters.check_data.finding import Finding, by_severity
 from edgeloop_converters.check_data.run import (
@@ -31,6 +30,7 @@ from edgeloop_converters.evaluate import Scorer
 from edgeloop_converters.export import export
 from edgeloop_converters.frontends import FRONTENDS, start_conversion
 from edgeloop_converters.gate import check_goals_fit
+from edgeloop_converters.headstart import HeadStart
 from edgeloop_converters.measure import Candidate, Measuring, measure
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.result import ConvertResult
@@ -64,13 +64,15 @@ def convert(
     command: str = "",
     strict_data: bool = False,
     cache: bool = True,
+    ahead: HeadStart | None = None,
 ) -> ConvertResult:
     """Run a recipe. Nothing is written but the float model and decoded pictures (unless `cache` is False) into this
     host's cache; `result.bundle.save()` writes.
 
-    threads: for evaluation, default one per core up to 4. command: what the user typed, for the report. A goal that is
-    missed is in `result.gate`, not an error. Raises UsageError and its kinds (wrong use, data, contract), RefusedError
-    (corrupt or unsafe model); with `strict_data` GoalNotMetError for a severe finding on the data, before any pass.
+    threads: for evaluation, default one per core up to 4. command: what the user typed, for the report. ahead:
+    processes begun before this module was imported, the caller's to close. A goal that is missed is in `result.gate`,
+    not an error. Raises UsageError and its kinds (wrong use, data, contract), RefusedError (corrupt or unsafe model);
+    with `strict_data` GoalNotMetError for a severe finding on the data, before any pass.
     """
     target, scheme = load_target(recipe.target), scheme_named(recipe.scheme)
     check_target(scheme, target, recipe.io)
@@ -78,19 +80,19 @@ def convert(
     for note in cost_notes(scheme, target):
         reporter.note(note)
     with ExitStack() as stack:
-        assistant = stack.enter_context(Assistant())
-        if scheme.load is not None and recipe.engine == "aeq":
-            assistant.expect("pack")
+        if ahead is None:
+            packs = scheme.load is not None and recipe.engine == "aeq"
+            ahead = stack.enter_context(HeadStart(recipe.source, trust_code=trust_code, packs=packs))
         data = open_datasets(recipe)
         check_goals_fit(
             recipe.goals,
             has_labels=data.evaluation.labels is not None,
             why_not="--ignore-labels leaves them out" if recipe.ignore_labels else "",
         )
-        scorer = Scorer(assistant) if data.evaluation.labels is not None else None
+        scorer = Scorer(ahead.assistant) if data.evaluation.labels is not None else None
         decoded = stack.enter_context(DecodedCache()) if cache else None
         how = Measuring(recipe, target, Stages(), reporter, threads, scorer)
-        run = _Run(how, trust_code, assistant, decoded)
+        run = _Run(how, trust_code, ahead, decoded)
         loaded = run.load(data, stack)
         if recipe.goals.max_drop is not None and loaded.output_kind != "classification":
             check_goals_fit(recipe.goals, has_labels=False, why_not=f"the output is {loaded.output_kind!r}")
@@ -127,7 +129,7 @@ class _Run:
 
     how: Measuring
     trust_code: bool
-    assistant: Assistant
+    ahead: HeadStart
     decoded: DecodedCache | None
 
     def load(self, data: Datasets, stack: ExitStack) -> _Loaded:
@@ -135,13 +137,11 @@ class _Run:
         recipe, stages, reporter = self.how.recipe, self.how.stages, self.how.progress
         calibration, evaluation = choose_samples(recipe, data)
         options = conversion_options(recipe, data, recipe.shapes, trust_code=self.trust_code)
-        conversion = start_conversion(Path(recipe.source), options)
+        conversion = start_conversion(Path(recipe.source), options, child=self.ahead.native())
         parts = [(data.calibration, calibration), (data.evaluation, evaluation)]
         stack.enter_context(all_unreadable_named(parts, reporter))
         stack.enter_context(conversion)
         is_native = FRONTENDS[conversion.frontend].native
-        if is_native and self.how.scorer is not None:
-            self.how.scorer.expect()  # a native converter takes seconds: there is time for both imports
         with stages("read data"):
             data = read_ahead(data, calibration, evaluation, reporter, all_of_it=is_native, cache=self.decoded)
             if is_native:
@@ -182,10 +182,8 @@ class _Run:
         how, rows = self.how, RangeRows()
         exported = export(
             basis.recipe, how.target, basis.model, basis.sources, self.trust_code, how.stages, how.progress, rows,
-            self.assistant,
+            self.ahead.assistant,
         )  # fmt: skip
-        if how.scorer is not None:
-            how.scorer.expect()  # not before: packing comes first
         if basis.label:
             name = f"{exported.name}-{basis.label}"
             exported = replace(exported, name=name, notes=tuple(f"{name}: {note}" for note in exported.notes))

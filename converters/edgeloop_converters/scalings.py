@@ -15,7 +15,7 @@ from edgeloop.runtime import Session
 from edgeloop_converters.data import Dataset, pick
 from edgeloop_converters.evaluate.metrics import is_chance
 
-LOOKS = ((40, 0.2), (80, 0.15), (200, 0.0))
+LOOKS = ((16, 0.35), (40, 0.2), (80, 0.15), (200, 0.0))
 """Samples looked at so far, and how far behind the best in accuracy an option may be to be tried on more."""
 _MOST_TRIED_AGAIN = 6
 _CLEAR = 2.0

@@ -10,16 +10,16 @@ from edgeloop_converters.evaluate.metrics import ClassScores, Ids, classificatio
 
 
 class Scorer:
-    """Scores in the assistant's process; where that does not answer, here. Raises MissingExtraError without it."""
+    """Scores in the assistant's process, which imports from now on; where that does not answer, here.
+
+    Raises MissingExtraError without scikit-learn.
+    """
 
     def __init__(self, assistant: Assistant) -> None:
         if importlib.util.find_spec("sklearn") is None:
             raise MissingExtraError("evaluation", "convert")
         self._assistant = assistant
-
-    def expect(self) -> None:
-        """The first scores are wanted soon."""
-        self._assistant.expect("score")
+        assistant.expect("score")
 
     def score(self, labels: Ids, predictions: Ids) -> ClassScores:
         """labels, predictions: class ids [n], n >= 1."""

@@ -1,5 +1,5 @@
-"""The child process of the native frontends: `python -m edgeloop_converters.frontends.child`, see
-`edgeloop_converters.child` for the protocol."""
+"""The child process of the native frontends: `python -m edgeloop_converters.frontends.child LIBRARY ...`, see
+`edgeloop_converters.child` for the protocol. It imports the libraries at once, before it is asked anything."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import EdgeloopError, MissingExtraError
+from edgeloop_converters.frontends.imports import importing
 
 
 def _task(request: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -42,9 +43,13 @@ def _answers(request: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Answer one request. Never raises; the exit code says nothing, the answer does."""
-    line = sys.stdin.readline()
     answer_to = os.dup(1)
     os.dup2(2, 1)  # libraries print to stdout, some of them from C++
+    if libraries := tuple(sys.argv[1:]):
+        importing(libraries)
+    line = sys.stdin.readline()
+    if not line:
+        os._exit(3)  # the parent had no use for it, or is gone
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     try:
         request = json.loads(line)

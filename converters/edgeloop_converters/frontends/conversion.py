@@ -11,12 +11,11 @@ from typing import Any
 from edgeloop.errors import UsageError
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop_converters.child import Child
+from edgeloop_converters.frontends.ahead import native_child
 from edgeloop_converters.frontends.floats import normalize
 from edgeloop_converters.frontends.given_shape import GivenShape
 from edgeloop_converters.frontends.size_limit import check_source_size
 from edgeloop_converters.frontends.table import FRONTENDS, detect
-
-CHILD_MODULE = "edgeloop_converters.frontends.child"
 
 
 @dataclass(frozen=True)
@@ -117,8 +116,8 @@ class Conversion:
         return FloatModel(made.tflite, self.frontend, answer.get("versions", {}), notes, seconds, made.warnings)
 
 
-def start_conversion(source: Path, options: ConversionOptions = DEFAULTS) -> Conversion:
-    """Detect the format and start converting; returns at once.
+def start_conversion(source: Path, options: ConversionOptions = DEFAULTS, *, child: Child | None = None) -> Conversion:
+    """Detect the format and start converting; returns at once. child: one that `head_start` began for this source.
 
     Raises UsageError (not a supported model); `Conversion.result` raises MissingExtraError, RefusedError (code inside
     the model, corrupt file) and UsageError (what the converter cannot do).
@@ -131,7 +130,7 @@ def start_conversion(source: Path, options: ConversionOptions = DEFAULTS) -> Con
             hint="leave --signature out",
         )
     if FRONTENDS[name].native:
-        return Conversion(source, name, start_native("float", source, name, options), options)
+        return Conversion(source, name, start_native("float", source, name, options, child=child), options)
     return Conversion(source, name, None, options)
 
 
@@ -145,7 +144,15 @@ def _sizes(options: ConversionOptions) -> dict[str, Any]:
     }
 
 
-def start_native(task: str, source: Path, frontend: str, options: ConversionOptions, **more: Any) -> Child:
+def start_native(
+    task: str,
+    source: Path,
+    frontend: str,
+    options: ConversionOptions,
+    *,
+    child: Child | None = None,
+    **more: Any,
+) -> Child:
     """The child for `task` ("float" or "int8"); it writes `out.tflite` into its folder."""
     request = {
         "task": task,
@@ -160,7 +167,7 @@ def start_native(task: str, source: Path, frontend: str, options: ConversionOpti
         "onnx_engine": options.onnx_engine,
         **more,
     }
-    return Child(CHILD_MODULE, request, what=f"converting {source}")
+    return (child or native_child(source, frontend, trust_code=options.trust_code)).ask(request)
 
 
 def to_float_tflite(

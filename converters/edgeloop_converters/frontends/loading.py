@@ -9,6 +9,8 @@ from typing import Any
 
 from edgeloop.errors import MissingExtraError, UsageError
 from edgeloop_converters.frontends.given_shape import GivenShape
+from edgeloop_converters.frontends.imports import importing
+from edgeloop_converters.frontends.table import TENSORFLOW
 
 OUTPUT = "out.tflite"
 
@@ -56,8 +58,9 @@ class TorchModel:
 
 
 def import_tensorflow(feature: str, stages: Stages) -> Any:
-    """TensorFlow, its import timed. Raises MissingExtraError."""
+    """TensorFlow, with Keras imported too, its import timed. Raises MissingExtraError."""
     try:
+        importing(TENSORFLOW).result()
         import tensorflow as tf
     except ImportError as error:
         raise MissingExtraError(feature, "keras") from error

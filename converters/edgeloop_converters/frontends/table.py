@@ -14,18 +14,24 @@ SUPPORTED = (
 )
 
 
+TENSORFLOW = ("tensorflow", "keras")
+TORCH = ("litert_torch", "torch")
+
+
 @dataclass(frozen=True)
 class Frontend:
     """One way in. matches: whether a path is of this form, from its first bytes.
 
-    module: what does it, in a child process, beside this one; "" where no native library is needed. is_code: the
-    source is no file but code of the user's own. tflite_engine: TFLiteConverter can quantize it (`--engine tflite`).
+    module: what does it, in a child process, beside this one; "" where no native library is needed. libraries: what
+    that imports, seconds of it. is_code: the source is no file but code of the user's own. tflite_engine:
+    TFLiteConverter can quantize it (`--engine tflite`).
     """
 
     name: str
     title: str
     matches: Callable[[Path], bool]
     module: str = ""
+    libraries: tuple[str, ...] = ()
     is_code: bool = False
     tflite_engine: bool = False
 
@@ -96,13 +102,20 @@ FRONTENDS: dict[str, Frontend] = {
     f.name: f
     for f in (
         Frontend("tflite", ".tflite", lambda p: _head(p)[4:8] == b"TFL3"),
-        Frontend("h5", "Keras 2 .h5", _is_h5, "native", tflite_engine=True),
-        Frontend("keras", "Keras 3 .keras", lambda p: "config.json" in _zip_names(p), "native", tflite_engine=True),
-        Frontend("saved_model", "SavedModel folder", _is_saved_model, "native", tflite_engine=True),
-        Frontend("torch_export", "torch.export .pt2", _is_torch_export, "torch_models"),
-        Frontend("torch_checkpoint", "PyTorch checkpoint", _is_torch_checkpoint, "torch_models"),
-        Frontend("torch_function", "PyTorch module:function", is_code_source, "torch_models", is_code=True),
-        Frontend("onnx", "ONNX", _is_onnx, "onnx_models"),
+        Frontend("h5", "Keras 2 .h5", _is_h5, "native", TENSORFLOW, tflite_engine=True),
+        Frontend(
+            "keras",
+            "Keras 3 .keras",
+            lambda p: "config.json" in _zip_names(p),
+            "native",
+            TENSORFLOW,
+            tflite_engine=True,
+        ),
+        Frontend("saved_model", "SavedModel folder", _is_saved_model, "native", TENSORFLOW, tflite_engine=True),
+        Frontend("torch_export", "torch.export .pt2", _is_torch_export, "torch_models", TORCH),
+        Frontend("torch_checkpoint", "PyTorch checkpoint", _is_torch_checkpoint, "torch_models", TORCH),
+        Frontend("torch_function", "PyTorch module:function", is_code_source, "torch_models", TORCH, is_code=True),
+        Frontend("onnx", "ONNX", _is_onnx, "onnx_models", TORCH),
     )
 }
 

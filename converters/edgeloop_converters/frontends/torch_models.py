@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import MissingExtraError, UsageError
+from edgeloop_converters.frontends.imports import importing
 from edgeloop_converters.frontends.loading import OUTPUT, Stages, TorchModel
 from edgeloop_converters.frontends.size_limit import check_size
+from edgeloop_converters.frontends.table import TORCH
 from edgeloop_converters.frontends.transposes import fold_transposes
 from edgeloop_converters.frontends.user_code import first_line, where
 
@@ -46,7 +48,7 @@ def to_float(request: dict[str, Any]) -> dict[str, Any]:
 def import_torch(feature: str, extra: str, stages: Stages) -> Any:
     """torch, with litert-torch imported too, its import timed. Raises MissingExtraError."""
     try:
-        import litert_torch  # noqa: F401
+        importing(TORCH).result()
         import torch
     except ImportError as error:
         raise MissingExtraError(feature, extra) from error

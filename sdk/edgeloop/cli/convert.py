@@ -16,6 +16,7 @@ from edgeloop.cli._shared_flags import add_shared_flags, check_at_least_one
 from edgeloop.errors import EXIT_DONE, EXIT_GOAL_NOT_MET, UsageError
 
 if TYPE_CHECKING:
+    from edgeloop_converters.headstart import HeadStart
     from edgeloop_converters.recipe import Recipe
 
 EPILOG = """examples:
@@ -126,12 +127,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
+    from edgeloop_converters.headstart import HeadStart
+
+    check_at_least_one(args, "--threads", "--calibration-samples")
+    packs = args.engine != "tflite" and args.scheme != "float"
+    with HeadStart(args.model or "", trust_code=args.trust_code, packs=packs) as ahead:
+        return _run(args, console, ahead)
+
+
+def _run(args: argparse.Namespace, console: Console, ahead: HeadStart) -> int:
     from edgeloop.bundle import load_or_create_signing_key
     from edgeloop.bundle.files import check_can_write_into
     from edgeloop_converters.pipeline import convert
     from edgeloop_converters.result import check_output
 
-    check_at_least_one(args, "--threads", "--calibration-samples")
     recipe = recipe_of(args)
     check_output(args.output)
     if args.report is not None:
@@ -146,6 +155,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     result = convert(
         recipe, progress=console, trust_code=args.trust_code, threads=args.threads,
         command=command_line("convert", args), strict_data=args.strict_data, cache=not args.no_cache,
+        ahead=ahead if args.model else None,
     )  # fmt: skip
     if result.gate.passed or args.keep_failed:
         result.bundle.save_with(key, args.output)

@@ -114,7 +114,6 @@ def test_snr_of_equal_and_of_silent_tensors_is_a_number() -> None:
 def test_scores_from_the_other_process_are_the_same_and_survive_its_death() -> None:
     with Assistant() as assistant:
         scorer = Scorer(assistant)
-        scorer.expect()
         here = classification_scores(LABELS, GUESSES)
         assert scorer.score(LABELS, GUESSES) == here
         assert assistant._process is not None

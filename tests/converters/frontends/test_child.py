@@ -15,7 +15,7 @@ from edgeloop_converters.frontends.explain import explain
 
 
 def test_a_module_that_fails_to_start_is_one_line() -> None:
-    with Child("no_such_module_here", {}, what="converting x") as child, pytest.raises(UsageError) as caught:
+    with Child("no_such_module_here", what="converting x").ask({}) as child, pytest.raises(UsageError) as caught:
         child.result()
     assert caught.value.message.startswith("converting x: the converter stopped with exit code 1")
     assert "no_such_module_here" in caught.value.message
@@ -23,26 +23,26 @@ def test_a_module_that_fails_to_start_is_one_line() -> None:
 
 
 def test_a_killed_child_is_explained_by_memory() -> None:
-    with Child("code", {}, what="converting x") as child:  # the interactive prompt: waits for more on stdin
+    with Child("code", what="converting x").ask({}) as child:  # the interactive prompt: waits for more on stdin
         os.kill(child._process.pid, signal.SIGKILL)
         with pytest.raises(UsageError, match="memory ran out"):
             child.result()
 
 
 def test_a_crash_names_its_signal() -> None:
-    with Child("code", {}, what="converting x") as child:
+    with Child("code", what="converting x").ask({}) as child:
         os.kill(child._process.pid, signal.SIGSEGV)
         with pytest.raises(UsageError, match="crashed \\(SIGSEGV\\)"):
             child.result()
 
 
 def test_noise_on_stdout_is_not_an_answer() -> None:
-    with Child("this", {}, what="converting x") as child, pytest.raises(UsageError, match="exit code 0"):
+    with Child("this", what="converting x").ask({}) as child, pytest.raises(UsageError, match="exit code 0"):
         child.result()
 
 
 def test_closing_stops_the_child_and_removes_its_folder() -> None:
-    child = Child("code", {}, what="converting x")
+    child = Child("code", what="converting x").ask({})
     folder, process = child.folder, child._process
     assert folder.is_dir()
     child.close()
@@ -52,7 +52,7 @@ def test_closing_stops_the_child_and_removes_its_folder() -> None:
 
 
 def test_an_unknown_task_is_one_line() -> None:
-    child = Child("edgeloop_converters.frontends.child", {"task": "dance"}, what="converting x")
+    child = Child("edgeloop_converters.frontends.child", what="converting x").ask({"task": "dance"})
     with child, pytest.raises(UsageError, match="converting x: KeyError: 'dance'"):
         child.result()
 
