@@ -135,7 +135,7 @@ def picture_input(
 def _outputs_left(graph: Graph, output: OutputSpec, given: Contract | None) -> list[str]:
     """Which of several outputs is decoded, where nobody has said it."""
     names = output_names(graph)
-    if len(names) < 2 or (given is not None and given.output.name):
+    if len(names) < 2 or output.kind == "detection" or (given is not None and given.output.name):
         return []
     others = ", ".join(name for i, name in enumerate(names) if i != output.index)
     return [

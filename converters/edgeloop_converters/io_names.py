@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from edgeloop.contract import OutputSpec
+from edgeloop.decoding import DetectionSettings, Settings
 from edgeloop.errors import ConfigError
 from edgeloop.graph import Graph
 
@@ -23,9 +25,8 @@ def output_names(graph: Graph) -> tuple[str, ...]:
 
 def with_index(output: OutputSpec, graph: Graph) -> OutputSpec:
     """The output that the contract names, by its place. Raises ConfigError listing what there is."""
-    from dataclasses import replace
-
     names = output_names(graph)
+    output = replace(output, settings=_by_place(output.settings, names))
     if output.name:
         if output.name not in names:
             raise ConfigError(f"the model has no output '{output.name}'", hint=f"it has: {', '.join(names)}")
@@ -33,6 +34,19 @@ def with_index(output: OutputSpec, graph: Graph) -> OutputSpec:
     if output.index >= len(names):
         raise ConfigError(f"the contract decodes output {output.index} and the model has {len(names)}, counted from 0")
     return output
+
+
+def _by_place(settings: Settings | None, names: Sequence[str]) -> Settings | None:
+    """The parts of a detection that the contract names, by their places."""
+    if not isinstance(settings, DetectionSettings):
+        return settings
+    places: dict[str, int] = {}
+    for part, name in settings.tensors.items():
+        if isinstance(name, str):
+            if name not in names:
+                raise ConfigError(f"the model has no output '{name}' ({part})", hint=f"it has: {', '.join(names)}")
+            places[part] = names.index(name)
+    return replace(settings, **places)  # type: ignore[arg-type]
 
 
 def _names(graph: Graph, indices: Sequence[int], known: Mapping[str, int]) -> tuple[str, ...]:

@@ -41,8 +41,8 @@ class Pipeline:
 
 def build_pipeline(session: Session, contract: Contract) -> Pipeline:
     """Raises ConfigError where contract and model do not fit together."""
-    from edgeloop.postprocess import compile_output
     from edgeloop.preprocess import compile_input, compile_inputs
+    from edgeloop_agent.seeing import decoding
 
     prepare: Callable[[Any], Any] = compile_inputs(contract.inputs, session.inputs)
     wanted = [_wanted(spec, tensor) for spec, tensor in zip(contract.inputs, session.inputs, strict=True)]
@@ -58,13 +58,14 @@ def build_pipeline(session: Session, contract: Contract) -> Pipeline:
     if len(wanted) == 1:  # no tuple to make and take apart for every frame
         prepare = compile_input(contract.inputs[0], session.inputs[0])
     count = len(session.outputs)
+    prepare, decode = decoding(contract, session, prepare)
     return Pipeline(
         session=session,
         prepare=prepare,
         set_input=set_one if len(wanted) == 1 else set_all,
         invoke=session.invoke,
         collect=(lambda: [output(0)]) if count == 1 else (lambda: [output(i) for i in range(count)]),
-        decode=compile_output(contract.output, session.outputs),
+        decode=decode,
         wanted=replace(wanted[0], others=tuple(wanted[1:])),
         close=session.close,
     )

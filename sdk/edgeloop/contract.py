@@ -11,13 +11,17 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from edgeloop.contract_files import inlined
+from edgeloop.decoding import SETTINGS, ClassificationSettings, EmbeddingSettings, Settings, settings_from
 from edgeloop.errors import ConfigError
 from edgeloop.tomlfile import read_toml
 
 INPUT_KINDS = ("image", "tensor")
 COLORS = ("rgb", "bgr", "gray")
 RESIZES = ("stretch", "letterbox", "crop")
-OUTPUT_KINDS = ("classification", "detection", "segmentation", "keypoints", "embedding", "anomaly", "raw")
+OUTPUT_KINDS = tuple(SETTINGS)
+PLACED_KINDS = ("detection", "segmentation", "keypoints")
+"""Kinds whose results have places in the source picture."""
 CHANNELS = {"rgb": 3, "bgr": 3, "gray": 1}
 MAX_OUTPUTS = 1024
 FREE = -1
@@ -77,18 +81,30 @@ class OutputSpec:
     """What the model's outputs mean. `labels[i]` names class i.
 
     index: which output of the model that is, in the model's own order; the others come along as numbers. name: the
-    same by its name in the model's signature, from which a conversion finds the index; "": not said.
+    same by its name in the model's signature, from which a conversion finds the index; "": not said. settings: how that
+    kind is decoded; None: with the kind's defaults.
     """
 
     kind: str = "raw"
     labels: tuple[str, ...] = ()
     name: str = ""
     index: int = 0
+    settings: Settings | None = None
 
     def __post_init__(self) -> None:
         _one_of(self.kind, OUTPUT_KINDS, "output: kind")
         if isinstance(self.index, bool) or not isinstance(self.index, int) or not 0 <= self.index < MAX_OUTPUTS:
             raise ConfigError(f"output: index must be a whole number below {MAX_OUTPUTS}, got {self.index!r}")
+        given, wanted = self.settings, SETTINGS[self.kind]
+        if type(given) is not wanted:  # another kind by a flag, or none said
+            object.__setattr__(self, "settings", settings_from(self.kind, given.to_dict() if given else {}))
+
+    @property
+    def per_sample(self) -> OutputSpec:
+        """What a single sample is judged by: the best class whatever its score; no samples before it, no gallery."""
+        if self.kind == "classification":
+            return replace(self, settings=ClassificationSettings(top_k=1))
+        return replace(self, settings=EmbeddingSettings()) if self.kind == "embedding" else self
 
 
 @dataclass(frozen=True)
@@ -102,7 +118,7 @@ class Contract:
         """Plain values for TOML, JSON or CBOR; `from_dict` takes them back."""
         return {
             "inputs": [{f.name: _plain(getattr(i, f.name)) for f in fields(i)} for i in self.inputs],
-            "output": {f.name: _plain(getattr(self.output, f.name)) for f in fields(self.output)},
+            "output": _output_to_dict(self.output),
         }
 
     @staticmethod
@@ -114,15 +130,7 @@ class Contract:
         output = data.get("output", {})
         if not isinstance(output, Mapping):
             raise ConfigError("contract: 'output' must be a table")
-        labels = output.get("labels", ())
-        if not isinstance(labels, (list, tuple)) or not all(isinstance(x, str) for x in labels):
-            raise ConfigError("contract: output labels must be a list of strings")
-        return Contract(
-            tuple(_input_from(raw) for raw in raw_inputs),
-            OutputSpec(
-                str(output.get("kind", "raw")), tuple(labels), str(output.get("name", "")), output.get("index", 0)
-            ),
-        )
+        return Contract(tuple(_input_from(raw) for raw in raw_inputs), _output_from(output))
 
     def with_labels(self, labels: Sequence[str]) -> Contract:
         return replace(self, output=replace(self.output, labels=tuple(labels)))
@@ -142,12 +150,9 @@ def load_contract(path: Path) -> Contract:
     else:
         inputs = [table]
     inputs = [_with_kind(each, f"contract {path}") for each in inputs]
-    output = dict(data.get("output", {}))
-    unknown = set(output) - {"kind", "labels", "name"}
-    if unknown:
-        raise ConfigError(f"contract {path}: unknown key '{sorted(unknown)[0]}' in [output]")
-    if isinstance(output.get("labels"), str):
-        output["labels"] = load_labels(path.parent / output["labels"])
+    output = data.get("output", {})
+    if isinstance(output, dict):
+        output = inlined(output, path.parent)
     return Contract.from_dict({"inputs": inputs, "output": output})
 
 
@@ -161,23 +166,6 @@ def _with_kind(table: dict[str, Any], where: str) -> dict[str, Any]:
             hint='kind = "image" with size, or kind = "tensor" with shape',
         )
     return {"kind": "image", **table}
-
-
-def load_labels(path: Path) -> tuple[str, ...]:
-    """One label a line, in class order. `0 background` style numbering is taken off. Raises ConfigError."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"not UTF-8 text: {error.reason}"
-        raise ConfigError(f"labels {path}: {reason}") from error
-    while lines and not lines[-1].strip():
-        lines.pop()
-    split = [line.strip().split(maxsplit=1) for line in lines]
-    if lines and all(len(parts) == 2 and parts[0].isdigit() for parts in split):
-        numbered = {int(number): label for number, label in split}
-        if len(numbered) == len(lines):
-            return tuple(numbered.get(i, "") for i in range(max(numbered) + 1))
-    return tuple(line.strip() for line in lines)
 
 
 def _input_from(raw: Any) -> InputSpec:
@@ -205,6 +193,24 @@ def _input_from(raw: Any) -> InputSpec:
         if key in values and not isinstance(values[key], str):
             raise ConfigError(f"contract: input '{key}' must be a string")
     return InputSpec(**values)
+
+
+_OUTPUT_KEYS = ("kind", "labels", "name", "index")
+
+
+def _output_from(table: Mapping[str, Any]) -> OutputSpec:
+    labels = table.get("labels", ())
+    if not isinstance(labels, (list, tuple)) or not all(isinstance(x, str) for x in labels):
+        raise ConfigError("contract: output labels must be a list of strings")
+    kind = table.get("kind", "raw")
+    _one_of(kind, OUTPUT_KINDS, "output: kind")
+    settings = settings_from(kind, {key: value for key, value in table.items() if key not in _OUTPUT_KEYS})
+    return OutputSpec(kind, tuple(labels), str(table.get("name", "")), table.get("index", 0), settings)
+
+
+def _output_to_dict(spec: OutputSpec) -> dict[str, Any]:
+    assert spec.settings is not None
+    return {**{key: _plain(getattr(spec, key)) for key in _OUTPUT_KEYS}, **spec.settings.to_dict()}
 
 
 def _floats(value: Any) -> tuple[float, ...]:

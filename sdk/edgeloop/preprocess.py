@@ -18,6 +18,7 @@ import numpy.typing as npt
 from edgeloop.affine import Affine, quantize
 from edgeloop.contract import CHANNELS, FREE, InputSpec
 from edgeloop.errors import ConfigError, DataError
+from edgeloop.geometry import fit
 from edgeloop.padding import Sample, pad_to
 
 Array = npt.NDArray[Any]
@@ -95,22 +96,16 @@ def resize(frame: npt.NDArray[np.uint8], height: int, width: int, how: str) -> n
     h, w = frame.shape[:2]
     if (h, w) == (height, width):
         return frame
-    if how == "crop":
-        scale = min(h / height, w / width)
-        part_h, part_w = max(1, round(height * scale)), max(1, round(width * scale))
-        top, left = (h - part_h) // 2, (w - part_w) // 2
-        frame = frame[top : top + part_h, left : left + part_w]
-        h, w = part_h, part_w
-    shrinks = height * width < h * w
+    part, inner = fit(h, w, height, width, how)
+    frame = frame[part.top : part.top + part.height, part.left : part.left + part.width]
+    shrinks = height * width < part.height * part.width
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    small = cv2.resize(frame, (inner.width, inner.height), interpolation=method)
     if how != "letterbox":
-        return np.asarray(cv2.resize(frame, (width, height), interpolation=method), np.uint8)
-    scale = min(height / h, width / w)
-    inner_h, inner_w = max(1, round(h * scale)), max(1, round(w * scale))
+        return np.asarray(small, np.uint8)
     canvas = np.full((height, width, *frame.shape[2:]), _LETTERBOX_GRAY, np.uint8)
-    top, left = (height - inner_h) // 2, (width - inner_w) // 2
-    inner = cv2.resize(frame, (inner_w, inner_h), interpolation=method)
-    canvas[top : top + inner_h, left : left + inner_w] = inner.reshape(inner_h, inner_w, *frame.shape[2:])
+    rows, columns = slice(inner.top, inner.top + inner.height), slice(inner.left, inner.left + inner.width)
+    canvas[rows, columns] = small.reshape(inner.height, inner.width, *frame.shape[2:])
     return canvas
 
 

@@ -17,15 +17,20 @@ from edgeloop.postprocess import compile_output
 class FakeOutput:
     shape: tuple[int, ...]
     affine: Affine
+    name: str = "scores"
 
 
 SOFTMAX = FakeOutput((1, 4), Affine(1 / 256, -128))
 
 
 def test_the_best_classes_come_first_with_label_and_score():
-    decode = compile_output(OutputSpec("classification", ("a", "b", "c", "d")), [SOFTMAX], top_k=2)
+    decode = compile_output(OutputSpec("classification", ("a", "b", "c", "d")), [SOFTMAX])
     result = decode([np.array([[-128, 127, 0, -128]], np.int8)])
-    assert [(c.class_id, c.label, c.score) for c in result.top] == [(1, "b", 255 / 256), (2, "c", 0.5)]
+    assert [(c.class_id, c.label, c.score) for c in result.top] == [
+        (1, "b", 255 / 256),
+        (2, "c", 0.5),
+        (0, "a", 0.0),
+    ]
     assert result.label == "b"
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeloop.contract import Contract, InputSpec, OutputSpec, load_contract, load_labels
+from edgeloop.contract import Contract, InputSpec, OutputSpec, load_contract
+from edgeloop.contract_files import load_labels
 from edgeloop.errors import ConfigError, EdgeloopError
 
 

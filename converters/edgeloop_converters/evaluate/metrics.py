@@ -10,7 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeloop.contract import OutputSpec
+from edgeloop.decoding import AnomalySettings
 from edgeloop.errors import MissingExtraError
+from edgeloop.postprocess import Result
+from edgeloop.postprocess.agreement import decided_alike
 
 Array = npt.NDArray[Any]
 Ids = npt.NDArray[np.int64]
@@ -18,6 +22,14 @@ Ids = npt.NDArray[np.int64]
 TOP_1 = "top-1"
 COSINE = "cosine"
 RELATIVE = "1 - relative error"
+VERDICT = "same verdict"
+_AGREEMENT = {
+    "classification": TOP_1,
+    "embedding": COSINE,
+    "detection": "F1 of boxes at IoU 0.5",
+    "segmentation": "mean IoU of masks",
+    "keypoints": "keypoints within 10% of the body",
+}
 
 
 @dataclass(frozen=True)
@@ -56,9 +68,25 @@ def confusion_matrix(labels: Ids, predictions: Ids, classes: int) -> npt.NDArray
     return flat.reshape(classes, classes).astype(np.int64)
 
 
-def agreement_kind(output_kind: str) -> str:
-    """How agreement with the float model is measured for a contract's output kind."""
-    return {"classification": TOP_1, "embedding": COSINE}.get(output_kind, RELATIVE)
+def agreement_kind(output: OutputSpec) -> str:
+    """How agreement with the float model is measured for a contract's output."""
+    if isinstance(output.settings, AnomalySettings) and output.settings.threshold is not None:
+        return VERDICT
+    return _AGREEMENT.get(output.kind, RELATIVE)
+
+
+def result_agreement(kind: str, index: int, reference: Result, other: Result) -> float:
+    """Agreement of one sample, 0..1: what the two results decide, else their numbers. kind: see `agreement_kind`."""
+    if kind not in (RELATIVE, COSINE):
+        decided = decided_alike(reference, other)
+        return 0.0 if decided is None else decided
+    return output_agreement(kind, [_numbers(reference, index)], [_numbers(other, index)])
+
+
+def _numbers(result: Result, index: int) -> Array:
+    if result.anomaly is not None:
+        return np.asarray([result.anomaly.score])
+    return result.values[index if result.kind == "raw" else 0]  # an embedding comes first
 
 
 def output_agreement(kind: str, reference: Sequence[Array], other: Sequence[Array]) -> float:

@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeloop.affine import dequantize
 from edgeloop.contract import Contract
 from edgeloop.errors import DataError, UsageError
-from edgeloop.postprocess import Decoder, Result, compile_output
+from edgeloop.postprocess import Decoder, Result, Seen, compile_output, decoded_outputs, needs_inputs
 from edgeloop.preprocess import SamplePreprocessor, compile_inputs
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.runtime import RanOn, Session, open_session
 from edgeloop_converters.data import Dataset
-from edgeloop_converters.evaluate.metrics import RELATIVE, TOP_1, agreement_kind, output_agreement
+from edgeloop_converters.evaluate.metrics import RELATIVE, TOP_1, agreement_kind, output_agreement, result_agreement
 from edgeloop_converters.io_names import output_names
 
 Indices = npt.NDArray[np.int64]
@@ -70,15 +71,20 @@ class _Lane:
     session: Session
     prepare: SamplePreprocessor
     decode: Decoder
+    sees_inputs: bool = False
 
     def run(self, frame: Any) -> tuple[Result, bool]:
         """The decoded answer, and whether all of it was finite."""
         session = self.session
-        for i, array in enumerate(self.prepare(frame)):
+        arrays = self.prepare(frame)
+        for i, array in enumerate(arrays):
             session.set_input(i, array)
         session.invoke()
         raw = [session.output(i) for i in range(len(session.outputs))]
-        return self.decode(raw), all(a.dtype.kind != "f" or bool(np.isfinite(a).all()) for a in raw)
+        seen = Seen()
+        if self.sees_inputs:
+            seen = Seen(inputs=[dequantize(a, info.affine) for a, info in zip(arrays, session.inputs, strict=True)])
+        return self.decode(raw, seen), all(a.dtype.kind != "f" or bool(np.isfinite(a).all()) for a in raw)
 
 
 def run_models(
@@ -102,7 +108,7 @@ def run_models(
     chosen = np.arange(len(dataset), dtype=np.int64) if indices is None else np.asarray(indices, np.int64)
     if len(chosen) == 0:
         raise DataError(f"data {dataset.source}: no samples to evaluate on")
-    kind = agreement_kind(contract.output.kind)
+    kind = agreement_kind(contract.output)
     with ExitStack() as stack:
         # Opened here and not in the threads: opening catches the runtime's noise on the process's one stderr.
         lanes = [
@@ -111,7 +117,7 @@ def run_models(
         ]
         if reference is not None and same_shapes:
             _check_alike(lanes[0], reference)
-        index, others = contract.output.index, _other_outputs(next(iter(models.values())), contract)
+        index, others = contract.output.index, _other_outputs(*next(iter(models.items())), lanes[0], contract)
         results = {name: _Results(len(chosen), kind, others, is_reference=name == reference) for name in models}
         work = _Work(dataset, chosen, kind, index, reference, results)
         reporter = progress or SilentProgress()
@@ -130,7 +136,8 @@ def _open_lane(stack: ExitStack, name: str, model: bytes, contract: Contract) ->
         name,
         session,
         compile_inputs(contract.inputs, session.inputs),
-        compile_output(contract.output, session.outputs, top_k=1),
+        compile_output(contract.output.per_sample, session.outputs),
+        needs_inputs(contract.output),
     )
 
 
@@ -151,12 +158,13 @@ def _listed(shapes: Sequence[Sequence[int]]) -> str:
     return ", ".join(map(str, shapes))
 
 
-def _other_outputs(model: bytes, contract: Contract) -> tuple[str, ...]:
-    """Names of the outputs beside the contract's one."""
+def _other_outputs(name: str, model: bytes, lanes: Sequence[_Lane], contract: Contract) -> tuple[str, ...]:
+    """Names of the outputs that the contract does not decode."""
     from edgeloop.graph import Graph
 
-    names = output_names(Graph.read(model))
-    return tuple(name for i, name in enumerate(names) if i != contract.output.index)
+    outputs = next(lane.session.outputs for lane in lanes if lane.name == name)
+    decoded = decoded_outputs(contract.output, outputs)
+    return tuple(n for i, n in enumerate(output_names(Graph.read(model))) if i not in decoded)
 
 
 class _Results:
@@ -248,12 +256,12 @@ class _Work:
                     values[position] = output_agreement(RELATIVE, [a], [b])
 
     def _agreement(self, reference: Result, other: Result) -> float:
-        if self.kind == TOP_1:
-            return float(reference.top[0].class_id == other.top[0].class_id)
-        return output_agreement(self.kind, [reference.values[self.output]], [other.values[self.output]])
+        return result_agreement(self.kind, self.output, reference, other)
 
     def _others(self, result: Result) -> Sequence[npt.NDArray[np.float32]]:
-        """The outputs beside the contract's one."""
-        if self.kind == TOP_1:
+        """The outputs that the contract does not decode."""
+        if result.kind == "embedding":
+            return result.values[1:]
+        if result.kind != "raw":
             return result.values
         return [*result.values[: self.output], *result.values[self.output + 1 :]]

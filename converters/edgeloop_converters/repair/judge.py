@@ -11,9 +11,9 @@ import numpy.typing as npt
 from edgeloop.affine import dequantize, quantize
 from edgeloop.contract import OutputSpec
 from edgeloop.graph import Graph, Subgraph
-from edgeloop.postprocess import Result, compile_output
+from edgeloop.postprocess import Result, Seen, compile_output
 from edgeloop.runtime import open_session
-from edgeloop_converters.evaluate.metrics import TOP_1, agreement_kind, output_agreement
+from edgeloop_converters.evaluate.metrics import TOP_1, agreement_kind, output_agreement, result_agreement
 from edgeloop_converters.passes.objective import visible_depths
 from edgeloop_converters.passes.packed import score_names
 from edgeloop_converters.repair.records import Score
@@ -34,7 +34,7 @@ class Judge:
         graph = Graph.read(float_model)
         self._samples, self._output = samples, output
         self._names = score_names(graph)
-        self._kind = agreement_kind(output.kind)
+        self._kind = agreement_kind(output)
         self._wanted, self._scores = self._run(graph)
         depths = visible_depths(graph)
         self._floors = [
@@ -68,7 +68,7 @@ class Judge:
         results = []
         with open_session(_watched(graph, self._names)) as session:
             infos, outputs = session.inputs, session.outputs
-            decode = compile_output(self._output, outputs[:count], top_k=1)
+            decode = compile_output(self._output.per_sample, outputs[:count])
             places = {info.name: i for i, info in reversed(list(enumerate(outputs)))}
             for arrays in self._samples:
                 for i, (info, array) in enumerate(zip(infos, arrays, strict=True)):
@@ -76,14 +76,14 @@ class Judge:
                         i, quantize(array, info.affine, info.dtype) if info.affine.is_quantized else array
                     )
                 session.invoke()
-                results.append(decode([session.output(i) for i in range(count)]))
+                results.append(decode([session.output(i) for i in range(count)], Seen(inputs=arrays)))
                 rows.append([dequantize(session.output(places[n]), outputs[places[n]].affine) for n in self._names])
         return results, [np.stack(column) for column in zip(*rows, strict=True)]
 
     def _agreement(self, wanted: Result, found: Result) -> float:
-        if self._kind == TOP_1:
-            return float(wanted.top[0].class_id == found.top[0].class_id)
-        return output_agreement(self._kind, wanted.values, found.values)
+        if wanted.kind == "raw":
+            return output_agreement(self._kind, wanted.values, found.values)
+        return result_agreement(self._kind, self._output.index, wanted, found)
 
     def _accuracy(self, results: Sequence[Result]) -> float:
         assert self._labels is not None

@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeloop.contract import COLORS, INPUT_KINDS, OUTPUT_KINDS, RESIZES, load_labels
+from edgeloop.contract import COLORS, INPUT_KINDS, OUTPUT_KINDS, RESIZES
+from edgeloop.contract_files import load_labels
 from edgeloop.errors import UsageError
 
 if TYPE_CHECKING:

@@ -102,7 +102,8 @@ def _create(args: argparse.Namespace, console: Console) -> int:
         raise UsageError("bundle create needs --contract FILE", hint="docs/converting.md says what a contract is")
     from edgeloop.bundle import claim_version, write_bundle
     from edgeloop.bundle.packer import pack
-    from edgeloop.contract import load_contract, load_labels
+    from edgeloop.contract import load_contract
+    from edgeloop.contract_files import load_labels
     from edgeloop.targets import load_target
 
     models = _models(args.models, args.variant)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from edgeloop.postprocess.decoders import Decoder, ModelOutput, compile_output
+from edgeloop.postprocess.decoding import (
+    Decoder,
+    ModelOutput,
+    Seen,
+    compile_output,
+    decoded_outputs,
+    needs_inputs,
+)
 from edgeloop.postprocess.results import (
     NO_CLASS,
     Anomaly,
@@ -17,5 +24,5 @@ from edgeloop.postprocess.results import (
 
 __all__ = [
     "NO_CLASS", "Anomaly", "Box", "ClassScore", "ClassShare", "Decoder", "Detection", "Keypoint", "Mask", "ModelOutput",
-    "Result", "compile_output",
+    "Result", "Seen", "compile_output", "decoded_outputs", "needs_inputs",
 ]  # fmt: skip

@@ -1,81 +1,64 @@
-"""Decoding of model outputs by the contract's output kind, the same code on host and device."""
+"""The best classes of a classification, smoothed over time where the contract says so."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from edgeloop.affine import Affine, dequantize
 from edgeloop.contract import OutputSpec
+from edgeloop.decoding import ClassificationSettings
 from edgeloop.errors import ConfigError
+from edgeloop.postprocess.decoding import NOTHING_SEEN, Array, Decoder, ModelOutput, Seen, other_values
 from edgeloop.postprocess.results import ClassScore, Result
 
-Array = npt.NDArray[Any]
+Best = Callable[[Array], tuple[ClassScore, ...]]
+_FEW_CLASSES = 64  # up to here Python's sort beats numpy's calls
 
 
-class ModelOutput(Protocol):
-    """What is read of a tensor: `edgeloop.runtime.TensorInfo` fits."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def affine(self) -> Affine: ...
-
-
-Decoder = Callable[[Sequence[Array]], Result]
-
-
-def compile_output(spec: OutputSpec, outputs: Sequence[ModelOutput], *, top_k: int = 3) -> Decoder:
-    """A function raw outputs -> Result. Raises ConfigError when labels and outputs do not fit."""
-    if spec.kind == "classification":
-        return _classification(spec, outputs, top_k)
-    return _raw(spec, outputs)
-
-
-def _classification(spec: OutputSpec, outputs: Sequence[ModelOutput], top_k: int) -> Decoder:
-    if len(outputs) > 1:
-        return _with_others(spec, outputs, top_k)
-    classes = int(np.prod(outputs[0].shape))
+def classification(spec: OutputSpec, outputs: Sequence[ModelOutput]) -> Decoder:
+    """The contract's output is decoded, any others are numbers. Ties go in class order."""
+    settings, chosen = spec.settings, spec.index
+    assert isinstance(settings, ClassificationSettings)
+    output = outputs[chosen]
+    classes = int(np.prod(output.shape))
     if spec.labels and len(spec.labels) != classes:
         raise ConfigError(f"the contract has {len(spec.labels)} labels but the model has {classes} outputs")
     labels = spec.labels or ("",) * classes
-    affine = outputs[0].affine
-    k = min(top_k, classes)
-    if affine.is_quantized and classes <= _FEW_CLASSES:
-        return _few_codes(labels, _Scores(affine), k)
+    affine, k = output.affine, min(settings.top_k, classes)
+    best: Best
+    if settings.smoothing > 1:
+        best = _smoothed(labels, affine, k, settings.smoothing)
+    elif affine.is_quantized and classes <= _FEW_CLASSES:
+        best = _of_few_codes(labels, _Scores(affine), k)
+    else:
+        best = _of_many(labels, affine, k)
+    if settings.threshold is not None:
+        best = _above(best, settings.threshold)
+    if len(outputs) == 1:
+        return lambda raw, _seen=NOTHING_SEEN: Result("classification", best(raw[0]))
+    others = other_values(outputs, (chosen,))
 
-    def decode(raw: Sequence[Array]) -> Result:
+    def decode(raw: Sequence[Array], _seen: Seen = NOTHING_SEEN) -> Result:
+        return Result("classification", best(raw[chosen]), others(raw))
+
+    return decode
+
+
+def _of_many(labels: Sequence[str], affine: Affine, k: int) -> Best:
+    def best(raw: Array) -> tuple[ClassScore, ...]:
         # Quantized codes sort like the values they stand for. argmax takes the first of equals: ties go in class order.
-        codes = raw[0].astype(np.float32).reshape(-1)
-        best = []
+        codes = raw.astype(np.float32).reshape(-1)
+        first = []
         for _ in range(k):
-            best.append(int(codes.argmax()))
-            codes[best[-1]] = -np.inf
-        scores = dequantize(raw[0].reshape(-1)[best], affine).tolist()
-        return Result("classification", tuple([ClassScore(i, labels[i], s) for i, s in zip(best, scores, strict=True)]))
+            first.append(int(codes.argmax()))
+            codes[first[-1]] = -np.inf
+        scores = dequantize(raw.reshape(-1)[first], affine).tolist()
+        return tuple([ClassScore(i, labels[i], s) for i, s in zip(first, scores, strict=True)])
 
-    return decode
-
-
-def _with_others(spec: OutputSpec, outputs: Sequence[ModelOutput], top_k: int) -> Decoder:
-    """A classification among several outputs: the contract's one is decoded, the others are numbers."""
-    chosen = spec.index
-    if chosen >= len(outputs):
-        raise ConfigError(f"the contract decodes output {chosen} and the model has {len(outputs)}, counted from 0")
-    classify = _classification(spec, [outputs[chosen]], top_k)
-    others = [(i, output.affine) for i, output in enumerate(outputs) if i != chosen]
-
-    def decode(raw: Sequence[Array]) -> Result:
-        values = tuple([dequantize(raw[i], affine) for i, affine in others])
-        return Result("classification", classify([raw[chosen]]).top, values)
-
-    return decode
-
-
-_FEW_CLASSES = 64  # up to here Python's sort beats numpy's calls
+    return best
 
 
 class _Scores(dict[int, float]):
@@ -89,22 +72,32 @@ class _Scores(dict[int, float]):
         return score
 
 
-def _few_codes(labels: Sequence[str], scores: _Scores, k: int) -> Decoder:
+def _of_few_codes(labels: Sequence[str], scores: _Scores, k: int) -> Best:
     ids = range(len(labels))
 
-    def decode(raw: Sequence[Array]) -> Result:
-        codes = raw[0].ravel().tolist()
-        best = sorted(ids, key=codes.__getitem__, reverse=True)[:k]  # stable: ties go in class order
-        return Result("classification", tuple([ClassScore(i, labels[i], scores[codes[i]]) for i in best]))
+    def best(raw: Array) -> tuple[ClassScore, ...]:
+        codes = raw.ravel().tolist()
+        first = sorted(ids, key=codes.__getitem__, reverse=True)[:k]  # stable: ties go in class order
+        return tuple([ClassScore(i, labels[i], scores[codes[i]]) for i in first])
 
-    return decode
+    return best
 
 
-def _raw(spec: OutputSpec, outputs: Sequence[ModelOutput]) -> Decoder:
-    affines = [o.affine for o in outputs]
+def _smoothed(labels: Sequence[str], affine: Affine, k: int, count: int) -> Best:
+    """Mean scores over the last `count` samples, of fewer in the beginning: a keyword is heard in several windows, a
+    click in one. Samples with NaN or infinity are left out of the mean, and answered as they are."""
+    window: deque[Array] = deque(maxlen=count)
+    plain = _of_many(labels, Affine(), k)
 
-    def decode(raw: Sequence[Array]) -> Result:
-        values = tuple(dequantize(codes, affine) for codes, affine in zip(raw, affines, strict=True))
-        return Result(spec.kind, values=values)
+    def best(raw: Array) -> tuple[ClassScore, ...]:
+        scores = dequantize(raw, affine)
+        if not np.isfinite(scores).all():
+            return plain(scores)
+        window.append(scores.copy())  # outputs may lie in the interpreter's own memory
+        return plain(np.asarray(np.mean(window, axis=0, dtype=np.float32)))
 
-    return decode
+    return best
+
+
+def _above(best: Best, threshold: float) -> Best:
+    return lambda raw: tuple([each for each in best(raw) if each.score >= threshold])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgeloop.contract import OutputSpec
+from edgeloop.decoding import AnomalySettings
 from edgeloop.runtime import RanOn
 from edgeloop_converters.assistant import Assistant
 from edgeloop_converters.evaluate import Scorer, classification_scores, confusion_matrix, summarize
@@ -30,7 +32,9 @@ def test_confusion_rows_are_the_true_class() -> None:
 
 
 def test_agreement_follows_the_output_kind() -> None:
-    assert [agreement_kind(k) for k in ("classification", "embedding", "raw")] == ["top-1", COSINE, RELATIVE]
+    kinds = [agreement_kind(OutputSpec(kind)) for kind in ("classification", "embedding", "raw", "anomaly")]
+    assert kinds == ["top-1", COSINE, RELATIVE, RELATIVE]
+    assert agreement_kind(OutputSpec("anomaly", settings=AnomalySettings(threshold=1.0))) == "same verdict"
     one, two = np.array([[3.0, 4.0]]), np.array([[6.0, 8.0]])
     assert output_agreement(COSINE, [one], [two]) == pytest.approx(1.0)
     assert output_agreement(RELATIVE, [one], [two]) == 0.0
