@@ -66,6 +66,8 @@ FLAGS = (
     Flag("record_load", "write what the governor sees to load.jsonl in the state folder, for `simulate`", bool),
 )  # fmt: skip
 
+OF_A_TRIAL = tuple(flag for flag in FLAGS if flag.field != "record_load")
+"""Without what is only of use where the state folder stays."""
 NUMBERS: Mapping[str, type] = {flag.field: flag.kind for flag in FLAGS if flag.kind in (int, float)}
 SWITCHES = frozenset(flag.field for flag in FLAGS if flag.kind is bool)
 
@@ -85,7 +87,7 @@ def activation_arguments(args: argparse.Namespace) -> tuple[str, ...]:
     """What was given of them, as a command line for another agent."""
     words: list[str] = []
     for flag in FLAGS:
-        value = getattr(args, flag.field)
+        value = getattr(args, flag.field, None)
         if value is None or value is False:
             continue
         words += [flag.name] if value is True else [flag.name, str(value)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeloop.telemetry.histogram import Histogram
+from edgeloop.telemetry.hit_rates import hit_rates
 from edgeloop.telemetry.report import MAX_EVENTS, STAGES, Event, Report
 from edgeloop.telemetry.wire_values import MAX_NAME_CHARS
 
@@ -183,12 +184,7 @@ class Tally:
             "runtime": on.runtime,
             **{name: self.totals[name] for name in ("frames", "inferences", "errors", "drops", "sink_errors")},
             "gated": self.totals["gated"],
-            "cache": {
-                level: {"hits": hits, "misses": misses}
-                for level in ("l1", "l2", "l3")
-                for hits, misses in [(self.totals[f"cache_hits_{level}"], self.totals[f"cache_misses_{level}"])]
-                if hits or misses
-            },
+            "cache": hit_rates(self.totals),
             "audits": {"n": self.totals["audits"], "different": self.totals["audit_differences"]},
             "escalations": self.totals["escalations"],
             "variants": {

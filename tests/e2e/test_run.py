@@ -54,6 +54,18 @@ def test_local_shows_what_the_collector_stored(bundle_and_data, capsys):
     assert set(result["latency"]) == {"capture", "preprocess", "invoke", "postprocess", "total"}
 
 
+def test_gate_and_governor_are_the_devices_and_what_they_saved_is_shown(bundle_and_data, capsys):
+    bundle, data = bundle_and_data
+    words = ["run", "local:", str(bundle), "--source", f"npz:{data}", "--loop", "--count", "1200", "--gate"]
+    assert main([*words, "--audit-every", "5", "--latency-budget", "1000", "--dwell", "1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["frames"] == 1200 == result["inferences"] + result["gated"]
+    assert sum(result["cache"]["l1"][what] for what in ("hits", "misses")) == 1200
+    assert result["gauges"]["activation"] > 0.5
+    assert main([*words[:5], "--dwell", "1"]) == 2
+    assert "dwell is a setting of the governor" in capsys.readouterr().err
+
+
 def test_every_line_of_the_table_carries_device_threads_delegate_and_n(bundle_and_data, capsys):
     bundle, data = bundle_and_data
     assert main(["run", "local:", str(bundle), "--source", f"npz:{data}", "--count", "20"]) == 0

@@ -95,6 +95,7 @@ def table(data: Mapping[str, Any], where: str) -> Table:
         if device["delegate_asked"] not in ("", device["delegate_ran"]):
             middle.append(f"not {device['delegate_asked']}")
         middle.append(threads_text(device["gauges"]))
+        middle += [f"{level.upper()} hits {rate['rate']:.0%}" for level, rate in device.get("caches", {}).items()]
         stages = [(name, device["stages"][name]) for name in _STAGES if name in device["stages"]]
         for line in range(max(len(left), len(middle), len(stages))):
             stage, view = stages[line] if line < len(stages) else ("", {})

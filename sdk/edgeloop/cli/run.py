@@ -20,6 +20,8 @@ EPILOG = """example:
   edgeloop run ssh://pi@pi4.local ic.bundle --source folder:test/ --count 500
   edgeloop run ssh://pi@pi4.local ic.bundle --source synthetic: --loop --store sqlite:///telemetry.db
 
+  edgeloop run ssh://pi@pi4.local ic.bundle --source video:door.mp4 --gate --cascade 0.8
+
 The source's folder or file is copied to the device for the run, of a folder only the pictures that --count asks for;
 --source-on-device takes one that is there."""
 
@@ -41,11 +43,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--remove", action="store_true", help="remove the unpacked agent, too, at the end")
     parser.add_argument("--allow-unsigned", action="store_true", help="run a bundle without a signature (bench only)")
 
+    from edgeloop_agent.activation_flags import OF_A_TRIAL, add_activation_flags
+
+    add_activation_flags(parser.add_argument_group("doing less: gate, governor and cascade"), OF_A_TRIAL)
+
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.devices import connect
     from edgeloop.devices.trial import TrialOptions, plan_trial, run_trial
+    from edgeloop.telemetry.hit_rates import hit_rates, hit_rates_text
+    from edgeloop_agent.activation_flags import OF_A_TRIAL, activation_arguments
+    from edgeloop_agent.config import load_config
 
+    # What the agent would refuse is refused here, before anything is connected.
+    load_config({"bundle": args.bundle, "source": args.source} | {f.field: getattr(args, f.field) for f in OF_A_TRIAL})
     with tempfile.TemporaryDirectory(prefix="edgeloop-") as scratch:
         options = TrialOptions(
             bundle=args.bundle,
@@ -60,6 +71,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
             prefix=args.prefix,
             keep=not args.remove,
             allow_unsigned=args.allow_unsigned,
+            agent_arguments=activation_arguments(args),
         )
         plan = plan_trial(options)
         device = connect(args.url, identity=args.identity, note=console.note)
@@ -83,6 +95,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         summary.latency_text(),
         f"{counters.get('inferences', 0)} inferences, {counters.get('errors', 0)} errors, "
         f"{summary.reports} reports stored",
+        *([f"cache hits {caches}"] if (caches := hit_rates_text(hit_rates(counters))) else []),
         *(f"event  {event}" for event in summary.events),
     ]
     console.result(result.to_dict(), "\n".join(text))

@@ -24,6 +24,7 @@ from edgeloop.devices.install import InstalledAgent, choose_layout, install_agen
 from edgeloop.devices.trial_source import HostSource, find_source, put_source
 from edgeloop.errors import DeviceError, EdgeloopError, RefusedError, UsageError
 from edgeloop.progress import Progress
+from edgeloop.telemetry.hit_rates import hit_rates
 from edgeloop.telemetry.report import HEADLINE_STAGE
 from edgeloop.telemetry.summary import DeviceSummary, summarize_device
 
@@ -41,7 +42,7 @@ _AGENT_ERRORS: Mapping[int, type[EdgeloopError]] = {
 @dataclass(frozen=True)
 class TrialOptions:
     """What to run. `source` is the agent's source URL; its folder or file is on this host and copied over, unless
-    `source_on_device`."""
+    `source_on_device`. agent_arguments: given to the agent as they are."""
 
     bundle: Path
     source: str
@@ -56,6 +57,7 @@ class TrialOptions:
     prefix: str | None = None
     keep: bool = True
     allow_unsigned: bool = False
+    agent_arguments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.count is not None and self.count < 1:
@@ -111,7 +113,8 @@ class TrialResult:
             "runtime": last.runtime,
             "threads": self.summary.threads,
             "reports": self.summary.reports,
-            **{name: counters.get(name, 0) for name in ("frames", "inferences", "errors", "drops")},
+            **{name: counters.get(name, 0) for name in ("frames", "inferences", "gated", "errors", "drops")},
+            "cache": hit_rates(counters),
             **{key: headline.get(key) for key in ("n", "p50_ms", "p95_ms", "p99_ms")},
             "latency": stages,
             "gauges": dict(last.gauges),
@@ -263,7 +266,7 @@ def _agent_arguments(place: _Place, options: TrialOptions) -> list[str]:
         arguments.append("--loop")
     if options.allow_unsigned:
         arguments.append("--allow-unsigned")
-    return arguments
+    return [*arguments, *options.agent_arguments]
 
 
 def _watch(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.telemetry.histogram import Histogram
+from edgeloop.telemetry.hit_rates import hit_rates
 from edgeloop.telemetry.report import STAGES, Report, alerts_of
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class DeviceView:
     alerts: Mapping[str, float]
     gauges: Mapping[str, float]
     counters: Mapping[str, int]
+    caches: Mapping[str, Mapping[str, Any]]
     stages: Mapping[str, StageView]
     histogram: tuple[tuple[float, float, int], ...]
     trend_p95_ms: tuple[float, ...]
@@ -120,6 +122,7 @@ def describe(recent: Sequence[StoredReport]) -> DeviceView:
         throttled=None if flags is None else bool(int(flags) & _THROTTLED_NOW),
         gauges=dict(last.gauges),
         counters=counters,
+        caches=hit_rates(counters),
         stages={stage: _view(histogram) for stage, histogram in merged.items() if histogram.count},
         histogram=tuple(invoke.intervals_ms()),
         trend_p95_ms=tuple(r.latency["invoke"].percentile(95) for r in window if "invoke" in r.latency),

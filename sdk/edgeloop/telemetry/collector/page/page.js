@@ -107,6 +107,8 @@ function delegateCell(device) {
   const parts = threads === undefined ? [] : [`${threads} thread${threads === 1 ? "" : "s"}`];
   if (device.stages.invoke) parts.push(`n = ${device.stages.invoke.n.toLocaleString("en")}`);
   cell.append(element("span", "small", parts.join(", ")));
+  const caches = Object.entries(device.caches).map(([level, { rate }]) => `${level.toUpperCase()} ${Math.round(rate * 100)} %`);
+  if (caches.length) cell.append(element("span", "small", `cache hits: ${caches.join(", ")}`));
   if (device.delegate_asked && device.delegate_asked !== device.delegate_ran) {
     cell.append(element("span", "warn", `asked for ${device.delegate_asked}`));
   }
