@@ -104,6 +104,8 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
         help="a delegate that is out is tried again after so long, then twice as long (default: 600)")  # fmt: skip
     add("--memory-limit", metavar="MIB", type=float,
         help="a worker that takes more memory than that is restarted (default: no limit)")  # fmt: skip
+    add("--recheck", metavar="S", type=float,
+        help="run one golden sample again so often: does it still compute right? (default: 60; 0: never)")  # fmt: skip
     add("--fallback-alert", metavar="S", type=float,
         help="a fallback that lasts longer is an alert in the reports (default: 600)")  # fmt: skip
     add("--stop-timeout", metavar="S", type=float, help="time to deliver the last report when stopped (default: 5)")

@@ -24,10 +24,10 @@ from edgeloop_agent.activation_settings import (
 from edgeloop_agent.fallback_clock import ALERT_AFTER_S
 from edgeloop_agent.levels import Law
 from edgeloop_agent.statedir import LOAD_TRACE
-from edgeloop_agent.supervision import Policy
+from edgeloop_agent.supervision import RECHECK_EVERY_S, Policy
 
 _NEVER_IN_A_FILE = "allow_unsigned"
-_RANGES = {"memory_limit": (1, 65536, " MiB")}
+_RANGES = {"memory_limit": (1, 65536, " MiB"), "recheck": (0, 86400, " seconds")}
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class AgentConfig:
     retry_after: float = Policy.retry_after_s
     memory_limit: float | None = None
     fallback_alert: float = ALERT_AFTER_S
+    recheck: float = RECHECK_EVERY_S
     stop_timeout: float = 5.0
     gate: bool = False
     audit_every: int = GateSettings.audit_every
@@ -168,7 +169,7 @@ _SWITCHES = frozenset({"loop"}) | SWITCHES
 _NUMBERS = {
     "threads": int, "count": int, "rate": float, "report_interval": float, "heartbeat_timeout": float,
     "frame_timeout": float, "load_timeout": float, "stop_timeout": float, "retry_after": float,
-    "memory_limit": float, "fallback_alert": float,
+    "memory_limit": float, "fallback_alert": float, "recheck": float,
     **NUMBERS,
 }  # fmt: skip
 

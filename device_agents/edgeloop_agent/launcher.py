@@ -156,6 +156,7 @@ def start_message(config: AgentConfig, bundle: str, delegate: str, *, skip: int,
         "count": count,
         "loop": config.loop,
         "rate": config.rate,
+        "recheck_s": config.recheck,
         "activation": None if config.activation is None else config.activation.to_dict(),
     }
 

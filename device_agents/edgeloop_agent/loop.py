@@ -142,6 +142,7 @@ def run_loop(
     count: int | None,
     period_s: float = 0.0,
     activation: Activation | None = None,
+    recheck: Callable[[int, Callable[[], None]], None] | None = None,
 ) -> str:
     """Run until the source ends ("end"), `count` frames were taken ("count") or a stop was asked for ("stop").
 
@@ -157,6 +158,9 @@ def run_loop(
     known: Any = None
     live = source if isinstance(source, LiveSource) else None
 
+    def at_work() -> None:
+        slots[BUSY_SINCE_NS] = clock()
+
     def keep_house(since_ns: int, now_ns: int) -> None:
         nonlocal write_ns
         if activation is not None:
@@ -165,6 +169,9 @@ def run_loop(
                 recorder.moved(move)
         if now_ns - recorder.last_flush_ns >= FLUSH_EVERY_NS:
             recorder.flush()
+            if recheck is not None:
+                recheck(now_ns, at_work)
+                slots[BUSY_SINCE_NS] = 0
         elif now_ns >= write_ns:
             recorder.write()
             write_ns = now_ns + WRITE_EVERY_NS

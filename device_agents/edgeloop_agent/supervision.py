@@ -29,6 +29,10 @@ class Blame(Enum):
 _SIGNALS_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 
+RECHECK_EVERY_S = 60.0
+"""A worker that runs is tested with one golden sample this often."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """One failure of a worker. `detail`: one line for people; `ran_s`: seconds since it was ready (0: never was)."""

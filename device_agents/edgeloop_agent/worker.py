@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edgeloop.bundle import Variant
     from edgeloop_agent.activation import Activation
     from edgeloop_agent.pipeline import Pipeline
+    from edgeloop_agent.recheck import SelfTest
 
 HEARTBEAT_S = 1.0
 _PR_SET_PDEATHSIG = 1
@@ -70,7 +71,7 @@ class _CannotStartError(DelegateError):
 def _work(start: Mapping[str, Any], channel: Channel, page: Page, control: Control, stdout_fd: int) -> str:
     """Everything between the start message and the end of the source."""
     began = time.perf_counter()
-    variant, pipeline, activation, golden = _open_model(start)
+    variant, pipeline, activation, self_test = _open_model(start)
     sinks = [open_sink(text, stdout_fd=stdout_fd) for text in start["sinks"]]
     source = open_source(parse_source(start["source"]), pipeline.wanted, skip=start["skip"], loop=start["loop"])
     statistics = dict if activation is None else activation.statistics
@@ -78,7 +79,7 @@ def _work(start: Mapping[str, Any], channel: Channel, page: Page, control: Contr
     ready = {
         "ran_on": asdict(pipeline.session.ran_on),
         "load_ms": (time.perf_counter() - began) * 1e3,
-        "golden": golden,
+        "golden": self_test.results[0],
         "opened": variant,
         "variant": "" if activation is None else activation.level.program.name,
     }
@@ -96,6 +97,7 @@ def _work(start: Mapping[str, Any], channel: Channel, page: Page, control: Contr
         reason = run_loop(
             pipeline, source, sinks, recorder, page.slots, control,
             count=start["count"], period_s=1 / rate if rate else 0.0, activation=activation,
+            recheck=self_test.again,
         )  # fmt: skip
     finally:
         stop_heart.set()
@@ -105,8 +107,8 @@ def _work(start: Mapping[str, Any], channel: Channel, page: Page, control: Contr
     return reason
 
 
-def _open_model(start: Mapping[str, Any]) -> tuple[str, Pipeline, Activation | None, dict[str, Any] | None]:
-    """A variant's pipeline on the delegate asked for, after its golden self-test, and what steers it. Raises
+def _open_model(start: Mapping[str, Any]) -> tuple[str, Pipeline, Activation | None, SelfTest]:
+    """A variant's pipeline on the delegate asked for, after its golden self-test, what steers it, and the test. Raises
     EdgeloopError.
     """
     from edgeloop.bundle.golden import decode_golden
@@ -115,7 +117,8 @@ def _open_model(start: Mapping[str, Any]) -> tuple[str, Pipeline, Activation | N
     from edgeloop.bundle.needs import check_runtime
     from edgeloop.runtime import open_session, runtime_info
     from edgeloop_agent.buckets import Buckets
-    from edgeloop_agent.pipeline import build_pipeline, self_test
+    from edgeloop_agent.pipeline import build_pipeline
+    from edgeloop_agent.recheck import SelfTest
 
     staged = Path(start["bundle"])
     manifest = decode_manifest((staged / MANIFEST).read_bytes())
@@ -124,21 +127,20 @@ def _open_model(start: Mapping[str, Any]) -> tuple[str, Pipeline, Activation | N
     golden = None
     if manifest.golden is not None:
         golden = decode_golden(manifest.golden, (staged / GOLDEN).read_bytes())
-    tests = []
+    self_test = SelfTest(manifest.contract, golden, start["recheck_s"])
 
     def open_one(variant: Variant) -> Pipeline:
         try:
             session = open_session(staged / variant.file, delegate=start["delegate"], threads=start["threads"])
-            tests.append(self_test(session, manifest.contract, golden, variant.name))
+            self_test.opened(session, variant.name)
         except DelegateError as error:
             raise _CannotStartError(error.message, hint=error.hint) from error
         return build_pipeline(session, manifest.contract)
 
     several = manifest.buckets() if start["variant"] is None else ()
     pipeline = Buckets(several, manifest.contract, open_one).pipeline if several else open_one(variant)
-    golden_test = tests[0]
     if start["activation"] is None:
-        return variant.name, pipeline, None, golden_test
+        return variant.name, pipeline, None, self_test
     from edgeloop_agent.activation_settings import ActivationSettings
     from edgeloop_agent.programs import open_activation
 
@@ -147,7 +149,7 @@ def _open_model(start: Mapping[str, Any]) -> tuple[str, Pipeline, Activation | N
     activation = open_activation(
         settings, manifest, variant, pipeline, open_one, is_bucketed=bool(several), period_s=period_s
     )
-    return variant.name, activation.pipeline, activation, golden_test
+    return variant.name, activation.pipeline, activation, self_test
 
 
 def _beat(recorder: Recorder, stop: threading.Event) -> None:

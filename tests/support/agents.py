@@ -35,10 +35,21 @@ def frames(count: int, seed: int = 0) -> np.ndarray:
 @lru_cache(maxsize=1)
 def digits_int8() -> bytes:
     """The packaged digits model, all int8 (calibrated on noise: it computes, it does not recognise)."""
+    return _int8((resources.files("edgeloop_converters.demo") / "digits.tflite").read_bytes())
+
+
+@lru_cache(maxsize=1)
+def residual_int8() -> bytes:
+    """A model of the same contract that has an ADD, all int8."""
+    from support.tiny_models import tiny_residual
+
+    return _int8(tiny_residual(channels=1, classes=len(LABELS)))
+
+
+def _int8(model: bytes) -> bytes:
     from edgeloop_converters.calibration import calibrate
     from edgeloop_converters.quantization import quantize_int8
 
-    model = (resources.files("edgeloop_converters.demo") / "digits.tflite").read_bytes()
     samples = [(f[None, :, :, None] / 255).astype(np.float32) for f in frames(32)]
     return quantize_int8(model, calibrate(model, samples)).tflite
 
@@ -148,13 +159,13 @@ def run_cli(*arguments: str | Path, env: Mapping[str, str] | None = None) -> sub
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=_environment(env))
 
 
-def golden_of(samples: np.ndarray, tolerance_steps: float = 2.0) -> Golden:
-    """Golden samples of the digits model: what it answers here."""
+def golden_of(samples: np.ndarray, tolerance_steps: float = 2.0, model: bytes | None = None) -> Golden:
+    """Golden samples of a model (default: the digits), what it answers here, for its variant "int8"."""
     from edgeloop.affine import dequantize
     from edgeloop.preprocess import compile_input
     from edgeloop.runtime import open_session, runtime_info
 
-    with open_session(digits_int8()) as session:
+    with open_session(digits_int8() if model is None else model) as session:
         prepare = compile_input(CONTRACT.inputs[0], session.inputs[0])
         outputs = np.concatenate([dequantize(session.run(prepare(f))[0], session.outputs[0].affine) for f in samples])
     family = runtime_info().family

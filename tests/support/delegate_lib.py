@@ -13,12 +13,17 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).with_name("xdelegate.c")
+CROSS_COMPILERS = {"aarch64": ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")}
+"""machine -> (compiler, Debian package)"""
 ADD, RESHAPE = 0, 22  # TFLite builtin codes that it computes
 
 
-def build_delegate(directory: Path | None = None) -> Path:
-    """Path of the shared library, in `directory` or in a folder of its own. Skips the test where there is no gcc."""
-    built = _build()
+def build_delegate(directory: Path | None = None, machine: str = "") -> Path:
+    """Path of the shared library, in `directory` or in a folder of its own. Skips the test where there is no compiler.
+
+    machine: a key of `CROSS_COMPILERS` where it is not for this one.
+    """
+    built = _build(machine)
     if directory is None:
         return built
     copy = directory / built.name
@@ -26,13 +31,14 @@ def build_delegate(directory: Path | None = None) -> Path:
     return copy
 
 
-@lru_cache(maxsize=1)
-def _build() -> Path:
-    compiler = shutil.which("gcc") or shutil.which("cc")
+@lru_cache
+def _build(machine: str) -> Path:
+    name, package = CROSS_COMPILERS[machine] if machine else ("gcc", "gcc")
+    compiler = shutil.which(name)
     if compiler is None:
-        pytest.skip("needs a C compiler (apt-get install gcc) to build the test delegate")
+        pytest.skip(f"needs a C compiler (apt-get install {package}) to build the test delegate")
     tag = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:12]
-    folder = Path(tempfile.gettempdir()) / f"edgeloop-test-delegate-{os.getuid()}-{tag}"
+    folder = Path(tempfile.gettempdir()) / f"edgeloop-test-delegate-{os.getuid()}-{tag}{machine}"
     folder.mkdir(mode=0o700, exist_ok=True)
     library = folder / "libxdelegate.so"
     if not library.exists():  # parallel workers may both build: the rename is atomic and the content the same

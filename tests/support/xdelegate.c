@@ -8,9 +8,10 @@
 //   device=none        creation fails with a message, like a driver without its device
 //   crash_create=1     SIGSEGV while it is created        hang_create=1   never comes back from there
 //   fail_prepare=1     refuse the graph                   fail_kernel=1   refuse when the kernel is prepared
-//   after=N            the next four only begin after N good invokes
+//   after=N            what follows only begins after N good invokes
 //   fail_invoke=1      invoke returns an error            crash_invoke=1  invoke gets SIGSEGV
-//   hang_invoke=1      invoke never returns               wrong=1         outputs are filled with 7
+//   hang_invoke=1      invoke never returns               ill_invoke=1    invoke meets an illegal instruction
+//   leak_mib=N         each invoke leaks N MiB            wrong=1         outputs are filled with 7
 
 #include <math.h>
 #include <signal.h>
@@ -100,7 +101,8 @@ typedef struct { Delegate *delegate; IntArray *nodes, *inputs, *outputs; } Deleg
 typedef struct {
   Delegate base;  // first: a Delegate* of ours is an XDelegate*
   int claim_op, after, invokes;
-  int fail_prepare, fail_kernel, fail_invoke, crash_invoke, hang_invoke, wrong, crash_create, hang_create;
+  int fail_prepare, fail_kernel, crash_create, hang_create;
+  int fail_invoke, crash_invoke, ill_invoke, hang_invoke, leak_mib, wrong;
   char claim_custom[64];
 } XDelegate;
 
@@ -109,6 +111,22 @@ typedef struct { XDelegate *delegate; int count; Step steps[]; } Kernel;
 
 static void hang(void) {
   for (;;) pause();
+}
+
+static void illegal_instruction(void) {
+#if defined(__x86_64__)
+  __asm__ volatile("ud2");
+#elif defined(__aarch64__)
+  __asm__ volatile(".inst 0");
+#else
+  raise(SIGILL);
+#endif
+}
+
+static void leak(size_t mib) {
+  static char *volatile kept;
+  kept = malloc(mib << 20);
+  if (kept) memset(kept, 1, mib << 20);
 }
 
 static void add(const Tensor *a, const Tensor *b, Tensor *out, int relu) {
@@ -168,7 +186,9 @@ static int kernel_invoke(Context *context, Node *node) {
   XDelegate *x = kernel->delegate;
   int misbehave = x->invokes++ >= x->after;
   if (misbehave && x->crash_invoke) raise(SIGSEGV);
+  if (misbehave && x->ill_invoke) illegal_instruction();
   if (misbehave && x->hang_invoke) hang();
+  if (misbehave && x->leak_mib) leak((size_t)x->leak_mib);
   if (misbehave && x->fail_invoke) {
     context->ReportError(context, "xdelegate: device lost");
     return kDelegateError;
@@ -223,7 +243,8 @@ static int set_option(XDelegate *x, const char *key, const char *value, void (*r
       {"claim_op", &x->claim_op},         {"after", &x->after},
       {"fail_prepare", &x->fail_prepare}, {"fail_kernel", &x->fail_kernel},
       {"fail_invoke", &x->fail_invoke},   {"crash_invoke", &x->crash_invoke},
-      {"hang_invoke", &x->hang_invoke},   {"wrong", &x->wrong},
+      {"ill_invoke", &x->ill_invoke},     {"hang_invoke", &x->hang_invoke},
+      {"leak_mib", &x->leak_mib},         {"wrong", &x->wrong},
       {"crash_create", &x->crash_create}, {"hang_create", &x->hang_create},
   };
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
