@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeloop.bench import BenchReport, BenchRequest, _histogram, bench_model, bench_models
+from edgeloop.bench import BenchReport, BenchRequest, bench_model, bench_models
+from edgeloop.bench.measuring import _histogram
 from edgeloop.bundle import BundleDraft, VariantDraft, load_or_create_signing_key, write_bundle
 from edgeloop.cli.main import main
 from edgeloop.contract import Contract, InputSpec

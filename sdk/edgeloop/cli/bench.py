@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgeloop.bench import DEFAULT_RUNS, BenchReport, BenchRequest, BenchResult
+from edgeloop.bench import DEFAULT_RUNS, BenchRequest
+from edgeloop.bench.local import check_kind
+from edgeloop.bench.table import as_text
 from edgeloop.cli._console import Console
-from edgeloop.errors import EXIT_DEVICE, EXIT_DONE, UsageError
+from edgeloop.errors import EXIT_DEVICE, EXIT_DONE
 
 EPILOG = """example:
   edgeloop bench model.tflite
@@ -49,47 +51,3 @@ def run(args: argparse.Namespace, console: Console) -> int:
     for failure in report.failures:
         console.note(f"not measured: {failure.reason}" + (f"\n  -> {failure.fix}" if failure.fix else ""))
     return EXIT_DEVICE if report.failures and not request.first_only else EXIT_DONE
-
-
-def check_kind(path: Path) -> None:
-    """Raises UsageError for a file that is neither a .tflite nor a bundle, naming what it is."""
-    from edgeloop.bundle.filekind import HEAD_BYTES, file_kind, next_step
-
-    if path.is_dir():
-        what = f"{path} is a directory; bench takes a .tflite or a .bundle"
-        raise UsageError(what, hint="edgeloop convert makes a bundle of a SavedModel")
-    try:
-        with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
-    except OSError:  # said where it is loaded
-        return
-    kind = file_kind(path, head)
-    if kind and "tflite" not in kind:
-        raise UsageError(f"{path} is {kind}; bench takes a .tflite or a .bundle", hint=next_step(kind))
-
-
-def as_text(report: BenchReport) -> str:
-    """A table; device, threads and n stand on the line of the numbers they belong to."""
-    first = report.results[0]
-    width = max(len("model"), *(len(result.model) for result in report.results))
-    lines = [
-        first.runtime,
-        f"{'model':<{width}} {'ran on':<12} {'ops':>9} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9} {'n':>6} "
-        f"{'threads':>7} {'per s':>9} {'load ms':>8} {'RSS':>9} {'CPU':>6}  device",
-    ]
-    lines += [_row(result, width) for result in report.results]
-    lines += [f"{result.model}: {result.note}" for result in report.results if result.note]
-    if any(result.throttled for result in report.results):
-        lines.append("THROTTLED while measuring: too hot or too little power; these numbers are too high")
-    if first.governor not in (None, "performance"):
-        lines.append(f"CPU governor is {first.governor}: the clock may vary")
-    return "\n".join(lines)
-
-
-def _row(r: BenchResult, width: int) -> str:
-    rss = f"{r.rss_bytes / (1 << 20):.0f} MiB" if r.rss_bytes is not None else "-"
-    ops = f"{r.delegated_ops}/{r.total_ops}"
-    return (
-        f"{r.model:<{width}} {r.delegate:<12} {ops:>9} {r.p50_ms:>9.3f} {r.p95_ms:>9.3f} {r.p99_ms:>9.3f} {r.n:>6} "
-        f"{r.threads:>7} {r.throughput_per_s:>9.1f} {r.load_ms:>8.1f} {rss:>9} {r.cpu_percent:>5.0f}%  {r.device}"
-    )

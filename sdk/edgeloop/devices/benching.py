@@ -2,53 +2,22 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from secrets import token_hex
 
-from edgeloop.bench import CASE_MARK, BenchReport, BenchRequest
+from edgeloop.bench import BenchReport, BenchRequest
+from edgeloop.bench.local import Models, bench_here, judged, load_models
 from edgeloop.devices.connection import DEVICE_PYTHON, Completed, Device, read_platform
 from edgeloop.devices.guarded import GuardedFolder, note_removed
 from edgeloop.devices.install import choose_layout, install_agent, put_file
-from edgeloop.errors import DelegateError, DeviceError, UsageError
+from edgeloop.errors import DeviceError
 from edgeloop.progress import Progress
-from edgeloop.runtime.child import child_command
 
-Models = Mapping[str, "bytes | Path"]
+__all__ = ["bench_on_device", "load_models"]
 
 _TIMEOUT_S = 900.0
-_SHELL_SIGNAL = 128
 _RUN = "import sys; sys.path.insert(0, sys.argv.pop(1)); from edgeloop.bench import main; sys.exit(main())"
-
-
-def load_models(
-    path: Path, variants: Sequence[str] = (), *, allow_unsigned: bool = False
-) -> tuple[Models, tuple[str, ...]]:
-    """(models by name, the delegates that the first of them wishes for). A file that is no zip is a .tflite.
-
-    Raises UsageError for an absent file or unknown variant, RefusedError for a bundle that cannot be trusted.
-    """
-    try:
-        with path.open("rb") as file:
-            is_zip = file.read(2) == b"PK"
-        if not is_zip and path.suffix != ".bundle":
-            if variants:
-                raise UsageError(f"{path} is a model, only bundles have variants")
-            return {path.stem: path}, ()
-    except OSError as error:
-        raise UsageError(f"model {path}: {error.strerror or error}") from error
-    from edgeloop.bundle import Bundle
-
-    bundle = Bundle.open(path, allow_unsigned=allow_unsigned)
-    known = {variant.name: variant for variant in bundle.manifest.variants}
-    names = variants or [bundle.manifest.variants[0].name]
-    for name in names:
-        if name not in known:
-            raise UsageError(f"{path} has no variant {name!r}", hint=f"it has: {', '.join(known)}")
-    return {name: bundle.model(name) for name in names}, known[names[0]].delegates
 
 
 def bench_on_device(
@@ -58,42 +27,10 @@ def bench_on_device(
 
     A delegate that crashes is a DelegateError naming its case. Raises DeviceError.
     """
-    done, folder = (
-        _locally(models, request) if device.is_local else _remotely(device, models, request, progress, prefix)
-    )
-    said = done.stderr.decode("utf-8", "replace").splitlines()
-    number = _signal_of(done.exit_code)
-    if number:
-        cases = [line.removeprefix(CASE_MARK) for line in said if line.startswith(CASE_MARK)] or ["the model"]
-        hint = (
-            "was there too little memory?" if number == signal.SIGKILL else "its library does not fit: edgeloop doctor"
-        )
-        raise DelegateError(f"{cases[-1]} crashed (signal {number}) on {device.url}", hint=hint)
-    for line in said:
-        if not line.startswith(CASE_MARK):
-            progress.note(line)
-    return BenchReport.from_json(done.stdout.replace(f"{folder}/".encode(), b""))
-
-
-def _signal_of(exit_code: int) -> int:
-    """The signal that ended a process, as Python (-n) or a shell (128 + n) tells it; 0 for none."""
-    if exit_code < 0:
-        return -exit_code
-    return exit_code - _SHELL_SIGNAL if _SHELL_SIGNAL < exit_code < _SHELL_SIGNAL + 65 else 0
-
-
-def _locally(models: Models, request: BenchRequest) -> tuple[Completed, str]:
-    """A crash is that process's, and memory is the model's, not this one's."""
-    with tempfile.TemporaryDirectory(prefix="edgeloop-bench-") as folder:
-        paths = []
-        for name, model in models.items():
-            path = model if isinstance(model, Path) else Path(folder) / f"{name}.tflite"
-            if isinstance(model, bytes):
-                path.write_bytes(model)
-            paths.append(str(path))
-        command = child_command("from edgeloop.bench import main; sys.exit(main())", *request.argv(paths))
-        done = subprocess.run(command, capture_output=True, check=False)
-    return Completed(done.returncode, done.stdout, done.stderr), folder
+    if device.is_local:
+        return bench_here(models, request, note=progress.note)
+    done, folder = _remotely(device, models, request, progress, prefix)
+    return judged(done.exit_code, done.stdout, done.stderr, where=device.url, folder=folder, note=progress.note)
 
 
 def _remotely(

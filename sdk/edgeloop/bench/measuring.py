@@ -1,157 +1,27 @@
-"""Bench: how fast a model runs here, with everything a number needs to mean something.
-
-One inference is what an application pays: `set_input`, `invoke`, `output`. Several models or delegates are measured
-interleaved, chunk by chunk and forth and back, so that a clock that drifts hits all of them alike.
-
-`python -m edgeloop.bench --json MODEL.tflite` is the whole of it in a process of its own; it needs numpy and an
-interpreter only, so the host runs just this on a device (`BenchRequest.argv`, `BenchReport.from_json`).
-"""
+"""Measuring models in this process, interleaved."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgeloop import probes
+from edgeloop.bench.values import DEFAULT_RUNS, BenchReport, BenchRequest, BenchResult
 from edgeloop.boards import detect_board
-from edgeloop.errors import (
-    EXIT_REFUSED,
-    EXIT_USAGE,
-    DelegateError,
-    DeviceError,
-    EdgeloopError,
-    RefusedError,
-    UsageError,
-)
-from edgeloop.runtime.delegates import DelegateFailure, parse_delegate
+from edgeloop.errors import DelegateError, EdgeloopError, UsageError
+from edgeloop.runtime.delegates import DelegateFailure
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from edgeloop.bundle import Profile
     from edgeloop.runtime import Session
 
-DEFAULT_RUNS = 200
-WARM_UP_S = 0.2
 _WARM_UP_RUNS = 3  # at least
 _ROUNDS = 10
 _BUCKETS_PER_OCTAVE = 16
-_ERRORS: Mapping[int, type[EdgeloopError]] = {EXIT_USAGE: UsageError, EXIT_REFUSED: RefusedError}  # others: DeviceError
-CASE_MARK = "@bench "  # a line on stderr that names the case which is now loaded: a crash is then that one's
-
-
-@dataclass(frozen=True)
-class BenchRequest:
-    """What to measure on each model: every delegate, or with `first_only` the first of them that opens."""
-
-    delegates: tuple[str, ...] = ("xnnpack",)
-    threads: int = 1
-    n: int = DEFAULT_RUNS
-    first_only: bool = False
-    warm_up_s: float = WARM_UP_S
-
-    def __post_init__(self) -> None:
-        if self.n < 1:
-            raise UsageError(f"n must be at least 1, got {self.n}")
-        if self.threads < 1:
-            raise UsageError(f"threads must be at least 1, got {self.threads}")
-        if not self.delegates:
-            raise UsageError("no delegate was named", hint="for example xnnpack or cpu")
-        for delegate in self.delegates:
-            parse_delegate(delegate)
-
-    def argv(self, models: Sequence[str]) -> list[str]:
-        """Arguments for `python -m edgeloop.bench` on the device that has `models` under these paths."""
-        delegates = [arg for delegate in self.delegates for arg in ("--delegate", delegate)]
-        first = ["--first"] if self.first_only else []
-        return ["--json", "--threads", str(self.threads), "-n", str(self.n), *delegates, *first, "--", *models]
-
-
-@dataclass(frozen=True)
-class BenchResult:
-    """One case. Percentiles are over `n` inferences, interpolated linearly.
-
-    `delegate` is what ran; `throttled` is None where the board does not tell; `rss_bytes` is what a process has that
-    holds this one model; `cpu_percent` counts one core as 100. `histogram` has (above, up to and including, count) in
-    ms, in the buckets of `edgeloop.telemetry.histogram`, without empty ones.
-    """
-
-    model: str
-    device: str
-    delegate: str
-    delegate_asked: str
-    delegated_ops: int
-    total_ops: int
-    runtime: str
-    threads: int
-    n: int
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    mean_ms: float
-    min_ms: float
-    throughput_per_s: float
-    throttled: bool | None
-    load_ms: float
-    rss_bytes: int | None
-    cpu_percent: float
-    temperature_c: float | None = None
-    frequency_mhz: float | None = None
-    governor: str | None = None
-    note: str = ""
-    histogram: tuple[tuple[float, float, int], ...] = ()
-
-    def __post_init__(self) -> None:  # JSON has no tuples
-        object.__setattr__(self, "histogram", tuple((low, high, n) for low, high, n in self.histogram))
-
-    def profile(self) -> Profile:
-        """As it travels in a bundle."""
-        from edgeloop.bundle import Profile
-
-        return Profile(
-            self.device, self.delegate, self.threads, self.n, self.p50_ms, self.p95_ms, self.p99_ms,
-            bool(self.throttled),
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class BenchReport:
-    """All cases that could be measured, in the order asked for, and the delegates that could not be opened."""
-
-    results: tuple[BenchResult, ...]
-    failures: tuple[DelegateFailure, ...] = field(default=())
-
-    def to_dict(self) -> dict[str, Any]:
-        """`bench --json`: the first case's keys at the top, all cases under `results`."""
-        first = asdict(self.results[0]) if self.results else {}
-        return {
-            **first,
-            "results": [asdict(result) for result in self.results],
-            "failures": [asdict(failure) for failure in self.failures],
-        }
-
-    @staticmethod
-    def from_json(text: str | bytes) -> BenchReport:
-        """What `python -m edgeloop.bench --json` printed. Raises the error that it printed, else DeviceError."""
-        try:
-            data = json.loads(text)
-            if "error" in data:
-                error = data["error"]
-                raise _ERRORS.get(error["exit_code"], DeviceError)(str(error["message"]), hint=error["hint"])
-            return BenchReport(
-                tuple(BenchResult(**_known(BenchResult, result)) for result in data["results"]),
-                tuple(DelegateFailure(**_known(DelegateFailure, failure)) for failure in data["failures"]),
-            )
-        except (ValueError, TypeError, KeyError, AttributeError):
-            shown = text[:80] if isinstance(text, str) else text[:80].decode("utf-8", "replace")
-            raise DeviceError(f"bench answered with something else than its result: {shown!r}") from None
 
 
 def bench_model(
@@ -310,37 +180,3 @@ def random_inputs(session: Session) -> list[npt.NDArray[np.generic]]:
         else:
             raise UsageError(f"input {info.name} is of type {info.dtype}: no sample can be made up for it")
     return samples
-
-
-def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the keys that a newer edgeloop on the other side may have added."""
-    names = {f.name for f in fields(kind)}
-    return {key: value for key, value in data.items() if key in names}
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """`python -m edgeloop.bench`: result or error as one JSON object on stdout."""
-    parser = argparse.ArgumentParser(prog="python -m edgeloop.bench", description="Measure models on this machine.")
-    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL.tflite")
-    parser.add_argument("--delegate", action="append", default=[])
-    parser.add_argument("--first", action="store_true", help="only the first delegate that opens")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("-n", type=int, default=DEFAULT_RUNS)
-    parser.add_argument("--json", action="store_true", help="the only output there is")
-    args = parser.parse_args(argv)
-    try:
-        request = BenchRequest(tuple(args.delegate) or ("xnnpack",), args.threads, args.n, args.first)
-        report = bench_models(
-            {model.stem: model for model in args.models},
-            request,
-            on_case=lambda name: print(CASE_MARK + name, file=sys.stderr, flush=True),
-        )
-    except EdgeloopError as error:
-        print(json.dumps({"error": {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}}))
-        return error.exit_code
-    print(json.dumps(report.to_dict()))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
