@@ -128,7 +128,7 @@ def parse_source(text: str) -> SourceSpec:
         examples = ", ".join(each.example.partition("?")[0] for each in SOURCES.values())
         raise UsageError(f"source {text!r} is not known", hint=f"one of {examples}")
     place = PLACES[kind.place](scheme, rest, kind.example)
-    values = option.read_options(place.query, kind.options, f"source {text!r}")
+    values = option.read_options(place.query, kind.options, f"source {text!r}", kind.example)
     return SourceSpec(scheme, place.path, values, place.shown)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +20,10 @@ LOST_AFTER_EMPTY = 10
 _EMPTY_PAUSE_S = 0.05
 
 
-def open_camera(
-    spec: SourceSpec, wanted: Wanted, *, skip: int = 0, loop: bool = False,
-    open_capture: Callable[[SourceSpec], Any] | None = None,
-) -> Newest:  # fmt: skip
-    """open_capture: makes an object like `cv2.VideoCapture`, or raises DeviceError."""
-    make = open_capture or open_v4l2
+def open_camera(spec: SourceSpec, wanted: Wanted, *, skip: int = 0, loop: bool = False) -> Newest:
     name = str(spec)
     decode = Pictures(name, to_rgb=wanted.input.kind == "tensor", asked=spec.options.get("size"))
-    return Newest(name, lambda: CaptureFeed(name, make(spec)), decode)
+    return Newest(name, lambda: CaptureFeed(name, open_v4l2(spec)), decode)
 
 
 class CaptureFeed:

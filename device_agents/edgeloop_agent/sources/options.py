@@ -78,7 +78,7 @@ def words(text: str) -> str:
     return text
 
 
-def read_options(query: str, known: Mapping[str, Option], where: str) -> dict[str, Any]:
+def read_options(query: str, known: Mapping[str, Option], where: str, example: str) -> dict[str, Any]:
     """`key=value&...` to values. where: what the error says first. Raises UsageError."""
     found: dict[str, Any] = {}
     for key, text in parse_qsl(query, keep_blank_values=True):
@@ -88,5 +88,5 @@ def read_options(query: str, known: Mapping[str, Option], where: str) -> dict[st
         try:
             found[key] = known[key](text)
         except ValueError as error:
-            raise UsageError(f"{where}: {key} must be {error}, got {text!r}") from None
+            raise UsageError(f"{where}: {key} must be {error}, got {text!r}", hint=f"for example {example}") from None
     return found
