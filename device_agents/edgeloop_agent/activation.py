@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from edgeloop.postprocess import Result
     from edgeloop.runtime import RanOn
     from edgeloop_agent.pipeline import Pipeline
+    from edgeloop_agent.sources.live import LiveSource
 
 TICK_NS = 500_000_000
 _ENOUGH_FRAMES = 5  # for a percentile
@@ -94,6 +95,8 @@ class Activation:
         self._invokes_ns = self._busy_ns = self._frames = 0
         self._tick_ns = time.perf_counter_ns()
         self._switch_s = 0.0
+        self._live: LiveSource | None = None
+        self._dropped = 0
         self._sent: dict[str, int] = {}
         self.ran: list[str] = []
         """The variant of every inference, until somebody takes them off."""
@@ -120,6 +123,10 @@ class Activation:
     @property
     def level(self) -> Level:
         return self._levels[self._state.level]
+
+    def follow(self, live: LiveSource | None) -> None:
+        """The source sets the pace: its drops and the time without work are load, too."""
+        self._live = live
 
     def admit(self, frame: Any, now_ns: int) -> Result | Skipped | None:
         """None: infer on it. SKIPPED: not its turn. Else the result that a frame like it had.
@@ -205,15 +212,25 @@ class Activation:
             p95_ms = ordered[min(count - 1, int(0.95 * count))] * 1e-6
             overhead_ms = (sum(ordered) - self._invokes_ns) / count * 1e-6
         temperature_c, is_throttled = self._board()
+        busy, dropped = self._pace(now_ns)
         return Signals(
             time_s=now_ns * 1e-9,
             p95_ms=p95_ms,
             overhead_ms=overhead_ms,
-            busy=self._busy_ns * 1e-9 / (self._frames * self._period_s) if self._period_s else None,
+            busy=busy,
+            dropped=dropped,
             temperature_c=temperature_c,
             throttled=is_throttled,
             activity=self._activity(),
         )
+
+    def _pace(self, now_ns: int) -> tuple[float | None, float]:
+        """(busy, dropped) of Signals. None where frames come as fast as they are taken."""
+        if self._live is not None:
+            before, self._dropped = self._dropped, self._live.dropped
+            lost = self._dropped - before
+            return min(1.0, self._busy_ns / max(1, now_ns - self._tick_ns)), lost / max(1, lost + self._frames)
+        return (self._busy_ns * 1e-9 / (self._frames * self._period_s) if self._period_s else None), 0.0
 
     def _govern(self, signals: Signals) -> Decision:
         ready = self._models.ready

@@ -222,5 +222,6 @@ def _reason(law: Law, signals: Signals, pressures: tuple[float | None, float, fl
     if signals.temperature_c is not None and pressures[2] > 1:
         said.append(f"{signals.temperature_c:.0f} C of {law.temperature_limit_c:g} C")
     if signals.busy is not None and signals.busy > _FULL:
-        said.append(f"busy {signals.busy:.0%}")
+        lost = f", {signals.dropped:.0%} of the frames dropped" if signals.dropped else ""
+        said.append(f"busy {signals.busy:.0%}{lost}")
     return ", ".join(said) or "quiet input"

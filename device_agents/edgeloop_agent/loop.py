@@ -157,6 +157,8 @@ def run_loop(
     due_s, write_ns = time.monotonic(), clock()
     known: Any = None
     live = source if isinstance(source, LiveSource) else None
+    if activation is not None:
+        activation.follow(live)
 
     def at_work() -> None:
         slots[BUSY_SINCE_NS] = clock()

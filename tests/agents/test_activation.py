@@ -181,6 +181,22 @@ def test_a_budget_that_cannot_be_kept_is_said_at_the_start_while_it_runs_and_at_
     assert "ms of 0.05 ms: not kept" in summary_text(summary)
 
 
+def test_frames_that_a_live_source_drops_are_load(agents: Agents, tmp_path: Path) -> None:
+    import cv2
+
+    video = str(tmp_path / "fast.avi")
+    writer = cv2.VideoWriter(video, cv2.VideoWriter.fourcc(*"MJPG"), 600.0, (64, 64))
+    for picture in np.random.default_rng(0).integers(0, 256, (1800, 64, 64, 3)).astype(np.uint8):
+        writer.write(picture)
+    writer.release()
+    bundle = make_bundle(tmp_path / "slow.bundle", model=slow_model())
+    code, summary, said = agents.run(
+        "--bundle", bundle, "--source", f"video:{video}?live=1", "--max-stride", "8", "--dwell", "0.5"
+    )
+    assert code == 0 and summary["drops"] > 100
+    assert "stride_switch" in said and "of the frames dropped" in said
+
+
 def test_a_gate_that_found_nothing_says_so(agents: Agents, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "one.bundle")
     code, summary, _said = agents.run("--bundle", bundle, "--source", "synthetic:", "--count", "5", "--gate")
