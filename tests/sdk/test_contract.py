@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -115,3 +116,20 @@ keys = st.sampled_from(["name", "kind", "size", "color", "shape", "mean", "std",
 def test_any_plain_values_give_a_contract_or_an_edgeloop_error(data):
     with contextlib.suppress(EdgeloopError):
         Contract.from_dict(data)
+
+
+def test_anchors_and_gallery_are_read_from_files_and_travel_inline(tmp_path):
+    np.savez(tmp_path / "anchors.npz", anchors=np.array([[0.5, 0.5, 0.1, 0.2]], np.float32))
+    np.savez(tmp_path / "faces.npz", vectors=np.array([[0.1, 0.2], [0.3, 0.4]], np.float32), labels=["ann", "bob"])
+    text = "[input]\nkind='tensor'\n[output]\nkind='detection'\nanchors='anchors.npz'\nlabels=['a']\n"
+    anchors = load_contract(write(tmp_path, text)).output.settings
+    assert anchors.anchors == ((0.5, 0.5, pytest.approx(0.1), pytest.approx(0.2)),)
+    output = load_contract(
+        write(tmp_path, "[input]\nkind='tensor'\n[output]\nkind='embedding'\ngallery='faces.npz'\n")
+    ).output
+    assert output.labels == ("ann", "bob")
+    assert np.float32(output.settings.gallery[1][0]) == np.float32(0.3)
+    with pytest.raises(ConfigError, match=r"faces\.npz needs an array 'anchors'"):
+        load_contract(write(tmp_path, text.replace("anchors.npz", "faces.npz")))
+    with pytest.raises(ConfigError, match=r"absent\.npz"):
+        load_contract(write(tmp_path, text.replace("anchors.npz", "absent.npz")))

@@ -1,0 +1,188 @@
+"""Detections: our own suppression against the runtime's TFLite_Detection_PostProcess, layouts, boxes, odd numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeloop.affine import Affine, quantize
+from edgeloop.contract import OutputSpec
+from edgeloop.decoding import DetectionSettings
+from edgeloop.errors import ConfigError
+from edgeloop.geometry import placement
+from edgeloop.postprocess import Seen, compile_output
+from edgeloop.postprocess.agreement import detections_agree, overlap
+from edgeloop.postprocess.nms import suppress
+from edgeloop.runtime import open_session
+from support.detectors import anchor_grid, postprocess_model
+
+LABELS = ("cat", "dog", "cow")
+PLAIN = Affine()
+
+
+@dataclass(frozen=True)
+class Output:
+    shape: tuple[int, ...]
+    name: str = ""
+    affine: Affine = PLAIN
+
+
+def raw_answers(seed: int, anchors: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets of up to half an anchor, and few clear scores among many low ones."""
+    generator = np.random.default_rng(seed)
+    boxes = generator.normal(0, 2, (1, len(anchors), 4)).astype(np.float32)
+    scores = generator.uniform(0, 1, (1, len(anchors), 1 + classes)).astype(np.float32) ** 3
+    return boxes, scores
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_raw_boxes_and_scores_give_what_the_runtimes_own_operator_gives(seed):
+    anchors = anchor_grid()
+    boxes, scores = raw_answers(seed, anchors, len(LABELS))
+    with open_session(postprocess_model(anchors, len(LABELS), iou=0.4, threshold=0.3), delegate="cpu") as session:
+        finished = compile_output(OutputSpec("detection", LABELS, settings=DetectionSettings(0.3)), session.outputs)
+        for i, array in enumerate((boxes, scores)):
+            session.set_input(i, array)
+        session.invoke()
+        wanted = finished([session.output(i) for i in range(4)])
+    settings = DetectionSettings(
+        0.3, 10, anchors=tuple(map(tuple, anchors.tolist())), background=True, iou=0.4
+    )  # fmt: skip
+    ours = compile_output(
+        OutputSpec("detection", LABELS, settings=settings), [Output(boxes.shape), Output(scores.shape)]
+    )
+    found = ours([boxes, scores])
+    assert len(wanted.detections) >= 3
+    assert [(d.label, round(d.score, 5)) for d in found.detections] == [
+        (d.label, round(d.score, 5)) for d in wanted.detections
+    ]
+    for mine, theirs in zip(found.detections, wanted.detections, strict=True):
+        # The operator does not cut boxes to the picture; both are cut here.
+        assert np.allclose(mine.box, theirs.box, atol=1e-5)
+
+
+def test_boxes_come_back_to_the_source_through_the_letterbox():
+    decode = compile_output(OutputSpec("detection", LABELS), [Output((1, 1, 4)), Output((1, 1, 3))])
+    raw = [np.array([[[0.25, 0.0, 0.75, 0.5]]], np.float32), np.array([[[0.1, 0.9, 0.0]]], np.float32)]
+    seen = Seen(placement(480, 640, 320, 320, "letterbox"))  # 240 rows of picture between bars of 40
+    (found,) = decode(raw, seen).detections
+    assert found.label == "dog"
+    assert np.allclose(found.box, (0, 80, 320, 400))
+
+
+def test_the_order_of_both_exporters_is_told_by_shapes():
+    boxes, classes = np.array([[[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1]]], np.float32), np.array([[2, 0]], np.float32)
+    scores, count = np.array([[0.9, 0.8]], np.float32), np.array([1], np.float32)
+    ours = {"boxes": boxes, "classes": classes, "scores": scores, "count": count}
+    for order in (("boxes", "classes", "scores", "count"), ("scores", "boxes", "count", "classes")):
+        raw = [ours[part] for part in order]
+        result = compile_output(OutputSpec("detection", LABELS), [Output(a.shape) for a in raw])(raw)
+        assert [(d.label, round(d.score, 3)) for d in result.detections] == [("cow", 0.9)]  # count says one
+    raw = [ours[part] for part in ("classes", "count", "boxes", "scores")]
+    outputs = [Output(a.shape, name) for a, name in zip(raw, "abcd", strict=True)]
+    with pytest.raises(ConfigError, match="cannot be told") as told:
+        compile_output(OutputSpec("detection", LABELS), outputs)
+    assert "by name" in str(told.value.hint)
+    said = DetectionSettings(boxes="c", scores="d", classes="a", count="b")
+    assert compile_output(OutputSpec("detection", LABELS, settings=said), outputs)(raw).label == "cow"
+
+
+@pytest.mark.parametrize(
+    ("box_format", "box"),
+    [
+        ("yxyx", (10, 20, 30, 60)),
+        ("xyxy", (20, 10, 60, 30)),
+        ("cycxhw", (20, 40, 20, 40)),
+        ("cxcywh", (40, 20, 40, 20)),
+    ],
+)
+def test_every_box_format_in_pixels_means_the_same_box(box_format, box):
+    settings = DetectionSettings(box_format=box_format, extent=(100, 200))
+    decode = compile_output(OutputSpec("detection", settings=settings), [Output((1, 1, 4)), Output((1, 1, 1))])
+    result = decode(
+        [np.array([[box]], np.float32), np.ones((1, 1, 1), np.float32)], Seen(placement(50, 100, 9, 9, "stretch"))
+    )
+    assert np.allclose(result.detections[0].box, (10, 5, 30, 15))
+
+
+def test_quantized_and_activated_scores():
+    affine = Affine(0.1, 3)
+    logits = quantize([[[2.0, -2.0]], [[-3.0, 1.0]]], affine, np.int8).reshape(1, 2, 2)
+    boxes = np.array([[[0, 0, 0.4, 0.4], [0.5, 0.5, 1, 1]]], np.float32)
+    outputs = [Output((1, 2, 4)), Output((1, 2, 2), affine=affine)]
+    sigmoid = compile_output(OutputSpec("detection", settings=DetectionSettings(activation="sigmoid")), outputs)
+    assert [(d.class_id, round(d.score, 3)) for d in sigmoid([boxes, logits]).detections] == [(0, 0.881), (1, 0.731)]
+    settings = DetectionSettings(activation="softmax", background=True)
+    softmax = compile_output(OutputSpec("detection", settings=settings), outputs)
+    assert [(d.class_id, round(d.score, 3)) for d in softmax([boxes, logits]).detections] == [(0, 0.982)]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "settings", "said"),
+    [
+        ([Output((1, 5, 4)), Output((1, 7, 2))], DetectionSettings(), "do not fit"),
+        ([Output((1, 5, 4)), Output((1, 5, 2))], DetectionSettings(anchors=((0.5, 0.5, 1, 1),)), "1 anchors"),
+        ([Output((1, 5, 4)), Output((1, 5, 2))], DetectionSettings(boxes=0), "only boxes is said"),
+        ([Output((1, 5, 4)), Output((1, 5, 2))], DetectionSettings(boxes=0, scores=9), "no output"),
+        ([Output((1, 5, 4)), Output((1, 5, 2))], DetectionSettings(), "3 labels"),
+        ([Output((1, 10))], DetectionSettings(), "cannot be told"),
+    ],
+)
+def test_outputs_that_do_not_fit_are_one_clear_error(outputs, settings, said):
+    with pytest.raises(ConfigError, match=said):
+        compile_output(OutputSpec("detection", LABELS, settings=settings), outputs)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 60), st.floats(0, 1), st.integers(1, 20))
+def test_suppression_keeps_the_best_and_nothing_that_overlaps_it(seed, n, iou, limit):
+    generator = np.random.default_rng(seed)
+    corners = generator.uniform(0, 1, (n, 2, 2)).astype(np.float32)
+    boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).reshape(n, 4)
+    scores, classes = generator.uniform(0, 1, n).astype(np.float32), generator.integers(0, 3, n)
+    kept = suppress(boxes, scores, classes, iou, limit)
+    assert len(kept) == len(set(kept)) <= min(n, limit)
+    assert list(scores[kept]) == sorted(scores[kept], reverse=True)
+    if n:
+        assert kept[0] == int(scores.argmax())
+    places = [tuple(boxes[i]) for i in kept]
+    for a in range(len(kept)):
+        for b in range(a):
+            if classes[kept[a]] == classes[kept[b]]:
+                assert overlap_of(places[a], places[b]) <= iou + 1e-5
+
+
+def overlap_of(a, b):
+    from edgeloop.postprocess import Box
+
+    return overlap(Box(a[1], a[0], a[3], a[2]), Box(b[1], b[0], b[3], b[2]))
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_whatever_the_model_answers_the_boxes_lie_in_the_picture(seed, broken):
+    generator = np.random.default_rng(seed)
+    boxes = generator.normal(0, 1e3, (1, 9, 4)).astype(np.float32)
+    scores = generator.normal(0, 1e3, (1, 9, 2)).astype(np.float32)
+    if broken:
+        for array in (boxes, scores):
+            array.reshape(-1)[generator.integers(0, array.size, 5)] = generator.choice([np.nan, np.inf, -np.inf], 5)
+    anchors = ((0.5, 0.5, 1.0, 1.0),) * 9
+    settings = DetectionSettings(activation="sigmoid", anchors=anchors)
+    decode = compile_output(OutputSpec("detection", settings=settings), [Output((1, 9, 4)), Output((1, 9, 2))])
+    for found in decode([boxes, scores], Seen(placement(30, 40, 8, 8, "crop"))).detections:
+        assert 0 <= found.box.left <= found.box.right <= 40
+        assert 0 <= found.box.top <= found.box.bottom <= 30
+
+
+def test_agreement_counts_matched_boxes_of_the_same_class():
+    decode = compile_output(OutputSpec("detection", LABELS), [Output((1, 2, 4)), Output((1, 2, 3))])
+    boxes = np.array([[[0, 0, 0.4, 0.4], [0.5, 0.5, 1, 1]]], np.float32)
+    both = decode([boxes, np.array([[[0.9, 0, 0], [0, 0.9, 0]]], np.float32)]).detections
+    other = decode([boxes + 0.01, np.array([[[0.8, 0, 0], [0, 0, 0.8]]], np.float32)]).detections
+    assert detections_agree(both, both) == 1.0
+    assert detections_agree(both, other) == 0.5  # the second is of another class
+    assert detections_agree((), ()) == 1.0
+    assert detections_agree(both, ()) == 0.0
