@@ -175,7 +175,26 @@ def test_googles_own_edgetpu_library_is_known_to_crash(version: str, warns: bool
         "var/lib/dpkg/status": f"Package: zlib\nVersion: 1\n\nPackage: libedgetpu1-max\nVersion: {version}\n",
     }
     findings = _of("edgetpu", _machine(tmp_path, files))
-    assert any(f.status == WARN and "libedgetpu1-max" in f.what for f in findings) is warns
+    assert (
+        any(f.status == WARN and "is Google's own build" in f.what and "feranick" in f.fix for f in findings) is warns
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "says"),
+    [
+        (b"COMPILER=6.3.0 20170516,DATE=redacted,TIME=redacted", "(compiled by 6.3.0 20170516) is Google's own build"),
+        (b"COMPILER=5.4.0 20160609,DATE=redacted,TIME=redacted,CL_NUMBER=291256449", "is Google's own build"),
+        (b"COMPILER=14.2.0,DATE=Feb 22 2026,TIME=09:51:57", "libedgetpu, compiled by 14.2.0 on Feb 22 2026"),
+        (b"nothing of the kind", "libedgetpu.so.1.0 is installed"),
+    ],
+)
+def test_who_built_libedgetpu_is_read_from_the_file(label: bytes, says: str, tmp_path: Path) -> None:
+    system = _machine(tmp_path, {"usr/lib/aarch64-linux-gnu/libedgetpu.so.1.0": ""})
+    (tmp_path / "usr/lib/aarch64-linux-gnu/libedgetpu.so.1.0").write_bytes(
+        b"\x7fELF" + bytes(5000) + label + bytes(5000)
+    )
+    assert any(says in f.what for f in _of("edgetpu", system))
 
 
 def test_a_serial_port_is_named_once_and_a_console_is_no_port(tmp_path: Path) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from edgeloop import probes
 from edgeloop.boards import detect_board
 from edgeloop.boards.coral import USB3_MBIT, UsbStick, pci_cards, usb_sticks
 from edgeloop.doctor.finding import FAIL, OK, WARN, Finding
 from edgeloop.doctor.system import System
+from edgeloop.runtime.libedgetpu import KNOWN_GOOD, find_edgetpu_library, read_build, why_it_crashes
 
-_GOOGLE_EDGETPU_VERSION = re.compile(r"\d+\.\d+(-\d+)?$")  # 16.0; rebuilt ones say 16.0TF2.17.1-1
+_GET_LIBRARY = f"install one that was built for this runtime: {KNOWN_GOOD}"
 
 
 def check_board(system: System) -> Iterator[Finding]:
@@ -56,20 +55,18 @@ def check_edgetpu(system: System) -> Iterator[Finding]:
     """The accelerator, how it is connected, and whether its library is there and loads."""
     devices = [*_usb_corals(system), *_pci_corals(system)]
     yield from devices
-    library = _edgetpu_library(system)
+    library = find_edgetpu_library(system.root)
     if library is None:
         if devices:
-            fix = "install a libedgetpu that was built for this runtime (docs/runtime.md)"
-            yield Finding("edgetpu", FAIL, "a Coral device is here, but libedgetpu.so.1 is not", fix)
+            yield Finding("edgetpu", FAIL, "a Coral device is here, but libedgetpu.so.1 is not", _GET_LIBRARY)
         else:
             yield Finding("edgetpu", OK, "no Coral device and no libedgetpu: Edge TPU models cannot run here")
         return
-    package, version = _edgetpu_package(system)
-    if version and _GOOGLE_EDGETPU_VERSION.match(version):
-        yield Finding(
-            "edgetpu", WARN, f"{package} {version} is Google's own build, which crashes with runtimes since 2.12",
-            "replace it by a rebuilt libedgetpu (docs/runtime.md); the agent falls back to the CPU meanwhile",
-        )  # fmt: skip
+    build = read_build(library)
+    if crashes := why_it_crashes(build, _edgetpu_package_version(system), _runtime(system)):
+        yield Finding("edgetpu", FAIL if devices else WARN, crashes, _GET_LIBRARY)
+    elif build is not None:
+        yield Finding("edgetpu", OK, str(build))
     if devices and system.is_this_one:
         from edgeloop.runtime.probe import probe_delegate
 
@@ -111,16 +108,16 @@ def _pci_corals(system: System) -> Iterator[Finding]:
             yield Finding("edgetpu", FAIL, f"Coral PCIe accelerator at {card.slot} has no driver", fix)
 
 
-def _edgetpu_library(system: System) -> Path | None:
-    for pattern in ("usr/lib/*/libedgetpu.so.1*", "usr/lib/libedgetpu.so.1*", "usr/local/lib/libedgetpu.so.1*"):
-        for found in sorted(system.root.glob(pattern)):
-            return found
-    return None
+def _runtime(system: System) -> str:
+    for package in ("ai-edge-litert", "tflite-runtime", "tensorflow"):
+        if version := system.version(package):
+            return f"{package} {version}"
+    return "ai-edge-litert"
 
 
-def _edgetpu_package(system: System) -> tuple[str, str]:
+def _edgetpu_package_version(system: System) -> str:
     for entry in (system.text("var/lib/dpkg/status") or "").split("\n\n"):
         if entry.startswith("Package: libedgetpu1-"):
             keys = dict(line.split(": ", 1) for line in entry.splitlines() if ": " in line)
-            return keys["Package"], keys.get("Version", "")
-    return "", ""
+            return keys.get("Version", "")
+    return ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
 from edgeloop.errors import UsageError
+from edgeloop.runtime.libedgetpu import KNOWN_GOOD
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ KINDS: Mapping[str, DelegateKind] = {
     "edgetpu": DelegateKind(
         "libedgetpu.so.1",
         takes_device=True,
-        fix="install a libedgetpu that was built for this runtime (docs/runtime.md)",
-        crash_fix="Google's own libedgetpu crashes with runtimes since 2.12: install a rebuilt one (docs/runtime.md)",
+        fix=f"install one that was built for this runtime: {KNOWN_GOOD}",
+        crash_fix=f"Google's own libedgetpu crashes with runtimes since 2.12: get {KNOWN_GOOD}",
     ),
     "gpu": DelegateKind(
         "libtensorflowlite_gpu_delegate.so",
