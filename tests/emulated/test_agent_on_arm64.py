@@ -11,17 +11,13 @@ import numpy as np
 import pytest
 
 from edgeloop.bundle.keys import load_or_create_signing_key
-from edgeloop.devices import install
-from edgeloop.devices.agent_site import build_agent_site
-from edgeloop.devices.connection import DevicePlatform
 from edgeloop.telemetry.collector.server import start_collector
 from edgeloop.telemetry.summary import summarize_device
 from support.arm64 import Arm64Root, arm64_root
+from support.board import board_agent
 from support.digits import make_digits_bundle, save_held_out
 
 pytestmark = [pytest.mark.emulated, pytest.mark.slow]
-
-BOARD = DevicePlatform("aarch64", (3, 11), (2, 36), "emulated", "pi", False, "/home/pi")
 
 
 @pytest.fixture(scope="module")
@@ -31,19 +27,12 @@ def root() -> Arm64Root:
 
 @pytest.fixture(scope="module")
 def agent(root: Arm64Root, tmp_path_factory) -> list[str]:
-    """The command of an agent unpacked in the design's device layout by the product's own installer."""
-    layout = install.DeviceLayout(tmp_path_factory.mktemp("board"))
-    site = build_agent_site(BOARD)
-    folder = str(layout.agent(site.version))
-    stream = b"".join(install.site_stream(site, lambda _count: None))
-    subprocess.run([sys.executable, "-I", "-c", install.UNPACK_SCRIPT, folder], input=stream, check=True)
-    return [*root.python, "-I", str(layout.launcher(site.version))]
+    return board_agent(root, tmp_path_factory.mktemp("board"))
 
 
 def run_agent(root: Arm64Root, agent: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {"EDGELOOP_PYTHON": " ".join(root.python), "PATH": "/usr/bin:/bin", "HOME": str(root.path)}
     return subprocess.run(
-        [*agent, *arguments], capture_output=True, text=True, env=environment, timeout=240, check=False
+        [*agent, *arguments], capture_output=True, text=True, env=root.environment, timeout=240, check=False
     )
 
 

@@ -42,6 +42,11 @@ class Arm64Root:
         """Command prefix that runs the tree's Python as an emulated Cortex-A72."""
         return [self.qemu, "-cpu", _CPU, "-L", str(self.path), str(self.path / "usr/bin/python3.11")]
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of a process there; EDGELOOP_PYTHON tells it how to start its own children."""
+        return {"EDGELOOP_PYTHON": " ".join(self.python), "PATH": "/usr/bin:/bin", "HOME": str(self.path)}
+
 
 def arm64_root() -> Arm64Root:
     """The tree, built once into the user's cache (about 15 s and 75 MB); skips and says what is missing."""
