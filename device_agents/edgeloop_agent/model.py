@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.bundle import Bundle, TrustStore, Variant
 from edgeloop.bundle.needs import check_runtime
-from edgeloop.errors import DelegateError, UsageError
+from edgeloop.contract_files import with_gallery
+from edgeloop.errors import DataError, DelegateError, UsageError
+from edgeloop.postprocess import Result
 from edgeloop.runtime import DelegateFailure, RanOn, open_session, runtime_info
 from edgeloop_agent.buckets import Buckets
 from edgeloop_agent.pipeline import FALLBACK_ORDER, Pipeline, build_pipeline, self_test
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from edgeloop.postprocess import ClassScore
+    from edgeloop.bundle.manifest import Manifest
+    from edgeloop.contract import Contract
+    from edgeloop_agent.streaming import StreamItem
 
 
 @dataclass(frozen=True)
@@ -36,53 +38,107 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class ModelResult:
-    """One decoded inference. `top`: classes, best first; `values`: raw outputs (float32) of other models.
+class ModelResult(Result):
+    """One decoded inference, see `Result`. ran_on: the delegate that really ran, as `Model.ran_on` tells in full."""
 
-    ran_on: the delegate that really ran, as `Model.ran_on` tells in full. variant: which one, where shape buckets take
-    turns.
-    """
-
-    label: str
-    score: float | None
-    top: tuple[ClassScore, ...]
-    values: tuple[npt.NDArray[np.float32], ...]
-    timing: Timing
-    ran_on: str
-    variant: str = ""
+    timing: Timing = field(kw_only=True)
+    ran_on: str = field(kw_only=True)
 
 
 class Model:
-    """Call it with a frame: uint8 BGR or gray image as `cv2.imread` gives it, or an array of the sample's shape.
+    """Call it with a frame: uint8 BGR or gray image as `cv2.imread` gives it, an array of the sample's shape, or a
+    dictionary of them for a model with several inputs.
 
     `ran_on`: what really runs; `variant`: of the bundle (the first shape bucket); `failures`: delegates of the order
-    that could not be used, and why. For one thread.
+    that could not be used, and why; `name`, `version`, `contract`: the bundle's.
+    Threads may share it: their calls take turns, for there is one interpreter. For inferences side by side open a model
+    per thread (an invoke lets other Python threads run).
     """
 
-    def __init__(self, pipeline: Pipeline, variant: str, failures: tuple[DelegateFailure, ...]) -> None:
-        self._pipeline = pipeline
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        variant: str,
+        failures: tuple[DelegateFailure, ...],
+        manifest: Manifest,
+        contract: Contract,
+    ) -> None:
+        self._pipeline: Pipeline | None = pipeline
+        self._lock = threading.Lock()
         self.ran_on: RanOn = pipeline.session.ran_on
         self.variant = variant
         self.failures = failures
+        self.name, self.version = manifest.name, manifest.version
+        self.contract = contract
 
     def __call__(self, frame: Any) -> ModelResult:
-        """Raises DataError for a frame that does not fit the contract, DelegateError when the delegate fails."""
-        steps, clock = self._pipeline, time.perf_counter_ns
-        if steps.ran:
-            steps.ran.clear()  # nobody counts here
-        t0 = clock()
-        steps.set_input(steps.prepare(frame))
-        t1 = clock()
-        steps.invoke()
-        t2 = clock()
-        result = steps.decode(steps.collect())
-        t3 = clock()
+        """Raises DataError for a frame that does not fit the contract, DelegateError when the delegate fails,
+        UsageError once the model is closed."""
+        clock = time.perf_counter_ns
+        with self._lock:
+            steps = self._opened()
+            if steps.ran:
+                steps.ran.clear()  # nobody counts here
+            t0 = clock()
+            steps.set_input(steps.prepare(frame))
+            t1 = clock()
+            steps.invoke()
+            t2 = clock()
+            result = steps.decode(steps.collect())
+            t3 = clock()
         timing = Timing((t1 - t0) * 1e-6, (t2 - t1) * 1e-6, (t3 - t2) * 1e-6)
-        score = result.top[0].score if result.top else None
-        return ModelResult(result.label, score, result.top, result.values, timing, self.ran_on.ran, result.variant)
+        return ModelResult(**vars(result), timing=timing, ran_on=self.ran_on.ran)
+
+    def batch(self, frames: Iterable[Any]) -> list[ModelResult]:
+        """Each frame (or row of an array) as if called alone, in order. Raises as a call does, and says which frame."""
+        results = []
+        for i, frame in enumerate(frames):
+            try:
+                results.append(self(frame))
+            except DataError as error:
+                raise DataError(f"frame {i}: {error.message}", hint=error.hint) from error
+        return results
+
+    def stream(
+        self,
+        source: str,
+        *,
+        count: int | None = None,
+        loop: bool = False,
+        on_bad_frame: Callable[[DataError], None] | None = None,
+    ) -> Iterator[StreamItem]:
+        """The frames of a source by its URL, as `edgeloop-agent run --source` takes it, with their results.
+
+        count: frames to take; loop: start over at the end. on_bad_frame: called for a frame that cannot be decoded or
+        does not fit, which is then passed over; without it the error is raised. The source is closed when the iterator
+        is. Raises UsageError, DataError, DeviceError (the source is lost).
+        """
+        from edgeloop_agent.sources import open_source, parse_source
+        from edgeloop_agent.streaming import results_of
+
+        opened = open_source(parse_source(source), self._opened().wanted, loop=loop)
+        return results_of(self, opened, count, on_bad_frame)
+
+    def run(self, source: str, callback: Callable[[StreamItem], object], **options: Any) -> int:
+        """`callback` for every frame of `stream(source, **options)`, until it returns False; the number of results."""
+        done = 0
+        for item in self.stream(source, **options):
+            done += 1
+            if callback(item) is False:
+                break
+        return done
 
     def close(self) -> None:
-        self._pipeline.close()
+        """Free interpreter and delegate, once a call that runs is done. Again is no error."""
+        with self._lock:
+            if self._pipeline is not None:
+                self._pipeline.close()
+            self._pipeline = None
+
+    def _opened(self) -> Pipeline:
+        if self._pipeline is None:
+            raise UsageError("the model is closed", hint="use it inside `with edgeloop_agent.open(...) as model:`")
+        return self._pipeline
 
     def __enter__(self) -> Model:
         return self
@@ -97,6 +153,7 @@ def open_model(
     delegates: Sequence[str],
     variant: str | None,
     threads: int,
+    gallery: str | Path | None,
     trust: Sequence[str | Path],
     allow_unsigned: bool,
 ) -> Model:
@@ -105,7 +162,8 @@ def open_model(
     bundle = Bundle.open(path, trust=store, allow_unsigned=allow_unsigned)
     check_runtime(bundle.manifest, runtime_info())
     manifest, golden = bundle.manifest, bundle.golden()
-    contract, several = manifest.contract, manifest.buckets() if variant is None else ()
+    contract = manifest.contract if gallery is None else with_gallery(manifest.contract, Path(gallery))
+    several = manifest.buckets() if variant is None else ()
     failures: list[DelegateFailure] = []
     for delegate in tuple(delegates) or manifest.fallback_order(variant) or FALLBACK_ORDER:
         chosen = manifest.variant_for(str(delegate), variant)
@@ -120,7 +178,7 @@ def open_model(
         except DelegateError as error:
             failures.append(DelegateFailure(str(delegate), error.message, error.hint or ""))
             continue
-        return Model(pipeline, chosen.name, tuple(failures))
+        return Model(pipeline, chosen.name, tuple(failures), manifest, contract)
     if not failures:
         raise UsageError("no delegate was named", hint="for example xnnpack or cpu")
     raise DelegateError("; ".join(f.reason for f in failures), hint=failures[-1].fix or None)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from edgeloop.decoding import EmbeddingSettings
 from edgeloop.errors import ConfigError, EdgeloopError
+
+if TYPE_CHECKING:
+    from edgeloop.contract import Contract
 
 
 def inlined(output: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -52,6 +57,19 @@ def load_gallery(path: Path) -> tuple[tuple[str, ...], list[list[float]]]:
             hint="numpy.savez(FILE, vectors=[n, size], labels=[n])",
         )
     return labels, rows
+
+
+def with_gallery(contract: Contract, path: Path) -> Contract:
+    """The contract with another gallery, of any size: the device's own. Raises ConfigError where it is no embedding."""
+    settings = contract.output.settings
+    if not isinstance(settings, EmbeddingSettings):
+        raise ConfigError(
+            f"a gallery goes with an embedding, and this model's output is of kind {contract.output.kind}",
+            hint="leave the gallery out",
+        )
+    labels, rows = load_gallery(path)
+    settings = replace(settings, gallery=tuple(tuple(row) for row in rows))
+    return replace(contract, output=replace(contract.output, labels=labels, settings=settings))
 
 
 def _rows(path: Path, name: str) -> tuple[list[list[float]], dict[str, Any]]:
