@@ -25,7 +25,6 @@ from edgeloop_converters.coral import (
     check_repaired,
     compile_variants,
     confirmed_by,
-    has_edgetpu,
 )
 from edgeloop_converters.data import pick
 from edgeloop_converters.data.cache import DecodedCache
@@ -73,7 +72,7 @@ class Assembly:
 
     def _compiled(self) -> tuple[tuple[CompiledVariant, ...], tuple[str, ...]]:
         """Variants for the Edge TPU, where the target has one and its compiler is here; and what to say of it."""
-        if not has_edgetpu(self.how.target) or self.measured[0].variant.scheme == FLOAT:
+        if not self.how.target.has_edgetpu or self.measured[0].variant.scheme == FLOAT:
             return (), ()
         models = [(v.name, v.model, v.scheme) for v in (m.variant for m in self.measured)]
         with self.how.stages("compile"):

@@ -51,6 +51,7 @@ class AssessResult:
     """quality of the subject; per_op is empty without a float model to compare with.
 
     others: further shape buckets; gate is then of all, variant_gate of this one. left_out: samples that none holds.
+    is_reference: the subject is the float model that it is compared with.
     """
 
     subject: Subject
@@ -69,6 +70,7 @@ class AssessResult:
     others: tuple[AssessResult, ...] = ()
     variant_gate: Gate | None = None
     left_out: tuple[str, ...] = ()
+    is_reference: bool = False
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -79,6 +81,11 @@ class AssessResult:
             for text in (one.quality.guessing, *quality_alarms(one.quality, one.goals, one.subject.scheme))
         ]
         return tuple(dict.fromkeys(text for text in (*every, *self.left_out) if text))
+
+    @property
+    def is_alone(self) -> bool:
+        """There is no other model beside it whose numbers would say anything of it."""
+        return self.is_reference or (self.subject.scheme == FLOAT and self.float_bytes is None)
 
     @cached_property
     def ops_in_float(self) -> tuple[int, int]:
@@ -285,7 +292,7 @@ def _evaluate(
     return AssessResult(
         subject, quality, comparison.errors, gate, settled, wanted, dataset, len(indices),
         None if float_model is None else len(float_model), tuple(notes), stages.total, stages.seconds,
-        comparison.ranges,
+        comparison.ranges, is_reference=float_model == subject.model,
     )  # fmt: skip
 
 

@@ -37,10 +37,6 @@ _FREE = ("QUANTIZE", "DEQUANTIZE")
 _NAMED = 5
 
 
-def has_edgetpu(target: Target) -> bool:
-    return target.accelerator is not None and target.accelerator.delegate == "edgetpu"
-
-
 def prepared(tflite: bytes) -> bytes:
     """The model with every free batch fixed at what its shapes say, and one scale per dense layer."""
     graph = Graph.read(tflite)
@@ -163,7 +159,7 @@ def compile_variants(
     """
     from edgeloop.edgetpu_compiler import compile_model, find_compiler
 
-    compiler = find_compiler() if has_edgetpu(target) else None
+    compiler = find_compiler() if target.has_edgetpu else None
     if compiler is None:
         return (), ()
     made, said = [], []

@@ -84,7 +84,6 @@ def export(
     def inputs() -> Iterator[tuple[npt.NDArray[Any], ...]]:
         return model_inputs(sources.contract, model.tflite, data, indices)
 
-    is_edgetpu = target.accelerator is not None and target.accelerator.delegate == "edgetpu"
     ranges: Ranges | None = None
     fused = recipe.engine == "aeq" and _takes_fused_kernels(model, scheme.name)
     if recipe.engine == "tflite" or fused:
@@ -114,7 +113,14 @@ def export(
                 )
         with stages("quantize"):
             job = Job(
-                model.tflite, ranges, inputs, len(indices), is_edgetpu, recipe.scheme_options, progress, assistant
+                model.tflite,
+                ranges,
+                inputs,
+                len(indices),
+                target.has_edgetpu,
+                recipe.scheme_options,
+                progress,
+                assistant,
             )
             done = scheme.load()(job)
     tflite, notes = done.tflite, done.notes
@@ -133,7 +139,7 @@ def export(
     if recipe.io not in ("", scheme.io):
         tflite = set_io(tflite, recipe.io)
     check_loads(tflite, scheme.name)
-    if is_edgetpu:
+    if target.has_edgetpu:
         from edgeloop_converters.coral import check_export, prepared
 
         tflite = prepared(tflite)

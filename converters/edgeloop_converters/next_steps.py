@@ -1,4 +1,4 @@
-"""What to try after a goal on the answers was missed. Pure; the gate says what was missed, this says what to do."""
+"""What to try after a goal was missed. Pure; the gate says what was missed, this says what to do."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ import math
 import shlex
 
 from edgeloop.bundle import Metrics
+from edgeloop.targets import load_target
 from edgeloop_converters.goals import Goals
 from edgeloop_converters.recipe import Recipe
+from edgeloop_converters.schemes import scheme_named
 
 _MANY_TO_CALIBRATE = 1024
 _NEARER = {"int8": "weight-only", "int4": "int8", "int8-compact": "int8", "int8-per-tensor": "int8"}
 """By scheme, the one whose answers are nearer the float model's and which is not much larger."""
+
+
+_SMALLER = {
+    "float": "int8", "fp16": "int8", "a16w8": "int4", "weight-only": "int4", "dynamic": "int4", "int8": "int4",
+    "int8-per-tensor": "int4", "int8-compact": "int4", "clustered": "int4", "mixed": "int4", "fixed-point": "int4",
+}  # fmt: skip
+"""By scheme, the one whose file is smaller, for a board that computes it."""
 
 
 def too_fine(goals: Goals, metrics: Metrics) -> str:
@@ -27,15 +36,28 @@ def too_fine(goals: Goals, metrics: Metrics) -> str:
     return ""
 
 
-def next_steps(recipe: Recipe, metrics: Metrics, *, guesses: bool = False) -> tuple[str, ...]:
-    """For a variant that missed a goal on accuracy or agreement: one thing to try a line, the likeliest first.
+def next_steps(recipe: Recipe, metrics: Metrics, *, model_bytes: int = 0, guesses: bool = False) -> tuple[str, ...]:
+    """For a variant that missed a goal on accuracy, agreement or bytes: one thing to try a line, the likeliest first.
 
-    () where none of those goals was set, or both are met. guesses: the model does no better than guessing, so that no
-    scheme and no effort helps.
+    () where none of those goals was set, or all are met. model_bytes: of the exported file. guesses: the model does no
+    better than guessing, so that no scheme and no effort helps.
     """
     met = _within_reach(recipe.goals, metrics)
-    if not met:
+    return (*(_for_the_answers(recipe, metrics, met, guesses) if met else ()), *_for_the_size(recipe, model_bytes))
+
+
+def _for_the_size(recipe: Recipe, model_bytes: int) -> tuple[str, ...]:
+    goal = recipe.goals.max_bytes
+    if goal is None or model_bytes <= goal:
         return ()
+    steps = []
+    smaller = _SMALLER.get(recipe.scheme)
+    if smaller is not None and (load_target(recipe.target).has_edgetpu <= scheme_named(smaller).edgetpu):
+        steps.append(f"--scheme {smaller}: smaller, {'and faster' if smaller == 'int8' else 'but slower'}")
+    return (*steps, f"--max-bytes {model_bytes}: what this file has")
+
+
+def _for_the_answers(recipe: Recipe, metrics: Metrics, met: str, guesses: bool) -> tuple[str, ...]:
     if guesses:
         data = shlex.quote(recipe.evaluation or recipe.data or "DATA")
         return (f"edgeloop check-data {shlex.quote(recipe.source)} --data {data}: no better than guessing",)

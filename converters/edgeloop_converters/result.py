@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.bundle import BundleDraft, Manifest, claim_version, load_or_create_signing_key, write_bundle
-from edgeloop.bundle.files import check_can_write, check_can_write_into
+from edgeloop.bundle.files import BUNDLE, check_can_write, check_can_write_into, check_may_replace
 from edgeloop.bundle.limits import model_file
 from edgeloop.errors import GoalNotMetError, UsageError
 from edgeloop_converters.check_data import Finding
 from edgeloop_converters.evaluate import Quality
 from edgeloop_converters.gate import Gate
+from edgeloop_converters.next_steps import next_steps
 from edgeloop_converters.portable import portable_recipe, portable_report
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.repair.records import Repair
@@ -126,7 +127,7 @@ class PendingBundle:
 
 
 def check_output(path: Path | str | None) -> None:
-    """Before any work: raises UsageError where `path` (None: the current folder) cannot become a file."""
+    """Before any work: raises UsageError where `path` (None: the current folder) cannot become a bundle."""
     place = Path("." if path is None else path)
     names_folder = place.is_dir() or str(path).endswith(os.sep)  # Path drops the slash
     folder = place if names_folder else place.parent
@@ -136,6 +137,7 @@ def check_output(path: Path | str | None) -> None:
         check_can_write_into(place, "output")
     else:
         check_can_write(place, "output")
+        check_may_replace(place, BUNDLE)
 
 
 def resolve_output(path: Path | str | None, name: str, version: int) -> Path:
@@ -177,6 +179,16 @@ class ConvertResult:
         """The version of the saved bundle; before that the one asked for, if any."""
         return self.bundle.version or self.recipe.version
 
+    @property
+    def next_steps(self) -> tuple[str, ...]:
+        """What to try for the first variant that missed a goal, the likeliest first; () where none is known."""
+        steps = (
+            next_steps(self.recipe, v.quality.metrics, model_bytes=len(v.model), guesses=v.gate.guesses)
+            for v in self.variants
+            if not v.gate.passed
+        )
+        return next((found for found in steps if found), ())
+
     def to_dict(self) -> dict[str, Any]:
         """As `convert --json` prints it."""
         plain = [v.to_dict() for v in self.variants]
@@ -188,6 +200,7 @@ class ConvertResult:
             "signed_by": self.bundle.signed_by,
             "variants": [finite(one) for one in (*(c.to_dict() for c in self.compiled), *plain)],
             "gate": self.gate.to_dict(),
+            "next_steps": list(self.next_steps),
             "repairs": [repair.to_dict() for repair in self.variants[0].repairs],
             "seconds": self.seconds,
             "stages": dict(self.stages),

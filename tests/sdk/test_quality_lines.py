@@ -14,3 +14,13 @@ def test_a_float_column_is_there_where_a_float_model_is_known() -> None:
     beside = quality_lines(Quality(Metrics("accuracy", 0.76, 0.75, 0.98, 200), "top-1"), "int8", 93_000, 317_000)
     assert beside[0].split() == ["float", "int8"]
     assert beside[1].split()[1:5] == ["76.00", "%", "75.00", "%"]
+
+
+def test_a_float_model_beside_another_is_compared_and_one_alone_is_not() -> None:
+    quality = Quality(Metrics("accuracy", 0.76, 0.75, 0.5, 200), "top-1")
+    beside = quality_lines(quality, "float", 318_000, 317_000)
+    assert beside[0].split() == ["reference", "float"]
+    assert beside[2].split()[:3] == ["agreement", "50.00", "%"]
+    alone = quality_lines(quality, "float", 318_000, 317_000, alone=True)
+    assert alone[0].split() == ["float"]
+    assert not any(line.startswith("agreement") for line in alone)

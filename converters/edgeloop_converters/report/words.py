@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from edgeloop import latency_text
+
 Values = Mapping[str, Any]
 
 AGREEMENT = {
@@ -26,7 +28,7 @@ def points(value: float) -> str:
 
 def milliseconds(value: float | None) -> str:
     """Three significant digits, with the unit; None -> empty."""
-    return "" if value is None else f"{value:.3g} ms"
+    return "" if value is None else latency_text.milliseconds(value)[0]
 
 
 def size(value: float | None) -> str:

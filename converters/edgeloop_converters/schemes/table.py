@@ -198,7 +198,7 @@ def check_io(scheme: Scheme, io: str) -> None:
 
 def check_target(scheme: Scheme, target: Target, io: str = "") -> None:
     """Before any work: raises UsageError, with what to take instead, where the target cannot run the scheme."""
-    if target.accelerator is None or target.accelerator.delegate != "edgetpu" or scheme.name == FLOAT:
+    if not target.has_edgetpu or scheme.name == FLOAT:
         return
     if not scheme.edgetpu:
         takes = ", ".join(s.name for s in SCHEMES.values() if s.edgetpu)

@@ -75,7 +75,7 @@ def pack(
                     hint=f"pack that one, too, or --no-golden ({variant} alone needs neither)",
                 )
             golden = with_answers_of(golden, twin, variant)
-    first = tuple(not_run) if target.accelerator is not None and target.accelerator.delegate == "edgetpu" else ()
+    first = tuple(not_run) if target.has_edgetpu else ()
     drafts = [
         VariantDraft(
             variant, contents[variant], schemes.get(variant, "compiled"), delegates_of(target, variant in schemes)

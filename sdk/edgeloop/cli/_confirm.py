@@ -51,8 +51,7 @@ def _edgetpu(model: bytes, graph: Graph, target: Target | None, console: Console
     from edgeloop.graph import Graph as AnyGraph
 
     compiler = find_compiler()
-    is_coral = target is not None and target.accelerator is not None and target.accelerator.delegate == "edgetpu"
-    if compiler is None or not is_coral or graph.numeric_kind() not in _INTEGER_KINDS:
+    if compiler is None or target is None or not target.has_edgetpu or graph.numeric_kind() not in _INTEGER_KINDS:
         return None
     try:
         with console.step("compiling for the Edge TPU"):

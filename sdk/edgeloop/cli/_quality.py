@@ -7,7 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeloop.cli._words import counted
+from edgeloop.latency_text import milliseconds
+
 if TYPE_CHECKING:
+    from edgeloop.bundle import Profile
     from edgeloop_converters.assess import AssessResult
     from edgeloop_converters.evaluate import Quality
     from edgeloop_converters.result import ConvertResult
@@ -25,17 +29,15 @@ def conversion_text(result: ConvertResult, report: Path) -> str:
     if len(result.variants) > 1:
         lines += [variant.name]
     lines += quality_lines(
-        variant.quality, variant.scheme, len(variant.model), float_bytes, _in_float(*variant.ops_in_float)
-    )
-    if variant.profile is not None:
-        p = variant.profile
-        threads = f"{p.threads} thread" + ("s" if p.threads > 1 else "")
-        times = f"{p.p50_ms:.3g} / {p.p95_ms:.3g} ms"
-        lines.append(_line("p50 / p95", f"{times} on {p.device}, {p.delegate}, {threads}, n = {p.n}"))
+        variant.quality, variant.scheme, len(variant.model), float_bytes, _in_float(*variant.ops_in_float),
+        alone=variant.scheme == "float",
+    )  # fmt: skip
+    lines += _latency_lines(variant.profile)
     for other in result.variants[1:]:
-        size = None if other.scheme == "float" else float_bytes
-        remark = _in_float(*other.ops_in_float)
-        lines += ["", other.name, *quality_lines(other.quality, other.scheme, len(other.model), size, remark)]
+        remark, alone = _in_float(*other.ops_in_float), other.scheme == "float"
+        lines += ["", other.name]
+        lines += quality_lines(other.quality, other.scheme, len(other.model), float_bytes, remark, alone=alone)
+        lines += _latency_lines(other.profile)
     for one in result.compiled:
         ops = f"{one.log.mapped_ops} of {one.log.total_ops or one.log.mapped_ops} ops on the chip"
         lines.append(_line(one.name, f"{ops}, compiled by edgetpu_compiler {one.log.version}; not measured here"))
@@ -61,9 +63,17 @@ def conversion_text(result: ConvertResult, report: Path) -> str:
             f"  edgeloop run ssh://pi@raspberrypi.local {bundle} --source {source}{unsigned}",
             f"  edgeloop-agent run --bundle {bundle} --source {source}{unsigned} --sink jsonl:-",
         ]
-    elif steps := _steps_to_the_goal(result):
-        lines += ["", "next, one of:", *(f"  {step}" for step in steps)]
+    elif result.next_steps:
+        lines += ["", "next, one of:", *(f"  {step}" for step in result.next_steps)]
     return "\n".join(lines)
+
+
+def _latency_lines(profile: Profile | None) -> list[str]:
+    if profile is None:
+        return []
+    p50, p95 = milliseconds(profile.p50_ms, profile.p95_ms)
+    how = f"{profile.delegate}, {counted(profile.threads, 'thread')}, n = {profile.n}"
+    return [_line("p50 / p95", f"{p50.removesuffix(' ms')} / {p95} on {profile.device}, {how}")]
 
 
 def _doubts(result: ConvertResult) -> tuple[str, ...]:
@@ -75,25 +85,13 @@ def _doubts(result: ConvertResult) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in every if text))
 
 
-def _steps_to_the_goal(result: ConvertResult) -> tuple[str, ...]:
-    """What to try for the first variant that missed a goal on its answers."""
-    from edgeloop_converters.next_steps import next_steps
-
-    steps = (
-        next_steps(result.recipe, v.quality.metrics, guesses=v.gate.guesses)
-        for v in result.variants
-        if not v.gate.passed
-    )
-    return next((found for found in steps if found), ())
-
-
 def _compile_lines(result: ConvertResult, bundle: Path) -> list[str]:
     """Where the target has an Edge TPU that the bundle has no program for: how to make one."""
     from edgeloop.targets import load_target
-    from edgeloop_converters.coral import NOT_COMPILED, compile_steps, has_edgetpu
+    from edgeloop_converters.coral import NOT_COMPILED, compile_steps
 
     variant = result.variants[0]
-    if result.compiled or variant.scheme == "float" or not has_edgetpu(load_target(result.recipe.target)):
+    if result.compiled or variant.scheme == "float" or not load_target(result.recipe.target).has_edgetpu:
         return []
     steps = compile_steps(bundle, result.name, variant.name)
     return ["", f"{NOT_COMPILED}. On x86-64 Linux with Google's compiler:", *(f"  {step}" for step in steps)]
@@ -105,8 +103,9 @@ def assessment_text(result: AssessResult) -> str:
     title = f"{subject.bundle_name} {subject.version}, {subject.name}" if subject.bundle_name else subject.file
     lines = [title, ""]
     lines += quality_lines(
-        result.quality, subject.scheme, len(subject.model), result.float_bytes, _in_float(*result.ops_in_float)
-    )
+        result.quality, subject.scheme, len(subject.model), result.float_bytes, _in_float(*result.ops_in_float),
+        alone=result.is_alone,
+    )  # fmt: skip
     scores = result.quality.scores
     if scores is not None:
         lines.append(
@@ -114,8 +113,10 @@ def assessment_text(result: AssessResult) -> str:
         )
     for other in result.others:
         lines += ["", other.subject.name]
-        remark = _in_float(*other.ops_in_float)
-        lines += quality_lines(other.quality, other.subject.scheme, len(other.subject.model), other.float_bytes, remark)
+        remark, model = _in_float(*other.ops_in_float), other.subject.model
+        lines += quality_lines(
+            other.quality, other.subject.scheme, len(model), other.float_bytes, remark, alone=other.is_alone
+        )
     lines += gate_lines(result.gate.to_dict(), bool(result.goals.to_dict()), result.warnings)
     worst = sorted(result.per_op, key=lambda e: e.snr_db)[:5]
     if worst:
@@ -128,23 +129,28 @@ def assessment_text(result: AssessResult) -> str:
     return "\n".join(lines)
 
 
-def quality_lines(quality: Quality, scheme: str, size: int, float_size: int | None, remark: str = "") -> list[str]:
-    """The table float | exported. remark: on the scheme."""
+def quality_lines(
+    quality: Quality, scheme: str, size: int, float_size: int | None, remark: str = "", *, alone: bool = False
+) -> list[str]:
+    """The table float | exported. remark: on the scheme. alone: the model is the float model itself, or a float one
+    without any to compare it with.
+    """
     metrics = quality.metrics
-    is_float = scheme == "float"
-    has_float = not is_float and (metrics.float_ is not None or float_size is not None)
-    rows: list[Sequence[str]] = [("", "float" if has_float else "", scheme, remark)]
+    has_float = not alone and (metrics.float_ is not None or float_size is not None)
+    rows: list[Sequence[str]] = [
+        ("", ("reference" if scheme == "float" else "float") if has_float else "", scheme, remark)
+    ]
     samples = f"{metrics.n} samples"
     if metrics.n < _FEW and (metrics.metric != "agreement" or quality.agreement_kind == "top-1"):
         samples += f": one sample is {100 / metrics.n:.3g} points"
     if metrics.metric != "agreement":
         rows.append((metrics.metric, _percent(metrics.float_) if has_float else "", _percent(metrics.this), samples))
-    if not is_float:
+    if not alone:
         kind = samples if metrics.metric == "agreement" else ""
         rows.append(("agreement", "", _percent(metrics.agreement), f"{quality.agreement_kind} {kind}".strip()))
     for name, agreement in quality.others.items():
         rows.append(("other output", "", _percent(agreement), f"{name}: 1 - relative error, judged by no goal"))
-    rows.append(("size", "" if is_float or float_size is None else _size(float_size), _size(size), ""))
+    rows.append(("size", "" if alone or float_size is None else _size(float_size), _size(size), ""))
     return [f"{a:<{_LABEL_WIDTH}}{b:>10}{c:>16}   {d}".rstrip() for a, b, c, d in rows]
 
 

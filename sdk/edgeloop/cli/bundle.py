@@ -11,6 +11,7 @@ from edgeloop.cli._bundle_models import extract, prepare_addition
 from edgeloop.cli._console import Console
 from edgeloop.cli._words import counted
 from edgeloop.errors import EXIT_DONE, RefusedError, UsageError
+from edgeloop.latency_text import milliseconds
 
 if TYPE_CHECKING:
     from edgeloop.bundle import Manifest, SigningKey, Variant
@@ -89,9 +90,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _create(args: argparse.Namespace, console: Console) -> int:
-    from edgeloop.bundle.files import check_can_write
+    from edgeloop.bundle.files import BUNDLE, check_can_write, check_may_replace
 
     check_can_write(args.output or Path("NAME-VERSION.bundle"), "output")
+    if args.output is not None:
+        check_may_replace(args.output, BUNDLE)
     if args.add_variant is not None:
         addition = prepare_addition(args, console)
         key = None if args.no_sign else _key(console)
@@ -270,8 +273,9 @@ def _variant_line(variant: Variant, *, is_first: bool) -> str:
             parts.append(f"agreement {metrics.agreement:.2%}")
         parts.append(f"evaluated on {metrics.n}")
     if profile is not None:
+        p50, p95 = milliseconds(profile.p50_ms, profile.p95_ms)
         parts.append(
-            f"p50 {profile.p50_ms:.3g} ms, p95 {profile.p95_ms:.3g} ms on {profile.device} "
+            f"p50 {p50}, p95 {p95} on {profile.device} "
             f"({profile.delegate}, {counted(profile.threads, 'thread')}, {counted(profile.n, 'run')})"
         )
     if variant.delegates:

@@ -9,6 +9,7 @@ from edgeloop.cli._console import Console
 from edgeloop.cli._contract_flags import add_contract_flags, contract_flags
 from edgeloop.cli._shared_flags import add_shared_flags, check_at_least_one
 from edgeloop.errors import EXIT_DONE, EXIT_GOAL_NOT_MET
+from edgeloop.latency_text import milliseconds
 
 if TYPE_CHECKING:
     from edgeloop_converters.compare import CompareResult
@@ -89,10 +90,10 @@ def text_of(result: CompareResult) -> str:
         agree = f"{quality.kind}, {quality.samples} samples"
         lines.append(_row("agreement", "", _percent(quality.agreement), agree))
     if a.latency is not None and b.latency is not None:
-        lines.append(
-            _row("p50", f"{a.latency.p50_ms:.3g} ms", f"{b.latency.p50_ms:.3g} ms", _ratio(pairs["latency"].ratio))
+        p50_a, p95_a, p50_b, p95_b = milliseconds(
+            a.latency.p50_ms, a.latency.p95_ms, b.latency.p50_ms, b.latency.p95_ms
         )
-        lines.append(_row("p95", f"{a.latency.p95_ms:.3g} ms", f"{b.latency.p95_ms:.3g} ms", _where(a)))
+        lines += [_row("p50", p50_a, p50_b, _ratio(pairs["latency"].ratio)), _row("p95", p95_a, p95_b, _where(a))]
     shown = result.changes.ops[:_MOST_CHANGES]
     if shown:
         more = "" if len(shown) == len(result.changes.ops) else ", ..."

@@ -37,3 +37,7 @@ class Target:
     throttle_source: str = ""
     """"vcgencmd" on Raspberry Pi firmware, else empty."""
     notes: str = ""
+
+    @property
+    def has_edgetpu(self) -> bool:
+        return self.accelerator is not None and self.accelerator.delegate == "edgetpu"

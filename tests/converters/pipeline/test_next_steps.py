@@ -33,9 +33,22 @@ def test_what_was_done_already_is_not_suggested() -> None:
     assert off[0] == "without --no-repair"
 
 
-def test_met_goals_and_those_on_bytes_say_nothing() -> None:
+def test_met_goals_say_nothing() -> None:
     assert next_steps(recipe(max_drop=0.01), METRICS) == ()
-    assert next_steps(recipe(max_bytes=10), METRICS) == ()
+    assert next_steps(recipe(max_bytes=100), METRICS, model_bytes=100) == ()
+
+
+def test_a_file_that_is_too_large_names_a_smaller_scheme_where_the_board_takes_one() -> None:
+    large = recipe(max_bytes=10)
+    assert next_steps(large, METRICS, model_bytes=100) == (
+        "--scheme int4: smaller, but slower",
+        "--max-bytes 100: what this file has",
+    )
+    coral = replace(large, target="coral-usb")
+    assert next_steps(coral, METRICS, model_bytes=100) == ("--max-bytes 100: what this file has",)
+    assert (
+        next_steps(recipe("float", max_bytes=10), METRICS, model_bytes=100)[0] == "--scheme int8: smaller, and faster"
+    )
 
 
 def test_a_model_that_guesses_is_not_to_be_tuned() -> None:

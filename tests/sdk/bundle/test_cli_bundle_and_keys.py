@@ -130,7 +130,7 @@ def test_inspect_tells_the_evaluation_s_n_from_the_profile_s():
     variant = Variant("int8", "f", "0" * 64, 9, "int8", (), Metrics("accuracy", 0.9, 0.8, 0.95, 5000), profile)
     line = _variant_line(variant, is_first=True)
     assert "evaluated on 5000" in line
-    assert "p95 0.2 ms on this host (xnnpack, 1 thread, 500 runs)" in line
+    assert "p95 0.200 ms on this host (xnnpack, 1 thread, 500 runs)" in line
 
 
 def test_inspect_verify_and_sign_tell_the_truth_about_trust(bundle, key, tmp_path, capsys, monkeypatch):
