@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgeloop.bundle import Metrics
 from edgeloop.errors import UsageError
 from edgeloop_converters.goals import Goals
 
@@ -127,3 +128,10 @@ def _judge_drop(max_drop: float, measured: Measurement) -> list[str]:
         f"{measured.metric_name} drops by {drop * 100:.2f} pt on {measured.samples} samples (float "
         f"{measured.float_metric:.2%}, now {measured.metric:.2%}), more than the goal of {max_drop * 100:g} pt"
     ]
+
+
+def missed_quality(goals: Goals, metrics: Metrics) -> tuple[str, ...]:
+    """Why a goal on the answers is missed. Goals on bytes and latency are not repaired: repairs only add to both."""
+    quality = Goals(max_drop=goals.max_drop, min_agreement=goals.min_agreement)
+    measured = Measurement(metrics.metric, metrics.float_, metrics.this, metrics.agreement, metrics.n, 0)
+    return judge(quality, measured).reasons

@@ -24,7 +24,7 @@ from edgeloop_converters.evaluate import (
 from edgeloop_converters.evaluate.per_op import SAMPLES as PER_OP_SAMPLES
 from edgeloop_converters.export import FLOAT, Exported
 from edgeloop_converters.frontends import FloatModel
-from edgeloop_converters.gate import Gate, Measurement, judge
+from edgeloop_converters.gate import Gate, Measurement, judge, missed_quality
 from edgeloop_converters.profile import HostLatency, host_latency, is_like_host
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.result import VariantResult
@@ -115,11 +115,11 @@ def measure(candidate: Candidate, how: Measuring) -> Measured:
 
 def _repaired(candidate: Candidate, quality: Quality, how: Measuring) -> tuple[Candidate, Quality]:
     """The candidate after the repair ladder, where it missed a goal on quality, and its quality."""
-    from edgeloop_converters.repair.apply import missed_quality, repair_exported
-
     missed = missed_quality(how.recipe.goals, quality.metrics)
     if not missed:
         return candidate, quality
+    from edgeloop_converters.repair.apply import repair_exported
+
     exported, sources = candidate.exported, candidate.sources
     how.progress.note(f"repairing: {missed[0]}")
     with how.stages("repair"):

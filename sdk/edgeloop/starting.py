@@ -5,8 +5,10 @@ Stdlib only, and little of it: while this module loads, Python's own handler is 
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+import sys
 from collections.abc import Callable
 
 EXIT_INTERRUPTED = 130
@@ -22,13 +24,36 @@ def start(program: str, load: Callable[[], Callable[[], int]]) -> int:
         os._exit(EXIT_INTERRUPTED)
 
     signal.signal(signal.SIGINT, leave)
+    last = _Last()
     main = load()
     try:
         try:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            return main()
+            last.code = main()
+            return last.code
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
     except KeyboardInterrupt:  # between two statements of `main` that handle it, or on the way into `finally`
         leave()
         raise
+
+
+class _Last:
+    """Ends the process when all else is done, before Python takes libraries apart, which is 50 ms for nothing.
+
+    Registered before anything else is, so it runs last.
+    """
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+        atexit.register(self._leave)
+
+    def _leave(self) -> None:
+        if self.code is None:  # an exception is on its way out
+            return
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except (OSError, ValueError, AttributeError):
+            return  # Python has its own words for that
+        os._exit(self.code)

@@ -136,10 +136,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _run(args: argparse.Namespace, console: Console, ahead: HeadStart) -> int:
-    from edgeloop.bundle import load_or_create_signing_key
-    from edgeloop.bundle.files import check_can_write_into
-    from edgeloop_converters.pipeline import convert
-    from edgeloop_converters.result import check_output
+    from edgeloop_converters.importing import without_garbage_collection
+
+    with without_garbage_collection():
+        from edgeloop.bundle import load_or_create_signing_key
+        from edgeloop.bundle.files import check_can_write_into
+        from edgeloop_converters.pipeline import convert
+        from edgeloop_converters.result import check_output
 
     recipe = recipe_of(args)
     check_output(args.output)
