@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from edgeloop.bundle import Metrics
 from edgeloop.errors import EdgeloopError
 from edgeloop.progress import Progress
 from edgeloop.targets import Target
 from edgeloop_converters.evaluate import per_op_errors
 from edgeloop_converters.evaluate.per_op import SAMPLES as PER_OP_SAMPLES
-from edgeloop_converters.gate import Measurement, judge
-from edgeloop_converters.goals import Goals
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.repair.ladder import Case, Repaired, blame, climb, not_tried
 from edgeloop_converters.repair.plan import BUDGETS, Situation, why_no_repair
@@ -23,13 +20,6 @@ from edgeloop_converters.sources import Sources
 
 if TYPE_CHECKING:
     from edgeloop_converters.export import Exported
-
-
-def missed_quality(goals: Goals, metrics: Metrics) -> tuple[str, ...]:
-    """Why a goal on the answers is missed. Goals on bytes and latency are not repaired: rungs only add to both."""
-    quality = Goals(max_drop=goals.max_drop, min_agreement=goals.min_agreement)
-    measured = Measurement(metrics.metric, metrics.float_, metrics.this, metrics.agreement, metrics.n, 0)
-    return judge(quality, measured).reasons
 
 
 def repair_exported(
@@ -47,8 +37,7 @@ def repair_exported(
     """
     scheme = scheme_named(recipe.scheme)
     done = frozenset(report.name for report in exported.passes)
-    is_edgetpu = target.accelerator is not None and target.accelerator.delegate == "edgetpu"
-    situation = Situation(scheme, recipe.engine, is_edgetpu, len(sources.calibration), done)
+    situation = Situation(scheme, recipe.engine, target.has_edgetpu, len(sources.calibration), done)
     why_not = why_no_repair(situation)
     if why_not:
         return replace(exported, repairs=not_tried(f"{why_not}; {'; '.join(missed)}"))
