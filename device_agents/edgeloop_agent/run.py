@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from edgeloop.bundle import Bundle, StagedBundle, TrustStore
+from edgeloop.bundle import StagedBundle, TrustStore
+from edgeloop.bundle.verified_mark import stage_verified
 from edgeloop.errors import EdgeloopError
 from edgeloop.runtime.delegates import parse_delegate
 from edgeloop.telemetry.summary import latency_lines
@@ -108,10 +109,12 @@ def _run(plan: _Plan, desk: Desk, tell: Callable[[str], None]) -> Outcome:
 def _stage(config: AgentConfig, tell: Callable[[str], None]) -> tuple[StagedBundle, bool]:
     """The verified bundle, unpacked in the state folder, and whether it was let in unsigned."""
     trust = TrustStore.from_paths(config.trust) if config.trust else TrustStore.default()
-    bundle = Bundle.open(config.bundle, trust=trust, allow_unsigned=config.allow_unsigned)
-    if bundle.signed_by is None:
+    staged, signed_by = stage_verified(
+        config.bundle, config.state / BUNDLES, trust=trust, allow_unsigned=config.allow_unsigned
+    )
+    if signed_by is None:
         tell(f"warning: {config.bundle.name} is not signed by a trusted key; every report says so (--allow-unsigned)")
-    return bundle.stage(config.state / BUNDLES), bundle.signed_by is None
+    return staged, signed_by is None
 
 
 def _summary(

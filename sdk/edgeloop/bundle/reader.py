@@ -80,6 +80,13 @@ class Bundle:
         with one by an unknown key (`signed_by` is None then); a damaged or altered bundle is refused all the same.
         Raises RefusedError, one line with the member or key at fault; UsageError where there is no such file.
         """
+        bundle = Bundle.admit(path, trust=trust, allow_unsigned=allow_unsigned)
+        bundle.verify()
+        return bundle
+
+    @staticmethod
+    def admit(path: Path | str, *, trust: TrustStore | None = None, allow_unsigned: bool = False) -> Bundle:
+        """The first half of `open`: structure, signature and manifest hold; the members still need `verify`."""
         path = Path(path)
         archive, raw_manifest, signatures = _load(path)
         verdict = judge(raw_manifest, signatures, TrustStore.default() if trust is None else trust)
@@ -88,9 +95,7 @@ class Bundle:
         with _about(path):
             manifest = decode_manifest(raw_manifest)
         signed_by = verdict.fingerprint if verdict.state == VALID else None
-        bundle = Bundle(path, archive, raw_manifest, manifest, signed_by)
-        bundle._verify_members()
-        return bundle
+        return Bundle(path, archive, raw_manifest, manifest, signed_by)
 
     def model(self, variant_name: str | None = None) -> bytes:
         """A variant's .tflite; without a name the first variant's. Raises ConfigError for an unknown name."""
@@ -139,7 +144,8 @@ class Bundle:
         raw = {MANIFEST: self.raw_manifest, SIGNATURES: self._archive.read(SIGNATURES, MAX_SIGNATURES_BYTES)}
         return stage(self, raw, Path(directory))
 
-    def _verify_members(self) -> None:
+    def verify(self) -> None:
+        """Every member against the manifest. Raises RefusedError."""
         _check_members(self.path, self._archive, self.manifest)
         for name, entry in self._members.items():
             digest = hashlib.sha256()
@@ -182,7 +188,7 @@ def examine_bundle(path: Path | str, *, trust: TrustStore | None = None) -> Exam
     with _about(path):
         manifest = decode_manifest(raw_manifest)
     try:
-        Bundle(path, archive, raw_manifest, manifest, None)._verify_members()
+        Bundle(path, archive, raw_manifest, manifest, None).verify()
     except RefusedError as error:
         verdict = Verdict(TAMPERED, verdict.fingerprint, error.message.removeprefix(f"{path.name}: "))
     return Examination(manifest, verdict, signatures)

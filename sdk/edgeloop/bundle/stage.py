@@ -50,8 +50,7 @@ def stage(bundle: Bundle, raw: Mapping[str, bytes], directory: Path) -> StagedBu
     there points to.
     """
     manifest = bundle.manifest
-    digest = hashlib.sha256(raw[MANIFEST]).hexdigest()
-    final = directory / f"{manifest.name}-{manifest.version}-{digest[:12]}"
+    final = directory / staged_name(manifest, raw[MANIFEST])
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with _locked(directory):
@@ -64,6 +63,11 @@ def stage(bundle: Bundle, raw: Mapping[str, bytes], directory: Path) -> StagedBu
         reason = "no space left for it" if error.errno == errno.ENOSPC else error.strerror
         raise DeviceError(f"cannot unpack {bundle.path.name} into {directory}: {reason}") from error
     return StagedBundle(final, manifest, was_there)
+
+
+def staged_name(manifest: Manifest, raw_manifest: bytes) -> str:
+    """Of the folder that a bundle with this manifest is unpacked into."""
+    return f"{manifest.name}-{manifest.version}-{hashlib.sha256(raw_manifest).hexdigest()[:12]}"
 
 
 def _fill(final: Path, bundle: Bundle, raw: Mapping[str, bytes]) -> None:
