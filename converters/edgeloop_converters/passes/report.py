@@ -6,6 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+_ERRORS = {
+    "error": "",
+    "held_out_error": " on samples that it did not see",
+    "output_error": " on samples that it saw",
+    "varying_error": " on samples that it saw",
+}
+"""Mean squared errors of the outputs, relative to the outputs' variance, by where they were measured."""
+
 
 @dataclass(frozen=True)
 class PassReport:
@@ -34,6 +42,12 @@ class PassReport:
 
     def note(self) -> str:
         """One line for people."""
-        figures = ", ".join(f"{k} {v:.4g} -> {self.after[k]:.4g}" for k, v in self.before.items() if k in self.after)
+        figures = "; ".join(_figure(k, v, self.after[k]) for k, v in self.before.items() if k in self.after)
         fate = "" if self.accepted else "; not kept"
         return f"{self.name}: {self.detail}{f' ({figures})' if figures else ''}, {self.seconds:.1f} s{fate}"
+
+
+def _figure(name: str, before: float, after: float) -> str:
+    if name in _ERRORS:
+        return f"error {before:.3%} -> {after:.3%} of the outputs' variance{_ERRORS[name]}"
+    return f"{name} {before:.4g} -> {after:.4g}"

@@ -41,8 +41,9 @@ def repairs(report: Values) -> Markup | None:
             tag("h3", "Refinement of ranges and weights") if rungs else None,
             tag("ol", [_entry(*_pass(r)) for r in refined], class_="rungs"),
             soft(
-                "Only constants change, so speed and ops stay what they were. Errors are those of the outputs on "
-                "calibration samples that the passes did not see; flips are other decisions than the float model's."
+                "Only constants change, so speed and ops stay what they were. Errors are mean squares of the outputs' "
+                "errors relative to their variance, on calibration samples that the passes did not see; flips are "
+                "other decisions than the float model's."
             ),
         ]
     return section("repairs", "Repairs and refinement", parts) if parts else None
