@@ -78,11 +78,15 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
     add = run.add_argument
     add("--config", metavar="FILE", type=Path, help="TOML file with these same keys; flags win over it")
     add("--bundle", metavar="FILE", type=Path, help="the bundle to run")
-    add("--source", metavar="SOURCE", help="folder:DIR, npz:FILE, video:FILE or synthetic:[?seed=N]")
+    add("--source", metavar="SOURCE",
+        help="camera:0, csi:, rtsp://, http://, video:FILE, folder:DIR[?watch=1], npz:FILE, serial:///dev/ttyX, "
+        "wav:FILE, synthetic:[?seed=N]")  # fmt: skip
     add("--count", metavar="N", type=int, help="stop after so many frames")
     add("--loop", action="store_true", help="start over at the end of the source")
     add("--rate", metavar="FPS", type=float, help="at most so many frames per second (default: as fast as it goes)")
-    add("--sink", dest="sinks", metavar="SINK", action="append", help="jsonl:FILE, or jsonl:- for stdout")
+    add("--sink", dest="sinks", metavar="SINK", action="append",
+        help="where results go: jsonl:FILE (- is stdout), mqtt://HOST/TOPIC, serial:///dev/ttyX, snapshots:DIR, "
+        "call:MODULE:FUNCTION; may be repeated")  # fmt: skip
     add("--delegate", dest="delegates", metavar="NAME", action="append",
         help="cpu, xnnpack, edgetpu[:usb:N], gpu, external:LIB?key=value; repeat it for the fallback order "
         "(default: the variant's own list)")  # fmt: skip

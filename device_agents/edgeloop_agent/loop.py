@@ -71,6 +71,7 @@ class Recorder:
         self._sinks = sinks
         self._control = control
         self._said: set[str] = set()
+        self._failed_sinks: list[Sink] = []
         self._lock = threading.Lock()
 
     def flush(self) -> None:
@@ -102,8 +103,9 @@ class Recorder:
             sink.flush()
             if sink.closed:  # the reader of a pipe has gone, as in `... --sink jsonl:- | head`
                 self._control.stopping = True
-            elif sink.problem:
-                self.event_once("sink_failed", f"results are not written: {sink.problem}")
+            elif sink.problem and sink not in self._failed_sinks:
+                self._failed_sinks.append(sink)
+                self.event("sink_failed", sink.problem)
         self._slots[SINK_ERRORS] = sum(sink.lost for sink in self._sinks)
         self._slots[SINK_LINES] = sum(sink.lines for sink in self._sinks)
 
@@ -113,6 +115,7 @@ class Recorder:
         for sink in self._sinks:
             sink.close()
         self._slots[SINK_ERRORS] = sum(sink.lost for sink in self._sinks)
+        self._slots[SINK_LINES] = sum(sink.lines for sink in self._sinks)
 
     def moved(self, move: Moved) -> None:
         """Tell the supervisor that something else runs from now on; what was measured before goes first."""
@@ -157,8 +160,15 @@ def run_loop(
     due_s, write_ns = time.monotonic(), clock()
     known: Any = None
     live = source if isinstance(source, LiveSource) else None
+    is_shown = any(sink.wants_frame for sink in sinks)
     if activation is not None:
         activation.follow(live)
+
+    def tell(name: str, result: Any, since_ns: int, now_ns: int, frame: Any) -> None:
+        latency_ns = now_ns - since_ns
+        captured_s = wall_clock() - latency_ns * 1e-9
+        for sink in sinks:
+            sink.write(name, captured_s, result, latency_ns * 1e-6, frame)
 
     def at_work() -> None:
         slots[BUSY_SINCE_NS] = clock()
@@ -207,7 +217,9 @@ def run_loop(
             if activation is not None:
                 known = activation.admit(frame, t1)
             array = prepare(frame) if known is None else None
-            del item, frame  # its memory, still in the CPU's cache, is there for the next frame
+            del item
+            if not is_shown:
+                frame = None  # its memory, still in the CPU's cache, is there for the next frame
         except DelegateError:  # a variant that opens when its first sample comes
             raise
         except Exception as error:  # whatever a frame provokes (cv2.error among them) is that frame's fault
@@ -222,8 +234,7 @@ def run_loop(
             if known is not SKIPPED:
                 reused += 1
                 slots[REUSED] = reused
-                for sink in sinks:
-                    sink.write(name, wall_clock(), known, (t4 - t0) * 1e-6)
+                tell(name, known, t0, t4, frame)
             keep_house(began_ns, t4)
             continue
         try:
@@ -242,8 +253,7 @@ def run_loop(
         slots[INFERRED] = inferred
         if activation is not None:
             activation.inferred(result, (t0, t1, t2, t3, t4))
-        for sink in sinks:
-            sink.write(name, wall_clock(), result, (t4 - t0) * 1e-6)
+        tell(name, result, t0, t4, frame)
         keep_house(began_ns, t4)
     return "count"
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from edgeloop.errors import DelegateError, DeviceError, EdgeloopError
 from edgeloop_agent.ipc import Channel, Page
 from edgeloop_agent.loop import Control, Recorder, run_loop
-from edgeloop_agent.sinks import open_sink
+from edgeloop_agent.sinks import Surroundings, open_sink
 from edgeloop_agent.sources import open_source, parse_source
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def _work(start: Mapping[str, Any], channel: Channel, page: Page, control: Contr
     """Everything between the start message and the end of the source."""
     began = time.perf_counter()
     variant, pipeline, activation, self_test = _open_model(start)
-    sinks = [open_sink(text, stdout_fd=stdout_fd) for text in start["sinks"]]
+    where = Surroundings(stdout_fd, is_rgb=pipeline.wanted.input.kind == "tensor")
+    sinks = [open_sink(text, where) for text in start["sinks"]]
     source = open_source(parse_source(start["source"]), pipeline.wanted, skip=start["skip"], loop=start["loop"])
     statistics = dict if activation is None else activation.statistics
     recorder = Recorder(channel, page.slots, sinks, control, pipeline.ran, statistics)

@@ -15,7 +15,7 @@ import pytest
 from edgeloop.contract import InputSpec
 from edgeloop.errors import DataError, RefusedError, UsageError
 from edgeloop.postprocess import ClassScore, Result
-from edgeloop_agent.sinks import check_sink, open_sink
+from edgeloop_agent.sinks import open_sink, parse_sink
 from edgeloop_agent.sources import Wanted, open_source, parse_source
 from support.agents import frames
 
@@ -219,7 +219,7 @@ def test_a_line_cut_by_a_full_disk_is_finished_first(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize("text", ["", "jsonl", "jsonl:", "csv:x"])
 def test_an_unknown_sink_is_wrong_use(text: str) -> None:
     with pytest.raises(UsageError):
-        check_sink(text)
+        parse_sink(text)
 
 
 def test_a_sink_that_cannot_be_opened_is_wrong_use(tmp_path: Path) -> None:

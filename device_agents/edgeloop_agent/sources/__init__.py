@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeloop.contract import InputSpec
 from edgeloop.errors import UsageError
-from edgeloop_agent.sources import options as option
-from edgeloop_agent.sources.options import Option
+from edgeloop_agent import url_options as option
 from edgeloop_agent.sources.places import PLACES
+from edgeloop_agent.url_options import Option
 
 if TYPE_CHECKING:
     import numpy as np

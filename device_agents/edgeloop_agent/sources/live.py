@@ -145,7 +145,12 @@ class Newest(LiveSource):
                 return None
             item, number, self.captured_ns = shared.item, shared.number, shared.captured_ns
             shared.item, shared.has_item = None, False
-        return self._decode(item, self._say), f"{self._name}#{number}"
+        try:
+            return self._decode(item, self._say), f"{self._name}#{number}"
+        except DataError:
+            raise
+        except Exception as error:  # whatever a damaged frame provokes (cv2.error among them)
+            raise DataError(f"source {self._name}: {' '.join(str(error).split())[:200]}") from error
 
     def take_events(self) -> list[tuple[str, str]]:
         if not self._shared.events:

@@ -1,0 +1,75 @@
+"""`jsonl:FILE` or `jsonl:-` (stdout): a line of JSON per result."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from edgeloop.errors import UsageError
+from edgeloop_agent.sinks import SinkSpec, Surroundings
+from edgeloop_agent.sinks.lines import result_line
+
+if TYPE_CHECKING:
+    from edgeloop.postprocess import Result
+
+STDOUT = "-"
+_FLUSH_LINES = 512
+
+
+class JsonLines:
+    """Appends to the file. Lines are kept until `flush`, or until 512 have come together. One thread writes; any may
+    flush."""
+
+    wants_frame = False
+
+    def __init__(self, spec: SinkSpec, *, where: Surroundings) -> None:
+        self.lines = self.lost = 0
+        self.problem = ""
+        self.closed = False
+        self._lines: list[str] = []
+        self._lock = threading.Lock()
+        self._rest = b""  # what is left of a line that was cut when the disk was full
+        if spec.path == STDOUT:
+            self._fd = os.dup(where.stdout_fd)
+            return
+        try:
+            self._fd = os.open(spec.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise UsageError(f"sink {spec}: {error.strerror}") from error
+
+    def write(self, source: str, time_s: float, result: Result, latency_ms: float, frame: Any = None) -> None:
+        self._lines.append(result_line(source, time_s, result, latency_ms) + "\n")
+        if len(self._lines) >= _FLUSH_LINES:
+            self.flush()
+
+    def flush(self) -> None:
+        with self._lock:
+            # Taken from the front of the list, step by step atomic, while the other thread may append to its end.
+            count = len(self._lines)
+            taken = self._lines[:count]
+            del self._lines[:count]
+            if taken or self._rest:
+                self._put(self._rest + "".join(taken).encode("ascii"))
+
+    def _put(self, data: bytes) -> None:
+        done = 0
+        try:
+            while done < len(data):
+                done += os.write(self._fd, data[done:] if done else data)
+            self._rest, self.problem = b"", ""
+            self.lines += data.count(b"\n")
+        except OSError as error:
+            self.problem = f"results are not written: {error.strerror or type(error).__name__}"
+            self.lines += data[:done].count(b"\n")
+            self.closed = isinstance(error, BrokenPipeError)
+            left = data[done:]
+            # The line that was cut is finished first next time, so that the file stays JSON lines.
+            torn = data[done - 1 : done] not in (b"", b"\n") or (not done and bool(self._rest))
+            self._rest = left[: left.index(b"\n") + 1] if torn else b""
+            self.lost += left[len(self._rest) :].count(b"\n")
+
+    def close(self) -> None:
+        self.flush()
+        self.lost += self._rest.count(b"\n")
+        os.close(self._fd)
