@@ -13,8 +13,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeloop.lazy import lazy_names
+
 if TYPE_CHECKING:
-    from edgeloop_agent.model import Model
+    from edgeloop.postprocess import Anomaly as Anomaly
+    from edgeloop.postprocess import Box as Box
+    from edgeloop.postprocess import ClassScore as ClassScore
+    from edgeloop.postprocess import Detection as Detection
+    from edgeloop.postprocess import Keypoint as Keypoint
+    from edgeloop.postprocess import Mask as Mask
+    from edgeloop.postprocess import Result as Result
+    from edgeloop_agent.model import Model as Model
+    from edgeloop_agent.model import ModelResult as ModelResult
+    from edgeloop_agent.model import Timing as Timing
+    from edgeloop_agent.streaming import StreamItem as StreamItem
+
+_RESULTS = ("Anomaly", "Box", "ClassScore", "Detection", "Keypoint", "Mask", "Result")
+_HOMES = {
+    "Model": "edgeloop_agent.model",
+    "ModelResult": "edgeloop_agent.model",
+    "StreamItem": "edgeloop_agent.streaming",
+    "Timing": "edgeloop_agent.model",
+    **dict.fromkeys(_RESULTS, "edgeloop.postprocess"),
+}
+
+__all__ = ["Model", "ModelResult", "StreamItem", "Timing", "open", *_RESULTS]
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
 
 
 def open(
