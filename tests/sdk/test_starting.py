@@ -49,3 +49,17 @@ def test_under_nohup_nothing_is_interrupted() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     assert run(load="interrupt()", main="interrupt()", preexec_fn=ignore) == (7, "")
+
+
+def test_what_is_done_at_exit_is_done_and_nothing_printed_is_lost() -> None:
+    code = (
+        "import atexit, sys\nfrom edgeloop.starting import start\n"
+        "def main():\n"
+        "    atexit.register(lambda: print('done at exit'))\n"
+        "    print('x' * 100_000)\n"
+        "    return 3\n"
+        "sys.exit(start('edgeloop', lambda: main))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3
+    assert done.stdout == "x" * 100_000 + "\ndone at exit\n"
