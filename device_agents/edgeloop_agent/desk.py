@@ -51,16 +51,22 @@ class Desk:
         self._health = BoardHealth()
         self._models: Sequence[Model] = ()
         self._stops = StopSignals()
+        self._own_stops = 0
         self._socket: StatusSocket | None = None
         self._started_s = time.monotonic()
         self._status_line_s = -_STATUS_LINE_EVERY_S
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether somebody else than a reload asked the last models to stop."""
+        return self._stops.count > self._own_stops
 
     @contextlib.contextmanager
     def attending(
         self, selector: selectors.BaseSelector, models: Sequence[Model], stops: StopSignals
     ) -> Iterator[None]:
         """While these models run."""
-        self._models, self._stops = models, stops
+        self._models, self._stops, self._own_stops = models, stops, 0
         self._status_line_s = -_STATUS_LINE_EVERY_S
         self._socket = StatusSocket(self._folder, self.state, self._tell)
         self._socket.register(selector)
@@ -89,6 +95,7 @@ class Desk:
                 self._reloads += 1
                 self._tell("reload: the config is read again; its models start now")
                 self._stops.count += 1
+                self._own_stops = 1
             else:
                 self._tell(f"reload refused, everything runs on as it was: {self._reload.refused}")
                 self._notifier.ready()

@@ -10,6 +10,7 @@ import json
 import os
 import selectors
 import socket
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from edgeloop.errors import EXIT_DEVICE, EXIT_DONE, EXIT_GOAL_NOT_MET, DeviceErr
 SOCKET = "agent.sock"
 MAX_STATUS_BYTES = 128 << 10
 _TIMEOUT_S = 5.0
+_RETRY_S = 0.05
+_BACKLOG = 64
 
 
 class StatusSocket:
@@ -67,7 +70,7 @@ def _listen(folder: Path) -> socket.socket:
         with _short_path(folder) as path:
             server.bind(path)
         (folder / SOCKET).chmod(0o666)  # what it tells is no secret to users of this machine
-        server.listen(8)
+        server.listen(_BACKLOG)
     except OSError:
         server.close()
         raise
@@ -93,7 +96,7 @@ def ask(folder: Path) -> dict[str, Any]:
     try:
         with _short_path(folder) as path, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(_TIMEOUT_S)
-            client.connect(path)
+            _connect(client, path)
             while piece := client.recv(1 << 16):
                 pieces.append(piece)
     except PermissionError as error:
@@ -109,6 +112,18 @@ def ask(folder: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise DeviceError(f"the agent on {folder} answered something else than its state")
     return state
+
+
+def _connect(client: socket.socket, path: str) -> None:
+    """Many may ask at once: a Unix socket whose queue is full says so at once instead of letting wait."""
+    until_s = time.monotonic() + _TIMEOUT_S
+    while True:
+        try:
+            return client.connect(path)
+        except BlockingIOError as error:
+            if time.monotonic() > until_s:
+                raise TimeoutError from error
+            time.sleep(_RETRY_S)
 
 
 def exit_code(state: Mapping[str, Any] | None) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,12 @@ def parse_toml(text: str, what: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{what}: {error}") from error
+
+
+def nearest_key(key: str, known: Sequence[str]) -> str:
+    """The hint for an unknown key: the known one that was meant, or all of them."""
+    near = difflib.get_close_matches(key.lower().replace("-", "_"), known, 1)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:

@@ -65,6 +65,18 @@ def test_a_wrong_file_is_one_clear_line(tmp_path: Path, line: str, message: str)
 
 
 @pytest.mark.parametrize(
+    ("key", "meant"), [("bundel", "bundle"), ("report-intervall", "report_interval"), ("Delegates", "delegate")]
+)
+def test_an_unknown_key_is_answered_with_the_nearest(tmp_path: Path, key: str, meant: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_config(FLAGS, write(tmp_path, f"{key} = 'x'"))
+    assert refused.value.hint == f"did you mean '{meant}'?"
+    with pytest.raises(ConfigError) as refused:
+        load_config(FLAGS, write(tmp_path, "zzzzzz = 1"))
+    assert "heartbeat_timeout" in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"threads": 0}, {"count": 0}, {"rate": -1.0}, {"rate": float("nan")}, {"report_interval": 0.01},

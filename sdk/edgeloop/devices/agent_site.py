@@ -112,7 +112,7 @@ def _own_files() -> Iterator[tuple[str, bytes]]:
         if spec is None or not spec.submodule_search_locations:
             raise DeviceError(f"package {package} is not installed here")
         root = Path(next(iter(spec.submodule_search_locations)))
-        for path in sorted(root.rglob("*.py")):
+        for path in sorted((*root.rglob("*.py"), *root.rglob("*.service"))):
             name = f"{package}/{path.relative_to(root).as_posix()}"
             if not name.startswith(_HOST_ONLY):
                 yield name, path.read_bytes()

@@ -1,0 +1,32 @@
+"""The verbs of `edgeloop-agent` that look at an agent or at its board: one light module each.
+
+A module has `EPILOG`, `add_arguments(parser)` and `run(args) -> exit code`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+# verb: (one line, module)
+VERBS: Mapping[str, tuple[str, str]] = {
+    "status": ("what the agent on this device does right now", "edgeloop_agent.verbs.status"),
+    "logs": ("what happened on this device", "edgeloop_agent.verbs.logs"),
+    "bench": ("measure a bundle or model on this device", "edgeloop_agent.verbs.bench"),
+    "service": ("run the agent under systemd", "edgeloop_agent.verbs.service"),
+}
+
+
+def add_verb(verbs: Any, name: str) -> argparse.ArgumentParser:
+    """Add one to the parser's verbs; its `run` is the parsed `run_verb`."""
+    summary, module = VERBS[name]
+    found = importlib.import_module(module)
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=found.EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    found.add_arguments(parser)
+    parser.set_defaults(run_verb=found.run)
+    return parser

@@ -1,0 +1,36 @@
+"""`edgeloop-agent status`: what the running agent says of itself."""
+
+from __future__ import annotations
+
+import argparse
+
+from edgeloop.errors import DeviceError
+from edgeloop.mains import json_text
+from edgeloop_agent.verbs._state import add_state_arguments, state_folders
+
+EPILOG = """example:
+  edgeloop-agent status
+  edgeloop-agent status --config /etc/edgeloop/agent.toml --json
+
+Exit codes: 0 it runs, 1 it runs with alerts, 3 it does not run."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_state_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from edgeloop_agent.agent_state import state_text
+    from edgeloop_agent.status import ask, exit_code
+
+    folders = state_folders(args)
+    for folder in folders:
+        try:
+            state = ask(folder)
+        except DeviceError:
+            if folder is folders[-1]:
+                raise
+        else:
+            break
+    print(json_text(state) if args.json else state_text(state), flush=True)
+    return exit_code(state)
