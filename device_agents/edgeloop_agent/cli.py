@@ -22,7 +22,6 @@ from edgeloop.starting import EXIT_INTERRUPTED
 from edgeloop.version import VERSION
 from edgeloop_agent import simulate
 from edgeloop_agent.activation_flags import add_activation_flags
-from edgeloop_agent.verbs import VERBS, add_verb
 
 _PROGRAM = "edgeloop-agent"
 
@@ -69,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     simulate.add_arguments(simulated)
-    for sub in (run, doctor, simulated, *(add_verb(verbs, name) for name in VERBS)):
+    for sub in (run, doctor, simulated):
         sub.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else there")
     return parser
 
@@ -124,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = build_parser().parse_args(arguments)
         as_json = args.json
-        return int(args.run_verb(args)) if args.verb in VERBS else _VERBS[args.verb](args)
+        return _VERBS[args.verb](args)
     except KeyboardInterrupt:  # before the supervisor takes signals, or a second one after it: what is spooled stays
         _tell(f"{_PROGRAM}: interrupted")
         return EXIT_INTERRUPTED
@@ -136,16 +135,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from edgeloop_agent.config import load_config
+    from edgeloop_agent.config import load_configs
 
     flags = {k: v for k, v in vars(args).items() if k not in ("verb", "config", "json")}
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in flags.items()}
-    config = load_config(given, args.config)
-    if args.json and "jsonl:-" in config.sinks:
+    configs = load_configs(given, args.config)
+    stdout_is_taken = any("jsonl:-" in config.sinks for config in configs)
+    if args.json and stdout_is_taken:
         raise UsageError("--json and --sink jsonl:- both want stdout", hint="send the results to a file: jsonl:FILE")
-    from edgeloop_agent.run import run_agent, summary_text
+    from edgeloop_agent.run import run_agent
+    from edgeloop_agent.sums import summary_text
 
-    outcome = run_agent(config, _tell, None if args.config is None else lambda: load_config(given, args.config))
+    outcome = run_agent(configs, _tell, None if args.config is None else lambda: load_configs(given, args.config))
     if args.json:
         body = outcome.summary
         if outcome.error is not None:
@@ -153,7 +154,7 @@ def _run(args: argparse.Namespace) -> int:
         print(json_text(body), flush=True)
     else:
         # Results own stdout when they go there.
-        print(summary_text(outcome.summary), file=sys.stderr if "jsonl:-" in config.sinks else sys.stdout, flush=True)
+        print(summary_text(outcome.summary), file=sys.stderr if stdout_is_taken else sys.stdout, flush=True)
     return EXIT_DONE if outcome.error is None else report_error(_PROGRAM, outcome.error, as_json=False)
 
 

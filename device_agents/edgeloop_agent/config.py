@@ -13,7 +13,7 @@ from typing import Any
 from edgeloop import paths
 from edgeloop.errors import ConfigError, RefusedError, UsageError
 from edgeloop.telemetry.wire_values import MAX_NAME_CHARS
-from edgeloop.tomlfile import nearest_key, read_toml
+from edgeloop.tomlfile import read_toml
 from edgeloop_agent.activation_flags import GATE, GOVERNOR, NUMBERS, SWITCHES, check_activation
 from edgeloop_agent.activation_settings import (
     DEFAULT_WARM_MIB,
@@ -24,7 +24,8 @@ from edgeloop_agent.activation_settings import (
 )
 from edgeloop_agent.fallback_clock import ALERT_AFTER_S
 from edgeloop_agent.levels import Law
-from edgeloop_agent.statedir import LOAD_TRACE
+from edgeloop_agent.model_tables import check_together, split_models
+from edgeloop_agent.statedir import LOAD_TRACE, MODELS
 from edgeloop_agent.supervision import RECHECK_EVERY_S, Policy
 
 _NEVER_IN_A_FILE = "allow_unsigned"
@@ -35,11 +36,13 @@ _RANGES = {"memory_limit": (1, 65536, " MiB"), "recheck": (0, 86400, " seconds")
 class AgentConfig:
     """Everything `edgeloop-agent run` can be told. Times in seconds, as in the file and the flags.
 
-    `delegates` empty means: the variant's own list. `count` and `rate` None mean: all there are, as fast as it goes.
+    `model`: its name where the agent runs several ([model.NAME]), "" else. `delegates` empty means: the variant's own
+    list. `count` and `rate` None mean: all there are, as fast as it goes.
     """
 
     bundle: Path
     source: str
+    model: str = ""
     variant: str | None = None
     delegates: tuple[str, ...] = ()
     threads: int = 1
@@ -138,8 +141,13 @@ class AgentConfig:
             law=law if self.is_governed else None,
             cascade=parse_cascade(self.cascade) if self.cascade else None,
             warm_bytes=int(self.warm_memory * 2**20),
-            record=str(self.state / LOAD_TRACE) if self.record_load else "",
+            record=str(self.folder / LOAD_TRACE) if self.record_load else "",
         )
+
+    @property
+    def folder(self) -> Path:
+        """Of this model's own files: the state folder, or one below it where there are several models."""
+        return self.state / MODELS / self.model if self.model else self.state
 
     @property
     def policy(self) -> Policy:
@@ -163,7 +171,7 @@ def _check_is_text(text: str) -> None:
 
 # The key in the file (and the flag, with - for _) where it differs from the field.
 _KEYS = {"delegates": "delegate", "sinks": "sink"}
-_FIELD_OF_KEY = {_KEYS.get(f.name, f.name): f.name for f in fields(AgentConfig)}
+_FIELD_OF_KEY = {_KEYS.get(f.name, f.name): f.name for f in fields(AgentConfig) if f.name != "model"}
 _LISTS = frozenset({"delegates", "sinks", "trust"})
 _PATHS = frozenset({"bundle", "state", "trust"})
 _SWITCHES = frozenset({"loop"}) | SWITCHES
@@ -175,13 +183,25 @@ _NUMBERS = {
 }  # fmt: skip
 
 
+def load_configs(flags: Mapping[str, Any], file: Path | None = None) -> tuple[AgentConfig, ...]:
+    """One for each model: of a file with tables [model.NAME], else one. See `load_config`."""
+    tables = split_models(read_toml(file, "agent config"), flags, file) if file is not None else {"": {}}
+    configs = tuple(_load(flags, table, file, name) for name, table in tables.items())
+    check_together(configs)
+    return configs
+
+
 def load_config(flags: Mapping[str, Any], file: Path | None = None) -> AgentConfig:
-    """`flags`: field -> value, None or empty where not given. Raises ConfigError or UsageError."""
-    values: dict[str, Any] = {}
-    if file is not None:
-        values = _from_file(read_toml(file, "agent config"), file)
+    """Of one model. `flags`: field -> value, None or empty where not given. Raises ConfigError or UsageError."""
+    return _load(flags, {} if file is None else read_toml(file, "agent config"), file)
+
+
+def _load(flags: Mapping[str, Any], table: Mapping[str, Any], file: Path | None, model: str = "") -> AgentConfig:
+    values = {"model": model} if file is None else {"model": model, **_from_file(table, file)}
     values.update({k: v for k, v in flags.items() if v is not None and v is not False and v != ()})
     for needed in ("bundle", "source"):
+        if needed not in values and model:
+            raise ConfigError(f"agent config {file}: [model.{model}] has no '{needed}'")
         if needed not in values:
             raise UsageError(
                 f"--{needed} is missing", hint=f"give --{needed}, or --config FILE with the key '{needed}'"
@@ -218,8 +238,8 @@ def _from_file(table: Mapping[str, Any], file: Path) -> dict[str, Any]:
             )
         name = _FIELD_OF_KEY.get(key)
         if name is None:
-            known = [k for k in _FIELD_OF_KEY if k != _NEVER_IN_A_FILE]
-            raise ConfigError(f"agent config {file}: unknown key '{key}'", hint=nearest_key(key, known))
+            known = ", ".join(k for k in _FIELD_OF_KEY if k != _NEVER_IN_A_FILE)
+            raise ConfigError(f"agent config {file}: unknown key '{key}'", hint=f"known: {known}")
         values[name] = _typed(name, key, value, file)
     return values
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -73,8 +73,8 @@ def has_controlling_terminal() -> bool:
     return True
 
 
-def same_state(config: AgentConfig, state: Path) -> AgentConfig:
-    """The config, if its state folder is the one that this agent holds. Raises ConfigError."""
-    if config.state != state:
+def same_state(configs: Sequence[AgentConfig], state: Path) -> Sequence[AgentConfig]:
+    """The configs, if their state folder is the one that this agent holds. Raises ConfigError."""
+    if any(config.state != state for config in configs):
         raise ConfigError(f"state is {state} and cannot change while the agent runs", hint="restart the agent for that")
-    return config
+    return configs

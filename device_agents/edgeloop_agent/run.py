@@ -5,25 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 from edgeloop.bundle import StagedBundle, TrustStore
 from edgeloop.bundle.verified_mark import stage_verified
 from edgeloop.errors import EdgeloopError
 from edgeloop.runtime.delegates import parse_delegate
-from edgeloop.telemetry.summary import latency_lines
+from edgeloop.telemetry.report import Event
 from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.desk import Desk
-from edgeloop_agent.endings import End
 from edgeloop_agent.pipeline import FALLBACK_ORDER
-from edgeloop_agent.publisher import Publisher, open_publisher
+from edgeloop_agent.publisher import open_publisher
 from edgeloop_agent.reload import Reload, may_reload, same_state
 from edgeloop_agent.reporting import NoOutlet
 from edgeloop_agent.sinks import parse_sink
 from edgeloop_agent.sources import parse_source
 from edgeloop_agent.statedir import BUNDLES, SPOOL, locked_state
+from edgeloop_agent.sums import agent_summary, model_summary
 from edgeloop_agent.supervised import Assignment
 from edgeloop_agent.supervisor import supervise
 from edgeloop_agent.tally import Identity, Tally
@@ -48,29 +49,36 @@ class _Plan:
 
 
 def run_agent(
-    config: AgentConfig, tell: Callable[[str], None], reread: Callable[[], AgentConfig] | None = None
+    configs: Sequence[AgentConfig],
+    tell: Callable[[str], None],
+    reread: Callable[[], Sequence[AgentConfig]] | None = None,
 ) -> Outcome:
-    """Run until the source ends, the count is reached or SIGTERM or SIGINT comes. `tell` gets lines for people.
+    """Run until the sources end, the counts are reached or SIGTERM or SIGINT comes. `tell` gets lines for people.
 
-    reread: the config as it is in its file now, for a reload; the outcome is then the last run's. Raises EdgeloopError
-    for what is wrong before the first worker starts.
+    configs: one for each model, with one state folder, device and telemetry. reread: the configs as they are in their
+    file now, for a reload; the outcome is then the last run's. Raises EdgeloopError for what is wrong before the first
+    worker starts.
     """
-    with locked_state(config.state) as state, contextlib.ExitStack() as cleanup:
-        plan = _planned(config, tell)
+    with locked_state(configs[0].state) as state, contextlib.ExitStack() as cleanup:
+        plans = _planned(configs, tell)
         reload = None
         if reread is not None and may_reload():
             reload = Reload(lambda: _planned(same_state(reread(), state), tell))
             cleanup.enter_context(reload.on_hangup())
-        desk = Desk(state, tell, device=config.device, reload=reload)
+        desk = Desk(state, tell, device=configs[0].device, reload=reload)
         while True:
-            outcome = _run(plan, desk, tell)
+            outcome = _run(plans, desk, tell)
             after = None if reload is None else reload.take_next()
-            if after is None or desk.was_stopped:
+            if after is None:
                 return outcome
-            plan = after
+            plans = after
 
 
-def _planned(config: AgentConfig, tell: Callable[[str], None]) -> _Plan:
+def _planned(configs: Sequence[AgentConfig], tell: Callable[[str], None]) -> list[_Plan]:
+    return [_planned_one(config, tell) for config in configs]
+
+
+def _planned_one(config: AgentConfig, tell: Callable[[str], None]) -> _Plan:
     parse_source(config.source)
     for sink in config.sinks:
         parse_sink(sink)
@@ -79,104 +87,60 @@ def _planned(config: AgentConfig, tell: Callable[[str], None]) -> _Plan:
     return _Plan(config, staged, unsigned, asked or staged.manifest.fallback_order(config.variant) or FALLBACK_ORDER)
 
 
-def _run(plan: _Plan, desk: Desk, tell: Callable[[str], None]) -> Outcome:
-    config, staged = plan.config, plan.staged
-    variant = staged.manifest.variant(config.variant)
-    who = Identity(
-        device=config.device,
-        boot=os.urandom(8).hex(),
-        bundle=staged.manifest.name,
-        version=staged.manifest.version,
-        variant=variant.name,
-        unsigned=plan.unsigned,
-    )
-    tally = Tally(who, on_event=desk.events.add)
-    tally.count("cache_hits_l3" if staged.was_there else "cache_misses_l3")
-    publisher = open_publisher(config.telemetry, config.state / SPOOL, tell) if config.telemetry else None
+def _run(plans: Sequence[_Plan], desk: Desk, tell: Callable[[str], None]) -> Outcome:
+    shared = plans[0].config
+    boot, numbers = os.urandom(8).hex(), count(1)
+    assignments = [_assignment(plan, boot, numbers, desk) for plan in plans]
+    publisher = open_publisher(shared.telemetry, shared.state / SPOOL, tell) if shared.telemetry else None
     desk.telemetry = None if publisher is None else publisher.state
-    assignment = Assignment(config, str(staged.path), plan.delegates, tally)
     began = time.monotonic()
     try:
-        (end,) = supervise([assignment], publisher or NoOutlet(), tell, desk)
+        ends = supervise(assignments, publisher or NoOutlet(), tell, desk)
     finally:
         if publisher is not None:
             # A second Ctrl-C does not wait for the collector: what is not delivered stays in the spool.
             with contextlib.suppress(KeyboardInterrupt):
-                publisher.close(config.stop_timeout)
-    return Outcome(_summary(config, tally, end, publisher, time.monotonic() - began), end.error)
+                publisher.close(shared.stop_timeout)
+    seconds = time.monotonic() - began
+    models = {
+        a.config.model: model_summary(a.config, a.tally, end, seconds) for a, end in zip(assignments, ends, strict=True)
+    }
+    delivered = {"delivered": 0, "waiting": 0} if publisher is None else publisher.totals()
+    made = sum(a.tally.made for a in assignments)
+    errors = (_of_model(a.config.model, end.error) for a, end in zip(assignments, ends, strict=True) if end.error)
+    return Outcome(agent_summary(models, {"made": made, **delivered}), next(errors, None))
+
+
+def _of_model(model: str, error: EdgeloopError) -> EdgeloopError:
+    return type(error)(f"{model}: {error.message}", hint=error.hint) if model else error
+
+
+def _assignment(plan: _Plan, boot: str, numbers: Iterator[int], desk: Desk) -> Assignment:
+    config, manifest = plan.config, plan.staged.manifest
+    who = Identity(
+        device=config.device,
+        boot=boot,
+        bundle=manifest.name,
+        version=manifest.version,
+        variant=manifest.variant(config.variant).name,
+        unsigned=plan.unsigned,
+    )
+    tally = Tally(who, on_event=_named(config.model, desk.events.add), next_seq=lambda: next(numbers))
+    tally.count("cache_hits_l3" if plan.staged.was_there else "cache_misses_l3")
+    return Assignment(config, str(plan.staged.path), plan.delegates, tally)
+
+
+def _named(model: str, add: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Of several models each event says whose it is, where they stand in one log."""
+    return (lambda event: add(replace(event, detail=f"{model}: {event.detail}"))) if model else add
 
 
 def _stage(config: AgentConfig, tell: Callable[[str], None]) -> tuple[StagedBundle, bool]:
     """The verified bundle, unpacked in the state folder, and whether it was let in unsigned."""
     trust = TrustStore.from_paths(config.trust) if config.trust else TrustStore.default()
     staged, signed_by = stage_verified(
-        config.bundle, config.state / BUNDLES, trust=trust, allow_unsigned=config.allow_unsigned
+        config.bundle, config.folder / BUNDLES, trust=trust, allow_unsigned=config.allow_unsigned
     )
     if signed_by is None:
         tell(f"warning: {config.bundle.name} is not signed by a trusted key; every report says so (--allow-unsigned)")
     return staged, signed_by is None
-
-
-def _summary(
-    config: AgentConfig, tally: Tally, end: End, publisher: Publisher | None, seconds: float
-) -> dict[str, Any]:
-    summary = tally.summary()
-    reports = {"made": tally.seq, **(publisher.totals() if publisher is not None else {"delivered": 0, "waiting": 0})}
-    return {
-        **summary, "threads": config.threads, "seconds": round(seconds, 3), "end": end.reason, "reports": reports,
-        "latency_budget": _budget(config.latency_budget, summary["latency"].get("total")),
-    }  # fmt: skip
-
-
-def _budget(budget_ms: float | None, total: dict[str, Any] | None) -> dict[str, Any] | None:
-    """How the whole run stands to the latency budget."""
-    if budget_ms is None or total is None:
-        return None
-    return {"budget_ms": budget_ms, "p95_ms": total["p95_ms"], "kept": total["p95_ms"] <= budget_ms}
-
-
-def summary_text(summary: dict[str, Any]) -> str:
-    """The table that a run ends with."""
-    share = f" ({summary['delegated_ops']} of {summary['total_ops']} ops)" if summary["total_ops"] else ""
-    threads = f"{summary['threads']} thread" + ("" if summary["threads"] == 1 else "s")
-    ran = f"on {summary['delegate_ran']}{share}, {summary['runtime']}" if summary["delegate_ran"] else "did not start"
-    lines = [
-        f"{summary['bundle']} {summary['version']} ({summary['variant']}) {ran}, {threads}, device {summary['device']}",
-        f"frames {summary['frames']}, inferences {summary['inferences']}, errors {summary['errors']}"
-        + (f", dropped {summary['drops']}" if summary["drops"] else "")
-        + (f", result lines lost {summary['sink_errors']}" if summary["sink_errors"] else "")
-        + f", {summary['seconds']:.1f} s",
-    ]
-    if summary["latency"]:
-        rows = [{"stage": stage, **at} for stage, at in summary["latency"].items()]
-        lines += latency_lines(
-            rows, threads=summary["threads"], delegate=summary["delegate_ran"], device=summary["device"]
-        )
-    if summary["variants"]:
-        lines.append("inferences by variant: " + ", ".join(f"{name} {n}" for name, n in summary["variants"].items()))
-    lines += _activation_lines(summary)
-    lines += [f"fallback: {text}" for text in summary["fallbacks"]]
-    if summary["restarts"]:
-        lines.append(f"worker restarts: {summary['restarts']}")
-    reports = summary["reports"]
-    if reports["delivered"] or reports["waiting"]:
-        lines.append(f"reports delivered {reports['delivered']}, waiting {reports['waiting']}")
-    return "\n".join(lines)
-
-
-def _activation_lines(summary: dict[str, Any]) -> list[str]:
-    lines = []
-    if summary["gated"] or "l1" in summary["cache"]:
-        l1, audits = summary["cache"].get("l1", {"hits": 0, "misses": 0}), summary["audits"]
-        skipped = summary["gated"] - l1["hits"]
-        lines.append(
-            f"gated {summary['gated']} of {summary['frames']} frames: {l1['hits']} answered from memory "
-            f"(audits: {audits['different']} of {audits['n']} would have been other), {skipped} skipped"
-        )
-    if summary["escalations"]:
-        lines.append(f"cascade: {summary['escalations']} frames needed the heavy variant")
-    if budget := summary["latency_budget"]:
-        kept = "kept" if budget["kept"] else "not kept"
-        lines.append(f"latency budget: p95 {budget['p95_ms']:.3g} ms of {budget['budget_ms']:g} ms: {kept}")
-    switches = [e["detail"] for e in summary["events"] if e["kind"] in ("variant_switch", "stride_switch")]
-    return lines + [f"switch: {text}" for text in switches]

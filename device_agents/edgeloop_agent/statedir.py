@@ -14,6 +14,7 @@ from edgeloop.errors import DeviceError, UsageError
 LOCK = "agent.lock"
 SPOOL = "spool.db"
 BUNDLES = "bundles"
+MODELS = "models"
 LOAD_TRACE = "load.jsonl"
 
 

@@ -70,6 +70,8 @@ class SupervisedModel:
         """tell: gets lines for people."""
         self.end: End | None = None
         self._config = config = assignment.config
+        if config.model:
+            tell = _named(config.model, tell)
         self._policy = config.policy
         self._bundle = assignment.bundle
         self._tally = assignment.tally
@@ -304,6 +306,10 @@ class SupervisedModel:
     @property
     def _remaining(self) -> int | None:
         return None if self._config.count is None else max(0, self._config.count - self._tally.taken)
+
+
+def _named(model: str, tell: Callable[[str], None]) -> Callable[[str], None]:
+    return lambda text: tell(f"{model}: {text}")
 
 
 def _fault_from(said: Mapping[str, Any] | None) -> Fault | None:

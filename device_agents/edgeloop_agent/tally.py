@@ -79,7 +79,10 @@ class Tally:
     totals: Counter[str] = field(default_factory=Counter)
     total_latency: dict[str, Histogram] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
-    seq: int = 0
+    made: int = 0
+    """Reports."""
+    next_seq: Callable[[], int] | None = None
+    """The number of the next report, where several tallies of one agent share their numbers."""
     on_event: Callable[[Event], None] | None = None
     """Hears of every event at once."""
     last_event: Event | None = None
@@ -151,12 +154,13 @@ class Tally:
 
     def take_report(self, *, time_s: float, uptime_s: float, period_s: float, gauges: Mapping[str, float]) -> Report:
         """The report of the period that ends now."""
-        self.seq += 1
+        self.made += 1
+        seq = self.made if self.next_seq is None else self.next_seq()
         who, on = self.identity, self.runs_on
         counters = {name: self._period[name] for name in ("frames", "inferences", "errors", "drops")} | self._period
         rates = {"fps": self._period["inferences"] / period_s} if period_s > 0 else {}
         report = Report(
-            device=who.device, boot=who.boot, seq=self.seq, time_s=time_s, uptime_s=uptime_s, period_s=period_s,
+            device=who.device, boot=who.boot, seq=seq, time_s=time_s, uptime_s=uptime_s, period_s=period_s,
             bundle=who.bundle, version=who.version, variant=_name(self.variant or self.opened or who.variant),
             unsigned=who.unsigned,
             delegate_asked=_name(on.asked), delegate_ran=_name(on.ran), delegated_ops=on.delegated_ops,

@@ -1,0 +1,62 @@
+"""Several models in one agent: `[model.NAME]` tables of the config file. Pure.
+
+Keys above the tables are every model's; a table's own win. What the process has once cannot be in a table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeloop.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from edgeloop_agent.config import AgentConfig
+
+OF_THE_AGENT = frozenset({"telemetry", "device", "state", "trust", "allow_unsigned", "report_interval", "stop_timeout"})
+"""What all models share, as a key, a flag or a field."""
+MAX_MODELS = 16
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
+
+
+def split_models(
+    table: Mapping[str, Any], flags: Mapping[str, Any], file: Path | str | None
+) -> dict[str, Mapping[str, Any]]:
+    """name -> its keys, those above the tables included; {"": table} where there are no tables. Raises ConfigError;
+    UsageError for a flag that would be every model's.
+    """
+    if "model" not in table:
+        return {"": table}
+    models = table["model"]
+    shared = {key: value for key, value in table.items() if key != "model"}
+    if not isinstance(models, Mapping) or not models or not all(isinstance(own, Mapping) for own in models.values()):
+        raise ConfigError(f"agent config {file}: 'model' is no key", hint="tables: [model.NAME] for each model")
+    if len(models) > MAX_MODELS:
+        raise ConfigError(f"agent config {file}: {len(models)} models, at most {MAX_MODELS}")
+    for name, own in models.items():
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"agent config {file}: [model.{name}] is no name", hint="letters, digits, - and _, at most 32"
+            )
+        if once := sorted(OF_THE_AGENT & set(own)):
+            raise ConfigError(
+                f"agent config {file}: '{once[0]}' in [model.{name}] is for all models", hint="set it above the tables"
+            )
+    given = [name for name, value in flags.items() if value not in (None, False, ()) and name not in OF_THE_AGENT]
+    if given:
+        raise UsageError(
+            f"--{given[0].replace('_', '-')} would be for all {len(models)} models of {file}",
+            hint="set it in [model.NAME], or start the agent without --config",
+        )
+    return {name: {**shared, **own} for name, own in models.items()}
+
+
+def check_together(configs: Sequence[AgentConfig]) -> None:
+    """Raises UsageError where two models would write into one file."""
+    sinks = Counter(sink for config in configs for sink in set(config.sinks))
+    twice = next((sink for sink, models in sinks.items() if models > 1), None)
+    if twice is not None:
+        raise UsageError(f"two models have the sink {twice}", hint="give each model a file of its own")

@@ -1,0 +1,142 @@
+"""Several models in one agent: a worker each, one supervisor, telemetry by bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeloop.errors import ConfigError, EdgeloopError, UsageError
+from edgeloop.telemetry.collector.server import start_collector
+from edgeloop.telemetry.overview import Overview
+from edgeloop_agent.config import load_configs
+from support.agents import Agents, frames, make_bundle, residual_int8, run_cli
+from support.delegate_lib import ADD, build_delegate, external
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Iterator[Agents]:
+    started = Agents(tmp_path)
+    yield started
+    started.close()
+
+
+def write(folder: Path, shared: str = "", faces: str = "", plates: str = "") -> Path:
+    """A config of two models; the second one has an ADD."""
+    make_bundle(folder / "faces.bundle", name="faces")
+    make_bundle(folder / "plates.bundle", name="plates", model=residual_int8())
+    np.savez(folder / "x.npz", x=frames(60))
+    path = folder / "agent.toml"
+    path.write_text(f"""
+{shared}
+[model.faces]
+bundle = "{folder}/faces.bundle"
+source = "npz:{folder}/x.npz"
+sink = "jsonl:{folder}/faces.jsonl"
+{faces}
+[model.plates]
+bundle = "{folder}/plates.bundle"
+source = "npz:{folder}/x.npz"
+sink = "jsonl:{folder}/plates.jsonl"
+{plates}
+""")
+    return path
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_each_runs_on_its_own_delegate_and_reports_under_its_own_bundle(agents: Agents, tmp_path: Path) -> None:
+    crashing = external(build_delegate(), claim_op=ADD, crash_invoke=1, after=20)
+    with start_collector(f"sqlite:///{tmp_path}/telemetry.db") as collector:
+        shared = f'telemetry = "{collector.url}"\ndevice = "pi-1"\nreport_interval = 0.3\nrate = 100\n'
+        config = write(tmp_path, shared, plates=f'delegate = ["{crashing}", "cpu"]\ncount = 40')
+        code, summary, said = agents.run("--config", config)
+        assert code == 0, said
+        reports = [each.report for each in collector.store.reports()]
+        views = {view.bundle: view for view in Overview(collector.store).devices()}
+    faces, plates = summary["models"]["faces"], summary["models"]["plates"]
+    assert (faces["inferences"], faces["delegate_ran"], faces["restarts"]) == (60, "xnnpack", 0)
+    assert (plates["frames"], plates["drops"], plates["delegate_ran"], plates["restarts"]) == (40, 1, "cpu", 1)
+    assert (len(lines(tmp_path / "faces.jsonl")), summary["end"]) == (60, "end")
+    assert "plates: fallback: external" in said
+    assert "faces: faces 7 (int8) runs on xnnpack" in said
+    # One device, one boot, every number once; what is about one bundle says so.
+    assert {(r.device, r.boot) for r in reports} == {("pi-1", reports[0].boot)}
+    assert sorted(r.seq for r in reports) == list(range(1, summary["reports"]["made"] + 1))
+    for name, model in summary["models"].items():
+        of_it = [r for r in reports if r.bundle == name]
+        assert sum(r.counters["inferences"] for r in of_it) == model["inferences"]
+        assert views[name].delegate_ran == model["delegate_ran"]
+
+
+def test_one_that_fails_leaves_the_other_alone_and_is_the_error_of_the_run(agents: Agents, tmp_path: Path) -> None:
+    missing = external(build_delegate(), device="none")
+    config = write(tmp_path, "rate = 100", plates=f'delegate = "{missing}"')
+    code, summary, said = agents.run("--config", config)
+    assert code == 3
+    assert summary["end"] == "failed"
+    assert "plates: no delegate left" in summary["error"]["message"]
+    assert (summary["models"]["faces"]["inferences"], summary["models"]["faces"]["end"]) == (60, "end")
+    assert summary["models"]["plates"]["inferences"] == 0
+    assert "Traceback" not in said
+
+
+def test_a_killed_worker_is_started_again_and_a_stop_ends_all(agents: Agents, tmp_path: Path) -> None:
+    config = write(tmp_path, "rate = 50\nloop = true")
+    agent = agents.start("--config", config)
+    agent.wait_until_said("runs on xnnpack", 2)
+    os.kill(agent.worker_pid or 0, signal.SIGKILL)
+    agent.wait_until_said("runs on xnnpack", 3)
+    summary = agent.stop()
+    assert agent.process.returncode == 0
+    assert sorted(model["restarts"] for model in summary["models"].values()) == [0, 1]
+    assert {model["end"] for model in summary["models"].values()} == {"stop"}
+
+
+def test_the_table_names_each_model(tmp_path: Path) -> None:
+    done = run_cli("run", "--config", write(tmp_path), "--state", tmp_path / "s")
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("[")] == ["[faces]", "[plates]"]
+
+
+def test_keys_above_the_tables_are_every_models_and_a_tables_own_win(tmp_path: Path) -> None:
+    config = write(tmp_path, "rate = 5\nthreads = 2", plates="rate = 7")
+    faces, plates = load_configs({"state": tmp_path / "s"}, config)
+    assert (faces.model, faces.rate, faces.threads) == ("faces", 5, 2)
+    assert (plates.model, plates.rate, plates.threads) == ("plates", 7, 2)
+    assert faces.state == plates.state == tmp_path / "s"
+    assert faces.folder == tmp_path / "s/models/faces"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("model = 3", "'model' is no key"),
+        ("[model]", "'model' is no key"),
+        ("[model.a]\nsource = 'synthetic:'", "[model.a] has no 'bundle'"),
+        ("[model.a]\nbundel = 'x'", "unknown key 'bundel'"),
+        ("[model.a]\nstate = 'x'", "is for all models"),
+        ("[model.'a b']\nbundle = 'x'", "is no name"),
+        ("[model.a.b]\nbundle = 'x'", "unknown key 'b'"),
+        ("bundle='b'\nsource='synthetic:'\nsink='jsonl:o'\n[model.a]\n[model.b]", "two models have the sink jsonl:o"),
+        ("\n".join(f"[model.m{i}]" for i in range(17)), "17 models, at most 16"),
+    ],
+)
+def test_what_does_not_hold_is_one_line(text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(text)
+    with pytest.raises(EdgeloopError) as caught:
+        load_configs({}, tmp_path / "a.toml")
+    assert isinstance(caught.value, (ConfigError, UsageError))
+    assert says in caught.value.message
+
+
+def test_a_flag_for_all_models_at_once_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--source would be for all 2 models"):
+        load_configs({"source": "synthetic:"}, write(tmp_path))
