@@ -25,6 +25,7 @@ from edgeloop_agent.activation_settings import (
 from edgeloop_agent.fallback_clock import ALERT_AFTER_S
 from edgeloop_agent.levels import Law
 from edgeloop_agent.model_tables import check_together, split_models
+from edgeloop_agent.sinks import refuse_code
 from edgeloop_agent.statedir import LOAD_TRACE, MODELS
 from edgeloop_agent.supervision import RECHECK_EVERY_S, Policy
 
@@ -241,6 +242,7 @@ def _from_file(table: Mapping[str, Any], file: Path) -> dict[str, Any]:
             known = ", ".join(k for k in _FIELD_OF_KEY if k != _NEVER_IN_A_FILE)
             raise ConfigError(f"agent config {file}: unknown key '{key}'", hint=f"known: {known}")
         values[name] = _typed(name, key, value, file)
+    refuse_code(values.get("sinks", ()), f"agent config {file}")
     return values
 
 

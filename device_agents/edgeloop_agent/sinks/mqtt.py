@@ -84,7 +84,7 @@ class MqttSink:
     def close(self) -> None:
         deadline_s = time.monotonic() + LAST_CHANCE_S
         self.flush()
-        while (self._waiting or self._in_flight) and time.monotonic() < deadline_s:
+        while (self._waiting or self._in_flight) and not self.problem and time.monotonic() < deadline_s:
             time.sleep(0.01)
             self.flush()
         self._client.disconnect()
