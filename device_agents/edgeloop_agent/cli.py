@@ -22,6 +22,7 @@ from edgeloop.starting import EXIT_INTERRUPTED
 from edgeloop.version import VERSION
 from edgeloop_agent import simulate
 from edgeloop_agent.activation_flags import add_activation_flags
+from edgeloop_agent.verbs import VERBS, add_verb
 
 _PROGRAM = "edgeloop-agent"
 
@@ -68,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     simulate.add_arguments(simulated)
-    for sub in (run, doctor, simulated):
+    for sub in (run, doctor, simulated, *(add_verb(verbs, name) for name in VERBS)):
         sub.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else there")
     return parser
 
@@ -123,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = build_parser().parse_args(arguments)
         as_json = args.json
-        return _VERBS[args.verb](args)
+        return int(args.run_verb(args)) if args.verb in VERBS else _VERBS[args.verb](args)
     except KeyboardInterrupt:  # before the supervisor takes signals, or a second one after it: what is spooled stays
         _tell(f"{_PROGRAM}: interrupted")
         return EXIT_INTERRUPTED

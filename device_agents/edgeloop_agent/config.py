@@ -13,7 +13,7 @@ from typing import Any
 from edgeloop import paths
 from edgeloop.errors import ConfigError, RefusedError, UsageError
 from edgeloop.telemetry.wire_values import MAX_NAME_CHARS
-from edgeloop.tomlfile import read_toml
+from edgeloop.tomlfile import nearest_key, read_toml
 from edgeloop_agent.activation_flags import GATE, GOVERNOR, NUMBERS, SWITCHES, check_activation
 from edgeloop_agent.activation_settings import (
     DEFAULT_WARM_MIB,
@@ -239,8 +239,8 @@ def _from_file(table: Mapping[str, Any], file: Path) -> dict[str, Any]:
             )
         name = _FIELD_OF_KEY.get(key)
         if name is None:
-            known = ", ".join(k for k in _FIELD_OF_KEY if k != _NEVER_IN_A_FILE)
-            raise ConfigError(f"agent config {file}: unknown key '{key}'", hint=f"known: {known}")
+            known = [k for k in _FIELD_OF_KEY if k != _NEVER_IN_A_FILE]
+            raise ConfigError(f"agent config {file}: unknown key '{key}'", hint=nearest_key(key, known))
         values[name] = _typed(name, key, value, file)
     refuse_code(values.get("sinks", ()), f"agent config {file}")
     return values

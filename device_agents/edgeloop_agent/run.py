@@ -69,7 +69,7 @@ def run_agent(
         while True:
             outcome = _run(plans, desk, tell)
             after = None if reload is None else reload.take_next()
-            if after is None:
+            if after is None or desk.was_stopped:
                 return outcome
             plans = after
 
