@@ -5,9 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+from edgeloop.bundle.filekind import file_kind
 from edgeloop.errors import UsageError
+
+BUNDLE, TFLITE, PUBLIC_KEY, EXPORT = "bundle", ".tflite model", "public key", "export"
+_STARTS: dict[str, Callable[[bytes], bool]] = {
+    BUNDLE: lambda head: head.startswith(b"PK\x03\x04") and head[30:43] == b"manifest.json",
+    TFLITE: lambda head: head[4:8] == b"TFL3",
+    PUBLIC_KEY: lambda head: head.startswith(b"edgeloop-ed25519 "),
+    EXPORT: lambda head: head.startswith((b"device,", b"{")),
+}
+_HEAD_BYTES = 64
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o644, replace: bool = True) -> bool:
@@ -44,6 +55,24 @@ def check_can_write(path: Path, what: str) -> None:
     if path.exists() and not path.is_file():
         raise UsageError(f"{what} {path}: it is there already and no ordinary file", hint="choose another name")
     check_can_write_into(path.parent, what)
+
+
+def check_may_replace(path: Path, kind: str) -> None:
+    """Raises UsageError where `path` holds something that is no `kind` (of the constants above): a model or data that
+    were named as the output by mistake are not written over. An empty file is nobody's.
+    """
+    if not path.is_file():  # opening a pipe would wait
+        return
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:  # what cannot be read is said when it is written
+        return
+    if head and not _STARTS[kind](head):
+        found = file_kind(path, head) or f"there already and no {kind}"
+        raise UsageError(
+            f"output {path} is {found}: it would be lost", hint="choose another name, or remove that file first"
+        )
 
 
 def check_can_write_into(folder: Path, what: str) -> None:

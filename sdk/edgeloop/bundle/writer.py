@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.bundle.checked import as_unicode, canonical_json
-from edgeloop.bundle.files import write_atomically
+from edgeloop.bundle.files import BUNDLE, check_may_replace, write_atomically
 from edgeloop.bundle.golden import Golden, encode_golden
 from edgeloop.bundle.limits import GOLDEN, MANIFEST, RECIPE, REPORT, SIGNATURES, model_file
 from edgeloop.bundle.manifest import (
@@ -88,7 +88,8 @@ def write_members(path: Path, manifest: bytes, members: Mapping[str, bytes], key
 
 
 def write_archive(path: Path, manifest: bytes, signatures: bytes, members: Mapping[str, bytes]) -> None:
-    """Write the zip itself, atomically. Raises UsageError."""
+    """Write the zip itself, atomically. Raises UsageError, also for a file there that is no bundle."""
+    check_may_replace(path, BUNDLE)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_LZMA) as file:
         for name, content in {MANIFEST: manifest, SIGNATURES: signatures, **members}.items():

@@ -45,15 +45,18 @@ def prepare_addition(args: argparse.Namespace, console: Console) -> Addition:
 
 
 def extract(args: argparse.Namespace, console: Console) -> int:
+    from edgeloop.bundle.files import TFLITE, check_may_replace
+
     bundle = _open(args.bundle, console)
     variant = bundle.manifest.variant(args.variant)
     path = args.output or Path(f"{bundle.manifest.name}_{variant.name}.tflite")
+    check_may_replace(path, TFLITE)
     if path.is_file():
         console.note(f"{path} was there already and is replaced")
     try:
         path.write_bytes(bundle.model(variant.name))
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+        raise UsageError(f"cannot write {path}: {error.strerror}", hint="name another: -o FILE") from error
     data = {"file": str(path), "variant": variant.name, "bytes": variant.bytes, "sha256": variant.sha256}
     console.result(data, f"{path}: {variant.name} of {bundle.manifest.name} {bundle.manifest.version}")
     return EXIT_DONE

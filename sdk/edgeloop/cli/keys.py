@@ -86,9 +86,11 @@ def _trust(args: argparse.Namespace, console: Console) -> int:
 
 
 def _export(args: argparse.Namespace, console: Console) -> int:
-    from edgeloop.bundle.files import write_atomically
+    from edgeloop.bundle.files import PUBLIC_KEY, check_may_replace, write_atomically
     from edgeloop.bundle.keys import load_or_create_signing_key
 
+    if args.file is not None:
+        check_may_replace(args.file, PUBLIC_KEY)
     key = load_or_create_signing_key()
     line = key.public_key.to_text()
     data = {**_describe(key.public_key, args.file or key.public_path), "line": line.strip()}

@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from edgeloop.bundle.files import EXPORT, check_may_replace
 from edgeloop.errors import DataError, UsageError
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.report import COUNTERS, GAUGES, STAGES
@@ -46,10 +47,13 @@ def export_reports(store: Store, path: Path | None, file_format: str, selection:
     """Write the reports of `selection` in the order of arrival; returns how many.
 
     path: None for stdout. A file appears whole or not at all. Reads in pages: memory does not grow with the store.
-    Raises UsageError for an unknown format, DataError when the file cannot be written.
+    Raises UsageError for an unknown format or a file there that is no export (the store itself, say), DataError when
+    the file cannot be written.
     """
     if file_format not in FORMATS:
         raise UsageError(f"unknown format {file_format!r}", hint=f"known: {', '.join(FORMATS)}")
+    if path is not None:
+        check_may_replace(path, EXPORT)
     with _output(path) as out:
         write = _csv_writer(out) if file_format == "csv" else _jsonl_writer(out)
         count = 0

@@ -109,7 +109,7 @@ def test_json_tells_what_was_written(url: str, tmp_path: Path, capsys: pytest.Ca
 
 def test_a_file_appears_whole_or_not_at_all(url: str, tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
-    path.write_text("former")
+    path.write_text("device,former")
     store = open_store(url)
     with pytest.raises(UsageError):
         export_reports(store, path, "xlsx")
@@ -122,7 +122,7 @@ def test_a_file_appears_whole_or_not_at_all(url: str, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         export_reports(store, path, "csv")
     store.close()
-    assert path.read_text() == "former"
+    assert path.read_text() == "device,former"
     assert {each.name for each in tmp_path.iterdir() if "r.csv" in each.name} == {"r.csv"}
 
 
