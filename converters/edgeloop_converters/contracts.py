@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from edgeloop.contract import Contract, InputSpec, OutputSpec, load_contract
 from edgeloop.graph import Graph, Op
 from edgeloop.padding import Shape
@@ -22,14 +20,12 @@ from edgeloop_converters.contract_inputs import (
     read_by,
     read_inputs,
 )
-from edgeloop_converters.data import IMAGE, TENSOR, Dataset, fit_labels, for_inputs, pick
-from edgeloop_converters.evidence import input_evidence
-from edgeloop_converters.io_names import input_names, output_names, with_index
-from edgeloop_converters.scalings import WITH_BACKGROUND, Choice, candidates, choose_scaling
+from edgeloop_converters.data import IMAGE, Dataset, fit_labels, for_inputs
+from edgeloop_converters.finding_scaling import find_scaling, shifted
+from edgeloop_converters.io_names import input_names, output_names, vector_length, with_index
+from edgeloop_converters.scalings import WITH_BACKGROUND, choose_scaling
 
 __all__ = ["ContractFlags", "Detected", "complete", "detect_contract", "fit_data", "picture_input", "read_by"]
-
-_PEEK = 16
 
 
 @dataclass(frozen=True)
@@ -94,8 +90,8 @@ def detect_contract(
     if not settled:
         with (progress or SilentProgress()).step("finding the input's scaling"):
             tried = data if is_classification else data.unlabelled()
-            spec, tried, scores = _find_scaling(
-                model, graph, Contract((spec,), output), tried, flags, seed, notes, warnings
+            spec, tried, scores = find_scaling(
+                model, graph, Contract((spec,), output), tried, flags.color, seed, notes, warnings
             )
             data = tried if is_classification else data
     elif is_classification:
@@ -162,7 +158,7 @@ def _labels(
         return flags.labels
     if given is not None and given.output.labels:
         return given.output.labels
-    classes = _classes(graph, index)
+    classes = vector_length(graph, index)
     names = dataset.class_names
     return tuple(names) if names is not None and len(names) == classes else _labels_inside(graph, classes)
 
@@ -175,12 +171,6 @@ def _labels_inside(graph: Graph, classes: int | None) -> tuple[str, ...]:
             if len(lines) == classes:
                 return lines
     return ()
-
-
-def _classes(graph: Graph, index: int) -> int | None:
-    """Length of the output at `index`, if that is a vector."""
-    shape = [n for n in graph.outputs[index].shape if n != 1]
-    return shape[0] if len(shape) == 1 else None
 
 
 def _output(
@@ -201,7 +191,7 @@ def _output_kind(
 ) -> str:
     if flags.output or given is not None:
         return flags.output or given.output.kind  # type: ignore[union-attr]
-    if _classes(graph, index) is None:
+    if vector_length(graph, index) is None:
         return "raw"
     last = graph.main.ops[-3:] if len(graph.outputs) == 1 else [_producer(graph, index)]
     says_so = bool({op.name for op in last if op is not None} & {"SOFTMAX", "LOG_SOFTMAX"})
@@ -218,83 +208,7 @@ def _producer(graph: Graph, index: int) -> Op | None:
 def _fit_labels(dataset: Dataset, output: OutputSpec, graph: Graph) -> Dataset:
     if output.kind != "classification":
         return dataset
-    return fit_labels(dataset, output.labels, _classes(graph, output.index))
-
-
-def _find_scaling(
-    model: bytes,
-    graph: Graph,
-    contract: Contract,
-    data: Dataset,
-    flags: ContractFlags,
-    seed: int,
-    notes: list[str],
-    warnings: list[str],
-) -> tuple[InputSpec, Dataset, dict[str, float]]:
-    """(input with scaling, data with class ids as the model counts them, accuracy by scaling)."""
-    spec = contract.inputs[0]
-    colors: Sequence[str] = ()
-    if spec.kind == IMAGE:
-        free = flags.color is None and spec.color != "gray"
-        colors = ("rgb", "bgr") if free else (spec.color,)
-    options = candidates(spec, colors) if colors or _looks_like_pixels(data) else [(spec, "values as they are")]
-    with open_session(model) as session:
-        choice = choose_scaling(session, data, options, output=contract.output.index, seed=seed)
-    if choice is None:
-        return _without_labels(graph, spec, data, notes, warnings)
-    scores = {t.full_title: t.accuracy for t in choice.trials}
-    best = choice.best
-    if choice.is_chance:
-        warnings.append(_no_better_than_guessing(choice, data))
-    if len(options) > 1:
-        others = [f"{t.full_title}: {t.accuracy:.1%}" for t in choice.trials if t is not best][:3]
-        notes.append(
-            f"input scaling: {best.full_title}: {best.accuracy:.1%} of {choice.samples} labelled samples right with it"
-            + ("" if choice.clear else ", though it is not far ahead")
-            + (f" ({'; '.join(others)})" if others else "")
-        )
-    elif best.offset:
-        notes.append(f"class ids + 1: the model has {choice.classes} outputs, a background class in front")
-    return best.spec, _shifted(data, best.offset), scores
-
-
-def _no_better_than_guessing(choice: Choice, data: Dataset) -> str:
-    text = (
-        f"the model gets {choice.best.accuracy:.0%} of {choice.samples} samples right, no better than guessing: check "
-        "the scaling (--mean, --std, --color) and that the labels are in the model's class order"
-    )
-    if data.kind == TENSOR and data.sample(0).dtype.kind in "iu":
-        text += "; for data stored as quantized codes, --mean is their zero point and --std is 1 / scale"
-    return text
-
-
-def _without_labels(
-    graph: Graph, spec: InputSpec, data: Dataset, notes: list[str], warnings: list[str]
-) -> tuple[InputSpec, Dataset, dict[str, float]]:
-    evidence = input_evidence(graph)
-    if evidence is not None and (spec.kind == IMAGE or _looks_like_pixels(data)):
-        found = replace(spec, mean=(evidence.mean,), std=(evidence.std,))
-        notes.append(f"input scaling: mean {evidence.mean:g}, std {evidence.std:g}, because {evidence.why}")
-        return found, data, {}
-    if spec.kind == IMAGE:
-        order = "" if spec.color == "gray" else f" in {spec.color} order"
-        warnings.append(
-            f"input scaling is a guess: raw pixels 0..255{order}, because nothing in the model or the data tells; say "
-            "--mean and --std (or give labelled data) if the model was trained otherwise"
-        )
-    return spec, data, {}
-
-
-def _looks_like_pixels(data: Dataset) -> bool:
-    """Tensors [H, W, C] of whole numbers 0..255 with more than a few gray levels."""
-    if data.kind != TENSOR:
-        return False
-    sample = data.sample(0)
-    if sample.ndim not in (2, 3) or (sample.ndim == 3 and sample.shape[-1] not in (1, 3)):
-        return False
-    values = np.stack([data.sample(int(i)) for i in pick(data, _PEEK)])
-    whole = values.dtype.kind in "iu" or bool((values == np.round(values)).all())
-    return whole and float(values.min()) >= 0 and 16 < float(values.max()) <= 255
+    return fit_labels(dataset, output.labels, vector_length(graph, output.index))
 
 
 def _with_offset(model: bytes, contract: Contract, data: Dataset, seed: int) -> Dataset:
@@ -302,14 +216,8 @@ def _with_offset(model: bytes, contract: Contract, data: Dataset, seed: int) -> 
     output = contract.output.index
     if data.labels is None or data.class_names is not None or len(contract.inputs) != 1:
         return data
-    if _classes(Graph.read(model), output) != WITH_BACKGROUND:
+    if vector_length(Graph.read(model), output) != WITH_BACKGROUND:
         return data
     with open_session(model) as session:
         choice = choose_scaling(session, data, [(contract.inputs[0], "as given")], output=output, seed=seed)
-    return data if choice is None else _shifted(data, choice.best.offset)
-
-
-def _shifted(data: Dataset, offset: int) -> Dataset:
-    if not offset or data.labels is None:
-        return data
-    return replace(data, labels=data.labels + offset)
+    return data if choice is None else shifted(data, choice.best.offset)

@@ -23,6 +23,12 @@ def output_names(graph: Graph) -> tuple[str, ...]:
     return _names(graph, graph.main.outputs, known)
 
 
+def vector_length(graph: Graph, index: int) -> int | None:
+    """Length of the output at `index`, if that is a vector."""
+    shape = [n for n in graph.outputs[index].shape if n != 1]
+    return shape[0] if len(shape) == 1 else None
+
+
 def with_index(output: OutputSpec, graph: Graph) -> OutputSpec:
     """The output that the contract names, by its place. Raises ConfigError listing what there is."""
     names = output_names(graph)

@@ -36,7 +36,9 @@ def contract_findings(
         return [Finding("contract", NOTE, what, "`edgeloop check-data` tries them", {"macs": macs})], None
     names = contract.output.labels or dataset.class_names
     with open_session(model, threads=threads) as session:
-        verdict = investigate(session, contract.inputs[0], dataset, names, seed=seed, rounds=rounds)
+        verdict = investigate(
+            session, contract.inputs[0], dataset, names, output=contract.output.index, seed=seed, rounds=rounds
+        )
     return ([] if verdict is None else _findings(verdict)), verdict
 
 

@@ -88,21 +88,23 @@ def investigate(
     dataset: Dataset,
     names: Sequence[str] | None = None,
     *,
+    output: int = 0,
     seed: int = 0,
     rounds: Sequence[int] = ROUNDS,
 ) -> Verdict | None:
     """Try the plausible contracts beside `spec` on labelled samples. None when there is nothing to judge by.
 
     dataset: raw samples (pictures of any size), class ids as the given contract reads them. names: of the classes in
-    the model's order, where known. Raises DataError for samples that cannot be read.
+    the model's order, where known. output: which one holds the classes. Raises DataError for samples that cannot be
+    read.
     """
-    if dataset.labels is None or len(session.inputs) != 1 or len(session.outputs) != 1 or len(dataset) < rounds[0] / 4:
+    if dataset.labels is None or len(session.inputs) != 1 or len(dataset) < rounds[0] / 4:
         return None
-    classes = int(np.prod(session.outputs[0].shape))
+    classes = int(np.prod(session.outputs[output].shape))
     present = np.unique(dataset.labels)
     if classes < 2 or len(present) < 2 or int(present[-1]) >= classes:
         return None
-    return _Case(session, spec, dataset, classes, names, seed).verdict(rounds)
+    return _Case(session, spec, dataset, output, names, seed).verdict(rounds)
 
 
 def mcnemar(better: int, worse: int) -> float:
@@ -121,13 +123,14 @@ class _Case:
         session: Session,
         spec: InputSpec,
         dataset: Dataset,
-        classes: int,
+        output: int,
         names: Sequence[str] | None,
         seed: int,
     ) -> None:
-        self._session, self._spec, self._dataset, self._classes = session, spec, dataset, classes
-        self._seed = seed
-        self._labels = label_readings(classes, names)
+        self._session, self._spec, self._dataset, self._output = session, spec, dataset, output
+        self._classes, self._seed = int(np.prod(session.outputs[output].shape)), seed
+        self._labels = label_readings(self._classes, names)
+        self._readings: list[InputReading] = []
         self._compared = 0
 
     def verdict(self, rounds: Sequence[int]) -> Verdict:
@@ -168,6 +171,7 @@ class _Case:
             others = [r for base in bases.values() for r in resize_readings(base)]
             right |= self._right([_Contender(r, on) for r in others for on in self._labels], frames, ids)
         self._compared = (len(right) - 1) * len(ROUNDS)
+        self._readings = list({id(c.reading): c.reading for c in right}.values())
         return right
 
     def _needs_resizing(self, frames: Sequence[npt.NDArray[Any]]) -> bool:
@@ -186,12 +190,15 @@ class _Case:
         for c in contenders:
             key = id(c.reading)
             if key not in outputs:
-                raw = outputs_with(self._session, c.reading.spec, c.reading.frames(frames))
-                outputs[key] = None if raw is None else raw.argmax(axis=1)
+                outputs[key] = self._answers(c.reading, frames)
             answers = outputs[key]
             if answers is not None:
                 found[c] = answers == c.labels.table[ids]
         return found
+
+    def _answers(self, reading: InputReading, frames: Sequence[npt.NDArray[Any]]) -> Indices | None:
+        raw = outputs_with(self._session, reading.spec, reading.frames(frames), self._output)
+        return None if raw is None else raw.argmax(axis=1)
 
     def _decide(self, given: _Contender, right: dict[_Contender, Bools], *, final: bool) -> Suspicion | None:
         """The contract to name, if one is clearly better by now."""
@@ -223,16 +230,29 @@ class _Case:
         return gained >= MIN_GAIN * len(right) and p < ALPHA / max(1, self._compared) and skill >= MIN_SKILL
 
     def _permuted(self, frames: Sequence[npt.NDArray[Any]], ids: Indices, mine: Bools) -> Suspicion | None:
-        """Whether the classes are in another order altogether: fitted on one half of the samples, tested on the
-        other."""
+        """Whether the classes are in another order altogether, with the given reading or, where that says nothing,
+        with another: labels in a wrong order also mislead whoever chose the scaling by them.
+        """
         if len(ids) < 4 * self._classes:
             return None
+        given, *others = self._readings
+        self._compared += len(self._readings)
+        found = self._permuted_with(given, frames, ids, mine)
+        if found is not None:
+            return found
+        some = max(ROUNDS[1], 8 * self._classes)
+        every = (self._permuted_with(r, frames[:some], ids[:some], mine[:some]) for r in others)
+        return max((one for one in every if one is not None), key=lambda one: one.accuracy, default=None)
+
+    def _permuted_with(
+        self, reading: InputReading, frames: Sequence[npt.NDArray[Any]], ids: Indices, mine: Bools
+    ) -> Suspicion | None:
+        """Fitted on one half of the samples, tested on the other."""
         from scipy.optimize import linear_sum_assignment
 
-        raw = outputs_with(self._session, self._spec, frames)
-        if raw is None:
+        answers = self._answers(reading, frames)
+        if answers is None:
             return None
-        answers = raw.argmax(axis=1)
         fit, test = np.arange(0, len(ids), 2), np.arange(1, len(ids), 2)
         counts = np.zeros((self._classes, self._classes))
         np.add.at(counts, (ids[fit], answers[fit]), 1)
@@ -245,6 +265,7 @@ class _Case:
         more = ", ..." if self._classes > 12 else ""
         title = f"the classes are in another order (class id of the data -> output of the model: {order}{more})"
         fix = "give --labels in the order of the model's outputs, or renumber the class ids"
+        title, fix = (f"{reading.title}, and {title}", f"{reading.fix}; {fix}") if reading.title else (title, fix)
         return Suspicion(title, fix, float(theirs.mean()), better, worse, p)
 
 

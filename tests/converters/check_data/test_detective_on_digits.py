@@ -81,6 +81,18 @@ def test_any_other_class_order_is_found_on_one_half_and_proven_on_the_other(sess
     assert f"{table[0]} -> 0" in title(verdict)
 
 
+def test_another_class_order_is_found_where_it_misled_the_choice_of_the_scaling(
+    session: Session, scans: Dataset
+) -> None:
+    assert scans.labels is not None
+    table = np.random.default_rng(3).permutation(10)
+    blind = replace(SPEC, std=(1e6,))
+    verdict = investigate(session, blind, replace(scans, labels=table[scans.labels]))
+    assert "classes are in another order" in title(verdict)
+    assert verdict is not None and verdict.suspicion is not None
+    assert verdict.suspicion.fix.startswith("--mean ")
+
+
 def test_random_labels_have_no_better_order(session: Session, scans: Dataset) -> None:
     labels = np.random.default_rng(0).integers(0, 10, len(scans))
     verdict = investigate(session, SPEC, replace(scans, labels=labels), NAMES)

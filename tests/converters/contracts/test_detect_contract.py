@@ -11,13 +11,15 @@ import pytest
 
 from edgeloop.errors import ConfigError, DataError
 from edgeloop.graph import Graph, Quantization
+from edgeloop.runtime import open_session
 from edgeloop_converters.contracts import ContractFlags, detect_contract, fit_data
 from edgeloop_converters.data import Dataset, open_data
 from edgeloop_converters.demo.digits import load_split
 from edgeloop_converters.evidence import input_evidence
 from edgeloop_converters.frontends import to_float_tflite
+from edgeloop_converters.io_names import output_names
 from support.images import class_folders
-from support.tiny_models import tiny_cnn, tiny_mlp
+from support.tiny_models import TinyBuilder, tiny_cnn, tiny_mlp
 
 Save = Callable[..., Dataset]
 
@@ -199,3 +201,19 @@ def test_samples_longer_than_the_input_point_at_several_shapes(save: Save) -> No
     with pytest.raises(DataError) as caught:
         detect_contract(tiny_mlp(), save(x=np.random.default_rng(0).random((40, 64), np.float32)))
     assert "--shape, several times" in str(caught.value.hint)
+
+
+def test_labels_of_another_output_than_the_decoded_one_are_said(save: Save) -> None:
+    b = TinyBuilder(0)
+    x = b.input("x", (1, 6))
+    graph = b.finish(b.softmax(b.dense(x, 4)), b.softmax(b.dense(x, 4)))
+    model = graph.write()
+    values = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
+    with open_session(model) as session:
+        second = [int(session.run(v[None])[1].argmax()) for v in values]
+    found = detect_contract(model, save(x=values, y=np.array(second)))
+    assert found.contract.output.index == 0
+    (said,) = [text for text in found.warnings if "another output" in text]
+    first, other = output_names(Graph.read(model))
+    assert f"'{other}' gets 100%" in said and f"'{first}', which is decoded" in said
+    assert f'[output] name = "{other}"' in said
