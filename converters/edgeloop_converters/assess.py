@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeloop.bundle import Bundle
 from edgeloop.contract import Contract
 from edgeloop.errors import EdgeloopError, UsageError
 from edgeloop.progress import Progress, SilentProgress
@@ -21,6 +22,7 @@ from edgeloop_converters.alarms import quality_alarms
 from edgeloop_converters.analysis_summary import analysis_summary
 from edgeloop_converters.assistant import Assistant
 from edgeloop_converters.buckets import held_by
+from edgeloop_converters.cascades import CascadeTrade, measure_cascade
 from edgeloop_converters.contracts import ContractFlags, detect_contract, fit_data
 from edgeloop_converters.data import IMAGE, Dataset, for_inputs, open_data, pick_stratified
 from edgeloop_converters.data.cache import DecodedCache
@@ -51,7 +53,7 @@ class AssessResult:
     """quality of the subject; per_op is empty without a float model to compare with.
 
     others: further shape buckets; gate is then of all, variant_gate of this one. left_out: samples that none holds.
-    is_reference: the subject is the float model that it is compared with.
+    is_reference: the subject is the float model that it is compared with. cascade: with a light model before it.
     """
 
     subject: Subject
@@ -71,6 +73,7 @@ class AssessResult:
     variant_gate: Gate | None = None
     left_out: tuple[str, ...] = ()
     is_reference: bool = False
+    cascade: CascadeTrade | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -123,6 +126,7 @@ class AssessResult:
                 "warnings": list(self.warnings),
                 "seconds": self.seconds,
                 "stages": dict(self.stages),
+                **({} if self.cascade is None else {"cascade": self.cascade.to_dict()}),
             }
         )
         return plain
@@ -172,6 +176,7 @@ def evaluate(
     goals: Goals | None = None,
     ignore_labels: bool = False,
     samples: int | None = None,
+    cascade: str | None = None,
     allow_unsigned: bool = False,
     trust_code: bool = False,
     threads: int | None = None,
@@ -183,7 +188,8 @@ def evaluate(
 
     Of shape buckets, without `variant`, each runs the samples that a device would run on it; the first is the result
     and has the `others`. The float model: `reference` (any format `convert` reads), else the one of this bundle in
-    the host's cache, else none, and agreement is None. Raises UsageError and its kinds, RefusedError for a bundle that
+    the host's cache, else none, and agreement is None. cascade: a lighter variant, or a .tflite file, to ask first (see
+    `cascades`). Raises UsageError and its kinds, RefusedError for a bundle that
     is not to be trusted.
     """
     reporter = progress or SilentProgress()
@@ -206,7 +212,18 @@ def evaluate(
         )  # fmt: skip
 
     if variant is not None or not subject.buckets or subject.contract is None:
-        return run(subject, dataset, samples)
+        alone = run(subject, dataset, samples)
+        if cascade is None:
+            return alone
+        data_used = alone.dataset
+        indices = np.arange(len(data_used)) if samples is None else pick_stratified(data_used, samples, seed)
+        bundle = Bundle.open(path, allow_unsigned=allow_unsigned) if subject.bundle_name else None
+        measured = measure_cascade(
+            cascade, (subject.name, subject.model), alone.contract, data_used, indices, bundle=bundle, progress=reporter
+        )
+        return replace(alone, cascade=measured)
+    if cascade is not None:
+        raise UsageError("a cascade of shape buckets is not possible", hint="--variant NAME evaluates one of them")
     dataset = for_inputs(dataset, [spec.name for spec in subject.contract.inputs])
     chosen = np.arange(len(dataset), dtype=np.int64) if samples is None else pick_stratified(dataset, samples, seed)
     held, notes, warnings = held_by(subject.contract.inputs, dataset, chosen, subject.buckets)

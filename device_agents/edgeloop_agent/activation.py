@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeloop.postprocess.confidence import confidence
 from edgeloop_agent import governor
 from edgeloop_agent.activation_settings import ActivationSettings
 from edgeloop_agent.board_watch import Board
 from edgeloop_agent.cache import WarmModels
 from edgeloop_agent.cascade import Cascade
 from edgeloop_agent.governor import Decision, Signals, State
-from edgeloop_agent.judging import confidence
 from edgeloop_agent.levels import Law, Level, Program, ladder, shortcomings
 from edgeloop_agent.load_trace import LoadRecorder
 

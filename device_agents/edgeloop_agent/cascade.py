@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from edgeloop_agent.judging import confidence
+from edgeloop.postprocess.confidence import confidence
 
 if TYPE_CHECKING:
     from edgeloop.postprocess import Result
@@ -20,7 +20,7 @@ _SHARE_WEIGHT = 0.02
 class Cascade:
     """Two pipelines as one. All of it that is the models' happens in `invoke`, so the stage's latency is honest.
 
-    threshold: a confidence (see `judging.confidence`) from which the light one's answer stands.
+    threshold: a confidence (see `edgeloop.postprocess.confidence`) from which the light one's answer stands.
     """
 
     def __init__(

@@ -1,8 +1,7 @@
-"""How sure a result is, and whether two results of one frame mean the same."""
+"""Whether two results of one frame mean the same."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,24 +11,6 @@ _ALIKE = 0.9
 """Boxes, masks and keypoints that agree less than this are others."""
 _VALUE_TOLERANCE = 0.05
 """Raw outputs that are closer than this share of the largest value are the same."""
-
-
-def confidence(result: Result) -> float | None:
-    """0..1 for a classification (0 where no class reaches the contract's threshold), None for anything else.
-
-    The best class's score where the scores can be probabilities (each in 0..1, the best few at most 1 together); else
-    they are taken for logits: the probability of the best of the first two.
-    """
-    top = result.top
-    if not top:
-        return 0.0 if result.kind == "classification" else None
-    best = top[0].score
-    if top[-1].score >= 0.0 and sum([c.score for c in top]) <= 1.01:
-        return best
-    if len(top) == 1:
-        return None
-    margin = best - top[1].score
-    return 1.0 / (1.0 + math.exp(-min(margin, 700.0))) if margin == margin else 0.0
 
 
 def differs(a: Result, b: Result) -> bool:

@@ -17,9 +17,9 @@ from edgeloop.bundle import BundleDraft, VariantDraft, load_or_create_signing_ke
 from edgeloop.bundle.manifest import Metrics
 from edgeloop.contract import Contract, InputSpec, OutputSpec
 from edgeloop.errors import DelegateError
+from edgeloop.postprocess.confidence import confidence
 from edgeloop.telemetry.collector.server import start_collector
 from edgeloop_agent.cache import WarmModels
-from edgeloop_agent.judging import confidence
 from edgeloop_agent.run import summary_text
 from support import static_camera
 from support.agents import CONTRACT, Agents, digits_int8, frames, make_bundle

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from edgeloop.postprocess import ClassScore, Result
+from edgeloop.postprocess.confidence import confidence
 from edgeloop_agent.activation_settings import GateSettings
 from edgeloop_agent.gate import Gate
-from edgeloop_agent.judging import confidence, differs
+from edgeloop_agent.judging import differs
 from support import static_camera
 
 RANDOM = np.random.default_rng(0)

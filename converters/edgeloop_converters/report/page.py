@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 
 from edgeloop_converters.report.html import Markup, tag
+from edgeloop_converters.report.sections.cascade import cascade
 from edgeloop_converters.report.sections.data import data_and_contract, findings
 from edgeloop_converters.report.sections.latency import Latencies, latency_section
 from edgeloop_converters.report.sections.layers import below_softmax, errors, ranges, softened
@@ -31,6 +32,7 @@ def render(report: Values, *, device: str = "", latency: Mapping[str, Latencies]
     cut = below_softmax(report.get("per_op") or (), report.get("ranges") or ())
     sections = [
         tradeoff(report),
+        cascade(report),
         repairs(report),
         confusion(report.get("confusion"), shown_bucket(report)),
         errors(report.get("per_op") or (), cut),

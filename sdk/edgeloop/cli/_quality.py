@@ -118,6 +118,10 @@ def assessment_text(result: AssessResult) -> str:
             other.quality, other.subject.scheme, len(model), other.float_bytes, remark, alone=other.is_alone
         )
     lines += gate_lines(result.gate.to_dict(), bool(result.goals.to_dict()), result.warnings)
+    if result.cascade is not None:
+        from edgeloop_converters.cascades import cascade_lines
+
+        lines += ["", *cascade_lines(result.cascade.to_dict())]
     worst = sorted(result.per_op, key=lambda e: e.snr_db)[:5]
     if worst:
         lines += [

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.cli._bundle_models import extract, prepare_addition
+from edgeloop.cli._bundle_text import summary
 from edgeloop.cli._console import Console
-from edgeloop.cli._words import counted
 from edgeloop.errors import EXIT_DONE, RefusedError, UsageError
-from edgeloop.latency_text import milliseconds
 
 if TYPE_CHECKING:
-    from edgeloop.bundle import Manifest, SigningKey, Variant
+    from edgeloop.bundle import Manifest, SigningKey
     from edgeloop.bundle.packer import Frames
     from edgeloop.contract import Contract
 
@@ -58,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--name", help="default: the first model's file name")
     create.add_argument("--version", type=int, metavar="N", help="default: one more than the last made here")
     create.add_argument("--data", metavar="DATA", help="samples for the self-test on the device; default: random ones")
+    create.add_argument(
+        "--eval", metavar="DATA", help="measure every variant on it, and what a cascade of two would trade"
+    )
     create.add_argument("--no-golden", action="store_true", help="without samples for a self-test")
     create.add_argument("--no-sign", action="store_true", help="devices refuse it, unless told otherwise on the bench")
     create.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: NAME-VERSION.bundle")
@@ -122,16 +125,29 @@ def _create(args: argparse.Namespace, console: Console) -> int:
             f"variant {variant} is compiled for an accelerator that is not here: its inputs and outputs fit the "
             "contract, what it computes is not checked"
         )
+    draft = packed.draft
+    if args.eval is not None:
+        from edgeloop_converters.measured_draft import with_measurements
+
+        draft = with_measurements(draft, args.eval, not_run=packed.not_run, progress=console)
     key = None if args.no_sign else _key(console)
-    draft = replace(packed.draft, version=claim_version(name, args.version))
+    draft = replace(draft, version=claim_version(name, args.version))
     path = args.output or Path(f"{name}-{draft.version}.bundle")
-    return _written(path, write_bundle(path, draft, key), key, console)
+    return _written(path, write_bundle(path, draft, key), key, console, draft.report.get("cascade"))
 
 
-def _written(path: Path, manifest: Manifest, key: SigningKey | None, console: Console) -> int:
+def _written(
+    path: Path, manifest: Manifest, key: SigningKey | None, console: Console, cascade: Mapping[str, Any] | None = None
+) -> int:
     data = {"bundle": str(path), "signed_by": None if key is None else key.fingerprint, **manifest.to_dict()}
     state = f"signed by {key.fingerprint}" if key is not None else "NOT signed: devices refuse it"
-    console.result(data, f"{path}\n{_summary(manifest, path.stat().st_size, state)}")
+    text = f"{path}\n{summary(manifest, path.stat().st_size, state)}"
+    if cascade is not None:
+        from edgeloop_converters.cascades import cascade_lines
+
+        data["cascade"] = cascade
+        text = "\n".join([text, "", *cascade_lines(cascade)])
+    console.result(data, text)
     return EXIT_DONE
 
 
@@ -149,7 +165,7 @@ def _inspect(args: argparse.Namespace, console: Console) -> int:
         "bundle": str(args.bundle), "file_bytes": size, "state": verdict.state, "signed_by": verdict.fingerprint,
         "signatures": signers, "problem": verdict.problem or None, **found.manifest.to_dict(),
     }  # fmt: skip
-    console.result(data, _summary(found.manifest, size, state))
+    console.result(data, summary(found.manifest, size, state))
     return EXIT_DONE
 
 
@@ -232,74 +248,3 @@ def _as_name(stem: str) -> str:
     """A file's stem as a bundle or variant name."""
     kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in stem).strip("._-")
     return kept[:64].rstrip("._-") or "model"
-
-
-def _summary(manifest: Manifest, file_bytes: int, state: str) -> str:
-    from edgeloop.bundle.checked import printable
-    from edgeloop.bundle.limits import GOLDEN
-
-    lines = [
-        f"{manifest.name} {manifest.version} for {manifest.target}, {file_bytes} bytes",
-        f"  {state}",
-        *(_variant_line(v, is_first=i == 0) for i, v in enumerate(manifest.variants)),
-        *(_input_line(manifest, i) for i in range(len(manifest.contract.inputs))),
-        f"  output   {manifest.contract.output.kind}" + _labels(manifest),
-    ]
-    if manifest.golden is not None:
-        n = manifest.golden.arrays[0].shape[0]
-        steps = ", ".join(f"{family} {steps:g}" for family, steps in sorted(manifest.golden.tolerance_steps.items()))
-        lines.append(
-            f"  golden   {n} samples, {manifest.files[GOLDEN].bytes} bytes, tolerance in output steps: {steps}"
-        )
-    else:
-        lines.append("  golden   none: devices cannot test themselves")
-    if manifest.runtime:
-        lines.append(
-            "  runtime  " + ", ".join(f"{family} >= {version}" for family, version in sorted(manifest.runtime.items()))
-        )
-    return "\n".join(printable(line) for line in lines)
-
-
-def _variant_line(variant: Variant, *, is_first: bool) -> str:
-    parts = [f"  {'variant' if is_first else '       '}  {variant.name}: {variant.scheme}, {variant.bytes} bytes"]
-    metrics, profile = variant.metrics, variant.profile
-    if variant.input_shapes:
-        parts.append("samples up to " + ", ".join("x".join(map(str, shape)) for shape in variant.input_shapes))
-    if metrics is not None:
-        if metrics.this is not None:
-            before = "" if metrics.float_ is None else f" (float {metrics.float_:.2%})"
-            parts.append(f"{metrics.metric} {metrics.this:.2%}{before}")
-        if metrics.agreement is not None and metrics.metric != "agreement":
-            parts.append(f"agreement {metrics.agreement:.2%}")
-        parts.append(f"evaluated on {metrics.n}")
-    if profile is not None:
-        p50, p95 = milliseconds(profile.p50_ms, profile.p95_ms)
-        parts.append(
-            f"p50 {p50}, p95 {p95} on {profile.device} "
-            f"({profile.delegate}, {counted(profile.threads, 'thread')}, {counted(profile.n, 'run')})"
-        )
-    if variant.delegates:
-        parts.append("delegates " + " > ".join(variant.delegates))
-    return ", ".join(parts)
-
-
-def _input_line(manifest: Manifest, index: int) -> str:
-    spec = manifest.contract.inputs[index]
-    name = f"{spec.name}: " if spec.name else ""
-    scaling = f"(x - {_numbers(spec.mean)}) / {_numbers(spec.std)}"
-    if spec.kind == "image" and spec.size is not None:
-        return f"  input    {name}image {spec.size[0]}x{spec.size[1]} {spec.color}, {spec.resize}, {scaling}"
-    shape = "x".join("?" if n < 0 else str(n) for n in spec.shape) if spec.shape else "any shape"
-    return f"  input    {name}{spec.kind} {shape}, {scaling}"
-
-
-def _labels(manifest: Manifest) -> str:
-    labels = manifest.contract.output.labels
-    if not labels:
-        return ""
-    shown = ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")
-    return f", {len(labels)} labels: {shown}"
-
-
-def _numbers(values: tuple[float, ...]) -> str:
-    return f"{values[0]:g}" if len(values) == 1 else "[" + ", ".join(f"{v:g}" for v in values) + "]"

@@ -15,6 +15,7 @@ from edgeloop.errors import EXIT_DONE, EXIT_GOAL_NOT_MET
 EPILOG = """examples:
   edgeloop evaluate ic.bundle --data test/ --reference resnet.h5
   edgeloop evaluate model_int8.tflite --data kws.npz --reference model.tflite --json
+  edgeloop evaluate ic.bundle --data test/ --cascade int8-lite
 
 The float model to compare with is --reference (any format that `convert` reads), else the one of this bundle if it was
 converted on this host, else none: then agreement and errors are not known."""
@@ -35,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, metavar="N", help="evaluate on at most N samples (default: all)")
     parser.add_argument("--allow-unsigned", action="store_true", help="take a bundle without a trusted signature")
     add_shared_flags(parser, "--ignore-labels", "--threads", "--trust-code", "--no-cache")
+    parser.add_argument(
+        "--cascade",
+        metavar="LIGHT",
+        help="a lighter variant or .tflite to ask first: accuracy and time by threshold",
+    )
     parser.add_argument("--report", metavar="DIR", help="write report.json and report.html there")
 
 
@@ -60,6 +66,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         ),
         ignore_labels=args.ignore_labels,
         samples=args.samples,
+        cascade=args.cascade,
         allow_unsigned=args.allow_unsigned,
         trust_code=args.trust_code,
         threads=args.threads,

@@ -8,7 +8,7 @@ import pytest
 
 from edgeloop.bundle import Bundle, TrustStore, check_golden, load_or_create_signing_key
 from edgeloop.bundle.manifest import Metrics, Profile, Variant
-from edgeloop.cli.bundle import _variant_line
+from edgeloop.cli._bundle_text import variant_line
 from edgeloop.cli.main import main
 from edgeloop.graph import Graph, Op
 from edgeloop.runtime import open_session
@@ -128,7 +128,7 @@ def test_a_compiled_model_that_cannot_run_here_must_fit_the_contract_too(digits_
 def test_inspect_tells_the_evaluation_s_n_from_the_profile_s():
     profile = Profile("this host", "xnnpack", 1, 500, 0.1, 0.2, 0.3)
     variant = Variant("int8", "f", "0" * 64, 9, "int8", (), Metrics("accuracy", 0.9, 0.8, 0.95, 5000), profile)
-    line = _variant_line(variant, is_first=True)
+    line = variant_line(variant, is_first=True)
     assert "evaluated on 5000" in line
     assert "p95 0.200 ms on this host (xnnpack, 1 thread, 500 runs)" in line
 
