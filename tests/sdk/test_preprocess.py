@@ -13,6 +13,7 @@ from edgeloop.affine import Affine, dequantize, quantize
 from edgeloop.contract import InputSpec
 from edgeloop.errors import ConfigError, DataError
 from edgeloop.preprocess import compile_input, resize
+from edgeloop.preprocess.pictures import scaled
 
 
 @dataclass(frozen=True)
@@ -141,3 +142,43 @@ def test_an_index_outside_the_table_is_bad_data(dtype):
     for wrong in (50, -1):
         with pytest.raises(DataError, match=r"'ids' chooses rows of a table, 0\.\.49, got"):
             run(np.array([3, wrong, 7], dtype))
+
+
+@given(
+    st.integers(1, 60), st.integers(1, 60), st.sampled_from(["stretch", "letterbox", "crop"]),
+    st.sampled_from([INT8_RAW, INT8_UNIT, UINT8, FLOAT, INT16]), st.sampled_from(SCALINGS), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_every_size_and_format_is_resizing_and_then_scaling(height, width, how, tensor, scaling, seed):
+    """Two pictures of different sizes through one preprocessor: nothing of the first is left in the second."""
+    mean, std = scaling
+    run = compile_input(InputSpec(kind="image", size=(6, 5), mean=mean, std=std, resize=how), tensor)
+    generator = np.random.default_rng(seed)
+    for shape in ((31, 17, 3), (height, width, 3)):
+        frame = generator.integers(0, 256, shape).astype(np.uint8)
+        values = (resize(frame, 6, 5, how)[..., ::-1].astype(np.float32) - np.float32(mean)) / np.float32(std)
+        np.testing.assert_array_equal(run(frame)[0], quantize(values, tensor.affine, tensor.dtype))
+
+
+def test_what_opencv_has_no_table_for_is_looked_up_all_the_same():
+    half = FakeInput((1, 6, 5, 3), np.dtype(np.float16))
+    frame = np.random.default_rng(0).integers(0, 256, (6, 5, 3)).astype(np.uint8)
+    out = compile_input(InputSpec(kind="image", size=(6, 5), std=(255.0,)), half)(frame)
+    np.testing.assert_allclose(out[0], frame[..., ::-1] / 255, atol=1e-3)
+
+
+@pytest.mark.parametrize("view", [lambda f: f[..., ::-1], lambda f: f[::-1, ::2], lambda f: f.transpose(1, 0, 2)])
+def test_views_of_a_picture_are_pictures(view):
+    frame = np.random.default_rng(0).integers(0, 256, (12, 10, 3)).astype(np.uint8)
+    run = compile_input(InputSpec(kind="image", size=(6, 5)), UINT8)
+    np.testing.assert_array_equal(run(view(frame)).copy(), run(np.ascontiguousarray(view(frame))))
+
+
+@pytest.mark.parametrize(("shape", "size"), [((480, 640), (224, 224)), ((93, 77), (32, 32)), ((720, 1280), (96, 96))])
+def test_a_smaller_picture_skips_no_pixel_and_keeps_the_mean(shape, size):
+    generator = np.random.default_rng(0)
+    picture = generator.integers(0, 256, shape).astype(np.uint8)
+    assert abs(float(scaled(picture, *size).mean()) - float(picture.mean())) < 0.5
+    for x in generator.integers(0, shape[1], 40):
+        line = np.zeros(shape, np.uint8)
+        line[:, x] = 255
+        assert scaled(line, *size).max() > 0
