@@ -49,18 +49,29 @@ def scheme_alarms(scheme: str, target: Target, float_ops: Sequence[str]) -> tupl
 
 
 def quality_alarms(quality: Quality, goals: Goals, scheme: str) -> tuple[str, ...]:
-    """A loss against the float model that no goal judges: accuracy, else agreement; and every other output's values."""
-    if scheme == FLOAT or quality.metrics.n < _ENOUGH_TO_JUDGE:
-        return ()
+    """A loss against the float model that no goal judges: accuracy, else agreement; and every other output's values.
+    Before all, that outputs were not compared with their own.
+    """
+    order = (quality.reordered,) if quality.reordered else ()
+    if quality.metrics.n < _ENOUGH_TO_JUDGE:
+        return order
     own = _lost_accuracy(quality, goals, scheme) or _lost_agreement(quality, goals, scheme)
-    return (*own, *_lost_elsewhere(quality, scheme))
+    return (*order, *own, *_lost_elsewhere(quality, scheme))
+
+
+def _called(scheme: str) -> str:
+    return "model" if scheme == FLOAT else f"{scheme} model"
+
+
+def _reference(scheme: str) -> str:
+    return "reference" if scheme == FLOAT else "float model"
 
 
 def _lost_elsewhere(quality: Quality, scheme: str) -> tuple[str, ...]:
     """Outputs beside the contract's one that are far from the float model's: no goal judges them."""
     return tuple(
-        f"output '{name}' of the {scheme} model agrees with the float model's to {agreement:.1%} only (1 - relative "
-        "error): look at the error per layer; --min-agreement is judged on the contract's output alone"
+        f"output '{name}' of the {_called(scheme)} agrees with the {_reference(scheme)}'s to {agreement:.1%} only "
+        "(1 - relative error): look at the error per layer; --min-agreement is judged on the contract's output alone"
         for name, agreement in quality.others.items()
         if not agreement >= OTHER_AGREEMENT
     )
@@ -72,8 +83,8 @@ def _lost_agreement(quality: Quality, goals: Goals, scheme: str) -> tuple[str, .
     if goals.min_agreement is not None or metrics.agreement is None or metrics.agreement >= least:
         return ()
     return (
-        f"the {scheme} model agrees with the float model on {metrics.agreement:.1%} only ({metrics.n} samples): "
-        f"look at the error per layer, or say what is enough with --min-agreement",
+        f"the {_called(scheme)} agrees with the {_reference(scheme)} on {metrics.agreement:.1%} only "
+        f"({metrics.n} samples): look at the error per layer, or say what is enough with --min-agreement",
     )
 
 
@@ -90,6 +101,6 @@ def _lost_accuracy(quality: Quality, goals: Goals, scheme: str) -> tuple[str, ..
     if drop <= max(NOTABLE_DROP, 2 * math.sqrt(differing / metrics.n)):
         return ()
     return (
-        f"the {scheme} model loses {drop * 100:.1f} pt of {metrics.metric} ({metrics.float_:.1%} to "
+        f"the {_called(scheme)} loses {drop * 100:.1f} pt of {metrics.metric} ({metrics.float_:.1%} to "
         f"{metrics.this:.1%}, {metrics.n} samples): see the error per layer, or say what is allowed with --max-drop",
     )

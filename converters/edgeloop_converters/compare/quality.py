@@ -71,7 +71,8 @@ def alike(a: Subject, b: Subject, dataset: Dataset, how: How, progress: Progress
     return Alike(
         metrics.float_ if has_labels else None,
         metrics.this if has_labels else None,
-        metrics.agreement, quality.agreement_kind, metrics.n, notes,
+        metrics.agreement, quality.agreement_kind, metrics.n,
+        (*notes, *((quality.reordered,) if quality.reordered else ())),
     )  # fmt: skip
 
 

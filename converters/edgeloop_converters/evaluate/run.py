@@ -24,6 +24,7 @@ from edgeloop.preprocess import SamplePreprocessor, compile_inputs
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.runtime import RanOn, Session, open_session
 from edgeloop_converters.data import Dataset
+from edgeloop_converters.evaluate import pairing
 from edgeloop_converters.evaluate.metrics import RELATIVE, TOP_1, agreement_kind, output_agreement, result_agreement
 from edgeloop_converters.io_names import output_names
 
@@ -54,13 +55,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Models by name over the same samples. labels: int64 [n] or None. agreement_kind: see `metrics`."""
+    """Models by name over the same samples. labels: int64 [n] or None. agreement_kind: see `metrics`.
+
+    reordered: by model, that its outputs seem to stand in another order than the reference's, where they do.
+    """
 
     indices: Indices
     labels: Indices | None
     agreement_kind: str
     outcomes: Mapping[str, Outcome]
     classes: int = 0
+    reordered: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -76,15 +81,19 @@ class _Lane:
     def run(self, frame: Any) -> tuple[Result, bool]:
         """The decoded answer, and whether all of it was finite."""
         session = self.session
-        arrays = self.prepare(frame)
-        for i, array in enumerate(arrays):
-            session.set_input(i, array)
-        session.invoke()
-        raw = [session.output(i) for i in range(len(session.outputs))]
+        arrays, raw = self.answers(frame)
         seen = Seen()
         if self.sees_inputs:
             seen = Seen(inputs=[dequantize(a, info.affine) for a, info in zip(arrays, session.inputs, strict=True)])
         return self.decode(raw, seen), all(a.dtype.kind != "f" or bool(np.isfinite(a).all()) for a in raw)
+
+    def answers(self, frame: Any) -> tuple[Sequence[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
+        """What goes in, and all outputs as the model has them."""
+        arrays = self.prepare(frame)
+        for i, array in enumerate(arrays):
+            self.session.set_input(i, array)
+        self.session.invoke()
+        return arrays, [self.session.output(i) for i in range(len(self.session.outputs))]
 
 
 def run_models(
@@ -120,6 +129,7 @@ def run_models(
         index, others = contract.output.index, _other_outputs(*next(iter(models.items())), lanes[0], contract)
         results = {name: _Results(len(chosen), kind, others, is_reference=name == reference) for name in models}
         work = _Work(dataset, chosen, kind, index, reference, results)
+        reordered = {} if reference is None else pairing.reordered(lanes[0], reference, models, dataset, chosen)
         reporter = progress or SilentProgress()
         with reporter.step(label, total=len(chosen)) as advance:
             work.run(lanes, advance)
@@ -127,7 +137,7 @@ def run_models(
         classes = int(np.prod(lanes[0][0].session.outputs[index].shape)) if kind == TOP_1 else 0
     outcomes = {name: r.outcome(ran_on[name], compared=reference is not None) for name, r in results.items()}
     labels = None if dataset.labels is None else dataset.labels[chosen]
-    return Evaluation(chosen, labels, kind, outcomes, classes)
+    return Evaluation(chosen, labels, kind, outcomes, classes, reordered)
 
 
 def _open_lane(stack: ExitStack, name: str, model: bytes, contract: Contract) -> _Lane:
@@ -242,10 +252,7 @@ class _Work:
     def _one(self, position: int, lanes: Sequence[_Lane]) -> None:
         index = int(self.chosen[position])
         frame = self.dataset.sample(index)
-        try:
-            found = {lane.name: lane.run(frame) for lane in lanes}
-        except DataError as error:
-            raise DataError(f"{self.dataset.describe(index)}: {error.message}", hint=error.hint) from error
+        found = {lane.name: pairing.named(self.dataset, index, lane.run, frame) for lane in lanes}
         for name, (result, finite) in found.items():
             into = self.results[name]
             into.put(position, result, finite)

@@ -35,7 +35,7 @@ class Quality:
     """One model's quality. scores, float_scores, confusion (int64 [classes, classes]) only with labels.
 
     others: of a model with several outputs, the mean agreement of each beside the contract's one, by name. guessing: a
-    warning where it gets no more labels right than guessing would; else empty.
+    warning where it gets no more labels right than guessing would; else empty. reordered: see `Evaluation`.
     """
 
     metrics: Metrics
@@ -44,6 +44,7 @@ class Quality:
     float_scores: ClassScores | None = None
     confusion: npt.NDArray[np.int64] | None = None
     guessing: str = ""
+    reordered: str = ""
     others: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,10 +64,10 @@ def summarize(evaluation: Evaluation, name: str, *, reference: str | None, score
     agreement = None if outcome.agreement is None else float(outcome.agreement.mean(dtype=np.float64))
     if name == reference:
         agreement = 1.0
-    labels = evaluation.labels
+    labels, reordered = evaluation.labels, evaluation.reordered.get(name, "")
     if labels is None or evaluation.agreement_kind != TOP_1 or outcome.predictions is None:
         metrics = Metrics(AGREEMENT, None if reference is None else 1.0, agreement, agreement, n)
-        return Quality(metrics, evaluation.agreement_kind, others=outcome.others)
+        return Quality(metrics, evaluation.agreement_kind, reordered=reordered, others=outcome.others)
     score = scorer.score if scorer is not None else classification_scores
     scores = score(labels, outcome.predictions)
     float_scores = float_predictions = None
@@ -84,22 +85,29 @@ def summarize(evaluation: Evaluation, name: str, *, reference: str | None, score
             or float_predictions is None
             or _guesses(labels, float_predictions, float_scores.accuracy, classes)
         )
-        guessing = _guessing_text(metrics, max(2, classes), float_guesses=float_guesses)
-    return Quality(metrics, evaluation.agreement_kind, scores, float_scores, confusion, guessing, outcome.others)
+        constant = _is_constant(labels, outcome.predictions)
+        guessing = _guessing_text(metrics, max(2, classes), float_guesses=float_guesses, constant=constant)
+    return Quality(
+        metrics, evaluation.agreement_kind, scores, float_scores, confusion, guessing, reordered, outcome.others
+    )
 
 
 def _guesses(labels: Indices, predictions: Indices, accuracy: float, classes: int) -> bool:
     """As many right as by chance, or one and the same answer to samples of several classes."""
     if len(labels) < _ENOUGH_TO_JUDGE:
         return False
-    is_constant = len(np.unique(predictions)) == 1 and len(np.unique(labels)) > 1
-    return is_constant or is_chance(accuracy, len(labels), max(2, classes))
+    return _is_constant(labels, predictions) or is_chance(accuracy, len(labels), max(2, classes))
 
 
-def _guessing_text(metrics: Metrics, classes: int, *, float_guesses: bool) -> str:
-    found = (
-        f"the exported model gets {metrics.this:.1%} of {metrics.n} samples right, {GUESSING} among {classes} classes"
-    )
+def _is_constant(labels: Indices, predictions: Indices) -> bool:
+    return len(np.unique(predictions)) == 1 and len(np.unique(labels)) > 1
+
+
+def _guessing_text(metrics: Metrics, classes: int, *, float_guesses: bool, constant: bool) -> str:
+    right = f"{metrics.this:.1%} of {metrics.n} samples right, {GUESSING} among {classes} classes"
+    found = f"the exported model gets {right}"
+    if constant:
+        found = f"the exported model gives all samples the same answer: {right}"
     if not float_guesses:
         return (
             f"{found}, while the float model gets {metrics.float_:.1%}: the conversion spoils it, try another --scheme"
