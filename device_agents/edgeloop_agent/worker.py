@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeloop.errors import DelegateError, DeviceError, EdgeloopError
+from edgeloop.errors import DelegateError, DeviceError, EdgeloopError, UsageError, install_hint
 from edgeloop_agent.ipc import Channel, Page
 from edgeloop_agent.loop import Control, Recorder, run_loop
 from edgeloop_agent.sinks import Surroundings, open_sink
@@ -58,6 +58,9 @@ def main(argv: Sequence[str]) -> int:
         return _send_fault(channel, _unexpected(error))
     except EdgeloopError as error:
         return _send_fault(channel, _deliberate(error))
+    except ModuleNotFoundError as error:  # no other worker would find it
+        missing = UsageError(f"Python module {error.name} is not installed here", hint=install_hint("agent"))
+        return _send_fault(channel, _deliberate(missing))
     except Exception as error:  # a defect or out of memory: one line for the supervisor, who decides
         return _send_fault(channel, _unexpected(error))
     channel.send({"kind": "done", "reason": reason})

@@ -13,24 +13,24 @@ import pytest
 from edgeloop.bundle.keys import load_or_create_signing_key
 from edgeloop.telemetry.collector.server import start_collector
 from edgeloop.telemetry.summary import summarize_device
-from support.arm64 import Arm64Root, arm64_root
 from support.board import board_agent
+from support.debian_root import DebianRoot, debian_root
 from support.digits import make_digits_bundle, save_held_out
 
 pytestmark = [pytest.mark.emulated, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def root() -> Arm64Root:
-    return arm64_root()
+def root() -> DebianRoot:
+    return debian_root()
 
 
 @pytest.fixture(scope="module")
-def agent(root: Arm64Root, tmp_path_factory) -> list[str]:
+def agent(root: DebianRoot, tmp_path_factory) -> list[str]:
     return board_agent(root, tmp_path_factory.mktemp("board"))
 
 
-def run_agent(root: Arm64Root, agent: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_agent(root: DebianRoot, agent: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*agent, *arguments], capture_output=True, text=True, env=root.environment, timeout=240, check=False
     )

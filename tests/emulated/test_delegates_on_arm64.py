@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from edgeloop.bundle.keys import load_or_create_signing_key
-from support.arm64 import Arm64Root, arm64_root
 from support.board import board_agent
+from support.debian_root import DebianRoot, debian_root
 from support.delegate_cases import CASES, Case, Run, check_case, check_coral, make_coral_bundle, make_inputs
 from support.delegate_lib import build_delegate
 
@@ -20,17 +20,17 @@ pytestmark = [pytest.mark.emulated, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def root() -> Arm64Root:
-    return arm64_root()
+def root() -> DebianRoot:
+    return debian_root()
 
 
 @pytest.fixture(scope="module")
-def agent(root: Arm64Root, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def agent(root: DebianRoot, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return board_agent(root, tmp_path_factory.mktemp("board"))
 
 
 @pytest.fixture
-def run(root: Arm64Root, agent: list[str], tmp_path: Path) -> Run:
+def run(root: DebianRoot, agent: list[str], tmp_path: Path) -> Run:
     def run_there(*arguments: object, **_: Any) -> tuple[int, dict[str, Any], str]:
         key = load_or_create_signing_key().public_path
         command = [*agent, "run", "--json", "--state", tmp_path / "state", "--trust", key, *arguments]

@@ -9,12 +9,12 @@ from pathlib import Path
 from edgeloop.devices import install
 from edgeloop.devices.agent_site import build_agent_site
 from edgeloop.devices.connection import DevicePlatform
-from support.arm64 import Arm64Root
+from support.debian_root import DebianRoot
 
 PLATFORM = DevicePlatform("aarch64", (3, 11), (2, 36), "emulated", "pi", False, "/home/pi")
 
 
-def board_agent(root: Arm64Root, folder: Path) -> list[str]:
+def board_agent(root: DebianRoot, folder: Path) -> list[str]:
     """The command that starts the agent there."""
     layout = install.DeviceLayout(folder)
     site = build_agent_site(PLATFORM)
