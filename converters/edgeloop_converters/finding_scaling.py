@@ -59,6 +59,8 @@ def find_scaling(
         )
     elif best.offset:
         notes.append(f"class ids + 1: the model has {choice.classes} outputs, a background class in front")
+    if len(colors) > 1 and best.spec.color == "bgr" and data.files is None:
+        warnings.append(_which_is_swapped(data))
     return best.spec, shifted(data, best.offset), scores
 
 
@@ -84,6 +86,15 @@ def _other_output(
         f"the labels are those of another output: '{names[best]}' gets {right}, '{names[given]}', which is decoded, "
         f'{mine.best.accuracy:.0%}; say [output] name = "{names[best]}" in a contract file (--contract)'
     ]
+
+
+def _which_is_swapped(data: Dataset) -> str:
+    """Arrays do not tell which order they have, as picture files do; a device's camera gives real colors."""
+    return (
+        f"bgr fits better than rgb, but {data.source} holds arrays: if these came from cv2.imread they are BGR "
+        "themselves, the model takes rgb, and a device would swap the colors of real pictures; say --color bgr if the "
+        "model was trained on BGR, else store the arrays as RGB"
+    )
 
 
 def _no_better_than_guessing(choice: Choice, data: Dataset) -> str:

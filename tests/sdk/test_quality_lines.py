@@ -24,3 +24,10 @@ def test_a_float_model_beside_another_is_compared_and_one_alone_is_not() -> None
     alone = quality_lines(quality, "float", 318_000, 317_000, alone=True)
     assert alone[0].split() == ["float"]
     assert not any(line.startswith("agreement") for line in alone)
+
+
+def test_accuracy_that_is_not_known_is_said() -> None:
+    of_classes = quality_lines(Quality(Metrics("agreement", 1.0, 0.92, 0.92, 50), "top-1"), "int8", 93_000, 317_000)
+    assert of_classes[1].split()[:4] == ["accuracy", "-", "-", "not"]
+    of_values = quality_lines(Quality(Metrics("agreement", 1.0, 0.92, 0.92, 50), "cosine"), "int8", 93_000, 317_000)
+    assert not any("accuracy" in line for line in of_values)

@@ -77,12 +77,15 @@ def _latency_lines(profile: Profile | None) -> list[str]:
 
 
 def _doubts(result: ConvertResult) -> tuple[str, ...]:
-    """What was lost against the float model, in any variant, each thing once."""
+    """What makes good numbers worthless: data or a contract that are wrong, and what was lost against the float model
+    in any variant. Each thing once."""
     from edgeloop_converters.alarms import quality_alarms
+    from edgeloop_converters.check_data.finding import SEVERE
 
     goals = result.recipe.goals
     every = [t for v in result.variants for t in (v.quality.guessing, *quality_alarms(v.quality, goals, v.scheme))]
-    return tuple(dict.fromkeys(text for text in every if text))
+    severe = [finding.text for finding in result.findings if finding.severity == SEVERE]
+    return tuple(dict.fromkeys(text for text in (*severe, *every) if text))
 
 
 def _compile_lines(result: ConvertResult, bundle: Path) -> list[str]:
@@ -149,6 +152,8 @@ def quality_lines(
         samples += f": one sample is {100 / metrics.n:.3g} points"
     if metrics.metric != "agreement":
         rows.append((metrics.metric, _percent(metrics.float_) if has_float else "", _percent(metrics.this), samples))
+    elif quality.agreement_kind == "top-1":
+        rows.append(("accuracy", "-" if has_float else "", "-", "not known without labels"))
     if not alone:
         kind = samples if metrics.metric == "agreement" else ""
         rows.append(("agreement", "", _percent(metrics.agreement), f"{quality.agreement_kind} {kind}".strip()))

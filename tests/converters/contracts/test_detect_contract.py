@@ -74,6 +74,22 @@ def test_without_labels_the_guess_is_said(model: bytes, save: Save) -> None:
     assert "is a guess" in found.warnings[0]
 
 
+def test_arrays_that_fit_better_as_bgr_are_doubted(save: Save) -> None:
+    """Which of the two is swapped, arrays or model, cannot be seen; on the device it makes all the difference."""
+    b = TinyBuilder(0)
+    model = b.finish(b.softmax(b.mean(b.input("image", (1, 8, 8, 3))))).write()  # the class is the strongest channel
+    labels = np.arange(120) % 3
+    pictures = np.random.default_rng(0).integers(0, 100, (120, 8, 8, 3)).astype(np.uint8)
+    pictures[np.arange(120), :, :, labels] += 40
+    as_rgb = detect_contract(model, save(x=pictures, y=labels))
+    assert (as_rgb.contract.inputs[0].color, as_rgb.warnings) == ("rgb", ())
+    from_opencv = save(x=pictures[..., ::-1], y=labels)
+    as_bgr = detect_contract(model, from_opencv)
+    assert as_bgr.contract.inputs[0].color == "bgr"
+    assert "would swap the colors" in as_bgr.warnings[0]
+    assert detect_contract(model, from_opencv, flags=ContractFlags(color="bgr")).warnings == ()
+
+
 def test_flags_settle_what_they_name(model: bytes, save: Save) -> None:
     images, labels = scans()
     flags = ContractFlags(mean=(10.0,), std=(100.0,), labels=tuple("abcdefghij"), resize="crop")

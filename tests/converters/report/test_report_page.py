@@ -58,6 +58,21 @@ def test_a_missed_goal_is_said_with_its_reason() -> None:
     assert "verdict passed" not in page
 
 
+def test_goals_that_are_met_on_data_that_look_wrong_are_no_success() -> None:
+    swapped = {"severity": "severe", "what": "another contract scores clearly better", "fix": "--color rgb"}
+    page = render(report(findings=[swapped]))
+    text = checked(page)
+    assert "all goals met, on data or a contract that look wrong" in text
+    assert text.count("another contract scores clearly better") == 2, "beside the verdict, and among the findings"
+    assert "verdict passed" not in page
+
+
+def test_agreement_that_is_the_metric_has_one_column() -> None:
+    metrics = {"metric": "agreement", "float": 1.0, "this": 0.92, "agreement": 0.92, "n": 50}
+    one = {**report()["variants"][0], "metrics": metrics}
+    assert render(report(variants=[one])).count(">agreement</th>") == 1
+
+
 def test_hostile_text_everywhere_is_only_text() -> None:
     def poison(value: Any, key: str = "") -> Any:
         if isinstance(value, dict):

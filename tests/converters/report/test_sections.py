@@ -266,7 +266,18 @@ def test_the_commands_can_be_typed_as_they_are() -> None:
     assert ["pip", "install", "numpy==2"] in typed
     assert ["edgeloop", "convert", "m.h5"] in typed
     assert ["python3", "-m", "zipfile", "-e", "my model-3.bundle", "my model-3"] in typed
-    assert ["edgeloop", "convert", "--recipe", "my model-3/recipe.toml"] in typed
+    recipe = [
+        "edgeloop",
+        "convert",
+        "m.h5",
+        "--recipe",
+        "my model-3/recipe.toml",
+        "--data",
+        "calib dir/",
+        "--eval",
+        "test/",
+    ]
+    assert recipe in typed
     assert ["edgeloop", "evaluate", "my model-3.bundle", "--data", "test/"] in typed
     one = {"source": "x", "samples": 9}
     split = " ".join(dict(commands(report(data={"calibration": one, "evaluation": one}))).values())

@@ -59,18 +59,30 @@ def commands(report: Values) -> Iterable[tuple[str, str]]:
         return
     folder = str(bundle).removesuffix(".bundle")
     words = shlex.quote(str(bundle))
-    yield (
-        "Or from the recipe in the bundle, with the contract as it was settled, in the folder of model and data",
-        f"python3 -m zipfile -e {words} {shlex.quote(folder)}\n"
-        f"edgeloop convert --recipe {shlex.quote(folder + '/recipe.toml')}",
-    )
     data = report.get("data") or {}
-    evaluated = (data.get("evaluation") or {}).get("source")
+    calibrated, evaluated = ((data.get(key) or {}).get("source") for key in ("calibration", "evaluation"))
+    recipe = ["edgeloop", "convert", *_model_as_typed(report), "--recipe", f"{folder}/recipe.toml"]
+    recipe += ["--data", str(calibrated)] if calibrated else []
+    recipe += ["--eval", str(evaluated)] if calibrated and evaluated and evaluated != calibrated else []
+    yield (
+        "Or from the recipe in the bundle, with the contract as it was settled",
+        f"python3 -m zipfile -e {words} {shlex.quote(folder)}\n{shlex.join(recipe)}",
+    )
     # Data that were split hold the calibration samples, too: other numbers would come out.
-    if evaluated and evaluated != (data.get("calibration") or {}).get("source"):
+    if evaluated and evaluated != calibrated:
         yield "Evaluate the bundle", f"edgeloop evaluate {words} --data {shlex.quote(str(evaluated))}"
     where = f" --target {shlex.quote(str(report['target']))}" if report.get("target") else ""
     yield (
         "Signature, placement of the ops, latency here",
         (f"edgeloop bundle verify {words}\nedgeloop analyze {words}{where}\nedgeloop bench {words}"),
     )
+
+
+def _model_as_typed(report: Values) -> list[str]:
+    """The recipe in a bundle knows the file's name, not its folder."""
+    try:
+        typed = shlex.split(str(report.get("command") or ""))
+    except ValueError:
+        return []
+    is_named = typed[:2] == ["edgeloop", "convert"] and len(typed) > 2 and not typed[2].startswith("-")
+    return typed[2:3] if is_named else []

@@ -18,7 +18,8 @@ def summary(report: Values, device: str, latency: Mapping[str, Latencies]) -> Ma
     """Header with verdict and reasons, goals, cards."""
     gate = report.get("gate") or {}
     said, kind, sign = _verdict(report)
-    listed = [tag("li", text) for text in [*gate.get("reasons", ()), *gate.get("unverified", ())]]
+    reasons = [*gate.get("reasons", ()), *gate.get("unverified", ()), *_severe(report)]
+    listed = [tag("li", text) for text in reasons]
     what = {"evaluate": "evaluated"}.get(str(report.get("kind")), "converted")
     made = (report.get("provenance") or {}).get("created")
     about = [f"{what} for {report['target']}" if report.get("target") else what, str(made) if made else ""]
@@ -47,8 +48,22 @@ def _buckets(report: Values) -> Markup | None:
     return soft(f"{count} variants, one per shape; every goal is judged for each. What names no variant is of {one}.")
 
 
+def _severe(report: Values) -> list[str]:
+    """Findings on data and contract that make good numbers worthless."""
+    found = [f for f in report.get("findings") or () if f.get("severity") == "severe"]
+    return [f"{f.get('what')} -> {f.get('fix')}" if f.get("fix") else str(f.get("what")) for f in found]
+
+
 def _verdict(report: Values) -> tuple[str, str, str]:
     """(words, CSS class, sign that says the same without color)."""
+    said, kind, sign = _judged(report)
+    if not _severe(report) or kind == "failed":
+        return said, kind, sign
+    return f"{said}, on data or a contract that look wrong", "doubtful", "?"
+
+
+def _judged(report: Values) -> tuple[str, str, str]:
+    """By the goals alone."""
     gate = report.get("gate") or {}
     goals = report.get("goals") or {}
     guesses, unverified = bool(gate.get("guesses")), [*gate.get("unverified", ())]

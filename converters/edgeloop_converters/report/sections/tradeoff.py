@@ -27,7 +27,8 @@ def tradeoff(report: Values) -> Markup | None:
     if not rows:
         return None
     first = (variants or [{}])[0]
-    head = ["model", "size", "xz", _metric(report), "precision", "recall", "F1", "agreement", "p50", "p95"]
+    agreement = "" if _metric(report) == "agreement" else "agreement"
+    head = ["model", "size", "xz", _metric(report), "precision", "recall", "F1", agreement, "p50", "p95"]
     return section(
         "variants",
         "Size, quality and speed",
@@ -68,7 +69,7 @@ def _row(report: Values, variant: Values) -> list[object]:
         size(variant.get("xz_bytes")),
         percent(metrics.get("this")),
         *_scores(report, variant.get("name")),
-        percent(metrics.get("agreement")),
+        "" if metrics.get("metric") == "agreement" else percent(metrics.get("agreement")),
         milliseconds(profile.get("p50_ms")),
         milliseconds(profile.get("p95_ms")),
     ]
