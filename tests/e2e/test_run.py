@@ -69,7 +69,9 @@ def test_gate_and_governor_are_the_devices_and_what_they_saved_is_shown(bundle_a
 def test_every_line_of_the_table_carries_device_threads_delegate_and_n(bundle_and_data, capsys):
     bundle, data = bundle_and_data
     assert main(["run", "local:", str(bundle), "--source", f"npz:{data}", "--count", "20"]) == 0
-    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("invoke"))
+    lines = capsys.readouterr().out.splitlines()
+    row = next(line for line in lines if line.startswith("invoke"))
+    assert max(map(len, lines)) <= 80, "a terminal does not wrap it"
     n, threads, delegate, device = row.split()[4:]
     assert (n, threads, delegate) == ("20", "1", "xnnpack")
     assert device.startswith("local-")

@@ -14,6 +14,7 @@ from typing import Any
 
 from edgeloop.cli._console import Console
 from edgeloop.cli._stop import stop_requested
+from edgeloop.cli._words import counted
 
 EPILOG = """example:
   edgeloop run local: ic.bundle --source folder:test/
@@ -93,8 +94,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         f"{result.bundle} version {result.version}, variant {summary.last.variant}, on {result.platform}",
         f"ran on {summary.ran_text()}",
         summary.latency_text(),
-        f"{counters.get('inferences', 0)} inferences, {counters.get('errors', 0)} errors, "
-        f"{summary.reports} reports stored",
+        f"{counted(counters.get('inferences', 0), 'inference')}, {counted(counters.get('errors', 0), 'error')}, "
+        f"{counted(summary.reports, 'report')} stored",
         *([f"cache hits {caches}"] if (caches := hit_rates_text(hit_rates(counters))) else []),
         *(f"event  {event}" for event in summary.events),
     ]
@@ -132,4 +133,5 @@ class _LiveTable:
             self._live.start()
         from rich.text import Text
 
-        self._live.update(Text(f"{view.device_id}  {summary.ran_text()}\n{summary.latency_text()}"), refresh=True)
+        lines = f"{view.device_id}  {summary.ran_text()}\n{summary.latency_text()}"
+        self._live.update(Text(lines, no_wrap=True, overflow="ellipsis"), refresh=True)

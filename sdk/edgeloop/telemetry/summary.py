@@ -63,11 +63,13 @@ class DeviceSummary:
 
 
 def latency_lines(rows: Iterable[Mapping[str, Any]], *, threads: int | None, delegate: str, device: str) -> list[str]:
-    """A head and a line per row {stage, n, p50_ms, p95_ms, p99_ms}. Every line carries what its numbers hold for."""
-    lines = [f"{'stage':<12} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9} {'n':>8} {'threads':>7}  {'ran on':<10} device"]
-    where = f"{'-' if threads is None else threads:>7}  {delegate or '-':<10} {device}"
+    """A head and a line per row {stage, n, p50_ms, p95_ms, p99_ms}. Every line carries what its numbers hold for, in 80
+    columns where delegate and device have short names.
+    """
+    lines = [f"{'stage':<11} {'p50 ms':>8} {'p95 ms':>8} {'p99 ms':>8} {'n':>7} {'threads':>7}  {'ran on':<7} device"]
+    where = f"{'-' if threads is None else threads:>7}  {delegate or '-':<7} {device}"
     lines += [
-        f"{r['stage']:<12} {r['p50_ms']:>9.3f} {r['p95_ms']:>9.3f} {r['p99_ms']:>9.3f} {r['n']:>8} {where}"
+        f"{r['stage']:<11} {r['p50_ms']:>8.3f} {r['p95_ms']:>8.3f} {r['p99_ms']:>8.3f} {r['n']:>7} {where}"
         for r in rows
     ]
     return lines
