@@ -254,8 +254,17 @@ def _latency_ratio(before: bytes, after: bytes) -> float | None:
 
 
 def blame(repaired: Repaired) -> str:
-    """For a refusal: the ops and their numbers, in one line."""
+    """For a refusal: the ops, counted as in the file that came out, and their numbers, in one line."""
+    places = {} if not repaired.model else _places(Graph.read(repaired.model))
     if repaired.suspects:
-        return "; ".join(suspect.text for suspect in repaired.suspects[:_NAMED])
-    noisy = ", ".join(f"{name.text} {snr:.1f} dB" for name, snr in repaired.noisiest)
+        count = repaired.suspects[0].before.samples
+        every = "; ".join(suspect.text(places) for suspect in repaired.suspects[:_NAMED])
+        return f"{every} (each by itself in the file before them, on {count} calibration samples)"
+    noisy = ", ".join(f"{name.text(places)} {snr:.1f} dB" for name, snr in repaired.noisiest)
     return f"no op by itself is to blame, in float alone none helps; the noisiest outputs: {noisy or 'not known'}"
+
+
+def _places(graph: Graph) -> dict[str, int]:
+    """Name of an op's first output -> the op's number."""
+    tensors = graph.main.tensors
+    return {tensors[op.outputs[0]].name: index for index, op in enumerate(graph.main.ops) if op.outputs}

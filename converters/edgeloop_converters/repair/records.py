@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,11 +71,12 @@ class OpName:
     name: str
     output: str
 
-    @property
-    def text(self) -> str:
+    def text(self, places: Mapping[str, int]) -> str:
+        """places: op numbers of the file that people have, by the op's output; one that is not there has none."""
         first, *fused = self.output.split(";")  # a fused op bears the names of all it was made of
         short = f"{first[: _NAME_LIMIT - 1]}…" if fused or len(first) > _NAME_LIMIT else first
-        return f"{self.name} #{self.index} '{short}'"
+        number = f" #{places[self.output]}" if self.output in places else ""
+        return f"{self.name}{number} '{short}'"
 
     def to_dict(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -94,11 +96,11 @@ class Suspect:
     with_readers: bool = False
     last: OpName | None = None
 
-    @property
-    def text(self) -> str:
+    def text(self, places: Mapping[str, int]) -> str:
+        """places: see `OpName.text`."""
         snr = "" if self.snr_db is None else f"signal-to-noise {self.snr_db:.1f} dB, "
         what = "with its readers in float" if self.with_readers else "in float"
-        name = self.op.text if self.last is None else f"{self.op.text} to {self.last.text}"
+        name = self.op.text(places) + ("" if self.last is None else f" to {self.last.text(places)}")
         now, then = f"{self.alone.agreement:.1%}", f"{self.before.agreement:.1%}"
         agreement = "" if now == then else f"agreement {now} instead of {then}, "
         return (

@@ -27,6 +27,7 @@ from edgeloop_converters.repair.ladder import Repaired, blame
 from edgeloop_converters.repair.records import EQUALIZATION, FIND, FLOAT_OPS, RUNGS, OpName, Repair, Score, Suspect
 from edgeloop_converters.result import ConvertResult
 from support.sabotage import DIGITS, amplify_channel, temper
+from support.tiny_models import tiny_mlp
 
 
 @pytest.fixture(scope="module")
@@ -194,13 +195,22 @@ def test_what_cannot_be_repaired_is_refused_with_ops_and_numbers(
 def test_where_no_op_is_a_suspect_the_noisiest_are_named() -> None:
     noisy = ((OpName(5, "MUL", "gate"), 0.4), (OpName(2, "CONV_2D", "stem"), 12.0))
     assert blame(Repaired(b"", (), noisiest=noisy)) == (
-        "no op by itself is to blame, in float alone none helps; the noisiest outputs: MUL #5 'gate' 0.4 dB, "
-        "CONV_2D #2 'stem' 12.0 dB"
+        "no op by itself is to blame, in float alone none helps; the noisiest outputs: MUL 'gate' 0.4 dB, "
+        "CONV_2D 'stem' 12.0 dB"
     )
     before, after = Score(64, 0.5, 0.1), Score(64, 0.9, 0.01)
     suspect = Suspect(noisy[0][0], 0.4, before, after)
     said = blame(Repaired(b"", (), suspects=(suspect,), noisiest=noisy))
-    assert said.startswith("MUL #5 'gate': signal-to-noise 0.4 dB, in float alone agreement 90.0% instead of 50.0%")
+    assert said.startswith("MUL 'gate': signal-to-noise 0.4 dB, in float alone agreement 90.0% instead of 50.0%")
+    assert said.endswith("on 64 calibration samples)")
+
+
+def test_blamed_ops_are_counted_as_in_the_file_that_came_out() -> None:
+    model = tiny_mlp()
+    ops = Graph.read(model).main
+    name = ops.tensors[ops.ops[1].outputs[0]].name
+    noisy = ((OpName(7, "FULLY_CONNECTED", name), 0.4),)
+    assert "FULLY_CONNECTED #1 " in blame(Repaired(model, (), noisiest=noisy))
 
 
 def test_on_an_edge_tpu_only_the_end_of_the_model_moves(flat: bytes, data: tuple[str, str], tmp_path: Path) -> None:
