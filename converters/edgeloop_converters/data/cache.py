@@ -35,7 +35,7 @@ LIMIT_BYTES = 4 << 30
 MIN_FREE_BYTES = 1 << 30
 """Nothing is written when the disk has less left than this."""
 
-_FORMAT = 2
+_FORMAT = 3
 _RECORD = np.dtype([("stamp", "<u8"), ("crc", "<u4")])
 _HEADER_BYTES = 256
 _CHANNELS = 3
