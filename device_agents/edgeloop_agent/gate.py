@@ -164,7 +164,7 @@ class Gate:
             self._shape, self._previous = array.shape, None
             self.forget()
         if array.dtype == np.uint8 and array.ndim in (2, 3) and min(array.shape[:2]) > 1 and array.shape[2:] != (2,):
-            return _of_picture(array)
+            return thumbnail_of(array)
         flat = array.astype(np.float32).reshape(1, -1)
         flat = np.ascontiguousarray(flat[:, :: -(-flat.shape[1] // 256)])
         peak = float(cv2.norm(flat, cv2.NORM_INF))
@@ -177,7 +177,7 @@ class Gate:
         return Thumbnail(flat * np.float32(255.0 / (self._peak or 1.0)), 0.0)
 
 
-def _of_picture(picture: npt.NDArray[Any]) -> Thumbnail:
+def thumbnail_of(picture: npt.NDArray[Any]) -> Thumbnail:
     """picture: uint8 [H, W] or [H, W, C]."""
     height, width = picture.shape[:2]
     longer = max(height, width)

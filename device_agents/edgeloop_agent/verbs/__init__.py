@@ -15,6 +15,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "status": ("what the agent on this device does right now", "edgeloop_agent.verbs.status"),
     "logs": ("what happened on this device", "edgeloop_agent.verbs.logs"),
     "bench": ("measure a bundle or model on this device", "edgeloop_agent.verbs.bench"),
+    "capture": ("collect calibration data through this device's camera", "edgeloop_agent.verbs.capture"),
     "service": ("run the agent under systemd", "edgeloop_agent.verbs.service"),
 }
 
