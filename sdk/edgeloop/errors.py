@@ -23,6 +23,25 @@ EXIT_REFUSED = 4
 
 _SETUP_OF_EXTRA = {"keras": "scripts/setup", "torch": "scripts/setup --torch", "onnx": "scripts/setup --torch"}
 
+_MODULES_OF_EXTRA = {
+    "agent": ("cv2", "ai_edge_litert"),
+    "serial": ("serial",),
+    "mqtt": ("paho",),
+    "keys": ("cryptography",),
+    "ssh": ("asyncssh", "packaging"),
+    "collector": ("starlette", "uvicorn", "sqlalchemy", "rich"),
+    "convert": ("ai_edge_quantizer", "sklearn", "scipy", "threadpoolctl", "tomli_w"),
+    "keras": ("tensorflow", "tf_keras", "keras"),
+    "torch": ("torch", "litert_torch"),
+    "onnx": ("onnx", "onnx2torch", "torchvision"),
+}
+
+
+def extra_of_module(name: str | None) -> str | None:
+    """The smallest extra that brings a module (`sqlalchemy.orm`); None for one that none brings."""
+    top = (name or "").partition(".")[0]
+    return next((extra for extra, modules in _MODULES_OF_EXTRA.items() if top in modules), None)
+
 
 def install_hint(extra: str) -> str:
     """What to type to get an extra: into any environment, or into a checkout's own."""

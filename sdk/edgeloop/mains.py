@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from edgeloop.errors import EXIT_DEVICE, DeviceError, EdgeloopError, UsageError
+from edgeloop.errors import EXIT_DEVICE, DeviceError, EdgeloopError, MissingExtraError, UsageError, extra_of_module
 
 DEBUG_VARIABLE = "EDGELOOP_DEBUG"
 
@@ -98,6 +98,8 @@ def as_edgeloop_error(error: Exception) -> EdgeloopError:
         traceback.print_exception(error)
     if isinstance(error, EdgeloopError):
         return error
+    if isinstance(error, ModuleNotFoundError) and (extra := extra_of_module(error.name)) is not None:
+        return MissingExtraError(f"this (it imports {error.name})", extra)
     if isinstance(error, (ConnectionError, TimeoutError)):
         return DeviceError(f"a connection failed: {error.strerror or error or type(error).__name__}")
     if isinstance(error, OSError) and error.strerror:

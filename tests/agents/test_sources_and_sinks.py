@@ -225,3 +225,11 @@ def test_an_unknown_sink_is_wrong_use(text: str) -> None:
 def test_a_sink_that_cannot_be_opened_is_wrong_use(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         open_sink(f"jsonl:{tmp_path}/no/out.jsonl")
+
+
+def test_a_path_without_its_scheme_is_told_how_to_write_it(tmp_path: Path) -> None:
+    (tmp_path / "x.NPZ").write_bytes(b"")
+    for path, meant in [(tmp_path, "folder:"), (tmp_path / "x.NPZ", "npz:"), (tmp_path / "no", "one of camera:0, ")]:
+        with pytest.raises(UsageError, match="is not known") as caught:
+            parse_source(str(path))
+        assert (caught.value.hint or "").startswith(meant)

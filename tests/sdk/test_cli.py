@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +15,9 @@ import numpy as np
 import pytest
 
 from edgeloop.cli.main import VERBS, main
+from edgeloop.devices import connect
+from edgeloop.errors import _MODULES_OF_EXTRA, MissingExtraError, UsageError
+from edgeloop.mains import as_edgeloop_error
 from support.tiny_models import tiny_cnn
 
 
@@ -127,13 +132,14 @@ def test_a_file_that_is_not_there_is_named_once(capsys, tmp_path, flag):
     assert err.count("nowhere.toml") == 1 and "Errno" not in err
 
 
-def test_sigterm_ends_a_verb_as_ctrl_c_does():
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_ends_a_verb_as_ctrl_c_does(number):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         command = [sys.executable, "-m", "edgeloop.cli", "monitor", "--once", "--url", url]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             connection, _ = silent.accept()
-            process.terminate()
+            process.send_signal(number)
             _, said = process.communicate(timeout=60)
             connection.close()
     assert (process.returncode, said) == (130, "edgeloop: interrupted\n")
@@ -213,3 +219,24 @@ def test_a_tflite_where_a_bundle_is_wanted_is_said(capsys, digits_tflite):
 def test_bench_of_a_folder_is_said(capsys, tmp_path):
     assert main(["bench", str(tmp_path)]) == 2
     assert "is a directory; bench takes a .tflite or a .bundle" in capsys.readouterr().err
+
+
+def test_every_package_that_an_extra_brings_is_named_with_it_where_it_is_missing():
+    """A verb may need more than its own extra: `run local:` starts a collector."""
+    extras = configparser.ConfigParser(interpolation=None)
+    extras.read(Path(__file__).parents[2] / "setup.cfg")
+    assert set(_MODULES_OF_EXTRA) <= set(extras["options.extras_require"])
+    found = as_edgeloop_error(ModuleNotFoundError("No module named 'sqlalchemy.orm'", name="sqlalchemy.orm"))
+    assert isinstance(found, MissingExtraError)
+    assert found.extra == "collector"
+    assert "defect" in as_edgeloop_error(ModuleNotFoundError("No module named 'edgeloop.x'", name="edgeloop.x")).message
+
+
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [("local", "local:"), ("pi@board.local", "ssh://pi@board.local"), ("serial:///dev/x", "local: or ssh://user@host")],
+)
+def test_a_device_that_is_nearly_right_is_told_how_to_write_it(url, meant):
+    with pytest.raises(UsageError, match="no way to reach that") as caught:
+        connect(url)
+    assert caught.value.hint == meant

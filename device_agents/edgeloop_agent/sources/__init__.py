@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeloop.contract import InputSpec
@@ -125,11 +126,21 @@ def parse_source(text: str) -> SourceSpec:
     scheme, colon, rest = text.partition(":")
     kind = SOURCES.get(scheme)
     if not colon or kind is None:
-        examples = ", ".join(each.example.partition("?")[0] for each in SOURCES.values())
-        raise UsageError(f"source {text!r} is not known", hint=f"one of {examples}")
+        raise UsageError(f"source {text!r} is not known", hint=_nearest(text))
     place = PLACES[kind.place](scheme, rest, kind.example)
     values = option.read_options(place.query, kind.options, f"source {text!r}", kind.example)
     return SourceSpec(scheme, place.path, values, place.shown)
+
+
+def _nearest(text: str) -> str:
+    """A path without its scheme is what people give first."""
+    path = Path(text)
+    if path.is_dir():
+        return f"folder:{text}"
+    scheme = {".npz": "npz", ".wav": "wav", ".mp4": "video", ".avi": "video"}.get(path.suffix.lower())
+    if scheme is not None and path.is_file():
+        return f"{scheme}:{text}"
+    return f"one of {', '.join(each.example.partition('?')[0] for each in SOURCES.values())}"
 
 
 def open_source(spec: SourceSpec, wanted: Wanted, *, skip: int = 0, loop: bool = False) -> Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import signal
 import sys
@@ -75,13 +76,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = next((a for a in arguments if not a.startswith("-")), None)
     as_json = "--json" in arguments
     lenient_output()
-    _end_tidily_on_sigterm()
+    _end_tidily()
     try:
         args = build_parser(verb if verb in VERBS else None).parse_args(arguments)
         as_json = args.json
         return int(_module(args.verb).run(args, Console(json=as_json)))
     except KeyboardInterrupt:
-        print("edgeloop: interrupted", file=sys.stderr)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print("edgeloop: interrupted", file=sys.stderr)
         return _EXIT_INTERRUPTED
     except BrokenPipeError:  # `edgeloop ... | head`
         silence_stdout()
@@ -90,10 +92,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report_error("edgeloop", as_edgeloop_error(error), as_json=as_json)
 
 
-def _end_tidily_on_sigterm() -> None:
-    """As Ctrl-C does: child processes and temporary folders go, too. Verbs that run until told have their own way."""
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _end_tidily() -> None:
+    """On SIGTERM and where the terminal is closed, as on Ctrl-C: child processes and temporary folders go, too. Verbs
+    that run until told have their own way; under `nohup` SIGHUP stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _module(verb: str) -> ModuleType:

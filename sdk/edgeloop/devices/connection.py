@@ -100,8 +100,16 @@ def connect(url: str, *, identity: Path | None = None, note: Callable[[str], Non
     scheme = urlsplit(url).scheme
     opener = OPENERS.get(scheme)
     if opener is None:
-        raise UsageError(f"device {url!r}: no way to reach that", hint="local: or ssh://user@host")
+        raise UsageError(f"device {url!r}: no way to reach that", hint=_nearest(url))
     return opener(url, identity, note)
+
+
+def _nearest(url: str) -> str:
+    """What was probably meant: `local` without its colon, `pi@board` as ssh itself takes it."""
+    if url == "local":
+        return "local:"
+    is_host = "@" in url and not any(c in url for c in ":/")
+    return f"ssh://{url}" if is_host else "local: or ssh://user@host"
 
 
 def _local(url: str, identity: Path | None, note: Callable[[str], None]) -> Device:
