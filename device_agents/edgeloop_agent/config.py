@@ -38,7 +38,7 @@ class AgentConfig:
     """Everything `edgeloop-agent run` can be told. Times in seconds, as in the file and the flags.
 
     `model`: its name where the agent runs several ([model.NAME]), "" else. `delegates` empty means: the variant's own
-    list. `count` and `rate` None mean: all there are, as fast as it goes.
+    list; `threads` 0: what autotune found, else 1. `count` and `rate` None mean: all there are, as fast as it goes.
     """
 
     bundle: Path
@@ -46,7 +46,7 @@ class AgentConfig:
     model: str = ""
     variant: str | None = None
     delegates: tuple[str, ...] = ()
-    threads: int = 1
+    threads: int = 0
     count: int | None = None
     loop: bool = False
     rate: float | None = None
@@ -83,7 +83,7 @@ class AgentConfig:
     record_load: bool = False
 
     def __post_init__(self) -> None:
-        if self.threads < 1 or self.threads > 256:
+        if not 0 <= self.threads <= 256:
             raise UsageError(f"threads must be 1..256, got {self.threads}")
         if self.count is not None and self.count < 1:
             raise UsageError(f"count must be at least 1, got {self.count}")
@@ -207,6 +207,8 @@ def _load(flags: Mapping[str, Any], table: Mapping[str, Any], file: Path | None,
             raise UsageError(
                 f"--{needed} is missing", hint=f"give --{needed}, or --config FILE with the key '{needed}'"
             )
+    if values.get("threads") == 0:  # which the field has where nobody said anything
+        raise UsageError("threads must be 1..256, got 0")
     config = AgentConfig(**values)
     if not config.device:
         config = replace(config, device=default_device_id())

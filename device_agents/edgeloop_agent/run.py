@@ -15,6 +15,7 @@ from edgeloop.bundle.verified_mark import stage_verified
 from edgeloop.errors import EdgeloopError
 from edgeloop.runtime.delegates import parse_delegate
 from edgeloop.telemetry.report import Event
+from edgeloop_agent.autotune.tuned import settled
 from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.desk import Desk
 from edgeloop_agent.pipeline import FALLBACK_ORDER
@@ -46,6 +47,7 @@ class _Plan:
     staged: StagedBundle
     unsigned: bool
     delegates: tuple[str, ...]
+    tuned: str = ""
 
 
 def run_agent(
@@ -84,7 +86,11 @@ def _planned_one(config: AgentConfig, tell: Callable[[str], None]) -> _Plan:
         parse_sink(sink)
     asked = tuple(str(parse_delegate(text)) for text in config.delegates)
     staged, unsigned = _stage(config, tell)
-    return _Plan(config, staged, unsigned, asked or staged.manifest.fallback_order(config.variant) or FALLBACK_ORDER)
+    order = asked or staged.manifest.fallback_order(config.variant) or FALLBACK_ORDER
+    config, delegates, tuned = settled(config, staged, order)
+    if tuned:
+        tell(f"tuned: {tuned}")
+    return _Plan(config, staged, unsigned, delegates, tuned)
 
 
 def _run(plans: Sequence[_Plan], desk: Desk, tell: Callable[[str], None]) -> Outcome:
@@ -127,6 +133,8 @@ def _assignment(plan: _Plan, boot: str, numbers: Iterator[int], desk: Desk) -> A
     )
     tally = Tally(who, on_event=_named(config.model, desk.events.add), next_seq=lambda: next(numbers))
     tally.count("cache_hits_l3" if plan.staged.was_there else "cache_misses_l3")
+    if plan.tuned:
+        tally.happened(Event("tuned", time.time(), plan.tuned))
     return Assignment(config, str(plan.staged.path), plan.delegates, tally)
 
 

@@ -47,7 +47,7 @@ class Service:
 
     def unit(self) -> str:
         """The text of `edgeloop-agent.service`."""
-        text = resources.files("edgeloop_agent").joinpath("units", UNIT_NAME).read_text(encoding="utf-8")
+        text = (resources.files("edgeloop_agent") / "units" / UNIT_NAME).read_text(encoding="utf-8")
         values = {"COMMAND": self.command, "CONFIG": self.config, "USER": self.user, "MEMORY_MAX": self.memory_max}
         for name, value in values.items():
             text = text.replace(f"@{name}@", value)

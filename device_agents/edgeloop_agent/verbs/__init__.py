@@ -16,6 +16,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "logs": ("what happened on this device", "edgeloop_agent.verbs.logs"),
     "bench": ("measure a bundle or model on this device", "edgeloop_agent.verbs.bench"),
     "capture": ("collect calibration data through this device's camera", "edgeloop_agent.verbs.capture"),
+    "autotune": ("find the best threads, delegate and variant here", "edgeloop_agent.verbs.autotune"),
     "service": ("run the agent under systemd", "edgeloop_agent.verbs.service"),
 }
 

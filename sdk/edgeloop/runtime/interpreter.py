@@ -75,6 +75,14 @@ def runtime_info() -> RuntimeInfo:
     return load_backend().info
 
 
+def installed_runtime() -> str:
+    """As `str(runtime_info())` would have it, without importing anything; "" where there is none."""
+    for candidate in CANDIDATES:
+        if importlib.util.find_spec(candidate.root) is not None:
+            return str(RuntimeInfo(candidate.distribution, _version(candidate), candidate.family))
+    return ""
+
+
 def numpy_clash(info: RuntimeInfo, numpy_version: str) -> str:
     """Why this runtime cannot work with this numpy, or "". tflite-runtime 2.14 is the last and knows only numpy 1."""
     if info.package == "tflite-runtime" and _major(numpy_version) >= 2:
