@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import selectors
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from edgeloop import probes
-from edgeloop.errors import DataError, DeviceError
+from edgeloop.errors import DeviceError
 from edgeloop_agent.agent_state import model_state
 from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.endings import End, failed, judged
 from edgeloop_agent.fallback_clock import FALLBACK_GAUGE, FallbackClock
-from edgeloop_agent.launcher import WorkerProcess, start_message
+from edgeloop_agent.launcher import start_message
+from edgeloop_agent.life import CHECK_EVERY_S, WorkerLife
 from edgeloop_agent.reporting import Outlet, Reporting
 from edgeloop_agent.stop_signals import StopSignals
 from edgeloop_agent.supervision import (
@@ -24,15 +24,9 @@ from edgeloop_agent.supervision import (
     GiveUp,
     Standing,
     after_fault,
-    describe_exit,
-    overdue,
     try_again,
 )
 from edgeloop_agent.tally import RunsOn, Tally
-
-_WORKER_EXIT_S = 2.0  # from the end of its socket to the end of its process
-_CHECK_EVERY_S = 1.0
-_CHECK_AT_MOST_EVERY_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -43,17 +37,6 @@ class Assignment:
     bundle: str
     delegates: tuple[str, ...]
     tally: Tally
-
-
-@dataclass
-class _Life:
-    """A worker, and what is known of its end."""
-
-    worker: WorkerProcess
-    said: Mapping[str, Any] | None = None  # its own account: a "fault" message
-    killed_for: Fault | None = None
-    done: str | None = None
-    is_leaving: bool = False  # asked to end, because a delegate that was out is to be tried again
 
 
 class SupervisedModel:
@@ -81,12 +64,12 @@ class SupervisedModel:
             self._tally, outlet, tell, self._fallback, threads=config.threads, interval_s=config.report_interval
         )
         self._standing = Standing.start(assignment.delegates)
-        self._life: _Life | None = None
+        self._life: WorkerLife | None = None
         self._first_bad_frame = ""
         self._selector = selector
         self._stops = stops
         self._stop_deadline_s: float | None = None
-        self._launch_at_s = self._memory_read_s = time.monotonic()
+        self._launch_at_s = time.monotonic()
 
     def step(self) -> None:
         """Launch a worker if it is time for one; report if the period is over."""
@@ -107,11 +90,8 @@ class SupervisedModel:
         if self.end is not None:
             return 0.0
         now = time.monotonic()
-        until = [_CHECK_EVERY_S, self._reporting.due_in_s(now)]
-        if self._life is None:
-            until.append(self._launch_at_s - now)
-        elif busy_s := self._life.worker.busy_s:
-            until.append(max(_CHECK_AT_MOST_EVERY_S, self._policy.frame_timeout_s - busy_s))
+        until = [CHECK_EVERY_S, self._reporting.due_in_s(now)]
+        until.append(self._launch_at_s - now if self._life is None else self._life.patience_s())
         if self._stop_deadline_s is not None:
             until.append(self._stop_deadline_s - now)
         return max(0.0, min(until))
@@ -129,23 +109,12 @@ class SupervisedModel:
             elif now >= self._stop_deadline_s or self._stops.count > 1:
                 worker.kill()
             return
-        if worker.ready_s is not None:
+        if life.is_ready:
             if happened := self._fallback.look(self._tally.runs_on, now):
                 self._reporting.happened(*happened)
             if not life.is_leaving and try_again(self._standing, self._policy, now):
-                life.is_leaving = True
-                worker.terminate()  # it ends with its frame done
-        fault = overdue(
-            self._policy,
-            ready=worker.ready_s is not None,
-            since_start_s=now - worker.started_s,
-            since_message_s=now - worker.last_message_s,
-            busy_s=worker.busy_s,
-            memory_bytes=self._memory_bytes(worker, now),
-        )
-        if fault is not None and life.killed_for is None:
-            life.killed_for = fault
-            worker.kill()
+                life.leave()
+        life.watch()
 
     def state(self) -> dict[str, Any]:
         """For `edgeloop-agent status`, as of now."""
@@ -157,7 +126,7 @@ class SupervisedModel:
         return model_state(
             self._tally,
             self._standing.delegates,
-            phase="running" if worker is not None and worker.ready_s is not None else phase,
+            phase="running" if life is not None and life.is_ready else phase,
             threads=self._config.threads,
             worker_pid=None if worker is None else worker.pid,
             worker_rss_bytes=None if worker is None else probes.rss_bytes(worker.pid),
@@ -177,100 +146,48 @@ class SupervisedModel:
         skip, count = self._tally.taken, self._remaining
         start = start_message(self._config, self._bundle, self._standing.delegate, skip=skip, count=count)
         try:
-            worker = WorkerProcess(start)
+            self._life = WorkerLife(start, self._policy, self._selector, self._heard, self._died)
         except DeviceError as error:
             return self._finish(End("failed", error))
-        self._life = _Life(worker)
         self._tally.worker_started()
-        self._selector.register(worker.channel.socket, selectors.EVENT_READ, self._on_message)
-        self._selector.register(worker.stderr_fd, selectors.EVENT_READ, self._on_stderr)
         return None
 
-    def _memory_bytes(self, worker: WorkerProcess, now: float) -> int:
-        """What the worker takes of the board's memory; 0 where nobody asks or it is not time to ask."""
-        if self._policy.memory_limit_bytes is None or now - self._memory_read_s < _CHECK_EVERY_S:
-            return 0
-        self._memory_read_s = now
-        return probes.pss_bytes(worker.pid) or probes.rss_bytes(worker.pid) or 0
-
-    def _on_stderr(self) -> None:
-        if self._life is not None and not self._life.worker.read_stderr():
-            self._selector.unregister(self._life.worker.stderr_fd)
-
-    def _on_message(self) -> None:
-        life = self._life
-        if life is None:
-            return
-        try:
-            messages = life.worker.channel.receive()
-            for message in messages or ():
-                life.worker.last_message_s = time.monotonic()
-                self._handle(life, message)
-        except (DeviceError, DataError, KeyError, TypeError, ValueError) as error:
-            life.killed_for = Fault(Blame.RUN, f"worker spoke nonsense: {error}")
-            life.worker.kill()
-            messages = None
-        if messages is None:
-            self._ended(life)
-
-    def _handle(self, life: _Life, message: Mapping[str, Any]) -> None:
+    def _heard(self, message: Mapping[str, Any]) -> None:
         kind = message["kind"]
         if kind == "stats":
             self._reporting.measured(message)
         elif kind == "ready":
-            life.worker.ready_s = time.monotonic()
             self._reporting.ready(message)
         elif kind == "event":
             if message["event"] == "bad_input" and not self._first_bad_frame:
                 self._first_bad_frame = str(message["detail"])
-            if message["event"] == "variant_switch":
-                self._reporting.switched(message, life.worker)
+            if message["event"] == "variant_switch" and self._life is not None:
+                self._reporting.switched(message, self._life.worker)
             self._reporting.happened(message["event"], message["detail"])
-        elif kind == "fault":
-            life.said = dict(message)
-        elif kind == "done":
-            life.done = str(message["reason"])
 
-    def _ended(self, life: _Life) -> None:
-        """The worker closed its socket: take its last words and counts, then decide."""
-        worker = life.worker
-        exit_fault = self._bury(worker)
-        self._life = None
-        if life.done == "stop" and life.is_leaving and not self._stops.count:
+    def _died(self) -> None:
+        """Take the worker's last counts, then decide."""
+        assert self._life is not None
+        death, self._life = self._life.bury(), None
+        sinks = len(self._config.sinks)
+        self._tally.worker_ended(death.counts, sinks)
+        if unwritten := death.counts.unwritten(sinks):
+            self._reporting.happened("results_lost", f"{unwritten} result lines were lost with the worker")
+        if death.counts.inferred:
+            self._standing = self._standing.with_success()
+        if death.done == "stop" and death.was_leaving and not self._stops.count:
             self._go_back()
-        elif life.done is not None:
-            self._reporting.until(worker.last_message_s)
-            self._finish(End(life.done))
+        elif death.done is not None:
+            self._reporting.until(death.last_message_s)
+            self._finish(End(death.done))
         elif self._stops.count:
             self._finish(End("stop"))
-        elif life.said is not None and life.said["blame"] == "fatal":
-            self._finish(failed(life.said))
+        elif death.said is not None and death.said["blame"] == "fatal":
+            self._finish(failed(death.said))
         else:
-            if life.said is not None and life.said["blame"] == "source":
-                self._reporting.happened("source_lost", str(life.said["message"]))
-            ran_s = 0.0 if worker.ready_s is None else time.monotonic() - worker.ready_s
-            self._recover(replace(life.killed_for or _fault_from(life.said) or exit_fault, ran_s=ran_s))
-
-    def _bury(self, worker: WorkerProcess) -> Fault:
-        """Add up what it did and free everything; what its exit alone would mean."""
-        code = worker.wait(_WORKER_EXIT_S)
-        if code is None:
-            worker.kill()
-            code = worker.wait(_WORKER_EXIT_S)
-        while worker.read_stderr() and worker.poll() is None:
-            pass
-        counts, sinks = worker.last_counts, len(self._config.sinks)
-        self._tally.worker_ended(counts, sinks)
-        if unwritten := counts.unwritten(sinks):
-            self._reporting.happened("results_lost", f"{unwritten} result lines were lost with the worker")
-        if counts.inferred:
-            self._standing = self._standing.with_success()
-        self._selector.unregister(worker.channel.socket)
-        with contextlib.suppress(KeyError):
-            self._selector.unregister(worker.stderr_fd)
-        last_words = worker.last_words
-        worker.close()
-        return describe_exit(code or 0, last_words)
+            if death.said is not None and death.said["blame"] == "source":
+                self._reporting.happened("source_lost", str(death.said["message"]))
+            self._recover(death.fault)
 
     # -- what follows
 
@@ -310,11 +227,3 @@ class SupervisedModel:
 
 def _named(model: str, tell: Callable[[str], None]) -> Callable[[str], None]:
     return lambda text: tell(f"{model}: {text}")
-
-
-def _fault_from(said: Mapping[str, Any] | None) -> Fault | None:
-    """A worker's own account of its end."""
-    if said is None:
-        return None
-    blame = {"start": Blame.START, "run": Blame.RUN, "source": Blame.OUTSIDE}.get(said["blame"], Blame.OTHER)
-    return Fault(blame, str(said["message"]))
