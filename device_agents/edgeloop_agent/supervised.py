@@ -5,11 +5,12 @@ from __future__ import annotations
 import selectors
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeloop import probes
 from edgeloop.errors import DeviceError
+from edgeloop.runtime.libedgetpu import crash_hint
 from edgeloop_agent.agent_state import model_state
 from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.endings import End, failed, judged
@@ -192,6 +193,8 @@ class SupervisedModel:
     # -- what follows
 
     def _recover(self, fault: Fault) -> None:
+        if fault.blame is Blame.RUN and (hint := crash_hint(self._standing.delegate)):
+            fault = replace(fault, detail=f"{fault.detail}: {hint}")
         self._standing, decision = after_fault(self._standing, self._policy, fault, time.monotonic())
         if isinstance(decision, GiveUp):
             return self._finish(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 import edgeloop_agent
 from edgeloop.bundle import Bundle, BundleDraft, VariantDraft, load_or_create_signing_key, write_bundle
 from edgeloop.errors import DelegateError
+from edgeloop.runtime.libedgetpu import crash_hint
 from support.agents import CONTRACT, Agents, digits_int8, frames
+from support.delegate_lib import RESHAPE, build_delegate
 from support.edgetpu import compiled
 
 
@@ -100,3 +103,40 @@ def test_a_variant_that_was_named_fails_without_its_chip(agents: Agents, bundle:
     code, summary, said = agents.run("--bundle", bundle, "--source", source, "--variant", "edgetpu")
     assert code == 3, said
     assert (summary["variant"], summary["inferences"]) == ("edgetpu", 0)
+
+
+def test_libraries_are_found_by_name_and_devices_are_asked_for(agents: Agents, tmp_path: Path, source: str) -> None:
+    """Our own delegate under the names of Coral's and the GPU's: it has no device at all."""
+    for name in ("libedgetpu.so.1", "libtensorflowlite_gpu_delegate.so"):
+        shutil.copy(build_delegate(), tmp_path / name)
+    code, summary, said = agents.run(
+        "--bundle", write(tmp_path / "b.bundle", "int8"), "--source", source,
+        "--delegate", "edgetpu:usb:0", "--delegate", "edgetpu:pci:1", "--delegate", f"gpu?claim_op={RESHAPE}",
+        env={"LD_LIBRARY_PATH": str(tmp_path)},
+    )  # fmt: skip
+    assert code == 0, said
+    assert summary["fallbacks"] == [
+        "edgetpu:usb:0 -> edgetpu:pci:1: xdelegate: no device usb:0",
+        f"edgetpu:pci:1 -> gpu?claim_op={RESHAPE}: xdelegate: no device pci:1",
+    ]
+    assert (summary["delegate_ran"], summary["delegated_ops"]) == ("gpu", 1)
+
+
+def test_a_gpu_library_says_what_it_lacks(agents: Agents, tmp_path: Path, source: str) -> None:
+    code, summary, said = agents.run(
+        "--bundle", write(tmp_path / "b.bundle", "int8"), "--source", source, "--delegate", "gpu", "--delegate", "cpu"
+    )
+    assert code == 0, said
+    assert summary["fallbacks"] == ["gpu -> cpu: libtensorflowlite_gpu_delegate.so is not installed"]
+
+
+@pytest.mark.parametrize(("compiler", "is_explained"), [("6.3.0 20170516", True), ("14.2.0", False)])
+def test_a_crash_of_googles_own_libedgetpu_is_explained(compiler: str, is_explained: bool, tmp_path: Path) -> None:
+    library = tmp_path / "usr/lib/libedgetpu.so.1.0"
+    library.parent.mkdir(parents=True)
+    library.write_bytes(f"\0COMPILER={compiler},DATE=redacted,TIME=redacted\0".encode())
+    for delegate in ("edgetpu", "edgetpu:usb:0", "edgetpu?x=1"):
+        hint = crash_hint(delegate, "ai-edge-litert 2.3.0", tmp_path)
+        assert ("crashes with ai-edge-litert 2.3.0; get https" in hint) is is_explained
+    assert not crash_hint("xnnpack", "ai-edge-litert 2.3.0", tmp_path)
+    assert not crash_hint("edgetpu", "tflite-runtime 2.5.0", tmp_path)

@@ -72,6 +72,13 @@ def why_it_crashes(build: EdgeTpuBuild | None, package_version: str, runtime: st
     return f"libedgetpu ({which}) is Google's own build for TensorFlow 2.5, which crashes with {runtime}"
 
 
+def crash_hint(delegate: str, runtime: str = "ai-edge-litert", root: Path = Path("/")) -> str:
+    """For a process that died on this delegate: what is known of that and what to do, "" where nothing is."""
+    library = find_edgetpu_library(root) if delegate.partition(":")[0].partition("?")[0] == "edgetpu" else None
+    why = "" if library is None else why_it_crashes(read_build(library), "", runtime)
+    return f"{why}; get {KNOWN_GOOD}" if why else ""
+
+
 def _is_old(runtime: str) -> bool:
     package, _, version = runtime.partition(" ")
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
