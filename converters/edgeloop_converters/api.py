@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -26,10 +26,15 @@ def convert(
     data: str | Path | None = None,
     evaluate: str | Path | None = None,
     contract: Contract | str | Path | None = None,
-    goals: Goals | None = None,
+    goals: Goals | Mapping[str, float] | None = None,
     scheme: str = "int8",
+    scheme_options: Mapping[str, str | int] | None = None,
+    io: str = "",
     engine: str = "aeq",
     effort: str = "default",
+    calibration: str = "",
+    calibration_samples: int | None = None,
+    signature: str = "",
     name: str = "",
     version: int | None = None,
     seed: int = 0,
@@ -50,6 +55,8 @@ def convert(
 
     contract: a Contract, or the path of a contract TOML; without one it is detected and checked against the data.
     strict_data: refuse severe findings on the data (GoalNotMetError); else they are warnings, and in `result.findings`.
+    scheme_options: as {"bits": 4}. io: "float", "int8", "uint8"; "": the scheme's own. calibration: how
+    ranges are taken, from calibration_samples. signature: of a SavedModel or .tflite that has several.
     shape: sizes of one sample where the model leaves them free; several of them make shape buckets, one variant each.
     cache: keep decoded pictures on disk for the next conversion. Raises UsageError and its kinds, RefusedError. A
     missed goal is in `result.gate`; repair: try first to mend a file that misses one, see `result.variants[0].repairs`.
@@ -62,9 +69,12 @@ def convert(
         contract=contract if isinstance(contract, Contract) else None,
         contract_file="" if contract is None or isinstance(contract, Contract) else str(contract),
         hints=ContractFlags(),
-        passes=plan_passes(scheme, engine, effort),
+        passes=plan_passes(
+            scheme, engine, effort, calibration_samples, io=io, options=scheme_options, method=calibration
+        ),
         effort=effort,
-        goals=goals or Goals(),
+        signature=signature,
+        goals=goals if isinstance(goals, Goals) else Goals.from_dict(goals or {}),
         seed=seed,
         name=name,
         version=version,

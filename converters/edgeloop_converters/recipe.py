@@ -17,7 +17,7 @@ from edgeloop.contract import Contract
 from edgeloop.errors import ConfigError, UsageError
 from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.goals import Goals
-from edgeloop_converters.schemes import IO_KINDS, SCHEME_OPTIONS, SCHEMES, check_io, check_options, scheme_named
+from edgeloop_converters.schemes import IO_KINDS, SCHEME_OPTIONS, SCHEMES, Scheme, check_io, check_options, scheme_named
 from edgeloop_converters.schemes.table import FLOAT
 from edgeloop_converters.shapes import GivenShape, plain_shapes
 from edgeloop_converters.toml_writer import to_toml
@@ -106,6 +106,7 @@ def plan_passes(
     io: kind of the model's inputs and outputs, "" the scheme's own. options: the scheme's, as {"bits": 4}. method: how
     ranges are taken, "" the default one.
     """
+    _check_calibrates(scheme_named(scheme), engine, samples, method)
     method = method or CALIBRATION_METHODS[0]
     for value, allowed, what in (
         (engine, ENGINES, "engine"),
@@ -125,6 +126,16 @@ def plan_passes(
     own = {} if method == CALIBRATION_METHODS[0] else {"method": method}
     calibrate = PassStep("calibrate", {"samples": samples or CALIBRATION_SAMPLES[effort], **own})
     return (*([calibrate] if chosen.calibrated else []), PassStep("quantize", step))
+
+
+def _check_calibrates(scheme: Scheme, engine: str, samples: int | None, method: str) -> None:
+    """Raises UsageError where something is asked of a calibration that the scheme or the engine does without."""
+    asked = "--calibration" if method else "--calibration-samples" if samples is not None else ""
+    if asked and not scheme.calibrated:
+        raise UsageError(f"--scheme {scheme.name} measures no ranges: {asked} has no effect", hint=f"leave {asked} out")
+    if method and engine == "tflite":
+        raise UsageError("--engine tflite measures ranges its own way: --calibration has no effect",
+                         hint="leave --calibration out, or --engine")  # fmt: skip
 
 
 @dataclass(frozen=True)

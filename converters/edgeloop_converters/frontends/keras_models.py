@@ -65,7 +65,7 @@ def load_keras(
     except Exception as error:
         if not isinstance(error, _WrittenByKeras2) and not _is_old_config(str(error)):
             raise _load_error(source, error) from error
-        if fused and form == "keras" and not written_by.startswith("2."):
+        if fused and not (written_by or _h5_version(source)).startswith("2."):
             raise UsageError(
                 f"{source}: recurrent layers over more than {MAX_STEPS} steps cannot be quantized from a Keras 3 file",
                 hint=f"up to {MAX_STEPS} steps are unrolled; save an LSTM as .h5 with tf-keras; else --scheme float",
@@ -91,6 +91,15 @@ def load_keras(
         return dict(zip(named, flat, strict=True))
 
     return Loaded(call, specs, versions, notes, model, tuple(output_names))
+
+
+def _h5_version(source: Path) -> str:
+    """The Keras that wrote an .h5; files that do not say it are Keras 2's."""
+    import h5py
+
+    with h5py.File(source, "r") as file:
+        said = file.attrs.get("keras_version", "2.")
+    return said.decode("ascii", "replace") if isinstance(said, bytes) else str(said)
 
 
 class _WrittenByKeras2(Exception):

@@ -175,6 +175,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     from edgeloop_converters.goals import parse_agreement, parse_bytes, parse_drop
     from edgeloop_converters.recipe import Recipe, plan_passes
     from edgeloop_converters.recipe_reading import load_recipe
+    from edgeloop_converters.schemes import scheme_named
     from edgeloop_converters.shapes import shapes_of
 
     if not args.model and not args.recipe:
@@ -208,11 +209,14 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         v is not None
         for v in (args.scheme, args.io, args.engine, args.effort, args.calibration_samples, args.calibration)
     ):
-        keep = None if args.effort or not recipe.is_calibrated else recipe.calibration_samples
+        keep, method = None, args.calibration or ""
+        if scheme_named(args.scheme or recipe.scheme).calibrated:  # another scheme may do without what a recipe says
+            keep = None if args.effort or not recipe.is_calibrated else recipe.calibration_samples
+            method = method or ("" if (args.engine or recipe.engine) == "tflite" else recipe.calibration_method)
         own_io, own = ("", {}) if args.scheme else (recipe.io, recipe.scheme_options)
         changes["passes"] = plan_passes(
             args.scheme or recipe.scheme, args.engine or recipe.engine, args.effort or recipe.effort,
             args.calibration_samples or keep, io=args.io or own_io, options={**own, **options},
-            method=args.calibration or recipe.calibration_method,
+            method=method,
         )  # fmt: skip
     return replace(recipe, **changes)

@@ -101,3 +101,14 @@ def test_a_long_lstm_of_keras_2_takes_the_fused_kernel(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=rf"\(GRU\) is a loop over more than {MAX_STEPS} steps") as caught:
         edgeloop.convert(str(tmp_path / "GRU.h5"), data=str(tmp_path / "x.npz"), effort="fast")
     assert "--scheme float" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(("said", "found"), [("3.15.1", "3.15.1"), (b"2.4.0", "2.4.0"), (None, "2.")])
+def test_which_keras_wrote_an_h5(tmp_path: Path, said: str | bytes | None, found: str) -> None:
+    h5py = pytest.importorskip("h5py")
+    from edgeloop_converters.frontends.keras_models import _h5_version
+
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        if said is not None:
+            file.attrs["keras_version"] = said
+    assert _h5_version(tmp_path / "m.h5") == found

@@ -6,6 +6,7 @@ import re
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -169,3 +170,29 @@ def test_an_unknown_pass_option_cannot_be_built_in_python() -> None:
         PassStep("quantize", {"depth": 4})
     with pytest.raises(UsageError):
         plan_passes("int3", "aeq", "fast")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "engine", "asked"),
+    [("dynamic", "aeq", {"method": "mse"}), ("fp16", "aeq", {"samples": 50}), ("float", "aeq", {"method": "entropy"}),
+     ("int8", "tflite", {"method": "mse"})],
+)  # fmt: skip
+def test_what_has_no_effect_on_a_calibration_is_refused(scheme: str, engine: str, asked: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="has no effect") as caught:
+        plan_passes(scheme, engine, "fast", **asked)
+    assert caught.value.hint
+
+
+def test_a_flag_for_another_scheme_wins_over_a_recipe_that_calibrates_its_own_way(tmp_path: Path) -> None:
+    import argparse
+
+    from edgeloop.cli import convert
+
+    path = tmp_path / "r.toml"
+    path.write_text(Recipe("m.tflite", passes=plan_passes("int8", "aeq", "fast", 50, method="mse")).to_toml())
+    parser = argparse.ArgumentParser()
+    convert.add_arguments(parser)
+    recipe = convert.recipe_of(parser.parse_args(["--recipe", str(path), "--scheme", "fp16"]))
+    assert (recipe.scheme, recipe.is_calibrated) == ("fp16", False)
+    kept = convert.recipe_of(parser.parse_args(["--recipe", str(path), "--scheme", "a16w8"]))
+    assert (kept.calibration_method, kept.calibration_samples) == ("mse", 50)
