@@ -92,6 +92,7 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
         help="cpu, xnnpack, edgetpu[:usb:N], gpu, external:LIB?key=value; repeat it for the fallback order "
         "(default: the variant's own list)")  # fmt: skip
     add("--variant", metavar="NAME", help="which model of the bundle (default: its first)")
+    add("--gallery", metavar="FILE", type=Path, help="known vectors of an embedding: .npz with vectors and labels")
     add("--threads", metavar="N", type=int, help="threads of the interpreter (default: as autotune found, else 1)")
     add("--telemetry", metavar="URL", help="where reports go: http(s)://HOST:PORT, serial:///dev/ttyX?baud=115200")
     add("--device", metavar="ID", help="this device's name in the reports (default: the host name)")

@@ -45,6 +45,7 @@ class AgentConfig:
     source: str
     model: str = ""
     variant: str | None = None
+    gallery: Path | None = None
     delegates: tuple[str, ...] = ()
     threads: int = 0
     count: int | None = None
@@ -174,7 +175,7 @@ def _check_is_text(text: str) -> None:
 _KEYS = {"delegates": "delegate", "sinks": "sink"}
 _FIELD_OF_KEY = {_KEYS.get(f.name, f.name): f.name for f in fields(AgentConfig) if f.name != "model"}
 _LISTS = frozenset({"delegates", "sinks", "trust"})
-_PATHS = frozenset({"bundle", "state", "trust"})
+_PATHS = frozenset({"bundle", "gallery", "state", "trust"})
 _SWITCHES = frozenset({"loop"}) | SWITCHES
 _NUMBERS = {
     "threads": int, "count": int, "rate": float, "report_interval": float, "heartbeat_timeout": float,

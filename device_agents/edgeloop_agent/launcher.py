@@ -148,6 +148,7 @@ def start_message(config: AgentConfig, bundle: str, delegate: str, *, skip: int,
     return {
         "bundle": bundle,
         "variant": config.variant,
+        "gallery": None if config.gallery is None else str(config.gallery),
         "delegate": delegate,
         "threads": config.threads,
         "source": config.source,

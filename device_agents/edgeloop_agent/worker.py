@@ -119,6 +119,7 @@ def _open_model(start: Mapping[str, Any]) -> tuple[str, Pipeline, Activation | N
     from edgeloop.bundle.limits import GOLDEN, MANIFEST
     from edgeloop.bundle.manifest_reading import decode_manifest
     from edgeloop.bundle.needs import check_runtime
+    from edgeloop.contract_files import with_gallery
     from edgeloop.runtime import open_session, runtime_info
     from edgeloop_agent.buckets import Buckets
     from edgeloop_agent.pipeline import build_pipeline
@@ -131,6 +132,9 @@ def _open_model(start: Mapping[str, Any]) -> tuple[str, Pipeline, Activation | N
     golden = None
     if manifest.golden is not None:
         golden = decode_golden(manifest.golden, (staged / GOLDEN).read_bytes())
+    contract = manifest.contract
+    if start["gallery"] is not None:
+        contract = with_gallery(contract, Path(start["gallery"]))
     self_test = SelfTest(manifest.contract, golden, start["recheck_s"])
 
     def open_one(variant: Variant) -> Pipeline:
@@ -139,10 +143,10 @@ def _open_model(start: Mapping[str, Any]) -> tuple[str, Pipeline, Activation | N
             self_test.opened(session, variant.name)
         except DelegateError as error:
             raise _CannotStartError(error.message, hint=error.hint) from error
-        return build_pipeline(session, manifest.contract)
+        return build_pipeline(session, contract)
 
     several = manifest.buckets() if start["variant"] is None else ()
-    pipeline = Buckets(several, manifest.contract, open_one).pipeline if several else open_one(variant)
+    pipeline = Buckets(several, contract, open_one).pipeline if several else open_one(variant)
     if start["activation"] is None:
         return variant.name, pipeline, None, self_test
     from edgeloop_agent.activation_settings import ActivationSettings

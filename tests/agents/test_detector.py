@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 import edgeloop_agent
@@ -54,3 +55,25 @@ def test_a_result_line_has_the_detections(tmp_path: Path) -> None:
     assert first["detections"][0]["label"] == "red thing"
     assert len(first["detections"][0]["box"]) == 4
     assert second["detections"] == []
+
+
+def test_the_agent_names_the_nearest_of_its_own_gallery(tmp_path: Path) -> None:
+    spec = InputSpec(kind="image", size=(SIDE, SIDE), std=(255.0,))
+    contract = Contract((spec,), OutputSpec("embedding", index=1))
+    bundle = make_bundle(tmp_path / "e.bundle", model=red_detector(finished=False), contract=contract)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    pictures = {name: red_picture(64, 64, y, x, 20) for name, (y, x) in {"left": (32, 14), "right": (32, 50)}.items()}
+    for name, picture in pictures.items():
+        cv2.imwrite(str(folder / f"{name}.png"), picture)
+    with edgeloop_agent.open(bundle) as model:
+        vectors = [model(picture).values[0] for picture in pictures.values()]
+    np.savez(tmp_path / "known.npz", vectors=np.stack(vectors), labels=list(pictures))
+    arguments = ("run", "--bundle", bundle, "--source", f"folder:{folder}", "--state", tmp_path / "state", "--gallery")
+    done = run_cli(*arguments, tmp_path / "known.npz", "--sink", f"jsonl:{tmp_path / 'out.jsonl'}")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["top"][0]["label"] for line in lines] == ["left", "right"]
+    wrong = run_cli(*arguments, tmp_path / "absent.npz")
+    assert wrong.returncode == 2
+    assert "absent.npz" in wrong.stderr and "Traceback" not in wrong.stderr
