@@ -22,7 +22,7 @@ from edgeloop_converters.alarms import quality_alarms
 from edgeloop_converters.analysis_summary import analysis_summary
 from edgeloop_converters.assistant import Assistant
 from edgeloop_converters.buckets import held_by
-from edgeloop_converters.cascades import CascadeTrade, measure_cascade
+from edgeloop_converters.cascades import CascadeTrade, measure_cascade, measure_exit
 from edgeloop_converters.contracts import ContractFlags, detect_contract, fit_data
 from edgeloop_converters.data import IMAGE, Dataset, for_inputs, open_data, pick_stratified
 from edgeloop_converters.data.cache import DecodedCache
@@ -177,6 +177,7 @@ def evaluate(
     ignore_labels: bool = False,
     samples: int | None = None,
     cascade: str | None = None,
+    exit_head: str | None = None,
     allow_unsigned: bool = False,
     trust_code: bool = False,
     threads: int | None = None,
@@ -188,9 +189,9 @@ def evaluate(
 
     Of shape buckets, without `variant`, each runs the samples that a device would run on it; the first is the result
     and has the `others`. The float model: `reference` (any format `convert` reads), else the one of this bundle in
-    the host's cache, else none, and agreement is None. cascade: a lighter variant, or a .tflite file, to ask first (see
-    `cascades`). Raises UsageError and its kinds, RefusedError for a bundle that
-    is not to be trusted.
+    the host's cache, else none, and agreement is None. cascade: a lighter variant, or a .tflite file, to ask first;
+    exit_head: an output of the model to stop at (see `cascades`). Raises UsageError and its kinds, RefusedError for a
+    bundle that is not to be trusted.
     """
     reporter = progress or SilentProgress()
     wanted = goals or Goals()
@@ -213,16 +214,19 @@ def evaluate(
 
     if variant is not None or not subject.buckets or subject.contract is None:
         alone = run(subject, dataset, samples)
-        if cascade is None:
+        if cascade is None and exit_head is None:
             return alone
-        data_used = alone.dataset
-        indices = np.arange(len(data_used)) if samples is None else pick_stratified(data_used, samples, seed)
-        bundle = Bundle.open(path, allow_unsigned=allow_unsigned) if subject.bundle_name else None
-        measured = measure_cascade(
-            cascade, (subject.name, subject.model), alone.contract, data_used, indices, bundle=bundle, progress=reporter
-        )
+        used, whole = alone.dataset, (subject.name, subject.model)
+        indices = np.arange(len(used)) if samples is None else pick_stratified(used, samples, seed)
+        if exit_head is not None:
+            measured = measure_exit(exit_head, whole, alone.contract, used, indices, progress=reporter)
+        else:
+            bundle = Bundle.open(path, allow_unsigned=allow_unsigned) if subject.bundle_name else None
+            measured = measure_cascade(
+                str(cascade), whole, alone.contract, used, indices, bundle=bundle, progress=reporter
+            )
         return replace(alone, cascade=measured)
-    if cascade is not None:
+    if cascade is not None or exit_head is not None:
         raise UsageError("a cascade of shape buckets is not possible", hint="--variant NAME evaluates one of them")
     dataset = for_inputs(dataset, [spec.name for spec in subject.contract.inputs])
     chosen = np.arange(len(dataset), dtype=np.int64) if samples is None else pick_stratified(dataset, samples, seed)

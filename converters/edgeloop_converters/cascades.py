@@ -9,14 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeloop.contract import Contract
+from edgeloop.contract import Contract, OutputSpec
 from edgeloop.errors import UsageError
 from edgeloop.postprocess import compile_output
 from edgeloop.postprocess.confidence import confidence
@@ -63,7 +64,8 @@ class CascadePoint:
 @dataclass(frozen=True)
 class CascadeTrade:
     """light_ms, heavy_ms: medians of n runs on this host, one thread. proposed: the cheapest threshold that loses at
-    most MAX_LOSS; None where none does and is cheaper than the heavy one alone."""
+    most MAX_LOSS; None where none does and is cheaper than the heavy one alone. is_exit: light is the exit head, an
+    output of the model heavy, and light_ms the time up to there."""
 
     light: str
     heavy: str
@@ -72,30 +74,33 @@ class CascadeTrade:
     heavy_ms: float
     points: tuple[CascadePoint, ...]
     proposed: float | None
+    is_exit: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def trade(light: tuple[str, Answers], heavy: tuple[str, Answers], labels: Ids | None) -> CascadeTrade:
-    """The curve of two models over the same samples. Pure."""
+def trade(
+    light: tuple[str, Answers], heavy: tuple[str, Answers], labels: Ids | None, *, is_exit: bool = False
+) -> CascadeTrade:
+    """The curve of two models over the same samples. is_exit: the light one is the heavy one's first part. Pure."""
     (light_name, a), (heavy_name, b) = light, heavy
     light_ms, heavy_ms = float(np.median(a.ms)), float(np.median(b.ms))
+    asked_ms = heavy_ms - light_ms if is_exit else heavy_ms
 
     def at(threshold: float | None) -> CascadePoint:
         asks = np.ones(len(a.ids), bool) if threshold is None else a.sure < threshold
         ids = np.where(asks, b.ids, a.ids)
-        first = 0.0 if threshold is None else light_ms
         return CascadePoint(
             threshold,
             float(asks.mean()),
             None if labels is None else float((ids == labels).mean()),
             float((ids == b.ids).mean()),
-            (first + float(asks.mean()) * heavy_ms) / heavy_ms,
+            1.0 if threshold is None else (light_ms + float(asks.mean()) * asked_ms) / heavy_ms,
         )
 
     points = tuple(at(t) for t in (0.0, *THRESHOLDS, None))
-    return CascadeTrade(light_name, heavy_name, len(a.ids), light_ms, heavy_ms, points, _proposed(points))
+    return CascadeTrade(light_name, heavy_name, len(a.ids), light_ms, heavy_ms, points, _proposed(points), is_exit)
 
 
 def _proposed(points: Sequence[CascadePoint]) -> float | None:
@@ -113,17 +118,19 @@ def measure_answers(
     dataset: Dataset,
     indices: Sequence[int] | Ids,
     *,
+    outputs: Mapping[str, OutputSpec] = MappingProxyType({}),
     progress: Progress | None = None,
 ) -> dict[str, Answers]:
-    """Every model over the samples, in turns on one thread. Raises UsageError where results have no confidence,
+    """Every model over the samples, in turns on one thread. outputs: of models that have another than the contract's.
+    Raises UsageError where results have no confidence,
     DataError for samples that cannot be read or do not fit."""
     with ExitStack() as stack:
         lanes = {}
         for name, model in models.items():
             session = stack.enter_context(open_session(model))
+            output = outputs.get(name, contract.output)
             lanes[name] = (
-                session, compile_inputs(contract.inputs, session.inputs),
-                compile_output(contract.output, session.outputs),
+                session, compile_inputs(contract.inputs, session.inputs), compile_output(output, session.outputs)
             )  # fmt: skip
         found: dict[str, list[tuple[int, float, float]]] = {name: [] for name in models}
         with (progress or SilentProgress()).step("cascade", total=len(indices)) as advance:
@@ -149,8 +156,9 @@ def measure_answers(
 
 def cascade_lines(one: Mapping[str, Any]) -> list[str]:
     """A CascadeTrade's dictionary as a table for people."""
+    what = "exit head" if one.get("is_exit") else "cascade"
     lines = [
-        f"cascade {one['light']} then {one['heavy']}: {one['n']} samples, {one['light_ms']:.3g} and "
+        f"{what} {one['light']} then {one['heavy']}: {one['n']} samples, {one['light_ms']:.3g} and "
         f"{one['heavy_ms']:.3g} ms on this host, 1 thread",
         f"  {'confidence asked':<18} {'accuracy':>9} {'as heavy':>9} {'asked heavy':>12} {'time':>6}",
     ]
@@ -161,7 +169,8 @@ def cascade_lines(one: Mapping[str, Any]) -> list[str]:
             f"  {name:<18} {accuracy:>9} {point['agreement']:>9.2%} {point['escalated']:>12.0%} {point['cost']:>6.2f}"
         )
     if one["proposed"] is not None:
-        lines.append(f"  cheapest without a loss above {MAX_LOSS:.1%}: --cascade {one['light']}:{one['proposed']:g}")
+        flag = "--exit-head" if one.get("is_exit") else "--cascade"
+        lines.append(f"  cheapest without a loss above {MAX_LOSS:.1%}: {flag} {one['light']}:{one['proposed']:g}")
     else:
         lines.append("  no threshold is cheaper than the heavy model alone without losing more than 0.5%")
     return lines
@@ -192,3 +201,25 @@ def measure_cascade(
     answers = measure_answers({name: model, heavy[0]: heavy[1]}, contract, dataset, indices, progress=progress)
     labels = None if dataset.labels is None else dataset.labels[indices]
     return trade((name, answers[name]), (heavy[0], answers[heavy[0]]), labels)
+
+
+def measure_exit(
+    output: str,
+    heavy: tuple[str, bytes],
+    contract: Contract,
+    dataset: Dataset,
+    indices: Ids,
+    *,
+    progress: Progress | None = None,
+) -> CascadeTrade:
+    """The trade of stopping at the model's output `output`. Raises UsageError."""
+    from edgeloop.graph import Graph
+    from edgeloop.graph.parts import halves
+
+    head = halves(Graph.read(heavy[1]), output).first
+    outputs = {output: replace(contract.output, index=0, name="")}
+    answers = measure_answers(
+        {output: head, heavy[0]: heavy[1]}, contract, dataset, indices, outputs=outputs, progress=progress
+    )
+    labels = None if dataset.labels is None else dataset.labels[indices]
+    return trade((output, answers[output]), (heavy[0], answers[heavy[0]]), labels, is_exit=True)

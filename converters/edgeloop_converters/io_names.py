@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from edgeloop.contract import OutputSpec
 from edgeloop.decoding import DetectionSettings, Settings
 from edgeloop.errors import ConfigError
 from edgeloop.graph import Graph
+from edgeloop.graph.parts import output_names as output_names
 
 
 def input_names(graph: Graph) -> tuple[str, ...]:
     """In the model's order."""
     known = next((s.inputs for s in graph.signatures if s.subgraph == 0), {})
-    return _names(graph, graph.main.inputs, known)
-
-
-def output_names(graph: Graph) -> tuple[str, ...]:
-    """In the model's order."""
-    known = next((s.outputs for s in graph.signatures if s.subgraph == 0), {})
-    return _names(graph, graph.main.outputs, known)
+    by_index = {index: name for name, index in known.items()}
+    return tuple(by_index.get(i, graph.main.tensors[i].name) for i in graph.main.inputs)
 
 
 def vector_length(graph: Graph, index: int) -> int | None:
@@ -53,8 +49,3 @@ def _by_place(settings: Settings | None, names: Sequence[str]) -> Settings | Non
                 raise ConfigError(f"the model has no output '{name}' ({part})", hint=f"it has: {', '.join(names)}")
             places[part] = names.index(name)
     return replace(settings, **places)  # type: ignore[arg-type]
-
-
-def _names(graph: Graph, indices: Sequence[int], known: Mapping[str, int]) -> tuple[str, ...]:
-    by_index = {index: name for name, index in known.items()}
-    return tuple(by_index.get(index, graph.main.tensors[index].name) for index in indices)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeloop.errors import UsageError
-from edgeloop_agent.activation_settings import PREFERENCES, check_range, parse_cascade
+from edgeloop_agent.activation_settings import PREFERENCES, check_range, parse_cascade, parse_exit_head
 
 GATE, GOVERNOR = "gate", "governor"
 _NEEDS = {GATE: "gate", GOVERNOR: "latency_budget, temperature_limit or max_stride"}
@@ -61,6 +61,8 @@ FLAGS = (
          metavar="T0", bounds=(-2, 2), part=GOVERNOR),
     Flag("cascade", "ask a light variant first, and the main one where its confidence is lower", str,
          "[VARIANT:]CONFIDENCE"),
+    Flag("exit_head", "stop at this output of the model where its confidence is at least this", str,
+         "OUTPUT:CONFIDENCE"),
     Flag("warm_memory", "memory for variants that wait opened (default: 64)", metavar="MIB", bounds=(0, 65536),
          unit=" MiB"),
     Flag("record_load", "write what the governor sees to load.jsonl in the state folder, for `simulate`", bool),
@@ -104,6 +106,10 @@ def check_activation(values: Mapping[str, Any], defaults: Mapping[str, Any], *, 
             check_range(flag.field, value, *flag.bounds, flag.unit)
     if values["cascade"] is not None:
         parse_cascade(values["cascade"])
+    if values["exit_head"] is not None:
+        parse_exit_head(values["exit_head"])
+        if values["cascade"] is not None:
+            raise UsageError("cascade and exit_head together are not possible", hint="leave out one of them")
     for flag in FLAGS:
         if flag.part and not on[flag.part] and values[flag.field] != defaults[flag.field]:
             raise UsageError(

@@ -33,12 +33,21 @@ class CascadeSettings:
 
 
 @dataclass(frozen=True)
+class ExitSettings:
+    """The model stops at its output `output` where that one's confidence is at least `threshold`."""
+
+    output: str
+    threshold: float
+
+
+@dataclass(frozen=True)
 class ActivationSettings:
     """None: that part is off. record: a file for the load trace, "" for none."""
 
     gate: GateSettings | None = None
     law: Law | None = None
     cascade: CascadeSettings | None = None
+    exit_head: ExitSettings | None = None
     warm_bytes: int = int(DEFAULT_WARM_MIB * 2**20)
     record: str = ""
 
@@ -47,11 +56,12 @@ class ActivationSettings:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> ActivationSettings:
-        gate, law, cascade = data["gate"], data["law"], data["cascade"]
+        gate, law, cascade, exit_head = data["gate"], data["law"], data["cascade"], data["exit_head"]
         return ActivationSettings(
             gate=None if gate is None else GateSettings(**gate),
             law=None if law is None else Law(**law),
             cascade=None if cascade is None else CascadeSettings(**cascade),
+            exit_head=None if exit_head is None else ExitSettings(**exit_head),
             warm_bytes=data["warm_bytes"],
             record=data["record"],
         )
@@ -60,13 +70,29 @@ class ActivationSettings:
 def parse_cascade(text: str) -> CascadeSettings:
     """`CONFIDENCE` or `VARIANT:CONFIDENCE`. Raises UsageError."""
     variant, _, number = text.rpartition(":")
-    try:
-        threshold = float(number)
-    except ValueError:
-        threshold = -1.0
-    if not 0.0 < threshold <= 1.0:
+    threshold = _confidence(number)
+    if threshold is None:
         raise UsageError(f"cascade {text!r} is not a confidence from 0 to 1", hint="for example 0.8, or int8-lite:0.8")
     return CascadeSettings(threshold, variant)
+
+
+def parse_exit_head(text: str) -> ExitSettings:
+    """`OUTPUT:CONFIDENCE`. Raises UsageError."""
+    output, _, number = text.rpartition(":")
+    threshold = _confidence(number)
+    if not output or threshold is None:
+        raise UsageError(
+            f"exit_head {text!r} is not an output and a confidence from 0 to 1", hint="for example early:0.8"
+        )
+    return ExitSettings(output, threshold)
+
+
+def _confidence(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0.0 < value <= 1.0 else None
 
 
 def check_range(name: str, value: float | None, low: float, high: float, unit: str = "") -> None:

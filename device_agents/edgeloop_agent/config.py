@@ -21,6 +21,7 @@ from edgeloop_agent.activation_settings import (
     GateSettings,
     check_range,
     parse_cascade,
+    parse_exit_head,
 )
 from edgeloop_agent.fallback_clock import ALERT_AFTER_S
 from edgeloop_agent.levels import Law
@@ -80,6 +81,7 @@ class AgentConfig:
     steepness: float = Law.steepness
     midpoint: float = Law.midpoint
     cascade: str | None = None
+    exit_head: str | None = None
     warm_memory: float = DEFAULT_WARM_MIB
     record_load: bool = False
 
@@ -125,7 +127,7 @@ class AgentConfig:
     @property
     def activation(self) -> ActivationSettings | None:
         """Of gate, governor and cascade; None where all are off."""
-        if not (self.gate or self.is_governed or self.cascade or self.record_load):
+        if not (self.gate or self.is_governed or self.cascade or self.exit_head or self.record_load):
             return None
         law = Law(
             latency_budget_ms=self.latency_budget,
@@ -142,6 +144,7 @@ class AgentConfig:
             gate=GateSettings(self.audit_every, self.max_difference, self.max_age) if self.gate else None,
             law=law if self.is_governed else None,
             cascade=parse_cascade(self.cascade) if self.cascade else None,
+            exit_head=parse_exit_head(self.exit_head) if self.exit_head else None,
             warm_bytes=int(self.warm_memory * 2**20),
             record=str(self.folder / LOAD_TRACE) if self.record_load else "",
         )

@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeloop.graph import Graph, Tensor
+from edgeloop.graph.parts import cut
 from edgeloop.runtime import open_session
 from edgeloop_converters.calibration import GROUP_SIZE, Ranges
 from edgeloop_converters.passes.channel_noise import ChannelStatistics, choose_factors, weights_of
 from edgeloop_converters.passes.codes import WeightCodes
 from edgeloop_converters.passes.links import Link, links, scale_channels
 from edgeloop_converters.passes.packed import PackedModel, run_real, score_names
-from edgeloop_converters.passes.parts import cut
 from edgeloop_converters.passes.report import PassReport
 
 Array = npt.NDArray[Any]

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from edgeloop.affine import dequantize
 from edgeloop.graph import Graph
+from edgeloop.graph.parts import cut
 from edgeloop_converters.passes.packed import Group, PackedModel, Range, run_codes, run_real, score_names
-from edgeloop_converters.passes.parts import cut
 from edgeloop_converters.passes.suffix import Suffix
 
 Array = npt.NDArray[Any]

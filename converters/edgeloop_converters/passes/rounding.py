@@ -19,11 +19,11 @@ import numpy.typing as npt
 
 from edgeloop.affine import quantize
 from edgeloop.graph import Graph, Op, Tensor
+from edgeloop.graph.parts import cut
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.runtime import open_session
 from edgeloop_converters.passes.codes import WeightCodes
 from edgeloop_converters.passes.packed import PackedModel, weighted_ops
-from edgeloop_converters.passes.parts import cut
 from edgeloop_converters.passes.patches import LAYERS, LayerRows, as_rows, as_tensor
 from edgeloop_converters.passes.report import PassReport
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy.typing as npt
 
+from edgeloop.graph.parts import cut
 from edgeloop_converters.passes.objective import visible_depths
 from edgeloop_converters.passes.packed import PackedModel, run_real
-from edgeloop_converters.passes.parts import cut
 from edgeloop_converters.passes.report import PassReport
 
 Array = npt.NDArray[Any]

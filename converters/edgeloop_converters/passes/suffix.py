@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from edgeloop.affine import dequantize
 from edgeloop.graph import Graph, Op, Subgraph, litert
+from edgeloop.graph.parts import cut, extract, needed_ops
 from edgeloop_converters.passes.codes import operands
 from edgeloop_converters.passes.packed import Group, PackedModel, Range, run_codes, weighted_ops
-from edgeloop_converters.passes.parts import cut, extract, needed_ops
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]

@@ -10,7 +10,7 @@ from edgeloop.cli._console import Console
 from edgeloop.cli._contract_flags import add_contract_flags, contract_flags
 from edgeloop.cli._quality import assessment_text
 from edgeloop.cli._shared_flags import add_shared_flags, check_at_least_one
-from edgeloop.errors import EXIT_DONE, EXIT_GOAL_NOT_MET
+from edgeloop.errors import EXIT_DONE, EXIT_GOAL_NOT_MET, UsageError
 
 EPILOG = """examples:
   edgeloop evaluate ic.bundle --data test/ --reference resnet.h5
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIGHT",
         help="a lighter variant or .tflite to ask first: accuracy and time by threshold",
     )
+    parser.add_argument("--exit-head", metavar="OUTPUT", help="the same for an output of the model to stop at")
     parser.add_argument("--report", metavar="DIR", help="write report.json and report.html there")
 
 
@@ -50,6 +51,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop_converters.goals import Goals, parse_agreement, parse_drop
     from edgeloop_converters.report import write_report
 
+    if args.cascade is not None and args.exit_head is not None:
+        raise UsageError("--cascade and --exit-head together are not possible", hint="one after the other")
     check_at_least_one(args, "--threads", "--samples")
     if args.report is not None:
         check_can_write_into(Path(args.report), "report")
@@ -67,6 +70,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         ignore_labels=args.ignore_labels,
         samples=args.samples,
         cascade=args.cascade,
+        exit_head=args.exit_head,
         allow_unsigned=args.allow_unsigned,
         trust_code=args.trust_code,
         threads=args.threads,

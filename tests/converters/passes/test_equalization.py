@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeloop.graph import Graph
+from edgeloop.graph.parts import cut
 from edgeloop_converters.calibration import Ranges, calibrate
 from edgeloop_converters.demo.digits import load_split
 from edgeloop_converters.frontends import to_float_tflite
@@ -17,7 +18,6 @@ from edgeloop_converters.passes.channel_noise import ChannelStatistics, choose_f
 from edgeloop_converters.passes.equalization import equalize, measure
 from edgeloop_converters.passes.links import links, scale_channels
 from edgeloop_converters.passes.packed import run_real
-from edgeloop_converters.passes.parts import cut
 from edgeloop_converters.quantization import quantize_int8
 from edgeloop_converters.schemes import SCHEMES
 from edgeloop_converters.schemes.job import Job

@@ -11,12 +11,12 @@ import pytest
 
 from edgeloop.contract import Contract, InputSpec, OutputSpec
 from edgeloop.graph import Graph
+from edgeloop.graph.parts import cut
 from edgeloop_converters.calibration import Ranges, calibrate
 from edgeloop_converters.demo.digits import load_split
 from edgeloop_converters.frontends import to_float_tflite
 from edgeloop_converters.passes.objective import OutputError
 from edgeloop_converters.passes.packed import PackedModel, run_real, score_names
-from edgeloop_converters.passes.parts import cut
 from edgeloop_converters.passes.range_search import search_ranges
 from edgeloop_converters.passes.refine import Effort, Refined, refine, samples_wanted, speaks_against
 from edgeloop_converters.passes.softmax_floor import floor_softmax_inputs

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from edgeloop.graph import Graph
+from edgeloop.graph.parts import cut
 from edgeloop.runtime import open_session
 from edgeloop_converters.calibration import calibrate
 from edgeloop_converters.passes.codes import WeightCodes
 from edgeloop_converters.passes.packed import PackedModel, run_real
-from edgeloop_converters.passes.parts import cut
 from edgeloop_converters.passes.patches import LayerRows, as_rows, as_tensor
 from edgeloop_converters.passes.rounding import Grid, gptq, round_weights
 from edgeloop_converters.quantization import quantize_int8

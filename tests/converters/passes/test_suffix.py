@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from edgeloop.graph import Graph
+from edgeloop.graph.parts import cut, extract, needed_ops
 from edgeloop_converters.calibration import calibrate
 from edgeloop_converters.passes.objective import OutputError
 from edgeloop_converters.passes.packed import PackedModel
-from edgeloop_converters.passes.parts import cut, extract, needed_ops
 from edgeloop_converters.passes.refine import affordable_samples
 from edgeloop_converters.quantization import quantize_int8
 from support.tiny_models import TinyBuilder, tiny_cnn

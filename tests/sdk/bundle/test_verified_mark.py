@@ -121,8 +121,9 @@ def test_whatever_was_touched_is_verified_again_and_right(bundle, tmp_path, veri
 
 def test_a_key_that_is_trusted_no_more_is_refused_whatever_the_mark_says(bundle, tmp_path, trust):
     stage_verified(bundle, tmp_path / "b", trust=trust)
+    other = load_or_create_signing_key(tmp_path / "k").public_key
     with pytest.raises(RefusedError):
-        stage_verified(bundle, tmp_path / "b", trust=TrustStore.of(load_or_create_signing_key(tmp_path / "k").public_key))
+        stage_verified(bundle, tmp_path / "b", trust=TrustStore.of(other))
 
 
 def test_an_unsigned_bundle_gets_no_mark(tmp_path, verified):

@@ -12,6 +12,7 @@ def cascade(report: Values) -> Markup | None:
     one = report.get("cascade")
     if not one:
         return None
+    is_exit = bool(one.get("is_exit"))
     rows = []
     for point in one["points"]:
         name = {None: f"{one['heavy']} alone", 0.0: f"{one['light']} alone"}.get(point["threshold"])
@@ -24,6 +25,6 @@ def cascade(report: Values) -> Markup | None:
     said = (
         f"{one['light']} answers first, {one['heavy']} where its confidence is lower. {one['n']} samples; "
         f"{one['light_ms']:.3g} and {one['heavy_ms']:.3g} ms, medians on this host, 1 thread. The device takes "
-        f"--cascade {one['light']}:CONFIDENCE."
+        f"{'--exit-head' if is_exit else '--cascade'} {one['light']}:CONFIDENCE."
     )
-    return section("cascade", "Cascade", soft(said), table(_HEAD, rows))
+    return section("cascade", "Early exit" if is_exit else "Cascade", soft(said), table(_HEAD, rows))

@@ -1,0 +1,170 @@
+"""Early exit: the model stops at its exit head where that is sure; both halves together compute what the whole does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeloop.bundle.golden_maker import make_golden
+from edgeloop.cli.main import main
+from edgeloop.errors import UsageError
+from edgeloop.graph import Graph
+from edgeloop.graph.parts import halves, output_names
+from edgeloop.postprocess import compile_output
+from edgeloop.postprocess.confidence import confidence
+from edgeloop.preprocess import compile_input
+from edgeloop.runtime import open_session
+from edgeloop.runtime.joined import open_halves
+from support.agents import CONTRACT, Agents, frames, make_bundle
+from support.tiny_models import TinyBuilder
+
+AT_SECOND = replace(CONTRACT, output=replace(CONTRACT.output, index=1))
+
+
+def builder() -> tuple[TinyBuilder, int, int]:
+    """A model with a head behind its first convolution: (builder, head, answer)."""
+    b = TinyBuilder(5)
+    x = b.conv(b.input("image", (1, 8, 8, 1)), 8)
+    head = b.softmax(b.dense(b.mean(x), 10))
+    for _ in range(6):
+        x = b.conv(x, 48)
+    return b, head, b.softmax(b.dense(b.mean(x), 10))
+
+
+@lru_cache(maxsize=2)
+def exit_model(kind: str) -> bytes:
+    """Its outputs: the head, then the answer."""
+    from edgeloop_converters.calibration import calibrate
+    from edgeloop_converters.quantization import quantize_int8
+
+    b, head, answer = builder()
+    model = b.finish(head, answer).write()
+    if kind == "float":
+        return model
+    samples = [(f[None, :, :, None] / 255).astype(np.float32) for f in frames(32)]
+    return quantize_int8(model, calibrate(model, samples)).tflite
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Iterator[Agents]:
+    started = Agents(tmp_path)
+    yield started
+    started.close()
+
+
+def head_of(model: bytes) -> str:
+    return output_names(Graph.read(model))[0]
+
+
+@pytest.mark.parametrize("kind", ["float", "int8"])
+def test_both_halves_together_compute_what_the_whole_does(kind: str) -> None:
+    model = exit_model(kind)
+    cut = halves(Graph.read(model), head_of(model))
+    assert cut.exit == 0 and len(cut.first) < len(cut.second) < len(model)
+    with open_session(model) as whole, open_halves(cut, open_session) as joined:
+        prepare = compile_input(CONTRACT.inputs[0], whole.inputs[0])
+        for frame in frames(8):
+            expected = whole.run(prepare(frame))
+            for a, b in zip(expected, joined.run(prepare(frame)), strict=True):
+                np.testing.assert_allclose(a, b, atol=1e-6 if kind == "float" else 0)
+        assert [o.shape for o in joined.outputs] == [o.shape for o in whole.outputs]
+
+
+def test_a_model_that_cannot_be_cut_says_why() -> None:
+    graph = Graph.read(exit_model("float"))
+    with pytest.raises(UsageError, match="no exit head 'none'"):
+        halves(graph, "none")
+    b = TinyBuilder(5)
+    x = b.mean(b.conv(b.input("image", (1, 8, 8, 1)), 4))
+    on_the_way = b.finish(x, b.softmax(b.dense(x, 10)))
+    with pytest.raises(UsageError, match="nothing is computed behind"):
+        halves(on_the_way, output_names(on_the_way)[1])
+    b = TinyBuilder(5)
+    image = b.input("image", (1, 8, 8, 1))
+    beside = b.finish(
+        b.softmax(b.dense(b.mean(b.conv(image, 4)), 10)), b.softmax(b.dense(b.mean(b.conv(image, 8)), 10))
+    )
+    with pytest.raises(UsageError, match="takes the model's input itself"):
+        halves(beside, output_names(beside)[0])
+
+
+def test_the_agent_stops_at_the_head_where_it_is_sure_and_self_tests_both_halves(
+    agents: Agents, tmp_path: Path
+) -> None:
+    model, pictures = exit_model("int8"), frames(80)
+    with open_session(model) as whole:
+        prepare = compile_input(CONTRACT.inputs[0], whole.inputs[0])
+        decode = compile_output(CONTRACT.output, whole.outputs)
+        sure = [confidence(decode(whole.run(prepare(f)))) or 0.0 for f in pictures]
+    threshold = float(np.median(sure))
+    stopped = [s >= threshold for s in sure]
+    bundle = make_bundle(
+        tmp_path / "e.bundle", model=model, contract=AT_SECOND,
+        golden=make_golden(AT_SECOND, list(pictures[:4]), {"int8": model}),
+    )  # fmt: skip
+    np.savez(tmp_path / "x.npz", x=pictures)
+    out = tmp_path / "out.jsonl"
+    code, summary, said = agents.run(
+        "--bundle", bundle, "--source", f"npz:{tmp_path}/x.npz", "--sink", f"jsonl:{out}",
+        "--exit-head", f"{head_of(model)}:{threshold!r}",
+    )  # fmt: skip
+    assert code == 0 and "golden self-test passed" in said, said
+    name = f"int8@{head_of(model)}"
+    assert summary["variants"] == {name: sum(stopped), "int8": 80 - sum(stopped)}
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["variant"] == name for line in lines] == stopped
+    plain = tmp_path / "plain.jsonl"
+    agents.run("--bundle", bundle, "--source", f"npz:{tmp_path}/x.npz", "--sink", f"jsonl:{plain}")
+    for line, full, early in zip(lines, map(json.loads, plain.read_text().splitlines()), stopped, strict=True):
+        assert early or line["top"] == full["top"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--exit-head", "none:0.5"), "no exit head 'none'"),
+        (("--exit-head", "0.5"), "not an output and a confidence"),
+        (("--exit-head", "head:0.5", "--cascade", "0.5"), "cascade and exit_head together"),
+    ],
+)
+def test_settings_that_do_not_fit_are_one_line(agents: Agents, tmp_path: Path, arguments, message) -> None:
+    bundle = make_bundle(tmp_path / "e.bundle", model=exit_model("int8"), contract=AT_SECOND)
+    agent = agents.start("--bundle", bundle, "--source", "synthetic:", "--count", "3", *arguments)
+    out, _ = agent.process.communicate(timeout=60)
+    assert agent.process.returncode == 2 and message in (agent.said + out) and "Traceback" not in agent.said
+
+
+def test_a_head_that_is_the_contracts_own_output_is_refused(agents: Agents, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "e.bundle", model=exit_model("int8"))
+    code, summary, _said = agents.run(
+        "--bundle",
+        bundle,
+        "--source",
+        "synthetic:",
+        "--count",
+        "3",
+        "--exit-head",
+        f"{head_of(exit_model('int8'))}:0.5",
+    )
+    assert code == 2 and "must be another one" in summary["error"]["message"]
+
+
+def test_the_trade_of_an_exit_head_is_measured(tmp_path: Path, capsys) -> None:
+    model = exit_model("int8")
+    bundle = make_bundle(tmp_path / "e.bundle", model=model, contract=AT_SECOND)
+    np.savez(tmp_path / "x.npz", x=frames(64), y=np.arange(64) % 10)
+    words = ["evaluate", str(bundle), "--data", str(tmp_path / "x.npz"), "--exit-head", head_of(model)]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["cascade"]
+    assert found["is_exit"] and found["light_ms"] < found["heavy_ms"]
+    first, *_, last = found["points"]
+    assert first["cost"] < 1.0 == last["cost"] and last["agreement"] == 1.0
+    assert all(p["cost"] <= 1.0 + 1e-9 for p in found["points"])
+    assert main([*words, "--report", str(tmp_path / "r")]) == 0 and "exit head " in capsys.readouterr().out
+    assert "Early exit" in (tmp_path / "r" / "report.html").read_text()
