@@ -12,6 +12,12 @@ from edgeloop.errors import UsageError
 
 _POINTS = re.compile(r"([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*pt")
 _AMBIGUOUS_FROM = 0.5
+_EXAMPLES = {
+    "max_drop": "max_drop=0.005, half a point",
+    "min_agreement": "min_agreement=0.96",
+    "p95_ms": "p95_ms=20",
+    "max_bytes": "max_bytes=95_000",
+}
 _BYTE_UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "kib": 1 << 10, "mib": 1 << 20}
 
 
@@ -36,7 +42,7 @@ class Goals:
             if value is not None and (
                 isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)
             ):
-                raise UsageError(f"goal {f.name} must be a number, got {value!r}")
+                raise UsageError(f"goal {f.name} must be a number, got {value!r}", hint=f"such as {_EXAMPLES[f.name]}")
         if self.max_drop is not None:
             check_drop(self.max_drop, str(self.max_drop))
         if self.min_agreement is not None and not 0 <= self.min_agreement <= 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ class VariantResult:
     """One exported model and what was measured of it. input_shapes: of a shape bucket, see `bundle.Variant`."""
 
     name: str
-    model: bytes
+    model: bytes = field(repr=False)
     scheme: str
     quality: Quality
     profile: Profile | None
@@ -91,6 +91,10 @@ class PendingBundle:
         self.path: Path | None = None
         self.manifest: Manifest | None = None
         self.signed_by: str | None = None
+
+    def __repr__(self) -> str:
+        state = "not saved" if self.path is None else f"version {self.version}, saved as {str(self.path)!r}"
+        return f"<PendingBundle {self._draft.name}: {state}>"
 
     def save(self, path: Path | str | None = None, *, sign: bool = True, keep_failed: bool = False) -> Path:
         """Sign and write the bundle, whole or not at all; the path. Default: NAME-VERSION.bundle in the current folder.
@@ -161,7 +165,7 @@ class ConvertResult:
     variants: tuple[VariantResult, ...]
     gate: Gate
     bundle: PendingBundle
-    report: Mapping[str, Any]
+    report: Mapping[str, Any] = field(repr=False)
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     stages: Mapping[str, float]

@@ -32,7 +32,7 @@ class Subject:
 
     name: str
     file: str
-    model: bytes
+    model: bytes = field(repr=False)
     scheme: str
     contract: Contract | None = None
     float_sha256: object = None

@@ -80,7 +80,11 @@ class Model:
             if steps.ran:
                 steps.ran.clear()  # nobody counts here
             t0 = clock()
-            steps.set_input(steps.prepare(frame))
+            try:
+                steps.set_input(steps.prepare(frame))
+            except (AttributeError, TypeError):
+                check_is_array(frame)
+                raise
             t1 = clock()
             steps.invoke()
             t2 = clock()
@@ -147,6 +151,19 @@ class Model:
         self.close()
 
 
+def check_is_array(frame: object) -> None:
+    """Raises DataError for what is neither an array nor a dictionary of them."""
+    for one in frame.values() if isinstance(frame, dict) else (frame,):
+        if not hasattr(one, "dtype"):
+            what = "None" if one is None else f"a {type(one).__name__}"
+            hint = (
+                "cv2.imread gives None for a file that it cannot read"
+                if one is None
+                else "numpy.asarray(...) makes one"
+            )
+            raise DataError(f"a frame must be an array, got {what}", hint=hint)
+
+
 def open_model(
     path: str | Path,
     *,
@@ -165,7 +182,8 @@ def open_model(
     contract = manifest.contract if gallery is None else with_gallery(manifest.contract, Path(gallery))
     several = manifest.buckets() if variant is None else ()
     failures: list[DelegateFailure] = []
-    for delegate in tuple(delegates) or manifest.fallback_order(variant) or FALLBACK_ORDER:
+    delegates = (delegates,) if isinstance(delegates, str) else tuple(delegates)
+    for delegate in delegates or manifest.fallback_order(variant) or FALLBACK_ORDER:
         chosen = manifest.variant_for(str(delegate), variant)
 
         def open_one(variant: Variant, delegate: str = delegate) -> Pipeline:

@@ -48,6 +48,12 @@ def test_a_wrong_frame_is_refused_and_the_model_lives_on(bundle: Path) -> None:
         assert model(frames(1)[0]).label
 
 
+@pytest.mark.parametrize(("frame", "what"), [(None, "None .cv2.imread"), ("a.jpg", "a str"), ([[1, 2]], "a list")])
+def test_a_frame_that_is_no_array_is_said(bundle: Path, frame: object, what: str) -> None:
+    with edgeloop_agent.open(bundle, delegates="cpu") as model, pytest.raises(DataError, match=f"array, got {what}"):
+        model(frame)
+
+
 def test_a_bundle_for_another_runtime_is_wrong_use(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "other.bundle", runtime={"tflite-runtime": "2.14"})
     with pytest.raises(UsageError, match=r"needs the runtime tflite-runtime 2\.14, here is ai-edge-litert"):

@@ -199,6 +199,8 @@ def test_python_has_the_same_verbs(bundle_and_data):
 
     with el.connect("local:") as here:
         result = here.bench(bundle_and_data[0], n=30)
+        trial = here.run(bundle_and_data[0], f"npz:{bundle_and_data[1]}", count=20)
+    assert trial.summary.latency["invoke"].count == 20
     assert (result.n, result.delegate) == (30, "xnnpack")
     assert 0 < result.p95_ms < 1000
 

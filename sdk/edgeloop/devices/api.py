@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from edgeloop.devices.connection import Device
 from edgeloop.devices.connection import connect as open_device
@@ -13,7 +14,7 @@ from edgeloop.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
     from edgeloop.bench import BenchResult
-    from edgeloop.devices.trial import TrialOptions, TrialResult
+    from edgeloop.devices.trial import TrialResult
 
 
 @dataclass(frozen=True)
@@ -48,17 +49,39 @@ class ConnectedDevice:
         )
         return report.results[0]
 
-    def run(self, options: TrialOptions, *, store_url: str, progress: Progress | None = None) -> TrialResult:
-        """Try a bundle there, as `edgeloop run` does."""
-        from edgeloop.devices.trial import plan_trial, run_trial
+    def run(
+        self,
+        bundle: str | Path,
+        source: str,
+        *,
+        count: int | None = None,
+        rate: float | None = None,
+        variant: str | None = None,
+        delegates: Sequence[str] = (),
+        threads: int = 1,
+        store_url: str | None = None,
+        progress: Progress | None = None,
+        **others: Any,
+    ) -> TrialResult:
+        """Try a bundle there, as `edgeloop run` does: `pi.run("ic.bundle", "folder:test/").summary.latency["invoke"]`.
 
-        return run_trial(
-            self.device,
-            plan_trial(options),
-            progress=progress or SilentProgress(),
-            on_refresh=lambda _view: None,
-            store_url=store_url,
-        )
+        store_url: keep the telemetry there; others: further fields of `TrialOptions`. Raises UsageError and its kinds,
+        RefusedError, DeviceError.
+        """
+        from edgeloop.devices.trial import TrialOptions, plan_trial, run_trial
+
+        options = TrialOptions(
+            bundle=Path(bundle), source=source, count=count, rate=rate, variant=variant, delegates=tuple(delegates),
+            threads=threads, **{"prefix": self.prefix, **others},
+        )  # fmt: skip
+        with TemporaryDirectory(prefix="edgeloop-") as scratch:
+            return run_trial(
+                self.device,
+                plan_trial(options),
+                progress=progress or SilentProgress(),
+                on_refresh=lambda _view: None,
+                store_url=store_url or f"sqlite:///{scratch}/telemetry.db",
+            )
 
     def close(self) -> None:
         self.device.close()

@@ -276,3 +276,19 @@ def test_the_facade_mirrors_the_verbs(digits_tflite: Path, data: tuple[str, str]
     assert "convert" in dir(edgeloop)
     with pytest.raises(AttributeError):
         edgeloop.nothing  # noqa: B018
+
+
+def test_a_result_is_shown_without_its_bytes(recipe: Recipe, tmp_path: Path) -> None:
+    """A notebook prints what a cell ends with; a model is 300 kB of it."""
+    result = convert(recipe)
+    assert len(repr(result)) < 10_000
+    assert repr(result.bundle) == "<PendingBundle digits: not saved>"
+    result.bundle.save(tmp_path / "d.bundle")
+    assert "saved as" in repr(result.bundle)
+
+
+def test_goals_may_be_a_dictionary_and_are_checked(digits_tflite: Path) -> None:
+    with pytest.raises(UsageError, match="goal 'max_dorp' is not known"):
+        edgeloop.convert(digits_tflite, data="d", goals={"max_dorp": 0.01})
+    with pytest.raises(UsageError, match=r"must be a number.*such as max_drop=0\.005"):
+        Goals(max_drop="1pt")  # type: ignore[arg-type]
