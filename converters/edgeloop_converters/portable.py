@@ -79,7 +79,8 @@ def _data_sha256(spec: str, dataset: Dataset) -> str | None:
     if dataset.files is None:
         return None
     folder = f"{dataset.source}/"
-    return _of_pieces(f"{file.removeprefix(folder)}\n".encode("utf-8", "surrogateescape") for file in dataset.files)
+    names = "".join(f"{file.removeprefix(folder)}\n" for file in dataset.files)
+    return _of_pieces([names.encode("utf-8", "surrogateescape")])
 
 
 def _pieces(path: Path) -> Iterable[bytes]:
