@@ -8,11 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-
-from edgeloop_agent.gate import thumbnail_of
 
 DIFFERENT_LEVELS = 6.0
 """Levels of 255 by which one block of a picture must differ; of an array one value, 255 being the largest so far."""
@@ -34,7 +31,7 @@ class Variety:
         known = self._kept.setdefault(blocks.shape, [])
         least, light = self._least * unit, self._least * _LIGHT_FACTOR * unit
         for other, other_mean in reversed(known):  # the latest are the likeliest
-            if abs(mean - other_mean) <= light and cv2.norm(blocks, other, cv2.NORM_INF) <= least:
+            if abs(mean - other_mean) <= light and float(np.abs(blocks - other).max()) <= least:
                 return False
         known.append((blocks, mean))
         return True
@@ -42,12 +39,14 @@ class Variety:
     def _thumbnail(self, frame: Any) -> tuple[npt.NDArray[np.float32], float, float]:
         """(values, their mean apart, how much one level is)."""
         if is_picture(frame):
+            from edgeloop_agent.gate import thumbnail_of  # OpenCV, which boards for sensors alone do not have
+
             small = thumbnail_of(frame)
             return small.blocks, small.mean, 1.0
         parts = [frame[name] for name in sorted(frame)] if isinstance(frame, Mapping) else [frame]
         flat = np.concatenate([np.asarray(part, np.float32).reshape(-1) for part in parts])
         flat = np.ascontiguousarray(flat[:: -(-flat.size // _LOOKED_AT)])[None]
-        self._peak = max(self._peak, float(cv2.norm(flat, cv2.NORM_INF)))
+        self._peak = max(self._peak, float(np.abs(flat).max(initial=0.0)))
         return flat, 0.0, self._peak / 255.0
 
 

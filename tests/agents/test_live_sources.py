@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 import wave
@@ -13,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeloop.contract import InputSpec
@@ -172,6 +174,7 @@ def split(data: bytes, pieces: Iterator[int]) -> tuple[list[bytes], int]:
     return found, errors
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(1, 3000), min_size=1, max_size=20), st.binary(max_size=50))
 def test_pictures_are_found_wherever_the_stream_is_cut(steps: list[int], between: bytes) -> None:
     between = between.replace(b"\xff", b"-")
@@ -180,6 +183,7 @@ def test_pictures_are_found_wherever_the_stream_is_cut(steps: list[int], between
     assert (found, errors) == (pictures, 0)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.binary(max_size=2000))
 def test_any_bytes_are_taken_without_a_crash(data: bytes) -> None:
     split(b"\xff\xd8\xff" + data, iter([64] * 100))
@@ -244,6 +248,19 @@ def test_a_server_that_ends_the_stream_or_refuses_is_tried_again_and_said_once()
     source = open_source(parse_source(f"http://127.0.0.1:{refusing.port}/"), IMAGE)
     assert "401 No (basic authentication goes into the URL" in first_event(source)
     refusing.close()
+
+
+def test_an_address_of_one_picture_is_asked_again_and_again() -> None:
+    def talk(connection: Any) -> None:
+        cameras.read_head(connection)
+        data = cameras.jpeg(1)
+        connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: image/jpeg\r\n\r\n" + data)
+
+    server = cameras.Server(talk)
+    source = open_source(parse_source(f"http://127.0.0.1:{server.port}/snapshot.jpg?key=1"), IMAGE)
+    assert [take(source)[1].rpartition("#")[2] for _ in range(3)] == ["1", "2", "3"]  # type: ignore[arg-type, index]
+    source.close()
+    server.close()
 
 
 def first_event(source: Any) -> str:
@@ -499,3 +516,41 @@ def test_a_count_is_of_frames_that_were_taken(tmp_path: Path) -> None:
     assert (summary["end"], summary["inferences"]) == ("count", 8)
     assert summary["frames"] == 8 + summary["drops"]
     assert summary["drops"] > 8
+
+
+def test_an_agent_waits_for_its_camera_and_stops_when_asked(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "digits.bundle")
+    agents = Agents(tmp_path)
+    agent = agents.start("--bundle", bundle, "--source", "camera:99", "--frame-timeout", "0.5")
+    try:
+        agent.wait_until_said("source_lost: source camera:99: /dev/video99 is not there")
+        time.sleep(1.5)  # waiting is no work on a frame: nobody is ended for it
+        began_s = time.monotonic()
+        summary = agent.stop()
+    finally:
+        agents.close()
+    assert time.monotonic() - began_s < 2.0
+    assert (summary["end"], summary["frames"], summary["restarts"]) == ("stop", 0, 0)
+    assert agent.said.count("source_lost") == 1
+
+
+def test_a_worker_that_is_killed_leaves_exact_counts_of_a_live_source(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "digits.bundle")
+    path = cameras.video(tmp_path / "v.avi", 100, fps=100)
+    out = tmp_path / "out.jsonl"
+    agents = Agents(tmp_path)
+    agent = agents.start(
+        "--bundle", bundle, "--source", f"video:{path}?live=1", "--loop", "--rate", "30", "--sink", f"jsonl:{out}"
+    )
+    try:
+        agent.wait_until(lambda: out.exists() and out.read_text().count("\n") > 10, "wrote results")
+        os.kill(agent.worker_pid or 0, signal.SIGKILL)
+        agent.wait_until_said("runs on", 2)
+        before = out.read_text().count("\n")
+        agent.wait_until(lambda: out.read_text().count("\n") > before + 10, "wrote results again")
+        summary = agent.stop()
+    finally:
+        agents.close()
+    assert summary["restarts"] == 1
+    assert summary["frames"] == summary["inferences"] + summary["errors"] + summary["drops"]
+    assert summary["drops"] > 5

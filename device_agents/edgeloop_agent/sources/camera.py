@@ -15,8 +15,8 @@ from edgeloop_agent.sources.pictures import Pictures
 if TYPE_CHECKING:
     from edgeloop_agent.sources import SourceSpec, Wanted
 
-LOST_AFTER_EMPTY = 10
-"""So many empty frames in a row: the camera is gone."""
+LOST_AFTER_EMPTY, LOST_AFTER_S = 10, 5.0
+"""So many empty frames in a row, or so long without a good one: the camera is gone."""
 _EMPTY_PAUSE_S = 0.05
 
 
@@ -29,18 +29,22 @@ def open_camera(spec: SourceSpec, wanted: Wanted, *, skip: int = 0, loop: bool =
 class CaptureFeed:
     """A Feed of a `cv2.VideoCapture` that is open."""
 
-    def __init__(self, name: str, capture: Any) -> None:
+    def __init__(self, name: str, capture: Any, *, lost_after: int = LOST_AFTER_EMPTY) -> None:
+        """lost_after: empty frames in a row that mean the end of the connection."""
         self._name = name
         self._capture = capture
+        self._lost_after = lost_after
         self._empty = 0
+        self._good_s = time.monotonic()
 
     def read(self) -> Any:
         good, frame = self._capture.read()
         if good and frame is not None and frame.size:
-            self._empty = 0
+            self._empty, self._good_s = 0, time.monotonic()
             return frame
         self._empty += 1
-        if self._empty >= LOST_AFTER_EMPTY or not self._capture.isOpened():
+        since_good_s = time.monotonic() - self._good_s  # the driver's own patience may be 10 s a frame
+        if self._empty >= self._lost_after or since_good_s > LOST_AFTER_S or not self._capture.isOpened():
             raise DeviceError(f"source {self._name}: it gives no frames any more")
         time.sleep(_EMPTY_PAUSE_S)
         raise DataError(f"source {self._name}: an empty frame")

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import base64
 import os
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from edgeloop.errors import DataError, DeviceError
 from edgeloop_agent.sources.camera import CaptureFeed
-from edgeloop_agent.sources.jpeg_stream import JpegSplitter
+from edgeloop_agent.sources.jpeg_stream import MAX_PICTURE_BYTES, JpegSplitter
 from edgeloop_agent.sources.live import Feed, Newest
 from edgeloop_agent.sources.pictures import Pictures
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from edgeloop_agent.sources import SourceSpec, Wanted
 
 TIMEOUT_S = 10.0
+POLL_EVERY_S = 0.2
 _PIECE_BYTES = 1 << 16
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
@@ -31,13 +33,14 @@ def open_stream(spec: SourceSpec, wanted: Wanted, *, skip: int = 0, loop: bool =
 
 
 def _connect(spec: SourceSpec) -> Feed:
-    if spec.scheme == "rtsp":
-        return CaptureFeed(str(spec), _open_ffmpeg(spec))
-    feed = MultipartFeed(spec)
-    if feed.is_mjpeg:
-        return feed
-    feed.close()
-    return CaptureFeed(str(spec), _open_ffmpeg(spec))
+    if spec.scheme != "rtsp":
+        feed = MultipartFeed(spec)
+        if feed.kind == "multipart":
+            return feed
+        feed.close()
+        if feed.kind == "image":
+            return PolledFeed(spec)
+    return CaptureFeed(str(spec), _open_ffmpeg(spec), lost_after=1)  # FFmpeg gives an empty frame at the end alone
 
 
 def _open_ffmpeg(spec: SourceSpec) -> Any:
@@ -53,7 +56,7 @@ def _open_ffmpeg(spec: SourceSpec) -> Any:
 
 
 class MultipartFeed:
-    """A Feed of JPEG bytes from an HTTP answer."""
+    """A Feed of JPEG bytes from an HTTP answer. `kind`: the first half of its content type."""
 
     def __init__(self, spec: SourceSpec) -> None:
         """Raises DeviceError."""
@@ -73,7 +76,14 @@ class MultipartFeed:
             if status in _REDIRECTS:
                 hint = "give the address that it redirects to"
             raise DeviceError(f"source {self._name}: the camera answers {status} {self._answer.reason}", hint=hint)
-        self.is_mjpeg = self._answer.headers.get_content_maintype() == "multipart"
+        self.kind = self._answer.headers.get_content_maintype()
+
+    def read_all(self) -> bytes:
+        """What is left of the answer, at most MAX_PICTURE_BYTES. Raises DeviceError."""
+        try:
+            return self._answer.read(MAX_PICTURE_BYTES)
+        except Exception as error:
+            raise DeviceError(f"source {self._name}: {str(error) or type(error).__name__}") from error
 
     def read(self) -> bytes | None:
         try:
@@ -94,6 +104,26 @@ class MultipartFeed:
     def close(self) -> None:
         self._answer.close()
         self._connection.close()
+
+
+class PolledFeed:
+    """A Feed of an address that gives one picture (`http://camera/snapshot.jpg`): asked for again and again."""
+
+    def __init__(self, spec: SourceSpec) -> None:
+        self._spec = spec
+        self._due_s = time.monotonic()
+
+    def read(self) -> bytes:
+        time.sleep(max(0.0, self._due_s - time.monotonic()))
+        self._due_s = time.monotonic() + POLL_EVERY_S
+        answer = MultipartFeed(self._spec)
+        try:
+            return answer.read_all()
+        finally:
+            answer.close()
+
+    def close(self) -> None:
+        pass
 
 
 def _get(url: str) -> tuple[Any, HTTPResponse]:
