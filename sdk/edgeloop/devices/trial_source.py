@@ -11,17 +11,18 @@ from edgeloop.errors import DataError
 from edgeloop.pictures import pictures_below
 from edgeloop.progress import Progress
 
-_FILE_SOURCES = ("folder", "npz", "video")
+_FILE_SOURCES = ("folder", "npz", "video", "wav")
 _COPIED_FILES_MAX_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
 class HostSource:
-    """names: the pictures of a folder that a run takes, in the agent's order; none for a file."""
+    """names: the pictures of a folder that a run takes, in the agent's order; none for a file. query: its options."""
 
     scheme: str
     path: Path
     names: tuple[str, ...] = ()
+    query: str = ""
 
     @property
     def bytes(self) -> int:
@@ -37,14 +38,21 @@ def find_source(source: str, count: int | None) -> HostSource | None:
     scheme, _, rest = source.partition(":")
     if scheme not in _FILE_SOURCES or not rest:  # whether it is a source at all is the agent's to say
         return None
-    path, kind = Path(rest).expanduser(), "folder" if scheme == "folder" else "file"
+    path, query, kind = Path(rest).expanduser(), "", "folder" if scheme == "folder" else "file"
+    if "?" in rest and not path.exists():  # a name may hold a question mark
+        place, _, query = rest.rpartition("?")
+        path = Path(place).expanduser()
+    if kind == "folder" and query:
+        raise DataError(
+            f"source {source}: a copy changes no more", hint="--source-on-device: it is one of the device's own"
+        )
     if not path.exists():
         raise DataError(
             f"source {source}: no such {kind} on this host", hint="--source-on-device: it is one of the device's own"
         )
     if (kind == "folder") != path.is_dir():
         raise DataError(f"source {source}: not a {kind}")
-    return HostSource(scheme, path, tuple(pictures_below(str(path))[:count]) if kind == "folder" else ())
+    return HostSource(scheme, path, tuple(pictures_below(str(path))[:count]) if kind == "folder" else (), query)
 
 
 def put_source(device: Device, source: HostSource, trial: PurePosixPath, progress: Progress) -> str:
@@ -62,4 +70,4 @@ def put_source(device: Device, source: HostSource, trial: PurePosixPath, progres
         put_tree(device, source.path, target, names=source.names, within=trial)
     else:
         put_file(device, source.path, target, within=trial)
-    return f"{source.scheme}:{target}"
+    return f"{source.scheme}:{target}" + (f"?{source.query}" if source.query else "")

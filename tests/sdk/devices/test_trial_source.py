@@ -76,3 +76,14 @@ def test_a_mistyped_source_is_said_here(folder: Path, source: str, says: str) ->
     (folder / "empty").mkdir()
     with pytest.raises(DataError, match=says):
         find_source(source.format(folder), None)
+
+
+def test_options_of_a_file_go_along_and_a_watched_folder_stays_where_it_is(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "v.avi").write_bytes(b"x")
+    device, found = Recorder(), find_source(f"video:{tmp_path}/v.avi?live=1", None)
+    assert found is not None
+    there = put_source(device, found, PurePosixPath("/trial"), SilentProgress())  # type: ignore[arg-type]
+    assert there == "video:/trial/source/v.avi?live=1"
+    with pytest.raises(DataError, match="a copy changes no more"):
+        find_source(f"folder:{folder}?watch=1", None)
+    assert find_source("camera:0", None) is None
