@@ -17,6 +17,7 @@ from edgeloop_agent.tally import Counts
 
 CHECK_EVERY_S = 1.0
 _CHECK_AT_MOST_EVERY_S = 0.02
+_MEMORY_EVERY_S = 0.5
 _WORKER_EXIT_S = 2.0  # from the end of its socket to the end of its process
 
 
@@ -114,7 +115,7 @@ class WorkerLife:
 
     def _memory_bytes(self, now: float) -> int:
         """What it takes of the board's memory; 0 where nobody asks or it is not time to ask."""
-        if self._policy.memory_limit_bytes is None or now - self._memory_read_s < CHECK_EVERY_S:
+        if self._policy.memory_limit_bytes is None or now - self._memory_read_s < _MEMORY_EVERY_S:
             return 0
         self._memory_read_s = now
         return probes.pss_bytes(self.worker.pid) or probes.rss_bytes(self.worker.pid) or 0

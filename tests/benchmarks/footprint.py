@@ -23,7 +23,8 @@ from edgeloop.telemetry.report import STAGES, Report
 def main() -> None:
     recording()
     report_bytes()
-    memory()
+    memory(1)
+    memory(2)
 
 
 def recording() -> None:
@@ -58,8 +59,8 @@ def report_bytes() -> None:
     print(f"a report with five stage histograms of 600 samples each: {len(encode_report(report))} bytes")
 
 
-def memory() -> None:
-    """PSS of supervisor and worker while they run ResNet8 int8 on JPEG files."""
+def memory(models: int) -> None:
+    """PSS of supervisor and workers while they run ResNet8 int8 on JPEG files, in one model or several."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         os.environ["EDGELOOP_HOME"] = str(folder / "home")
@@ -69,21 +70,25 @@ def memory() -> None:
         draft = BundleDraft("bench", 1, "generic-x86-64", contract, [variant])
         write_bundle(folder / "b.bundle", draft, load_or_create_signing_key())
         images = unpack_cifar(folder, "test")
-        command = [
-            sys.executable, "-m", "edgeloop_agent.cli", "run", "--bundle", str(folder / "b.bundle"), "--loop",
-            "--source", f"folder:{images}", "--rate", "500", "--state", str(folder / "state"),
-            "--telemetry", "http://127.0.0.1:9", "--report-interval", "1",
-        ]  # fmt: skip
+        keys = (
+            f'bundle = "{folder}/b.bundle"\nsource = "folder:{images}"\nrate = 500\nloop = true\nreport_interval = 1\n'
+        )
+        tables = "".join(f"[model.m{i}]\n" for i in range(models)) if models > 1 else ""
+        shared = f'state = "{folder}/state"\ntelemetry = "http://127.0.0.1:9"\n'
+        (folder / "agent.toml").write_text(keys + shared + tables)
+        command = [sys.executable, "-m", "edgeloop_agent.cli", "run", "--config", str(folder / "agent.toml")]
         agent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             time.sleep(6)
-            worker = int(Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()[0])
-            supervisor_mib, worker_mib = pss_mib(agent.pid), pss_mib(worker)
+            workers = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+            assert len(workers) == models
+            supervisor_mib, worker_mib = pss_mib(agent.pid), sum(pss_mib(int(pid)) for pid in workers)
         finally:
             agent.terminate()
             agent.wait(20)
     total = supervisor_mib + worker_mib
-    print(f"PSS: supervisor {supervisor_mib:.1f} + worker {worker_mib:.1f} = {total:.1f} MiB, ResNet8 int8, {host()}")
+    split = f"supervisor {supervisor_mib:.1f} + workers {worker_mib:.1f} = {total:.1f} MiB"
+    print(f"PSS, {models} x ResNet8 int8: {split}, {host()}")
 
 
 def pss_mib(pid: int) -> float:

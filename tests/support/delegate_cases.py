@@ -61,7 +61,7 @@ CASES = (
     Case("hangs at the n-th invoke", {**_LATER, "hang_invoke": 1}, "hung: one frame took more than", is_late=True,
          settings=("--frame-timeout", 1)),
     Case("leaks", {**_LATER, "leak_mib": 20}, "MiB, more than its limit of 512 MiB", is_late=True,
-         settings=("--memory-limit", 512)),
+         settings=("--memory-limit", 512, "--rate", 50)),
     Case("gives wrong numbers later", {**_LATER, "wrong": 1}, "failed its golden self-test", is_late=True,
          settings=("--recheck", 0.1)),
 )  # fmt: skip
