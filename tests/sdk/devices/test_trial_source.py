@@ -78,8 +78,11 @@ def test_a_mistyped_source_is_said_here(folder: Path, source: str, says: str) ->
         find_source(source.format(folder), None)
 
 
-def test_options_of_a_file_go_along_and_a_watched_folder_stays_where_it_is(tmp_path: Path, folder: Path) -> None:
+def test_options_of_a_file_go_along_and_a_watched_folder_stays_where_it_is(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "v.avi").write_bytes(b"x")
+    monkeypatch.setattr("edgeloop.devices.trial_source.put_file", lambda *_a, **_k: None)
     device, found = Recorder(), find_source(f"video:{tmp_path}/v.avi?live=1", None)
     assert found is not None
     there = put_source(device, found, PurePosixPath("/trial"), SilentProgress())  # type: ignore[arg-type]
