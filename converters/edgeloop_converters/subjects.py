@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from edgeloop.bundle import Bundle
 from edgeloop.contract import Contract
 from edgeloop.errors import RefusedError, UsageError
+from edgeloop.graph import Graph
 from edgeloop.padding import Shape
 from edgeloop.progress import Progress
 from edgeloop_converters.evaluate.scaled import is_scaled_otherwise
@@ -119,7 +121,9 @@ def float_reference(
             by_name = {s.name: shape for s, shape in zip(subject.contract.inputs, subject.input_shapes, strict=True)}
             shape = by_name if len(by_name) > 1 else subject.input_shapes[0]
         options = ConversionOptions(trust_code=trust_code, shape=shape)
-        return to_float_tflite(Path(reference), options, progress=progress).tflite, ()
+        found = to_float_tflite(Path(reference), options, progress=progress).tflite
+        _check_takes_the_same(found, subject, reference)
+        return found, ()
     cached = load_float_model(subject.float_sha256)
     if cached is not None:
         return cached, ("compared with the float model of this bundle, kept on this host",)
@@ -127,6 +131,17 @@ def float_reference(
         return subject.model, ()
     why = "it is not on this host" if subject.float_sha256 else "it is not known"
     return None, (f"no comparison with the float model: {why} (give it with --reference MODEL)",)
+
+
+def _check_takes_the_same(float_model: bytes, subject: Subject, reference: str | Path) -> None:
+    """Raises UsageError for a --reference that cannot be what the subject was made from."""
+    theirs, mine = (sorted(t.shape for t in Graph.read(model).inputs) for model in (float_model, subject.model))
+    if [math.prod(shape) for shape in theirs] != [math.prod(shape) for shape in mine]:
+        takes = " and ".join(", ".join(str(list(shape)) for shape in shapes) for shapes in (theirs, mine))
+        raise UsageError(
+            f"--reference {reference} is another model: it and {subject.file} take {takes}",
+            hint="give the float model that this one was made from",
+        )
 
 
 def twin_of(subject: Subject, float_model: bytes | None) -> tuple[bytes | None, tuple[str, ...]]:

@@ -244,6 +244,13 @@ def test_the_clock_is_judged_by_what_sets_it(tmp_path: Path) -> None:
     assert [f.status for f in check_clock(pi, now_s=NOW_S)] == [OK]
 
 
+def test_room_on_a_disk_that_cannot_be_written_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeloop.paths.state_dir", lambda: Path("/proc/edgeloop"))  # not even root writes there
+    state, cache = _of("disk", System())
+    assert (state.status, cache.status) == (FAIL, OK)
+    assert "cannot be written" in state.what
+
+
 def test_a_check_that_breaks_does_not_hide_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgeloop.doctor.board.usb_sticks", lambda **_: 1 / 0)
     system = _machine(tmp_path, {})

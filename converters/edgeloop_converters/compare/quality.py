@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeloop.contract import Contract
-from edgeloop.errors import UsageError
+from edgeloop.errors import DataError, UsageError
 from edgeloop.progress import Progress
 from edgeloop_converters.contracts import ContractFlags, detect_contract, fit_data
 from edgeloop_converters.data import IMAGE, Dataset, pick
@@ -100,8 +100,13 @@ def _apart(
 ) -> Alike:
     """Each under its own contract. Classes are the same where their labels are, without labels where their ids are."""
     accuracies, answers, classes = [], [], []
-    for subject, contract in zip((a, b), contracts, strict=True):
-        ready = fit_data(contract, subject.model, dataset)
+    for side, subject, contract in zip("AB", (a, b), contracts, strict=True):
+        try:
+            ready = fit_data(contract, subject.model, dataset)
+        except DataError as error:
+            raise DataError(
+                f"{side} ({subject.bundle_name or subject.file}): {error.message}", hint=error.hint
+            ) from error
         evaluation = _run({A: subject.model}, contract, ready, indices, how, progress)
         predictions = evaluation.outcomes[A].predictions
         if evaluation.agreement_kind != TOP_1 or predictions is None:

@@ -13,10 +13,11 @@ import numpy as np
 
 from edgeloop.errors import DataError
 from edgeloop_converters.data.dataset import TENSOR, Array, Dataset, Indices
-from edgeloop_converters.data.named import named_dataset
+from edgeloop_converters.data.named import SAMPLE_KEYS, named_dataset
 from edgeloop_converters.data.npz import LABEL_KEYS, array_dataset
 from edgeloop_converters.data.parts import LazyParts
 
+_YIELD = "return or yield x or (x, y): samples [n, ...] and n class ids"
 MAX_BYTES = 4 << 30
 
 
@@ -37,10 +38,12 @@ def open_function(spec: str) -> Dataset:
     except DataError:
         raise
     except Exception as error:  # the user's code may fail in any way
-        raise DataError(f"data {spec}: {type(error).__name__}: {_first_line(error)}") from error
+        raise DataError(
+            f"data {spec}: {type(error).__name__}: {_first_line(error)}", hint="it fails in your function"
+        ) from error
     labels = collected.labels
-    if set(collected.columns) == {""}:
-        return _column_dataset(collected.columns[""], labels, spec)
+    if len(collected.columns) == 1 and set(collected.columns) <= {"", *SAMPLE_KEYS}:
+        return _column_dataset(next(iter(collected.columns.values())), labels, spec)
     parts = {name: _column_dataset(column, None, spec) for name, column in collected.columns.items()}
     return named_dataset(LazyParts({n: len(p) for n, p in parts.items()}, parts.__getitem__), labels, None, spec)
 
@@ -74,26 +77,35 @@ def _find(module_name: str, function_name: str, spec: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # importing runs the user's code
-        raise DataError(f"data {spec}: cannot import {module_name}: {_first_line(error)}") from error
+        raise DataError(
+            f"data {spec}: cannot import {module_name}: {_first_line(error)}",
+            hint="run it from the folder the module is in",
+        ) from error
     finally:
         if added and here in sys.path:
             sys.path.remove(here)
     function = getattr(module, function_name, None)
     if not callable(function):
-        raise DataError(f"data {spec}: {module_name} has no function '{function_name}'")
+        raise DataError(
+            f"data {spec}: {module_name} has no function '{function_name}'",
+            hint="MODULE:FUNCTION, a function without arguments",
+        )
     return function
 
 
 def _collect(batches: Any, spec: str) -> _Collected:
     if not isinstance(batches, Iterable):
-        raise DataError(f"data {spec}: gave {type(batches).__name__}, not batches of samples")
+        raise DataError(f"data {spec}: gave {type(batches).__name__}, not batches of samples", hint=_YIELD)
     columns: dict[str, list[Array]] = {}
     ids: list[Array] = []
     used = 0
     for count, batch in enumerate(batches):
         arrays, given = _parts(batch)
         if count and set(arrays) != set(columns):
-            raise DataError(f"data {spec}: a batch with {sorted(arrays)} follows one with {sorted(columns)}")
+            raise DataError(
+                f"data {spec}: a batch with {sorted(arrays)} follows one with {sorted(columns)}",
+                hint="the same inputs in each",
+            )
         for name, value in arrays.items():
             x = _samples(value, name, columns.setdefault(name, []), spec)
             used += x.nbytes
@@ -103,13 +115,16 @@ def _collect(batches: Any, spec: str) -> _Collected:
                 )
         if len({len(column[-1]) for column in columns.values()}) != 1:
             listed = ", ".join(f"{name} {len(column[-1])}" for name, column in columns.items())
-            raise DataError(f"data {spec}: the arrays of a batch have different lengths ({listed})")
+            raise DataError(
+                f"data {spec}: the arrays of a batch have different lengths ({listed})",
+                hint="one row per sample in each",
+            )
         if given is not None:
             ids.append(_ids(given, len(next(iter(columns.values()))[-1]), spec))
         if len(ids) not in (0, count + 1):
-            raise DataError(f"data {spec}: some batches have class ids and some do not")
+            raise DataError(f"data {spec}: some batches have class ids and some do not", hint="all or none")
     if not any(len(x) for column in columns.values() for x in column):
-        raise DataError(f"data {spec}: gave no samples")
+        raise DataError(f"data {spec}: gave no samples", hint=_YIELD)
     return _Collected(columns, np.concatenate(ids) if ids else None)
 
 
@@ -131,7 +146,7 @@ def _samples(value: Any, name: str, before: list[Array], spec: str) -> Array:
     x = np.asarray(value)
     what = f"data {spec}: " + (f"'{name}': " if name else "")
     if not x.ndim or x.dtype.kind not in "biuf" or (x.ndim < 2 and not name):
-        raise DataError(f"{what}a batch must be numbers [n, ...], got {x.dtype} {list(x.shape)}")
+        raise DataError(f"{what}a batch must be numbers [n, ...], got {x.dtype} {list(x.shape)}", hint=_YIELD)
     if before and (x.ndim != before[0].ndim or x.dtype != before[0].dtype):
         raise DataError(
             f"{what}{x.dtype} {list(x.shape)} follows {before[0].dtype} {list(before[0].shape)}",
@@ -143,11 +158,17 @@ def _samples(value: Any, name: str, before: list[Array], spec: str) -> Array:
 
 def _ids(value: Any, count: int, spec: str) -> Indices:
     ids = np.asarray(value)
+    if not ids.ndim:
+        raise DataError(
+            f"data {spec}: a single class id came with a batch of samples",
+            hint="yield batches, samples [n, ...] and ids [n]; one sample is sample[None], [class_id]",
+        )
     if ids.ndim == 2 and ids.shape[1] == 1:
         ids = ids[:, 0]
     if ids.shape != (count,) or ids.dtype.kind not in "biu" or (len(ids) and ids.min() < 0):
         raise DataError(
-            f"data {spec}: class ids must be {count} whole numbers from 0, got {ids.dtype} {list(ids.shape)}"
+            f"data {spec}: class ids must be {count} whole numbers from 0, got {ids.dtype} {list(ids.shape)}",
+            hint=_YIELD,
         )
     return ids.astype(np.int64)
 

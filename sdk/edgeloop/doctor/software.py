@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,6 +146,11 @@ def check_disk(system: System) -> Iterator[Finding]:
 
 
 def _space(what: str, folder: Path) -> Finding:
+    try:  # tried, not asked: a read-only file system lets root pass every question
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return Finding("disk", FAIL, f"{what}: cannot be written: {error.strerror}", "make it writable, or set HOME")
     free = shutil.disk_usage(folder).free
     text = f"{what}: {free / (1 << 30):.1f} GiB free"
     if free < _DISK_FAIL_BYTES:

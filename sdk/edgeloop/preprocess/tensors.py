@@ -40,7 +40,10 @@ def compile_tensor(spec: InputSpec, tensor: ModelInput) -> Preprocessor:
             if differs:
                 frame = pad_to(spec, frame, sample_shape)
             elif _without_units(frame.shape) != essential:
-                raise DataError(f"model input {tensor.name!r} takes {list(sample_shape)}, got {list(frame.shape)}")
+                raise DataError(
+                    f"model input {tensor.name!r} takes {list(sample_shape)}, got {list(frame.shape)}",
+                    hint="give samples of that shape, or the model that these are for",
+                )
             frame = frame.reshape(shape)
         if not float_input:  # token ids and the like go in as they are
             np.copyto(out, _whole(frame, tensor), casting="unsafe")

@@ -146,6 +146,30 @@ def test_bundles_of_other_classes_need_class_names(tmp_path: Path) -> None:
         edgeloop.compare(*paths, data=str(tmp_path / "d.npz"), latency=False, cache=False)
 
 
+def test_the_bundle_that_the_data_do_not_fit_is_named(tmp_path: Path) -> None:
+    paths = []
+    for features in (10, 7):
+        model = tmp_path / f"of{features}.tflite"
+        model.write_bytes(tiny_mlp(features=features))
+        np.savez(
+            tmp_path / f"{features}.npz", x=np.random.default_rng(0).normal(size=(40, features)).astype(np.float32)
+        )
+        contract = Contract((InputSpec("features", shape=(features,)),), OutputSpec("classification"))
+        recipe = Recipe(
+            str(model), "rpi4", str(tmp_path / f"{features}.npz"), None, contract,
+            passes=plan_passes("int8", "aeq", "fast"), effort="fast", name=model.stem,
+        )  # fmt: skip
+        paths.append(convert(recipe, cache=False).bundle.save(tmp_path))
+    with pytest.raises(UsageError, match=r"B \(of7\): .*takes \[7\], got \[10\]"):
+        edgeloop.compare(*paths, data=str(tmp_path / "10.npz"), latency=False, cache=False)
+
+
+def test_a_reference_that_is_another_model_is_said(digits_tflite: Path, data: str, tmp_path: Path) -> None:
+    (tmp_path / "other.tflite").write_bytes(tiny_mlp())
+    with pytest.raises(UsageError, match=r"--reference .* is another model: .*\[1, 10\] and \[1, 8, 8, 1\]"):
+        edgeloop.evaluate(digits_tflite, data, reference=tmp_path / "other.tflite", cache=False)
+
+
 def test_placement_and_ops_that_differ_are_shown(digits_tflite: Path, bundle: str) -> None:
     result = edgeloop.compare(digits_tflite, bundle, target="coral-usb", latency=False)
     assert result.a.unmapped == 9

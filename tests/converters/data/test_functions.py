@@ -43,6 +43,13 @@ def test_one_array_is_enough(module) -> None:  # type: ignore[no-untyped-def]
     assert (len(data), data.labels) == (5, None)
 
 
+def test_a_dictionary_may_call_the_samples_as_an_npz_does(module) -> None:  # type: ignore[no-untyped-def]
+    name = module("def samples():\n    return {'x': np.zeros((5, 3), np.float32), 'y': np.arange(5)}\n")
+    data = open_data(f"{name}:samples")
+    assert (data.kind, data.sample(0).shape) == ("tensor", (3,))
+    assert data.labels is not None
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [
@@ -53,6 +60,7 @@ def test_one_array_is_enough(module) -> None:  # type: ignore[no-untyped-def]
         ("def f():\n    yield np.zeros((2, 3))\n    yield np.zeros((2, 4, 4))\n", "follows"),
         ("def f():\n    yield np.zeros((2, 3)), np.array([1])\n", "must be 2 whole numbers"),
         ("def f():\n    yield np.zeros((2, 3)), np.array([1, 2])\n    yield np.zeros((2, 3))\n", "some do not"),
+        ("def f():\n    yield np.zeros((8, 8, 3)), 3\n", "a single class id came with a batch"),
         ("f = 3\n", "has no function 'f'"),
         ("1 / 0\n", "cannot import"),
     ],
