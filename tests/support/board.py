@@ -14,10 +14,10 @@ from support.debian_root import DebianRoot
 PLATFORM = DevicePlatform("aarch64", (3, 11), (2, 36), "emulated", "pi", False, "/home/pi")
 
 
-def board_agent(root: DebianRoot, folder: Path) -> list[str]:
+def board_agent(root: DebianRoot, folder: Path, *, slim: bool = False) -> list[str]:
     """The command that starts the agent there."""
     layout = install.DeviceLayout(folder)
-    site = build_agent_site(PLATFORM)
+    site = build_agent_site(PLATFORM, slim=slim)
     target = str(layout.agent(site.version))
     stream = b"".join(install.site_stream(site, lambda _count: None))
     subprocess.run([sys.executable, "-I", "-c", install.UNPACK_SCRIPT, target], input=stream, check=True)

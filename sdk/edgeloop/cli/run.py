@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", metavar="URL", help="keep the telemetry, for example sqlite:///telemetry.db")
     parser.add_argument("--identity", type=Path, metavar="FILE", help="SSH private key (default: agent and ~/.ssh)")
     parser.add_argument("--prefix", metavar="DIR", help="install below DIR on the device instead of /")
+    parser.add_argument("--slim", action="store_true", help="install without OpenCV (half the size): no pictures")
     parser.add_argument("--remove", action="store_true", help="remove the unpacked agent, too, at the end")
     parser.add_argument("--allow-unsigned", action="store_true", help="run a bundle without a signature (bench only)")
 
@@ -71,6 +72,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
             loop=args.loop,
             prefix=args.prefix,
             keep=not args.remove,
+            slim=args.slim,
             allow_unsigned=args.allow_unsigned,
             agent_arguments=activation_arguments(args),
         )

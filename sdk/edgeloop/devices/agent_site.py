@@ -42,14 +42,17 @@ class AgentSite:
         return len(self.own) + sum(w.stat().st_size for w in self.wheels)
 
 
-def build_agent_site(platform: DevicePlatform) -> AgentSite:
-    """Fetch (or take from the cache) the wheels for a device. Raises DeviceError when one is not to be had."""
+def build_agent_site(platform: DevicePlatform, *, slim: bool = False) -> AgentSite:
+    """Fetch (or take from the cache) the wheels for a device. Raises DeviceError when one is not to be had.
+
+    slim: without OpenCV, half of the whole: enough for arrays, sound and sensor lines, not for pictures.
+    """
     if platform.machine == "armv7l":
         raise UsageError(
             "installing on 32-bit Arm is not there yet: LiteRT has no wheel for it",
             hint="use the 64-bit Raspberry Pi OS",
         )
-    wheels = _fetch_wheels(platform)
+    wheels = _fetch_wheels(platform, slim)
     own = pack_own_code()
     digest = hashlib.sha256(own)
     for wheel in wheels:
@@ -68,8 +71,8 @@ def platform_tags(machine: str, glibc: tuple[int, int]) -> list[str]:
     return tags
 
 
-def device_requirements() -> list[str]:
-    """What `edgeloop[agent,serial]` needs, read from the installed distribution's own metadata."""
+def device_requirements(*, slim: bool = False) -> list[str]:
+    """What `edgeloop[agent,serial]` needs, read from the installed distribution's own metadata; `slim`: less OpenCV."""
     from packaging.requirements import Requirement
 
     found: list[str] = []
@@ -78,7 +81,8 @@ def device_requirements() -> list[str]:
         extras = ("", *DEVICE_EXTRAS)
         if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
             requirement.marker = None
-            found.append(str(requirement))
+            if not slim or not requirement.name.startswith("opencv"):
+                found.append(str(requirement))
     return sorted(set(found))
 
 
@@ -118,8 +122,8 @@ def _own_files() -> Iterator[tuple[str, bytes]]:
                 yield name, path.read_bytes()
 
 
-def _fetch_wheels(platform: DevicePlatform) -> tuple[Path, ...]:
-    requirements = [*device_requirements(), *runtime_constraints(platform)]
+def _fetch_wheels(platform: DevicePlatform, slim: bool) -> tuple[Path, ...]:
+    requirements = [*device_requirements(slim=slim), *runtime_constraints(platform)]
     python = f"{platform.python[0]}{platform.python[1]}"
     key = hashlib.sha256("\n".join([*requirements, VERSION]).encode()).hexdigest()[:10]
     glibc = f"{platform.glibc[0]}.{platform.glibc[1]}"

@@ -28,7 +28,10 @@ try:
     with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
         for member in archive:
             with zipfile.ZipFile(io.BytesIO(archive.extractfile(member).read())) as wheel:
-                wheel.extractall(site)
+                for name in wheel.namelist():
+                    # Of no use on a device: libraries' own tests, an accelerator that the interpreter never loads.
+                    if "/tests/" not in name and not name.endswith("libLiteRtWebGpuAccelerator.so"):
+                        wheel.extract(name, site)
             last = member.name
     if last != "own.zip":
         raise OSError("the transfer broke off")
@@ -149,10 +152,15 @@ def choose_layout(device: Device, platform: DevicePlatform, prefix: str | None) 
 
 
 def install_agent(
-    device: Device, platform: DevicePlatform, layout: DeviceLayout, advance: Callable[[int], None]
+    device: Device,
+    platform: DevicePlatform,
+    layout: DeviceLayout,
+    advance: Callable[[int], None],
+    *,
+    slim: bool = False,
 ) -> InstalledAgent:
-    """Install what is missing; `advance` gets the bytes sent. Raises DeviceError."""
-    site = build_agent_site(platform)
+    """Install what is missing; `advance` gets the bytes sent; `slim`: without OpenCV. Raises DeviceError."""
+    site = build_agent_site(platform, slim=slim)
     launcher = str(layout.launcher(site.version))
     if device.run(["test", "-x", launcher]).exit_code == 0:
         return InstalledAgent(site.version, layout, was_there=True)

@@ -56,6 +56,7 @@ class TrialOptions:
     report_interval_s: float = 1.0
     prefix: str | None = None
     keep: bool = True
+    slim: bool = False
     allow_unsigned: bool = False
     agent_arguments: tuple[str, ...] = ()
 
@@ -214,7 +215,7 @@ def _prepare(
         return _Place(command, str(options.bundle.resolve()), None, options.source, folder, VERSION)
     layout = choose_layout(device, platform, options.prefix)
     with progress.step("install the agent") as advance:
-        agent = install_agent(device, platform, layout, advance)
+        agent = install_agent(device, platform, layout, advance, slim=options.slim)
     if not options.keep:
         cleanup.callback(_remove_agent, device, agent)
     done = "was there already" if agent.was_there else "installed"
