@@ -235,7 +235,10 @@ def _run(session: Session, arrays: Sequence[Array]) -> None:
 def _not_finite(info: TensorInfo, session: Session, seen: int) -> DataError:
     inputs = {t.index for t in session.inputs}
     if info.index in inputs:
-        return DataError(f"calibration sample {seen}: input '{info.name}' holds NaN or infinity")
+        return DataError(
+            f"calibration sample {seen}: input '{info.name}' holds NaN or infinity",
+            hint="mend the sample or leave it out: edgeloop check-data",
+        )
     return DataError(
         f"calibration sample {seen}: tensor '{info.name[:120]}' becomes NaN or infinity",
         hint="check the contract's mean and std, and the model itself",

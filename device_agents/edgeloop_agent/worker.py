@@ -89,6 +89,8 @@ def _work(start: Mapping[str, Any], channel: Channel, page: Page, control: Contr
         "variant": "" if activation is None else activation.level.program.name,
     }
     channel.send({"kind": "ready", **ready})
+    for text in getattr(source, "notes", ()):
+        channel.send({"kind": "event", "event": "source", "detail": text})
     for text in () if activation is None else activation.shortcomings:
         channel.send({"kind": "event", "event": "governor", "detail": text})
     stop_heart = threading.Event()

@@ -59,7 +59,10 @@ class Npz:
         except FileNotFoundError as error:
             raise DataError(f"{self._what}: no such file") from error
         except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
-            raise DataError(f"{self._what}: not an .npz file, or damaged ({error})") from error
+            raise DataError(
+                f"{self._what}: not an .npz file, or damaged ({error})",
+                hint="write it by numpy.savez(FILE, x=..., y=...)",
+            ) from error
         try:
             self._members = self._list()
             self.headers: dict[str, ArrayHeader] = {name: self._header(name) for name in self._members}

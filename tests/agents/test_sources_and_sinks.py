@@ -104,6 +104,14 @@ def test_color_pictures_in_an_npz_are_rgb(tmp_path: Path) -> None:
         assert item[0][0, 0].tolist() == pixel
 
 
+def test_an_npz_with_several_arrays_of_samples_says_which_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, x=np.zeros((2, 8, 8), np.uint8), features=np.zeros((2, 8, 8), np.uint8), y=np.zeros(2))
+    assert open_source(parse_source(f"npz:{path}"), GRAY).notes == ("the samples are 'x', not 'features'",)
+    np.savez(path, x=np.zeros((2, 8, 8), np.uint8), y=np.zeros(2))
+    assert open_source(parse_source(f"npz:{path}"), GRAY).notes == ()
+
+
 def test_an_npz_bomb_or_pickle_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bomb.npz"
     header = io.BytesIO()

@@ -114,6 +114,8 @@ def check_data(
             found = [Finding("fit", SEVERE, error.message, fix)]
     if found:
         return DataCheck(tuple(found), None, None, *counts, (), stages.total, stages.seconds)
+    for note in sources.notes:
+        reporter.note(note)
     before, verdict = findings_before(
         recipe, model, data, sources, samples=samples, max_macs=THOROUGH_MACS, progress=reporter, stages=stages
     )

@@ -28,7 +28,9 @@ def named_dataset(parts: LazyParts, labels: Indices | None, names: tuple[str, ..
     size = next(iter(counts)) if labels is None else len(labels)
     if labels is not None and size not in counts:
         listed = ", ".join(f"{name} {count}" for name, count in parts.lengths.items())
-        raise DataError(f"{where}: {size} class ids, but the arrays have other lengths ({listed})")
+        raise DataError(
+            f"{where}: {size} class ids, but the arrays have other lengths ({listed})", hint="one class id per sample"
+        )
 
     def read(i: int) -> dict[str, Array]:
         return {name: parts[name].read(i) for name in parts if parts.lengths[name] == size}
@@ -67,7 +69,8 @@ def for_inputs(dataset: Dataset, names: Sequence[str]) -> Dataset:
 
 def _single(dataset: Dataset, name: str) -> Dataset:
     if dataset.kind != NAMED:
-        taken, *others = [k for k in SAMPLE_KEYS if k in dataset.parts] or [""]
+        called = [k for k in (_match(dataset, name),) if k is not None]
+        taken, *others = dict.fromkeys([*(k for k in SAMPLE_KEYS if k in dataset.parts), *called]) or [""]
         if not others:
             return dataset
         note = f"data {dataset.source}: the samples are '{taken}', not {' or '.join(map(repr, others))}"
@@ -79,7 +82,10 @@ def _single(dataset: Dataset, name: str) -> Dataset:
         raise DataError(f"data {dataset.source}: no samples: it holds {have}", hint=hint)
     part = dataset.parts[found]
     if len(part) != len(dataset):
-        raise DataError(f"data {dataset.source}: {len(part)} samples in '{found}' but {len(dataset)} class ids")
+        raise DataError(
+            f"data {dataset.source}: {len(part)} samples in '{found}' but {len(dataset)} class ids",
+            hint="one class id per sample",
+        )
     return replace(part, labels=dataset.labels, class_names=dataset.class_names)
 
 

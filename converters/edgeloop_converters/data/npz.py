@@ -19,6 +19,7 @@ from edgeloop_converters.data.parts import LazyParts
 LABEL_KEYS = ("y", "labels")
 NAME_KEYS = ("label_names", "class_names")
 _MAX_NAMES = 1 << 20
+_IDS = "class ids are whole numbers from 0, one per sample, in the order of the model's outputs"
 
 
 def open_npz_data(path: Path) -> Dataset:
@@ -38,9 +39,11 @@ def open_npz_data(path: Path) -> Dataset:
             return named_dataset(parts, _labels(archive, None, where), names, str(path))
         header = archive.headers[key]
         if header.dtype.kind not in "biuf":
-            raise DataError(f"{where}: '{key}' holds {header.dtype}, not numbers")
+            raise DataError(
+                f"{where}: '{key}' holds {header.dtype}, not numbers", hint="real numbers or uint8 pictures"
+            )
         if not header.shape or header.shape[0] == 0 or header.nbytes == 0:
-            raise DataError(f"{where}: '{key}' is empty (shape {list(header.shape)})")
+            raise DataError(f"{where}: '{key}' is empty (shape {list(header.shape)})", hint="give at least one sample")
         samples = archive.array(key)
         labels = _labels(archive, len(samples), where)
     dataset = array_dataset(samples, labels, names, str(path))
@@ -91,22 +94,22 @@ def _labels(archive: Npz, count: int | None, where: str) -> Indices | None:
         return None
     labels = np.asarray(archive.array(key))
     if not labels.size:
-        raise DataError(f"{where}: '{key}' is empty (shape {list(labels.shape)})")
+        raise DataError(f"{where}: '{key}' is empty (shape {list(labels.shape)})", hint=_IDS)
     if count is None:
         count = len(labels) if labels.ndim else 1
     if labels.ndim == 2 and labels.shape[1] > 1 and labels.shape[0] == count and _is_one_hot(labels):
         labels = labels.argmax(axis=1)
     labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if labels.shape != (count,):
-        raise DataError(f"{where}: {count} samples but '{key}' has shape {list(labels.shape)}")
+        raise DataError(f"{where}: {count} samples but '{key}' has shape {list(labels.shape)}", hint=_IDS)
     if labels.dtype.kind == "f" and np.isfinite(labels).all() and (labels == np.round(labels)).all():
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "biu":
-        raise DataError(f"{where}: '{key}' holds {labels.dtype}, not class ids")
+        raise DataError(f"{where}: '{key}' holds {labels.dtype}, not class ids", hint=_IDS)
     if labels.min() < 0:
-        raise DataError(f"{where}: '{key}' holds a negative class id ({labels.min()})")
+        raise DataError(f"{where}: '{key}' holds a negative class id ({labels.min()})", hint=_IDS)
     if labels.max() >= 1 << 31:
-        raise DataError(f"{where}: '{key}' holds the class id {labels.max()}")
+        raise DataError(f"{where}: '{key}' holds the class id {labels.max()}", hint=_IDS)
     return labels.astype(np.int64)
 
 
@@ -116,7 +119,7 @@ def _names(archive: Npz, where: str) -> tuple[str, ...] | None:
         return None
     names = archive.array(key)
     if names.ndim != 1 or names.dtype.kind not in "US" or len(names) > _MAX_NAMES:
-        raise DataError(f"{where}: '{key}' must be a list of names")
+        raise DataError(f"{where}: '{key}' must be a list of names", hint="one text per class, in class order")
     return tuple(n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in names.tolist())
 
 

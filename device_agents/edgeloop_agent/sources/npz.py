@@ -22,7 +22,8 @@ class NpzSource:
     """Samples of `x` (or `features`, `images`, `data`, or the array called as the model's input), in order; for a model
     with several inputs one array for each, called as the input.
 
-    For a contract of kind "image", uint8 samples with 3 channels are RGB, as the converter reads them.
+    For a contract of kind "image", uint8 samples with 3 channels are RGB, as the converter reads them. notes: which
+    array is taken, where several could be meant.
     """
 
     def __init__(self, spec: SourceSpec, wanted: Wanted, *, skip: int = 0, loop: bool = False) -> None:
@@ -30,6 +31,7 @@ class NpzSource:
         with Npz(Path(spec.path), max_array_bytes=MAX_LOADED_BYTES) as archive:
             keys = [_key(archive, name, spec, is_only=not wanted.others) for name in names]
             arrays = [_array(archive, key, spec) for key in keys]
+            self.notes = () if wanted.others else _others_left(archive, names[0], keys[0])
         lengths = {len(array) for array in arrays}
         if len(lengths) != 1:
             listed = ", ".join(f"{key} {len(array)}" for key, array in zip(keys, arrays, strict=True))
@@ -65,9 +67,18 @@ class NpzSource:
         return np.ascontiguousarray(sample[..., ::-1]) if self._flips[i] else np.asarray(sample)
 
 
+def _others_left(archive: Npz, name: str, taken: str) -> tuple[str, ...]:
+    others = [key for key in dict.fromkeys((*SAMPLE_KEYS, *_called(name))) if key in archive.headers and key != taken]
+    return (f"the samples are '{taken}', not {' or '.join(map(repr, others))}",) if others else ()
+
+
+def _called(name: str) -> tuple[str, str]:
+    """What the array of an input may be called: TensorFlow's `serving_default_NAME:0` is found by NAME, too."""
+    return name, name.removeprefix("serving_default_").partition(":")[0]
+
+
 def _key(archive: Npz, name: str, spec: SourceSpec, *, is_only: bool) -> str:
-    plain = name.removeprefix("serving_default_").partition(":")[0]
-    wanted = (*SAMPLE_KEYS, name, plain) if is_only else (name, plain)
+    wanted = (*SAMPLE_KEYS, *_called(name)) if is_only else _called(name)
     key = next((k for k in wanted if k in archive.headers), None)
     if key is not None:
         return key

@@ -74,4 +74,6 @@ def text_of(result: DataCheck) -> str:
             f"; {verdict.accuracy:.1%} of {verdict.samples} right with this contract, {verdict.comparisons} "
             "comparisons with others"
         )
+    if result.contract is None:
+        looked = "nothing else was looked at: data and model must fit each other first"
     return "\n".join([*lines, *(["nothing found"] if not lines else []), looked])

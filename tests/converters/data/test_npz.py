@@ -190,3 +190,22 @@ def test_which_of_two_arrays_the_samples_are_is_said(tmp_path: Path) -> None:
     assert data.sample(0).max() == 0
     assert data.notes == (f"data {path}: the samples are 'x', not 'features'",)
     assert for_inputs(open_data(path), ["x", "features"]).notes == ()
+
+
+def test_an_array_called_as_the_input_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    x = np.zeros((4, 3), np.float32)
+    path = save(tmp_path / "d.npz", ids=x + 1, x=x)
+    data = for_inputs(open_data(path), ["serving_default_ids:0"])
+    assert data.notes == (f"data {path}: the samples are 'x', not 'ids'",)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [np.arange(3), np.array(["a"] * 4), np.array([0, -1, 0, 1]), np.full(4, 0.5), np.zeros((4, 2)), np.array([])],
+    ids=["another length", "names", "negative", "fractions", "not one-hot", "empty"],
+)
+def test_labels_that_are_no_class_ids_say_what_they_should_be(tmp_path: Path, y: np.ndarray) -> None:
+    path = save(tmp_path / "d.npz", x=np.zeros((4, 3), np.float32), y=y)
+    with pytest.raises(DataError) as caught:
+        open_data(path)
+    assert caught.value.hint is not None and "class ids are whole numbers from 0" in caught.value.hint
