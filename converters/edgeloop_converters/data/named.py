@@ -35,9 +35,7 @@ def named_dataset(parts: LazyParts, labels: Indices | None, names: tuple[str, ..
     def read(i: int) -> dict[str, Array]:
         return {name: parts[name].read(i) for name in parts if parts.lengths[name] == size}
 
-    return Dataset(
-        NAMED, source, size, read, labels, names, None, (), lambda i: f"sample {i} of {source}", None, parts
-    )  # fmt: skip
+    return Dataset(NAMED, source, size, read, labels, names, describe=lambda i: f"sample {i} of {source}", parts=parts)
 
 
 def for_inputs(dataset: Dataset, names: Sequence[str]) -> Dataset:
