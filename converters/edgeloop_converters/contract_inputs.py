@@ -15,6 +15,7 @@ from edgeloop.padding import Shape
 from edgeloop.preprocess import compile_inputs
 from edgeloop_converters.calibration import input_infos
 from edgeloop_converters.data import IMAGE, TENSOR, Dataset, for_inputs, pick
+from edgeloop_converters.data.folders import decoded_for
 from edgeloop_converters.io_names import input_names
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def read_by(spec: InputSpec, dataset: Dataset) -> Dataset:
     if spec.kind == TENSOR:
         return dataset.as_tensors()
     if dataset.kind == IMAGE:
-        return dataset
+        return decoded_for(dataset, spec.decode_size)
     sample = dataset.sample(0)
     pixels = sample.ndim in (2, 3) and (sample.ndim == 2 or sample.shape[-1] in (1, 3))
     if not pixels:

@@ -18,6 +18,7 @@ from edgeloop_converters.contracts import complete, detect_contract, fit_data, p
 from edgeloop_converters.data import NAMED, TENSOR, Dataset, check_samples, open_data, pick, pick_stratified, split
 from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.data.dataset import sample_bytes
+from edgeloop_converters.data.folders import decoded_for
 from edgeloop_converters.frontends.conversion import ConversionOptions, GivenSizes
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.shapes import GivenShape
@@ -167,8 +168,9 @@ def _through(cache: DecodedCache, recipe: Recipe, model: bytes, data: Datasets) 
     spec = picture_input(model, data.calibration, contract=recipe.contract, file=file, flags=recipe.hints)
     if spec is None or spec.size is None:
         return data
-    first = cache.attach(data.calibration, spec.size, spec.resize)
-    return Datasets(first, first if data.is_one else cache.attach(data.evaluation, spec.size, spec.resize))
+    first, second = (decoded_for(each, spec.decode_size) for each in (data.calibration, data.evaluation))
+    first = cache.attach(first, spec.size, spec.resize)
+    return Datasets(first, first if data.is_one else cache.attach(second, spec.size, spec.resize))
 
 
 def _is_same(one: str, other: str) -> bool:

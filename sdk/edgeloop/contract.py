@@ -35,7 +35,8 @@ class InputSpec:
     kind "image": `size` is (height, width) in pixels and `color` the channel order the model was trained with.
     kind "tensor": `shape` is the shape of one sample, without the batch axis; -1 is a size that differs from sample to
     sample. A sample shorter than the model's input is filled up behind with `pad`, a value as the data have it.
-    `mean` and `std` hold one number, or one per channel (the last axis).
+    `mean` and `std` hold one number, or one per channel (the last axis). scaled_decode: JPEG files may be decoded at
+    half, a quarter or an eighth of their size where that is enough.
     """
 
     name: str = ""
@@ -47,6 +48,7 @@ class InputSpec:
     std: tuple[float, ...] = (1.0,)
     resize: str = "stretch"
     pad: float = 0.0
+    scaled_decode: bool = False
 
     def __post_init__(self) -> None:
         where = f"input {self.name!r}" if self.name else "input"
@@ -55,6 +57,8 @@ class InputSpec:
         _one_of(self.resize, RESIZES, f"{where}: resize")
         if self.kind == "image" and (self.size is None or len(self.size) != 2 or min(self.size) < 1):
             raise ConfigError(f"{where}: an image needs size = [height, width]")
+        if not isinstance(self.scaled_decode, bool) or (self.scaled_decode and self.kind != "image"):
+            raise ConfigError(f"{where}: scaled_decode is true or false, and for images")
         if self.shape is not None and any(n < 1 and n != FREE for n in self.shape):
             raise ConfigError(f"{where}: shape {list(self.shape)} must hold sizes from 1", hint="-1: any size")
         if any(s == 0 or s != s for s in self.std):
@@ -69,6 +73,11 @@ class InputSpec:
         if self.kind == "image" and self.size is not None:
             return (*self.size, CHANNELS[self.color])
         return self.shape
+
+    @property
+    def decode_size(self) -> tuple[int, int] | None:
+        """(height, width) that a decoded picture needs; None: all of it."""
+        return self.size if self.scaled_decode else None
 
     @property
     def has_free_sizes(self) -> bool:
@@ -114,10 +123,18 @@ class Contract:
     inputs: tuple[InputSpec, ...]
     output: OutputSpec = field(default_factory=OutputSpec)
 
+    def __post_init__(self) -> None:
+        if self.output.kind in PLACED_KINDS and any(each.scaled_decode for each in self.inputs):
+            raise ConfigError(
+                f"contract: scaled_decode does not go with a {self.output.kind} output: places are in pixels of the "
+                "whole picture",
+                hint="leave scaled_decode out",
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for TOML, JSON or CBOR; `from_dict` takes them back."""
         return {
-            "inputs": [{f.name: _plain(getattr(i, f.name)) for f in fields(i)} for i in self.inputs],
+            "inputs": [_input_to_dict(each) for each in self.inputs],
             "output": _output_to_dict(self.output),
         }
 
@@ -193,6 +210,13 @@ def _input_from(raw: Any) -> InputSpec:
         if key in values and not isinstance(values[key], str):
             raise ConfigError(f"contract: input '{key}' must be a string")
     return InputSpec(**values)
+
+
+def _input_to_dict(spec: InputSpec) -> dict[str, Any]:
+    values = {f.name: _plain(getattr(spec, f.name)) for f in fields(spec)}
+    if not spec.scaled_decode:
+        del values["scaled_decode"]  # agents that do not know it read the contract, too
+    return values
 
 
 _OUTPUT_KEYS = ("kind", "labels", "name", "index")

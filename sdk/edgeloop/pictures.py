@@ -20,13 +20,16 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tif
 _JPEG_BEGINS, _JPEG_ENDS = b"\xff\xd8", b"\xff\xd9"
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])")  # neither stuffing nor a marker without a segment
 
+_JPEG_FRAMES = tuple(bytes([n]) for n in range(0xC0, 0xD0) if n not in (0xC4, 0xC8, 0xCC))  # ITU T.81, table B.1
+
 _OPENCV_SILENT = 0
 _PIECE_BYTES = 1 << 16  # larger ones come from the kernel anew each time
 
 
-def read_picture(path: str) -> npt.NDArray[Any]:
+def read_picture(path: str, at_least: tuple[int, int] | None = None) -> npt.NDArray[Any]:
     """uint8 [H, W, 3] BGR. Raises DataError for what cannot be read or decoded, and for a JPEG that was cut off.
 
+    at_least: (height, width) that are enough: a JPEG is then decoded at 1/2, 1/4 or 1/8 of its size, see `reduction`.
     The file is read here and decoded from memory: cv2.imread takes half of a JPEG for all of it, and crashes the
     process at a name that is not UTF-8 (seen with 5.0.0).
     """
@@ -36,10 +39,10 @@ def read_picture(path: str) -> npt.NDArray[Any]:
         raise DataError(f"image {path}: {error.strerror}") from error
     if not data:
         raise DataError(f"image {path}: the file is empty")
-    return decode_picture(data, f"image {path}")
+    return decode_picture(data, f"image {path}", at_least)
 
 
-def decode_picture(data: bytes, name: str) -> npt.NDArray[Any]:
+def decode_picture(data: bytes, name: str, at_least: tuple[int, int] | None = None) -> npt.NDArray[Any]:
     """A picture file's bytes to uint8 [H, W, 3] BGR; `name` begins every error. Raises DataError as `read_picture`."""
     import cv2
     import numpy as np
@@ -48,12 +51,39 @@ def decode_picture(data: bytes, name: str) -> npt.NDArray[Any]:
         raise DataError(f"{name}: damaged: it was cut off, the end of the JPEG is missing")
     _silence(cv2)
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        flag = cv2.IMREAD_COLOR if at_least is None else _reading(cv2, data, at_least)
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except cv2.error as error:  # e.g. larger than OpenCV's pixel limit
         raise DataError(f"{name}: {' '.join(str(error).split())[:200]}") from error
     if picture is None:
         raise DataError(f"{name}: damaged, or not an image")
     return np.asarray(picture)
+
+
+def reduction(data: bytes, at_least: tuple[int, int]) -> int:
+    """1, 2, 4 or 8: by how much a JPEG can be smaller and still be as large as `at_least`, either way up; else 1."""
+    size = _jpeg_size(data)
+    if size is None:
+        return 1
+    return next((by for by in (8, 4, 2) if min(size) >= by * max(at_least)), 1)
+
+
+def _reading(cv2: Any, data: bytes, at_least: tuple[int, int]) -> int:
+    by = reduction(data, at_least)
+    return int(cv2.IMREAD_COLOR if by == 1 else getattr(cv2, f"IMREAD_REDUCED_COLOR_{by}"))
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) as the frame header says; None for what is no JPEG or has none."""
+    if data[:2] != _JPEG_BEGINS:
+        return None
+    at = 2
+    while found := _JPEG_MARKER.search(data, at):
+        if found[1] in _JPEG_FRAMES:
+            header = data[found.end() + 3 : found.end() + 7]
+            return int.from_bytes(header[:2], "big"), int.from_bytes(header[2:], "big")
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")  # past its segment
+    return None
 
 
 def _silence(cv2: Any) -> None:

@@ -69,7 +69,7 @@ class DecodedCache:
         key, files = _key(dataset), dataset.files
         if key is None or files is None:
             return dataset
-        name = f"{size[0]}x{size[1]}-{how}"
+        name = f"{size[0]}x{size[1]}-{how}" + ("-scaled" if dataset.decode_size else "")
         frame_bytes = size[0] * size[1] * _CHANNELS
         try:
             folder = self._folder / key

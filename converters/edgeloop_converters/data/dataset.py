@@ -46,6 +46,7 @@ class Dataset:
     labels: int64 [n] class ids, or None. class_names: names by class id, where the data name them.
     notes: what was assumed while opening, for the user to see.
     files: of a folder of pictures, one per sample; what a cache of decoded pictures goes by.
+    decode_size: (height, width) that pictures are decoded for, where a contract says that this is enough.
     """
 
     kind: str
@@ -59,6 +60,7 @@ class Dataset:
     describe: Callable[[int], str] = str
     files: tuple[str, ...] | None = None
     parts: Mapping[str, Dataset] = field(default_factory=dict)
+    decode_size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return self.size

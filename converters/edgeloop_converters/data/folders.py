@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -40,12 +41,20 @@ def open_folder(root: Path) -> Dataset:
     return _dataset(root, [f"{root}/{name}" for name in images])
 
 
-def read_image(path: str) -> Array:
-    """uint8 [H, W, 3] BGR. Raises UnreadableError when the file cannot be decoded."""
+def read_image(path: str, at_least: tuple[int, int] | None = None) -> Array:
+    """uint8 [H, W, 3] BGR; at_least: see `read_picture`. Raises UnreadableError when the file cannot be decoded."""
     try:
-        return read_picture(path)
+        return read_picture(path, at_least)
     except DataError as error:
         raise UnreadableError(error.message) from error
+
+
+def decoded_for(dataset: Dataset, size: tuple[int, int] | None) -> Dataset:
+    """The same picture files, decoded no larger than `size` (height, width) needs, as the device does it."""
+    files = dataset.files
+    if size is None or files is None or dataset.kind != IMAGE or dataset.decode_size == size:
+        return dataset
+    return replace(dataset, read=lambda i: read_image(files[i], size), decode_size=size)
 
 
 def _class_folders(root: Path, folders: list[str]) -> Dataset:

@@ -30,6 +30,7 @@ class FolderSource:
         self._loop = loop
         self._next = skip % len(self._names) if loop else skip
         self._to_rgb = wanted.input.kind == "tensor"
+        self._at_least = wanted.input.decode_size
 
     def read(self) -> tuple[Frame, str] | None:
         at = self._next
@@ -39,7 +40,7 @@ class FolderSource:
             at = 0
         self._next = at + 1
         name = self._names[at]
-        frame = read_picture(f"{self._root}/{name}")
+        frame = read_picture(f"{self._root}/{name}", self._at_least)
         return (cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) if self._to_rgb else frame), name
 
     def close(self) -> None:

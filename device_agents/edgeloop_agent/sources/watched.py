@@ -29,6 +29,7 @@ class WatchedFolder(LiveSource):
         self._root = spec.path.rstrip("/") or "/"
         self._spec = spec
         self._to_rgb = wanted.input.kind == "tensor"
+        self._at_least = wanted.input.decode_size
         self._seen: dict[str, tuple[int, int]] = {}  # name -> (time in ns, size) as last taken
         self._growing: dict[str, tuple[int, int]] = {}
         self._waiting: list[str] = []
@@ -57,7 +58,7 @@ class WatchedFolder(LiveSource):
             pass
         name = self._waiting.pop(0)
         self.captured_ns = time.perf_counter_ns()
-        frame = read_picture(f"{self._root}/{name}")
+        frame = read_picture(f"{self._root}/{name}", self._at_least)
         return (cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) if self._to_rgb else frame), name
 
     def take_events(self) -> list[tuple[str, str]]:
