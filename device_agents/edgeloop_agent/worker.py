@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 HEARTBEAT_S = 1.0
 _PR_SET_PDEATHSIG = 1
+_OOM_SCORE = "500"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -42,6 +43,7 @@ def main(argv: Sequence[str]) -> int:
     channel = Channel(socket.socket(fileno=int(argv[0])))
     page = Page(int(argv[1]))
     _die_with_parent()
+    _die_before_parent()
     # What C libraries print to stdout would end up between the results of `jsonl:-`.
     stdout_fd = os.dup(1)
     os.dup2(2, 1)
@@ -226,6 +228,12 @@ def _die_with_parent() -> None:
 
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _die_before_parent() -> None:
+    """When memory runs out the kernel takes this process, and the supervisor can start another."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
 
 
 if __name__ == "__main__":

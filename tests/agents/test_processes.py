@@ -256,6 +256,7 @@ def test_the_worker_dies_with_its_supervisor(agents: Agents, bundle: Path) -> No
     agent = agents.start("--bundle", bundle, "--source", "synthetic:", "--rate", 20)
     agent.wait_until_said("runs on")
     worker = agent.worker_pid
+    assert int(Path(f"/proc/{worker}/oom_score_adj").read_text()) >= 500, "the kernel takes it before its supervisor"
     agent.process.kill()
     agent.process.wait()
     for _ in range(500):
