@@ -164,6 +164,13 @@ def test_what_to_do_about_a_leak_depends_on_where_the_data_come_from() -> None:
     assert given.what.endswith("such as sample 0, a name in both")
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint16])
+def test_a_leak_is_seen_in_whatever_type_the_numbers_are_kept(dtype: type) -> None:
+    numbers = np.random.default_rng(0).integers(0, 256, (8, 5)).astype(np.int16)
+    one, other = (look_at(values[0], is_image=False) for values in (numbers, numbers.astype(dtype)))
+    assert one.digest == other.digest != look_at(numbers[1], is_image=False).digest
+
+
 def test_flat_pictures_are_no_near_duplicates() -> None:
     flat = [np.full((32, 32, 3), i, np.uint8) for i in range(0, 250, 2)]
     assert near_pairs([look_at(f, is_image=True) for f in flat]) == []
