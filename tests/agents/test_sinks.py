@@ -24,7 +24,7 @@ from edgeloop_agent.sinks.lines import result_line
 from edgeloop_agent.sinks.overlay import draw
 from edgeloop_agent.sinks.queue import QueuedLines
 from support import cameras
-from support.agents import Agents, make_bundle
+from support.agents import Agents, make_bundle, run_cli
 
 CAT = Result("classification", (ClassScore(3, "cat", 0.75),))
 PATIENCE_S = 20.0
@@ -333,6 +333,18 @@ def test_a_function_is_called_for_every_result_and_may_fail(tmp_path: Path, monk
     assert len((tmp_path / "seen.txt").read_text().splitlines()) == 5
     assert summary["sink_errors"] == 1
     assert "sink_failed: call:mine:on_result raised ValueError: not this one" in said
+
+
+def test_what_a_function_prints_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loud.py").write_text("def f(inference):\n    print('seen', inference.source)\n")
+    bundle = make_bundle(tmp_path / "digits.bundle")
+    done = run_cli(
+        "run", "--bundle", bundle, "--source", "synthetic:", "--count", "2", "--state", tmp_path / "state",
+        "--sink", "call:loud:f",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("seen synthetic[0]\nseen synthetic[1]\n")
 
 
 def test_a_function_that_is_not_there_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

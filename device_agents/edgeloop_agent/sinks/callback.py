@@ -5,7 +5,9 @@ Named on the command line and nowhere else: never in a config file, never in a b
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +34,8 @@ class Inference:
 
 
 class Callback:
-    """The loop waits for the function. One that raises loses this result, and is called again for the next."""
+    """The loop waits for the function. One that raises loses this result, and is called again for the next. What it
+    prints goes to the agent's own stdout."""
 
     wants_frame = True
     closed = False
@@ -41,11 +44,14 @@ class Callback:
         self.lines = self.lost = 0
         self.problem = ""
         self._name = str(spec)
-        self._function = _load(spec)
+        self._stdout = os.fdopen(os.dup(where.stdout_fd), "w", buffering=1)
+        with contextlib.redirect_stdout(self._stdout):
+            self._function = _load(spec)
 
     def write(self, source: str, time_s: float, result: Result, latency_ms: float, frame: Any = None) -> None:
         try:
-            self._function(Inference(source, time_s, latency_ms, result, frame))
+            with contextlib.redirect_stdout(self._stdout):
+                self._function(Inference(source, time_s, latency_ms, result, frame))
             self.lines += 1
         except Exception as error:
             self.lost += 1
@@ -56,7 +62,8 @@ class Callback:
         pass
 
     def close(self) -> None:
-        pass
+        with contextlib.suppress(OSError):
+            self._stdout.close()
 
 
 def _load(spec: SinkSpec) -> Callable[[Inference], Any]:
