@@ -114,7 +114,7 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
         help="run one golden sample again so often: does it still compute right? (default: 60; 0: never)")  # fmt: skip
     add("--fallback-alert", metavar="S", type=float,
         help="a fallback that lasts longer is an alert in the reports (default: 600)")  # fmt: skip
-    add("--stop-timeout", metavar="S", type=float, help="time to deliver the last report when stopped (default: 5)")
+    add("--stop-timeout", metavar="S", type=float, help="all that a stop may take: the frame in work, then the last report (default: 2)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

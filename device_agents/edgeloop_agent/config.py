@@ -66,7 +66,7 @@ class AgentConfig:
     memory_limit: float | None = None
     fallback_alert: float = ALERT_AFTER_S
     recheck: float = RECHECK_EVERY_S
-    stop_timeout: float = 5.0
+    stop_timeout: float = 2.0
     gate: bool = False
     audit_every: int = GateSettings.audit_every
     max_difference: float = GateSettings.max_difference

@@ -25,6 +25,7 @@ from edgeloop_agent.status import StatusSocket
 from edgeloop_agent.stop_signals import StopSignals
 
 _STATUS_LINE_EVERY_S = 5.0
+_UNHURRIED = 2.5
 
 
 class Model(Protocol):
@@ -61,6 +62,12 @@ class Desk:
         """Whether somebody else than a reload asked the last models to stop."""
         return self._stops.count > self._own_stops
 
+    def time_to_close_s(self, stop_timeout_s: float) -> float:
+        """How long the last report may take: what is left of the time that a stop has; more where nobody waits."""
+        if self._stops.asked_s is None:
+            return _UNHURRIED * stop_timeout_s
+        return max(stop_timeout_s / 4, self._stops.asked_s + stop_timeout_s - time.monotonic())
+
     @contextlib.contextmanager
     def attending(
         self, selector: selectors.BaseSelector, models: Sequence[Model], stops: StopSignals
@@ -94,7 +101,7 @@ class Desk:
             if self._reload.prepare():
                 self._reloads += 1
                 self._tell("reload: the config is read again; its models start now")
-                self._stops.count += 1
+                self._stops.ask()
                 self._own_stops = 1
             else:
                 self._tell(f"reload refused, everything runs on as it was: {self._reload.refused}")

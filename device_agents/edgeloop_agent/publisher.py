@@ -82,7 +82,7 @@ class Publisher:
         """Deliver what waits, for `timeout_s` at most. What the disk still does not take is lost then, and counted."""
         self._closing_by_s = time.monotonic() + timeout_s
         self._wake.set()
-        self._thread.join(timeout_s + 0.5)
+        self._thread.join(timeout_s + _CLOSING_RETRY_S)
         if self._held:
             self._spool_held()
         if self._held:

@@ -106,7 +106,7 @@ def _run(plans: Sequence[_Plan], desk: Desk, tell: Callable[[str], None]) -> Out
         if publisher is not None:
             # A second Ctrl-C does not wait for the collector: what is not delivered stays in the spool.
             with contextlib.suppress(KeyboardInterrupt):
-                publisher.close(shared.stop_timeout)
+                publisher.close(desk.time_to_close_s(shared.stop_timeout))
     seconds = time.monotonic() - began
     models = {
         a.config.model: model_summary(a.config, a.tally, end, seconds) for a, end in zip(assignments, ends, strict=True)

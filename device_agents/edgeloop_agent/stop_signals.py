@@ -6,14 +6,24 @@ import contextlib
 import os
 import selectors
 import signal
+import time
 from collections.abc import Iterator
 
 
 class StopSignals:
-    """`count`: how often a stop was asked for; the first asks for a clean one, a second does not wait."""
+    """`count`: how often a stop was asked for; the first asks for a clean one, a second does not wait.
+
+    asked_s: when it was first, on the monotonic clock.
+    """
 
     def __init__(self) -> None:
         self.count = 0
+        self.asked_s: float | None = None
+
+    def ask(self) -> None:
+        self.count += 1
+        if self.asked_s is None:
+            self.asked_s = time.monotonic()
 
     @contextlib.contextmanager
     def wake_up(self, selector: selectors.BaseSelector) -> Iterator[None]:
@@ -23,7 +33,7 @@ class StopSignals:
             os.set_blocking(fd, False)
 
         def asked(*_: object) -> None:
-            self.count += 1
+            self.ask()
 
         def drain() -> None:
             with contextlib.suppress(BlockingIOError):

@@ -29,6 +29,8 @@ from edgeloop_agent.supervision import (
 )
 from edgeloop_agent.tally import RunsOn, Tally
 
+_WORKERS_SHARE = 0.6  # of the time that a stop has; the rest is for the last report
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -105,7 +107,7 @@ class SupervisedModel:
         worker = life.worker
         if self._stops.count:
             if self._stop_deadline_s is None:
-                self._stop_deadline_s = now + self._config.stop_timeout
+                self._stop_deadline_s = now + _WORKERS_SHARE * self._config.stop_timeout
                 worker.terminate()
             elif now >= self._stop_deadline_s or self._stops.count > 1:
                 worker.kill()
