@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -21,9 +22,12 @@ from hypothesis import strategies as st
 from edgeloop.contract import InputSpec
 from edgeloop.errors import DataError, DeviceError, UsageError
 from edgeloop_agent.sources import Wanted, open_source, parse_source
+from edgeloop_agent.sources.csi import PipeFeed
 from edgeloop_agent.sources.jpeg_stream import MAX_PICTURE_BYTES, JpegSplitter
 from edgeloop_agent.sources.live import BACKOFF_MAX_S, EndOfFeedError, LiveSource, Newest, backoff_s
 from edgeloop_agent.sources.pictures import Pictures
+from edgeloop_agent.sources.serial_lines import LineFeed, open_port
+from edgeloop_agent.sources.stream import MultipartFeed
 from support import cameras
 from support.agents import Agents, make_bundle
 
@@ -554,3 +558,29 @@ def test_a_worker_that_is_killed_leaves_exact_counts_of_a_live_source(tmp_path: 
     assert summary["restarts"] == 1
     assert summary["frames"] == summary["inferences"] + summary["errors"] + summary["drops"]
     assert summary["drops"] > 5
+
+
+def test_connecting_again_and_again_leaks_no_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = cameras.mjpeg_server(lambda: [cameras.jpeg(1)])
+    sensor = cameras.Sensor()
+    monkeypatch.setenv("PATH", cameras.install_rpicam_vid(tmp_path, 0))
+    refused = "http://127.0.0.1:9/"
+
+    def open_descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    for connect in (
+        lambda: MultipartFeed(parse_source(f"http://127.0.0.1:{server.port}/")),
+        lambda: MultipartFeed(parse_source(refused)),
+        lambda: PipeFeed("csi:", ["--width", "64", "--height", "48", "--framerate", "9"], JpegSplitter()),
+        lambda: LineFeed("serial:", open_port(parse_source(f"serial://{sensor.path}"))),
+    ):
+        counts = []
+        for _ in range(4):
+            with contextlib.suppress(DeviceError), contextlib.closing(connect()) as feed:
+                feed.read()
+            time.sleep(0.05)  # the server's own end
+            counts.append(open_descriptors())
+        assert counts[-1] <= counts[0], counts
+    server.close()
+    sensor.close()

@@ -69,8 +69,8 @@ class Callback:
 def _load(spec: SinkSpec) -> Callable[[Inference], Any]:
     module, _, name = spec.path.partition(":")
     here = str(Path.cwd())
-    if here not in sys.path:  # as `python -m` would find it
-        sys.path.insert(0, here)
+    if here not in sys.path:  # behind what is installed: nothing there is shadowed
+        sys.path.append(here)
     try:
         function = getattr(importlib.import_module(module), name or "main")
     except ModuleNotFoundError as error:

@@ -25,10 +25,11 @@ def open_serial(spec: SourceSpec, wanted: Wanted, *, skip: int = 0, loop: bool =
     name = str(spec)
     inputs = tuple(each.input.name for each in wanted.every) if wanted.others else ()
     lines = SampleLines(name, spec.options.get("format", ""), spec.options.get("keys", ()), inputs)
-    return Newest(name, lambda: LineFeed(name, _open_port(spec)), lines)
+    return Newest(name, lambda: LineFeed(name, open_port(spec)), lines)
 
 
-def _open_port(spec: SourceSpec) -> Any:
+def open_port(spec: SourceSpec) -> Any:
+    """Raises DeviceError."""
     import serial
 
     try:
