@@ -41,7 +41,7 @@ from edgeloop_agent.pipeline import build_pipeline
 
 BLOCK = 40
 SIDE = 224
-SCALE, ZERO = 1 / 127.5, 0
+SCALE, ZERO = 1 / 255, -128  # pixels as 0..1, as most int8 models take them: code = pixel - 128
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ def main() -> None:
 
 def into_tensor(names: Sequence[str], runs: int) -> None:
     tensor = TensorInfo("x", 0, (1, SIDE, SIDE, 3), np.dtype(np.int8), Affine(SCALE, ZERO))
-    ours = compile_input(InputSpec(kind="image", size=(SIDE, SIDE), mean=(127.5,), std=(127.5,)), tensor)
+    ours = compile_input(InputSpec(kind="image", size=(SIDE, SIDE), std=(255.0,)), tensor)
     decoded = [read_picture(name) for name in names]
     sides = {
         "edgeloop": ours, "careful, area": careful_area, "careful, our scaling": careful_scaled,
@@ -75,19 +75,23 @@ def into_tensor(names: Sequence[str], runs: int) -> None:
     }  # fmt: skip
     compare("a decoded picture to int8", {k: over(decoded, f) for k, f in sides.items()}, runs)
     chains = {k: over(names, lambda name, f=f: f(cv2.imread(name))) for k, f in sides.items() if k != "edgeloop"}
-    compare("a JPEG file to int8", {"edgeloop": over(names, lambda n: ours(read_picture(n))), **chains}, runs)
+    whole = over(names, lambda name: ours(read_picture(name)))
+    fraction = over(names, lambda name: ours(read_picture(name, (SIDE, SIDE))))
+    compare("a JPEG file to int8", {"edgeloop": whole, "edgeloop, scaled decode": fraction, **chains}, runs)
 
 
 def into_class(title: str, model: bytes, names: Sequence[str], runs: int) -> None:
     session = open_session(model)
-    mean = 127.5 if session.inputs[0].dtype == np.int8 else 128.0
-    spec = InputSpec(kind="image", size=(SIDE, SIDE), mean=(mean,), std=(mean,))
+    scaling: dict[str, Any] = {"std": (255.0,)}
+    if session.inputs[0].dtype == np.uint8:  # MobileNet's -1..1
+        scaling = {"mean": (128.0,), "std": (128.0,)}
+    spec = InputSpec(kind="image", size=(SIDE, SIDE), **scaling)
     steps = build_pipeline(session, Contract((spec,), OutputSpec("classification")))
     bare, given, told = interpreter(model)
     as_codes = (lambda pixels: pixels) if given["dtype"] == np.uint8 else to_int8
 
-    def ours(name: str) -> Any:
-        steps.set_input(steps.prepare(read_picture(name)))
+    def ours(name: str, at_least: tuple[int, int] | None = None) -> Any:
+        steps.set_input(steps.prepare(read_picture(name, at_least)))
         steps.invoke()
         return steps.decode(steps.collect())
 
@@ -107,7 +111,8 @@ def into_class(title: str, model: bytes, names: Sequence[str], runs: int) -> Non
         return bare.get_tensor(told["index"])[0].argmax()
 
     sides = {
-        "edgeloop": over(names, ours), "careful, area": over(names, theirs(area)),
+        "edgeloop": over(names, ours), "edgeloop, scaled decode": over(names, lambda name: ours(name, (SIDE, SIDE))),
+        "careful, area": over(names, theirs(area)),
         "careful, our scaling": over(names, theirs(lambda f: scaled(f, SIDE, SIDE))), "usual": over(names, usual_loop),
     }  # fmt: skip
     compare(f"a JPEG file to a class, {title}", sides, runs)
@@ -119,7 +124,7 @@ def overhead(folder: Path, runs: int) -> None:
 
     model = tiny_int8(32)
     frames = [np.random.default_rng(i).integers(0, 256, (32, 32, 3)).astype(np.uint8) for i in range(BLOCK)]
-    spec = InputSpec(kind="image", size=(32, 32), mean=(127.5,), std=(127.5,))
+    spec = InputSpec(kind="image", size=(32, 32), std=(255.0,))
     contract = Contract((spec,), OutputSpec("classification", ("a", "b", "c")))
     steps = build_pipeline(open_session(model), contract)
     bare, given, told = interpreter(model)
@@ -188,7 +193,7 @@ def careful_scaled(frame: Any) -> Any:
 def usual(frame: Any, interpolation: int = cv2.INTER_LINEAR) -> Any:
     """As in most samples: color first, cv2's default resize, normalize in float, quantize with the input's details."""
     rgb = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), (SIDE, SIDE), interpolation=interpolation)
-    values = (rgb.astype(np.float32) - 127.5) / 127.5
+    values = rgb.astype(np.float32) / 255.0
     return np.clip(np.round(values / SCALE + ZERO), -128, 127).astype(np.int8)[None]
 
 
