@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeloop.bundle import Bundle
+from edgeloop.bundle import Bundle, Manifest, Variant
 from edgeloop.contract import Contract
 from edgeloop.errors import RefusedError, UsageError
 from edgeloop.graph import Graph
 from edgeloop.padding import Shape
 from edgeloop.progress import Progress
+from edgeloop_converters.evaluate.run import DELEGATE
 from edgeloop_converters.evaluate.scaled import is_scaled_otherwise
 from edgeloop_converters.float_cache import load_float_model
 from edgeloop_converters.frontends import ConversionOptions, to_float_tflite
@@ -54,7 +55,7 @@ def open_subject(
     if path.suffix == ".bundle" or (head.startswith(_ZIP) and path.suffix != ".keras"):
         bundle = Bundle.open(path, allow_unsigned=allow_unsigned)
         manifest = bundle.manifest
-        chosen = manifest.variant(variant)
+        chosen = _on_this_host(manifest, variant, progress)
         made_from = manifest.provenance
         return Subject(
             chosen.name,
@@ -78,6 +79,23 @@ def open_subject(
         return Subject(scheme, str(path), model, scheme)
     converted = to_float_tflite(path, ConversionOptions(trust_code=trust_code), progress=progress)
     return Subject(FLOAT, str(path), converted.tflite, FLOAT)
+
+
+def _on_this_host(manifest: Manifest, name: str | None, progress: Progress) -> Variant:
+    """The variant of that name; without one the first that needs no accelerator, which no host has. Raises UsageError
+    for one that does.
+    """
+    chosen = manifest.variant_for(DELEGATE, name)
+    if chosen.needs_accelerator:
+        others = ", ".join(v.name for v in manifest.variants if not v.needs_accelerator)
+        raise UsageError(
+            f"variant {chosen.name} of {manifest.name} is compiled for an accelerator and does not run on this host",
+            hint=f"one that does: {others}" if others else "give the model that it was compiled from",
+        )
+    if name is None and chosen != manifest.variants[0]:
+        progress.note(f"{manifest.name}: {chosen.name} is looked at, since {manifest.variants[0].name} is compiled for "
+                      "an accelerator")  # fmt: skip
+    return chosen
 
 
 def _float_sha256(provenance: Mapping[str, Any], variant: str) -> object:

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeloop.contract import Contract
 from edgeloop.errors import DataError, UsageError
+from edgeloop.graph import Graph
 from edgeloop.progress import Progress
 from edgeloop_converters.contracts import ContractFlags, detect_contract, fit_data
 from edgeloop_converters.data import IMAGE, Dataset, pick
@@ -63,6 +64,7 @@ def alike(a: Subject, b: Subject, dataset: Dataset, how: How, progress: Progress
     with all_unreadable_named([(dataset, indices)], progress):
         if len(own) == 2 and own[0] != own[1]:
             return _apart(a, b, own, dataset, indices, how, progress)
+        _check_inputs(a, b)
         contract, ready, notes = _contract(a, b, own, dataset, how)
         evaluation = _run({A: a.model, B: b.model}, contract, ready, indices, how, progress)
     quality = summarize(evaluation, B, reference=A)
@@ -74,6 +76,20 @@ def alike(a: Subject, b: Subject, dataset: Dataset, how: How, progress: Progress
         metrics.agreement, quality.agreement_kind, metrics.n,
         (*notes, *((quality.reordered,) if quality.reordered else ())),
     )  # fmt: skip
+
+
+def _check_inputs(a: Subject, b: Subject) -> None:
+    """Raises UsageError for models that cannot eat the same: one contract feeds both."""
+    shapes = [[info.shape[1:] for info in Graph.read(subject.model).inputs] for subject in (a, b)]
+    if all(len(one) == len(other) for one, other in zip(*shapes, strict=False)) and len(shapes[0]) == len(shapes[1]):
+        pairs = [pair for one, other in zip(*shapes, strict=True) for pair in zip(one, other, strict=True)]
+        if all(n == m or -1 in (n, m) for n, m in pairs):
+            return
+    said = [" and ".join(str(list(shape)) for shape in one) for one in shapes]
+    raise UsageError(
+        f"the two models take other inputs: A {said[0]}, B {said[1]}",
+        hint="compare models of one task, or two bundles, which bring a contract each",
+    )
 
 
 def _contract(

@@ -44,7 +44,7 @@ def taken_ops(model: bytes, delegate: str = "xnnpack", *, timeout_s: float = 60.
     try:
         answer = json.loads(child.stdout)
         if "error" in answer:
-            raise DelegateError(str(answer["error"]))
+            raise DelegateError(str(answer["error"]).replace(str(path), "the model"))
         return Taken(frozenset(map(int, answer["ops"])), str(answer["delegate"]), str(answer["runtime"]))
     except (ValueError, KeyError, TypeError):
         last = child.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no answer"]

@@ -207,3 +207,11 @@ def test_a_function_of_ones_own_may_be_evaluated_and_compared(
     assert asked == ["my_models:digits"]
     assert result.a.subject.scheme == "float" and result.quality is not None
     assert edgeloop.evaluate("my_models:digits", data, cache=False).quality.metrics.this is not None
+
+
+def test_models_that_take_other_inputs_are_named_with_both(tmp_path: Path) -> None:
+    for name, features in (("a", 10), ("b", 12)):
+        (tmp_path / f"{name}.tflite").write_bytes(tiny_mlp(features=features))
+    np.savez(tmp_path / "x.npz", x=np.zeros((4, 10), np.float32))
+    with pytest.raises(UsageError, match=r"take other inputs: A \[10\], B \[12\]"):
+        edgeloop.compare(tmp_path / "a.tflite", tmp_path / "b.tflite", data=tmp_path / "x.npz", latency=False)

@@ -57,6 +57,19 @@ def edgetpu_file(folder: Path, model: bytes = CONV) -> Path:
     return path
 
 
+def test_evaluate_and_compare_look_at_the_variant_that_runs_on_this_host(bundle, tmp_path, capsys):
+    both, data = tmp_path / "both.bundle", tmp_path / "x.npz"
+    call(capsys, "bundle", "create", bundle, "--add-variant", f"edgetpu={edgetpu_file(tmp_path)}", "-o", both)
+    np.savez(data, x=np.random.default_rng(0).normal(size=(8, 8, 8, 4)).astype(np.float32))
+    code, found, notes = call(capsys, "evaluate", both, "--data", data, "--no-cache")
+    assert (code, found["variants"][0]["name"]) == (0, "int8")
+    assert "int8 is looked at, since edgetpu is compiled for an accelerator" in notes
+    code, found, _ = call(capsys, "compare", bundle, both, "--data", data, "--no-latency", "--no-cache")
+    assert (code, found["agreement"]) == (0, 1.0)
+    assert main(["evaluate", str(both), "--variant", "edgetpu", "--data", str(data)]) == 2
+    assert "one that does: int8" in capsys.readouterr().err
+
+
 def test_a_compiled_variant_comes_first_and_all_else_stays(bundle, tmp_path, capsys):
     file = edgetpu_file(tmp_path)
     code, made, notes = call(capsys, "bundle", "create", bundle, "--add-variant", f"edgetpu={file}")
