@@ -77,6 +77,15 @@ def test_every_line_of_the_table_carries_device_threads_delegate_and_n(bundle_an
     assert device.startswith("local-")
 
 
+def test_a_camera_that_is_not_there_is_said_while_it_is_waited_for(bundle_and_data):
+    command = [sys.executable, "-m", "edgeloop.cli", "run", "local:", str(bundle_and_data[0]), "--source", "camera:63"]
+    with subprocess.Popen([*command, "--count", "1"], stderr=subprocess.PIPE, text=True) as process:
+        said = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert "source_lost: source camera:63: /dev/video63 is not there" in said
+
+
 @pytest.mark.slow
 def test_ssh_installs_runs_reports_and_leaves_only_the_agent(bundle_and_data, server, tmp_path, capsys):
     bundle, data = bundle_and_data

@@ -9,12 +9,16 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeloop.cli._console import Console
 from edgeloop.cli._stop import stop_requested
 from edgeloop.cli._words import counted
+
+if TYPE_CHECKING:
+    from edgeloop.devices.trial import TrialView
 
 EPILOG = """example:
   edgeloop run local: ic.bundle --source folder:test/
@@ -79,7 +83,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         plan = plan_trial(options)
         device = connect(args.url, identity=args.identity, note=console.note)
         try:
-            with _LiveTable(enabled=sys.stderr.isatty() and not console.json) as table:
+            with _LiveTable(console, enabled=sys.stderr.isatty() and not console.json) as table:
                 result = run_trial(
                     device,
                     plan,
@@ -98,17 +102,23 @@ def run(args: argparse.Namespace, console: Console) -> int:
         summary.latency_text(),
         f"{counted(counters.get('inferences', 0), 'inference')}, {counted(counters.get('errors', 0), 'error')}, "
         f"{counted(summary.reports, 'report')} stored",
-        *([f"cache hits {caches}"] if (caches := hit_rates_text(hit_rates(counters))) else []),
+        *([f"cache hits {caches}"] if (caches := hit_rates_text(_of_frames(hit_rates(counters)))) else []),
         *(f"event  {event}" for event in summary.events),
     ]
     console.result(result.to_dict(), "\n".join(text))
     return 0
 
 
-class _LiveTable:
-    """The latency table on stderr, drawn again at every refresh while the device runs."""
+def _of_frames(rates: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """L3 is whether the bundle was unpacked before: in a trial never."""
+    return {level: rate for level, rate in rates.items() if level != "l3"}
 
-    def __init__(self, *, enabled: bool) -> None:
+
+class _LiveTable:
+    """What the agent says at once, and below it the latency table, drawn again at every refresh; on stderr."""
+
+    def __init__(self, console: Console, *, enabled: bool) -> None:
+        self._console = console
         self._enabled = enabled
         self._live: Any = None
 
@@ -119,7 +129,12 @@ class _LiveTable:
         if self._live is not None:
             self._live.stop()
 
-    def refresh(self, view: Any) -> None:
+    def refresh(self, view: TrialView) -> None:
+        while view.news:
+            line = view.news.popleft()
+            self._console.note(line) if self._live is None else self._live.console.print(
+                line, markup=False, highlight=False
+            )
         if not self._enabled:
             return
         from edgeloop.telemetry.summary import summarize_device

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -124,17 +125,24 @@ class TrialResult:
         }
 
 
+NEWS = ("source_lost: ", "source_back: ", "quarantine: ", "fallback: ", "restart: ")
+"""What the agent says that cannot wait for the end: a source that never comes has none."""
+
+
 @dataclass
 class TrialView:
-    """What a live display reads while the trial runs."""
+    """What a live display reads while the trial runs. news: lines of the agent that it has not shown yet."""
 
     device_id: str
     store: Store
     last_lines: list[str] = field(default_factory=list)
+    news: deque[str] = field(default_factory=deque)
 
     def note_line(self, line: str) -> None:
         self.last_lines.append(line)
         del self.last_lines[:-20]
+        if line.startswith(NEWS):
+            self.news.append(line)
 
 
 @contextmanager
