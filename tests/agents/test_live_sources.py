@@ -9,6 +9,7 @@ import threading
 import time
 import wave
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def test_a_played_file_ends_behind_its_last_frame() -> None:
 
 def test_another_size_is_an_error_until_it_stays() -> None:
     said: list[tuple[str, str]] = []
-    check = Pictures("c", to_rgb=False)
+    check = Pictures("c", IMAGE)
 
     def ok(size: tuple[int, int]) -> bool:
         try:
@@ -152,8 +153,16 @@ def test_another_size_is_an_error_until_it_stays() -> None:
 
 def test_a_camera_that_gives_another_size_than_asked_for_says_so() -> None:
     said: list[tuple[str, str]] = []
-    Pictures("c", to_rgb=False, asked=(640, 480))(cameras.picture(1), lambda k, d: said.append((k, d)))
+    Pictures("c", IMAGE, asked=(640, 480))(cameras.picture(1), lambda k, d: said.append((k, d)))
     assert said == [("frame_size", "c: frames are 64x48, asked for were 640x480; they are used as they are")]
+
+
+def test_jpegs_are_decoded_no_larger_than_the_contract_needs() -> None:
+    wanted = replace(IMAGE, input=replace(IMAGE.input, scaled_decode=True))
+    said: list[tuple[str, str]] = []
+    picture = Pictures("c", wanted, asked=(512, 512))(cameras.jpeg(1, (512, 512)), lambda k, d: said.append((k, d)))
+    assert picture.shape == (64, 64, 3)
+    assert not said
 
 
 # -- JPEG streams

@@ -22,7 +22,7 @@ _EMPTY_PAUSE_S = 0.05
 
 def open_camera(spec: SourceSpec, wanted: Wanted, *, skip: int = 0, loop: bool = False) -> Newest:
     name = str(spec)
-    decode = Pictures(name, to_rgb=wanted.input.kind == "tensor", asked=spec.options.get("size"))
+    decode = Pictures(name, wanted, asked=spec.options.get("size"))
     return Newest(name, lambda: CaptureFeed(name, open_v4l2(spec)), decode)
 
 

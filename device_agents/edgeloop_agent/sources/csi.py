@@ -37,7 +37,7 @@ def open_csi(spec: SourceSpec, wanted: Wanted, *, skip: int = 0, loop: bool = Fa
             f"got {size[0]}x{size[1]}",
             hint="format=mjpeg takes any size",
         )
-    pictures = Pictures(name, to_rgb=wanted.input.kind == "tensor", asked=size)
+    pictures = Pictures(name, wanted, asked=size)
     command = [
         "--timeout", "0", "--nopreview", "--flush", "--camera", spec.path, "--width", str(size[0]),
         "--height", str(size[1]), "--framerate", f"{spec.options.get('fps', DEFAULT_FPS):g}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -10,6 +10,9 @@ import numpy as np
 from edgeloop.errors import DataError
 from edgeloop.pictures import decode_picture
 from edgeloop_agent.sources.live import Say
+
+if TYPE_CHECKING:
+    from edgeloop_agent.sources import Wanted
 
 NEW_SIZE_AFTER = 3
 """So many frames in a row of another size are no accident."""
@@ -21,16 +24,17 @@ class Pictures:
     Raises DataError for a picture that is damaged or empty, and for the first two of another size than those before.
     """
 
-    def __init__(self, name: str, *, to_rgb: bool, asked: tuple[int, int] | None = None) -> None:
+    def __init__(self, name: str, wanted: Wanted, *, asked: tuple[int, int] | None = None) -> None:
         """asked: (width, height) that the camera was asked for."""
         self._name = name
-        self._to_rgb = to_rgb
-        self._size = asked
+        self._to_rgb = wanted.input.kind == "tensor"
+        self._at_least = wanted.input.decode_size
+        self._size = asked if self._at_least is None else None  # pictures may come out at a fraction of their size
         self._was_seen = False
         self._others = 0
 
     def __call__(self, item: Any, say: Say) -> Any:
-        frame = decode_picture(item, self._name) if isinstance(item, bytes) else item
+        frame = decode_picture(item, self._name, self._at_least) if isinstance(item, bytes) else item
         if not isinstance(frame, np.ndarray) or frame.size == 0:
             raise DataError(f"source {self._name}: an empty frame")
         self._check_size((frame.shape[1], frame.shape[0]), say)

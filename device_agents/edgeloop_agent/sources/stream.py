@@ -28,7 +28,7 @@ _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
 def open_stream(spec: SourceSpec, wanted: Wanted, *, skip: int = 0, loop: bool = False) -> Newest:
     name = str(spec)
-    decode = Pictures(name, to_rgb=wanted.input.kind == "tensor")
+    decode = Pictures(name, wanted)
     return Newest(name, lambda: _connect(spec), decode)
 
 

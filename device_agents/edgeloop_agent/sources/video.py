@@ -25,7 +25,7 @@ def open_video(spec: SourceSpec, wanted: Wanted, *, skip: int = 0, loop: bool = 
         return VideoSource(spec, wanted, skip=skip, loop=loop)
     open_capture(spec).release()  # a file that is no video is said before anything starts
     name = Path(spec.path).name
-    return Newest(name, lambda: PlayedFeed(spec, loop=loop), Pictures(name, to_rgb=wanted.input.kind == "tensor"))
+    return Newest(name, lambda: PlayedFeed(spec, loop=loop), Pictures(name, wanted))
 
 
 class VideoSource:
