@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeloop.affine import Affine, quantize
+from edgeloop.affine import Affine, dequantize, quantize
 from edgeloop.contract import OutputSpec
 from edgeloop.decoding import DetectionSettings
 from edgeloop.errors import ConfigError
@@ -186,3 +186,22 @@ def test_agreement_counts_matched_boxes_of_the_same_class():
     assert detections_agree(both, other) == 0.5  # the second is of another class
     assert detections_agree((), ()) == 1.0
     assert detections_agree(both, ()) == 0.0
+
+
+@given(
+    st.floats(0.01, 0.99), st.floats(0.001, 0.2), st.integers(-128, 127), st.sampled_from(["none", "sigmoid"]),
+    st.booleans(),
+)  # fmt: skip
+def test_what_is_left_out_early_is_below_the_threshold(threshold, scale, zero_point, activation, quantized):
+    affine = Affine(scale, zero_point) if quantized else PLAIN
+    codes = np.arange(-128, 128, dtype=np.int8).reshape(1, 256, 1)
+    raw = codes if quantized else (codes.astype(np.float32) / 32)
+    settings = DetectionSettings(threshold, 1000, activation=activation, iou=1.0)
+    decode = compile_output(
+        OutputSpec("detection", settings=settings), [Output((1, 256, 4)), Output((1, 256, 1), "", affine)]
+    )
+    values = dequantize(raw, affine).reshape(-1)
+    scores = values if activation == "none" else (1 / (1 + np.exp(-values))).astype(np.float32)
+    boxes = np.tile(np.array([0, 0, 1, 1], np.float32), (1, 256, 1))
+    found = decode([boxes, raw]).detections
+    assert len(found) == int((scores >= np.float32(threshold)).sum())

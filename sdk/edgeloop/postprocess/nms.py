@@ -17,16 +17,18 @@ def suppress(boxes: Floats, scores: Floats, classes: npt.NDArray[np.intp], iou: 
     order = np.argsort(-scores, kind="stable")
     y0, x0, y1, x1 = boxes[order].T
     areas = np.maximum(y1 - y0, 0) * np.maximum(x1 - x0, 0)
-    kinds = classes[order]
-    alive = np.arange(len(order))
+    height = np.minimum(y1[:, None], y1) - np.maximum(y0[:, None], y0)
+    width = np.minimum(x1[:, None], x1) - np.maximum(x0[:, None], x0)
+    common = np.maximum(height, 0) * np.maximum(width, 0)
+    # Multiplied out: two boxes without area do not overlap, and nothing is divided by 0.
+    hides = (common > iou * (areas[:, None] + areas - common)) & (classes[order][:, None] == classes[order])
+    hidden = np.zeros(len(order), np.bool_)
     kept: list[int] = []
-    while len(alive) and len(kept) < limit:
-        first, rest = alive[0], alive[1:]
-        kept.append(int(order[first]))
-        height = np.minimum(y1[first], y1[rest]) - np.maximum(y0[first], y0[rest])
-        width = np.minimum(x1[first], x1[rest]) - np.maximum(x0[first], x0[rest])
-        common = np.maximum(height, 0) * np.maximum(width, 0)
-        together = areas[first] + areas[rest] - common
-        # Multiplied out: two boxes without area do not overlap, and nothing is divided by 0.
-        alive = rest[(common <= iou * together) | (kinds[rest] != kinds[first])]
+    for i, original in enumerate(order.tolist()):
+        if hidden[i]:
+            continue
+        kept.append(original)
+        if len(kept) == limit:
+            break
+        hidden |= hides[i]
     return kept

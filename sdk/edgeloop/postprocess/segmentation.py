@@ -50,19 +50,7 @@ def _to_ids(output: ModelOutput, shape: tuple[int, ...], threshold: float) -> Ca
             floor = int(quantize([threshold], output.affine, info)[0])
             return lambda raw: (raw[:, :, 0] >= floor).astype(np.uint8)
         return lambda raw: (raw[:, :, 0] >= threshold).astype(np.uint8)
-    return lambda raw: _argmax(raw)
-
-
-def _argmax(scores: Array) -> Ids:
-    """Of the last axis, the first of equals. One pass per class over whole planes: numpy's own goes pixel by pixel."""
-    best = scores[:, :, 0].copy()
-    ids = np.zeros(best.shape, np.uint8)
-    for c in range(1, scores.shape[2]):
-        plane = scores[:, :, c]
-        better = plane > best
-        np.copyto(best, plane, where=better)
-        ids[better] = c
-    return ids
+    return lambda raw: raw.argmax(axis=2).astype(np.uint8)
 
 
 def _within(ids: Ids, place: Placement) -> tuple[Ids, Box]:
