@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -18,6 +18,8 @@ from edgeloop.telemetry.report import Event
 from edgeloop_agent.autotune.tuned import settled
 from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.desk import Desk
+from edgeloop_agent.frame_ring import FrameRing
+from edgeloop_agent.model_tables import frames_of
 from edgeloop_agent.pipeline import FALLBACK_ORDER
 from edgeloop_agent.publisher import open_publisher
 from edgeloop_agent.reload import Reload, may_reload, same_state
@@ -61,11 +63,12 @@ def run_agent(
     file now, for a reload; the outcome is then the last run's. Raises EdgeloopError for what is wrong before the first
     worker starts.
     """
-    with locked_state(configs[0].state) as state, contextlib.ExitStack() as cleanup:
-        plans = _planned(configs, tell)
+    meant = configs[0].state
+    with locked_state(meant, tell) as state, contextlib.ExitStack() as cleanup:
+        plans = _planned([replace(config, state=state) for config in configs], tell)
         reload = None
         if reread is not None and may_reload():
-            reload = Reload(lambda: _planned(same_state(reread(), state), tell))
+            reload = Reload(lambda: _planned([replace(c, state=state) for c in same_state(reread(), meant)], tell))
             cleanup.enter_context(reload.on_hangup())
         desk = Desk(state, tell, device=configs[0].device, reload=reload)
         while True:
@@ -81,7 +84,8 @@ def _planned(configs: Sequence[AgentConfig], tell: Callable[[str], None]) -> lis
 
 
 def _planned_one(config: AgentConfig, tell: Callable[[str], None]) -> _Plan:
-    parse_source(config.source)
+    if not frames_of(config):
+        parse_source(config.source)
     for sink in config.sinks:
         parse_sink(sink)
     asked = tuple(str(parse_delegate(text)) for text in config.delegates)
@@ -96,13 +100,16 @@ def _planned_one(config: AgentConfig, tell: Callable[[str], None]) -> _Plan:
 def _run(plans: Sequence[_Plan], desk: Desk, tell: Callable[[str], None]) -> Outcome:
     shared = plans[0].config
     boot, numbers = os.urandom(8).hex(), count(1)
-    assignments = [_assignment(plan, boot, numbers, desk) for plan in plans]
+    rings = {name: FrameRing() for name in map(frames_of, (plan.config for plan in plans)) if name}
+    assignments = [_assignment(plan, boot, numbers, desk, rings) for plan in plans]
     publisher = open_publisher(shared.telemetry, shared.state / SPOOL, tell) if shared.telemetry else None
     desk.telemetry = None if publisher is None else publisher.state
     began = time.monotonic()
     try:
         ends = supervise(assignments, publisher or NoOutlet(), tell, desk)
     finally:
+        for ring in rings.values():
+            ring.close()
         if publisher is not None:
             # A second Ctrl-C does not wait for the collector: what is not delivered stays in the spool.
             with contextlib.suppress(KeyboardInterrupt):
@@ -121,7 +128,9 @@ def _of_model(model: str, error: EdgeloopError) -> EdgeloopError:
     return type(error)(f"{model}: {error.message}", hint=error.hint) if model else error
 
 
-def _assignment(plan: _Plan, boot: str, numbers: Iterator[int], desk: Desk) -> Assignment:
+def _assignment(
+    plan: _Plan, boot: str, numbers: Iterator[int], desk: Desk, rings: Mapping[str, FrameRing]
+) -> Assignment:
     config, manifest = plan.config, plan.staged.manifest
     who = Identity(
         device=config.device,
@@ -135,7 +144,8 @@ def _assignment(plan: _Plan, boot: str, numbers: Iterator[int], desk: Desk) -> A
     tally.count("cache_hits_l3" if plan.staged.was_there else "cache_misses_l3")
     if plan.tuned:
         tally.happened(Event("tuned", time.time(), plan.tuned))
-    return Assignment(config, str(plan.staged.path), plan.delegates, tally)
+    gives, takes = rings.get(config.model), rings.get(frames_of(config))
+    return Assignment(config, str(plan.staged.path), plan.delegates, tally, gives, takes)
 
 
 def _named(model: str, add: Callable[[Event], None]) -> Callable[[Event], None]:

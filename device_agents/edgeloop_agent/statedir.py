@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import hashlib
 import os
-from collections.abc import Iterator
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from edgeloop.errors import DeviceError, UsageError
 
 LOCK = "agent.lock"
+_RUNTIME_VARIABLE = "RUNTIME_DIRECTORY"  # systemd.exec(5)
 SPOOL = "spool.db"
 BUNDLES = "bundles"
 MODELS = "models"
@@ -19,17 +24,26 @@ LOAD_TRACE = "load.jsonl"
 
 
 @contextmanager
-def locked_state(directory: Path) -> Iterator[Path]:
+def locked_state(directory: Path, tell: Callable[[str], None] | None = None) -> Iterator[Path]:
     """Make the folder, keep any other agent out of it for as long. Raises UsageError, DeviceError.
 
-    The kernel lets go of the lock with the process, however it ends.
+    With `tell`, a folder on a read-only disk is stood in for by one in memory, which is said: a card that went bad does
+    not keep the agent from its work. The kernel lets go of the lock with the process, however it ends.
     """
+    where = directory
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            descriptor = _open_lock(directory)
+        except OSError as error:
+            if error.errno != errno.EROFS or tell is None:
+                raise
+            where = stand_in(directory)
+            tell(f"warning: state folder {directory}: {error.strerror}; {where} stands in for it until the next start")
+            _make_private(where)
+            descriptor = _open_lock(where)
     except OSError as error:
         raise DeviceError(
-            f"state folder {directory}: {error.strerror}", hint="--state DIR names one that can be written"
+            f"state folder {where}: {error.strerror}", hint="--state DIR names one that can be written"
         ) from error
     try:
         try:
@@ -37,13 +51,33 @@ def locked_state(directory: Path) -> Iterator[Path]:
         except BlockingIOError:
             owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
             raise UsageError(
-                f"another agent (process {owner}) is using {directory}", hint="--state DIR gives this one its own"
+                f"another agent (process {owner}) is using {where}", hint="--state DIR gives this one its own"
             ) from None
         with contextlib.suppress(
             OSError
         ):  # who it is helps people only: a full disk does not keep the agent from its work
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield directory
+        yield where
     finally:
         os.close(descriptor)
+
+
+def stand_in(directory: Path) -> Path:
+    """Where the state is kept while `directory` is on a read-only disk: the same for every process of this user."""
+    runtime = os.environ.get(_RUNTIME_VARIABLE, "").partition(":")[0] or tempfile.gettempdir()
+    name = hashlib.sha256(str(directory.absolute()).encode(errors="surrogateescape")).hexdigest()[:12]
+    return Path(runtime) / f"edgeloop-state-{os.getuid()}-{name}"
+
+
+def _make_private(directory: Path) -> None:
+    """In a folder that others may write to, too: ours alone, or nothing. Raises OSError."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    found = directory.lstat()
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+        raise PermissionError(errno.EACCES, "it belongs to another user")
+
+
+def _open_lock(directory: Path) -> int:
+    directory.mkdir(parents=True, exist_ok=True)
+    return os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -21,16 +21,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from edgeloop_agent.agent_state import state_text
+    from edgeloop_agent.statedir import stand_in
     from edgeloop_agent.status import ask, exit_code
 
-    folders = state_folders(args)
-    for folder in folders:
+    errors: list[DeviceError] = []
+    for folder in (where for named in state_folders(args) for where in (named, stand_in(named))):
         try:
             state = ask(folder)
-        except DeviceError:
-            if folder is folders[-1]:
-                raise
-        else:
             break
+        except DeviceError as error:
+            errors.append(error)
+    else:
+        raise errors[0]
     print(json_text(state) if args.json else state_text(state), flush=True)
     return exit_code(state)

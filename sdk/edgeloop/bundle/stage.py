@@ -58,7 +58,7 @@ def stage(bundle: Bundle, raw: Mapping[str, bytes], directory: Path) -> StagedBu
             if not was_there:
                 _fill(final, bundle, raw)
             os.utime(final, ns=(time.time_ns(),) * 2)  # when it was last staged; the kernel's own clock ticks in ms
-            _prune(directory)
+            _prune(directory, keep=final)
     except OSError as error:
         reason = "no space left for it" if error.errno == errno.ENOSPC else error.strerror
         raise DeviceError(f"cannot unpack {bundle.path.name} into {directory}: {reason}") from error
@@ -96,12 +96,14 @@ def _fill(final: Path, bundle: Bundle, raw: Mapping[str, bytes]) -> None:
             _remove(temporary)
 
 
-def _prune(directory: Path) -> None:
-    """Remove what was staged longest ago. What cannot be removed stays; anything else in the folder is left alone."""
+def _prune(directory: Path, *, keep: Path) -> None:
+    """Remove what was staged longest ago, never `keep`: the clock of a board without one starts in the past. What
+    cannot be removed stays; anything else in the folder is left alone.
+    """
     entries = list(directory.iterdir())
     linked = {entry.resolve() for entry in entries if entry.is_symlink()}
     staged = [e for e in entries if not e.is_symlink() and not e.name.startswith(".") and (e / MANIFEST).is_file()]
-    staged.sort(key=lambda entry: entry.stat().st_mtime_ns, reverse=True)
+    staged.sort(key=lambda entry: (entry == keep, entry.stat().st_mtime_ns), reverse=True)
     for entry in staged[KEPT_BUNDLES:]:
         if entry.resolve() not in linked:
             shutil.rmtree(entry, ignore_errors=True)
