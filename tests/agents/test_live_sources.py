@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from edgeloop.contract import InputSpec
 from edgeloop.errors import DataError, DeviceError, UsageError
-from edgeloop_agent.sources import Wanted, open_source, parse_source
+from edgeloop_agent.sinks import SINKS, parse_sink
+from edgeloop_agent.sources import SOURCES, Wanted, open_source, parse_source
 from edgeloop_agent.sources.csi import PipeFeed
 from edgeloop_agent.sources.jpeg_stream import MAX_PICTURE_BYTES, JpegSplitter
 from edgeloop_agent.sources.live import BACKOFF_MAX_S, EndOfFeedError, LiveSource, Newest, backoff_s
@@ -478,6 +479,7 @@ def test_sound_that_does_not_fit_says_what_to_do(tmp_path: Path) -> None:
         ("serial://ttyUSB0", "names no port"),
         ("rtsp://", "not a URL with a host"),
         ("http://[::1", "Invalid IPv6"),
+        ("serial://[", "Invalid IPv6"),
         ("nonsense:1", "is not known"),
     ],
 )
@@ -593,3 +595,16 @@ def test_connecting_again_and_again_leaks_no_descriptor(tmp_path: Path, monkeypa
         assert counts[-1] <= counts[0], counts
     server.close()
     sensor.close()
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from([*SOURCES, *SINKS]), st.text(st.characters(codec="utf-8"), max_size=40), st.booleans())
+def test_whatever_is_given_as_source_or_sink_is_taken_or_refused_in_words(
+    scheme: str, rest: str, slashes: bool
+) -> None:
+    text = f"{scheme}:{'//' if slashes else ''}{rest}"
+    for parse in (parse_source, parse_sink):
+        try:
+            str(parse(text))
+        except UsageError as error:
+            assert error.message

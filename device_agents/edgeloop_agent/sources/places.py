@@ -24,9 +24,9 @@ def _existing(kind: str) -> Callable[[str, str, str], Place]:
         if not rest:
             raise UsageError(f"source '{scheme}:': the {kind} is missing", hint=example)
         path, query = rest, ""
-        if "?" in rest and not Path(rest).expanduser().exists():  # a name may hold a question mark
+        if "?" in rest and not _expanded(rest).exists():  # a name may hold a question mark
             path, _, query = rest.rpartition("?")
-        place = Path(path).expanduser()
+        place = _expanded(path)
         if not place.exists():
             raise DataError(f"source {scheme}:{path}: no such {kind}")
         if (kind == "folder") != place.is_dir():
@@ -34,6 +34,13 @@ def _existing(kind: str) -> Callable[[str, str, str], Place]:
         return Place(str(place), query, f"{scheme}:{place}")
 
     return find
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # ~ of somebody who is not known: then it is a name
+        return Path(path)
 
 
 def _nothing(scheme: str, rest: str, example: str) -> Place:
@@ -77,7 +84,10 @@ def _url(scheme: str, rest: str, example: str) -> Place:
 
 
 def _port(scheme: str, rest: str, example: str) -> Place:
-    parts = urlsplit(f"{scheme}:{rest}")
+    try:
+        parts = urlsplit(f"{scheme}:{rest}")
+    except ValueError as error:
+        raise UsageError(f"source '{scheme}:{rest}': {error}", hint=f"for example {example}") from None
     path = unquote(parts.path)
     if parts.netloc or not path.startswith("/") or "\0" in path:
         raise UsageError(f"source '{scheme}:{rest}' names no port", hint=f"for example {example}")
