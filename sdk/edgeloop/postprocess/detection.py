@@ -164,14 +164,16 @@ class _Hits:
 
     def __call__(self, raw: Array) -> tuple[Ids, Ids, Floats]:
         if self._least is None:
-            scores = _activated(dequantize(raw, self._affine), self._activation)
-            rows, kinds = np.nonzero(scores[:, self._behind :] >= self._threshold)  # NaN reaches nothing
-            found = scores[rows, kinds + self._behind]
+            values = _activated(dequantize(raw, self._affine), self._activation).reshape(-1)
+            at = np.flatnonzero(values >= self._threshold)  # NaN reaches nothing
+            found = values[at]
         else:  # nearly all fall here, as they come from the model
-            rows, kinds = np.nonzero(raw[:, self._behind :] >= self._least)
-            found = _activated(dequantize(raw[rows, kinds + self._behind], self._affine), self._activation)
-            good = found >= self._threshold
-            rows, kinds, found = rows[good], kinds[good], found[good]
+            flat = raw.reshape(-1)
+            at = np.flatnonzero(flat >= self._least)
+            found = _activated(dequantize(flat[at], self._affine), self._activation)
+        rows, kinds = np.divmod(at, raw.shape[1])
+        good = (found >= self._threshold) & (kinds >= self._behind)
+        rows, kinds, found = rows[good], kinds[good] - self._behind, found[good]
         if len(found) > CANDIDATES:
             best = np.argsort(-found, kind="stable")[:CANDIDATES]
             rows, kinds, found = rows[best], kinds[best], found[best]
