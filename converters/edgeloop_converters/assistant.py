@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 from edgeloop.errors import EdgeloopError, UsageError
@@ -95,6 +94,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what libraries print is no answer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer; our stdin then ends
+    from concurrent.futures import ThreadPoolExecutor  # here: the parent imports this module before all else
+
     warming = ThreadPoolExecutor(1)
     while (received := _receive(sys.stdin.buffer)) is not None:
         request, payload = received

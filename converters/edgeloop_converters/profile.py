@@ -14,7 +14,7 @@ from edgeloop.targets import Target
 _BUDGET_S = 0.6
 _FAST_BUDGET_S = 0.1
 _WARM_UP_S = 0.1
-_FAST_WARM_UP_S = 0.03
+_FAST_WARM_UP_S = 0.01  # behind an evaluation, which keeps the CPU busy
 _LOOK_S = 0.01
 _MAX_FLOAT_S = 1.0
 _MIN_RUNS, _MAX_RUNS = 20, 500
