@@ -12,13 +12,19 @@ from typing import Any
 from edgeloop.errors import MissingExtraError, RefusedError, UsageError
 from edgeloop_converters.frontends.given_shape import GivenShape
 from edgeloop_converters.frontends.loading import Stages, TorchModel
+from edgeloop_converters.frontends.onnx_support import (
+    OWN_DOMAINS,
+    CannotConvert,
+    check_ops,
+    check_opsets,
+    hint_for,
+    opset_of,
+)
 from edgeloop_converters.frontends.torch_factory import given_shape
 from edgeloop_converters.frontends.torch_models import convert_module, import_torch
 from edgeloop_converters.frontends.user_code import first_line
 
 FEATURE = "reading ONNX models"
-_OWN_DOMAINS = ("", "ai.onnx")
-_SAFE_OPSET = 17
 _REFERENCE_VALUES = 1 << 32
 """Weights times input positions up to which ONNX's own (slow) evaluator is asked too."""
 
@@ -45,10 +51,6 @@ def to_float(request: dict[str, Any]) -> dict[str, Any]:
         return {**answer, "notes": [f"onnx2tf took over: {error.message}", *answer["notes"]]}
 
 
-class CannotConvert(UsageError):
-    """What onnx2torch or litert-torch cannot do, and onnx2tf perhaps can."""
-
-
 def _by_onnx2tf(request: dict[str, Any]) -> dict[str, Any]:
     from edgeloop_converters.frontends import onnx2tf_env, onnx2tf_models
     from edgeloop_converters.frontends.torch_models import channels_last
@@ -66,7 +68,7 @@ def _by_onnx2tf(request: dict[str, Any]) -> dict[str, Any]:
     moved = channels_last([x.shape for x in examples.values()], request.get("sample_shape"))
     answer = onnx2tf_models.convert(proto, examples, moved, request, stages)
     named = {key: [_plain(name) for name in answer[key]] for key in ("inputs", "outputs")}
-    return {**answer, **named, "notes": [f"read by onnx2tf from ONNX opset {_opset(proto)}", *answer["notes"]]}
+    return {**answer, **named, "notes": [f"read by onnx2tf from ONNX opset {opset_of(proto)}", *answer["notes"]]}
 
 
 def _by_torch(request: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +83,7 @@ def _by_torch(request: dict[str, Any]) -> dict[str, Any]:
     source = Path(request["source"])
     proto = _read(source)
     check_opsets(proto, source)
-    _check_ops(proto, source)
+    check_ops(proto, source)
     original = onnx.ModelProto()
     original.CopyFrom(proto)
     fold_constants(proto)
@@ -93,11 +95,11 @@ def _by_torch(request: dict[str, Any]) -> dict[str, Any]:
         module = convert(proto).eval()
     except Exception as error:  # onnx2torch raises whatever its converters do
         raise CannotConvert(
-            f"{source}: onnx2torch cannot convert it: {first_line(error)}", hint=_hint(_opset(proto))
+            f"{source}: onnx2torch cannot convert it: {first_line(error)}", hint=hint_for(opset_of(proto))
         ) from error
     given = _inputs(original, request, source)
     names, example = tuple(_plain(name) for name in given), tuple(torch.from_numpy(x) for x in given.values())
-    notes = [f"read by onnx2torch from ONNX opset {_opset(original)}"]
+    notes = [f"read by onnx2torch from ONNX opset {opset_of(original)}"]
     off = _reference_error(original, module, names, example)
     if off is not None:
         notes.append(f"onnx2torch: outputs within {off:.0e} of ONNX's reference")
@@ -152,44 +154,6 @@ def _read(source: Path) -> Any:
         raise RefusedError(f"{source}: a damaged ONNX file ({first_line(error)})") from error
 
 
-def check_opsets(proto: Any, source: Path) -> None:
-    """Raises UsageError for an opset that this onnx does not know."""
-    import onnx
-
-    newest = int(onnx.defs.onnx_opset_version())
-    for entry in proto.opset_import:
-        if entry.domain in _OWN_DOMAINS and not 1 <= entry.version <= newest:
-            raise UsageError(
-                f"{source}: ONNX opset {entry.version} is not known here (the newest is {newest})",
-                hint=_hint(entry.version),
-            )
-    if not any(entry.domain in _OWN_DOMAINS for entry in proto.opset_import):
-        raise UsageError(f"{source}: does not say which ONNX opset it uses", hint=_hint(_SAFE_OPSET + 1))
-
-
-def _check_ops(proto: Any, source: Path) -> None:
-    """Raises CannotConvert naming all ops that onnx2torch has no converter for."""
-    from onnx2torch.node_converters.registry import get_converter
-
-    versions = {entry.domain: entry.version for entry in proto.opset_import}
-    unknown: dict[str, str] = {}
-    for node in proto.graph.node:
-        domain = "" if node.domain == "ai.onnx" else node.domain
-        version = versions.get(node.domain, versions.get(domain, 0))
-        try:
-            get_converter(domain=domain, operation_type=node.op_type, version=version)
-        except NotImplementedError:
-            name = f"{domain}.{node.op_type}" if domain else node.op_type
-            unknown.setdefault(name, node.name or (node.output[0] if node.output else "?"))
-    if unknown:
-        listed = ", ".join(f"{op} (node '{node[:60]}')" for op, node in list(unknown.items())[:4])
-        more = " ..." if len(unknown) > 4 else ""
-        raise CannotConvert(
-            f"{source}: onnx2torch has no converter for {listed}{more}, opset {_opset(proto)}",
-            hint=_hint(_opset(proto)),
-        )
-
-
 def fold_constants(proto: Any) -> None:
     """Make initializers of Constant nodes and of Identity nodes over constants: onnx2torch looks for weights there.
 
@@ -201,7 +165,7 @@ def fold_constants(proto: Any) -> None:
     kept = []
     for node in graph.node:
         node.input[:] = [constants.get(name, name) for name in node.input]
-        is_own = node.domain in _OWN_DOMAINS and len(node.output) == 1 and node.output[0] not in outputs
+        is_own = node.domain in OWN_DOMAINS and len(node.output) == 1 and node.output[0] not in outputs
         if is_own and node.op_type == "Identity" and node.input[0] in constants:
             constants[node.output[0]] = node.input[0]
         elif is_own and node.op_type == "Constant" and [a.name for a in node.attribute] == ["value"]:
@@ -218,15 +182,6 @@ def fold_constants(proto: Any) -> None:
         copies.append(copy)
     del graph.node[:]
     graph.node.extend(copies)
-
-
-def _hint(opset: int) -> str:
-    other = "give the PyTorch or Keras model it was made from"
-    return f"export it with opset_version={_SAFE_OPSET}, or {other}" if opset > _SAFE_OPSET else other
-
-
-def _opset(proto: Any) -> int:
-    return int(next((e.version for e in proto.opset_import if e.domain in _OWN_DOMAINS), 0))
 
 
 def _inputs(proto: Any, request: dict[str, Any], source: Path) -> dict[str, Any]:

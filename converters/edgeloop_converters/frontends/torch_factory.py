@@ -95,7 +95,9 @@ def _find(module_name: str, function_name: str, spec: str) -> Any:
         raise UsageError(f"{spec}: {where(error)}{type(error).__name__}: {first_line(error)}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
-        raise UsageError(f"{spec}: {module_name} has no function '{function_name}'")
+        own = [n for n, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == module_name]
+        have = ", ".join(sorted(own)[:8]) or "none"
+        raise UsageError(f"{spec}: {module_name} has no function '{function_name}'", hint=f"its functions: {have}")
     return function
 
 

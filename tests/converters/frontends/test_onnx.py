@@ -102,6 +102,8 @@ def test_all_ops_without_a_converter_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         to_float_tflite(path)
     assert "Det (node 'my_det'), com.acme.Magic (node 'my_magic'), opset 17" in caught.value.message
+    assert "no operator of ONNX: com.acme.Magic;" in str(caught.value.hint)
+    assert "onnx2tf" not in str(caught.value.hint), "2.6 GB that would not help"
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
