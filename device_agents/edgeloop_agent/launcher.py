@@ -16,6 +16,7 @@ from typing import Any
 
 from edgeloop.errors import DeviceError
 from edgeloop_agent.config import AgentConfig
+from edgeloop_agent.frame_ring import FrameRing
 from edgeloop_agent.ipc import BUSY_SINCE_NS, Channel, Page, counts_of, last_counts_of
 from edgeloop_agent.tally import Counts
 
@@ -47,7 +48,8 @@ class WorkerProcess:
     """A running worker. Times are seconds of `time.monotonic`."""
 
     def __init__(self, start: Mapping[str, Any]) -> None:
-        """Start a worker and send it the start message. Raises DeviceError where that is impossible."""
+        """Start a worker and send it the start message, with what descriptors it names. Raises DeviceError where that
+        is impossible."""
         ours, theirs = socket.socketpair()
         self.page = Page()
         self.channel = Channel(ours)
@@ -57,13 +59,14 @@ class WorkerProcess:
         self._partial = b""
         command = [*python_command(), "-I", "-c", _BOOT, json.dumps([p for p in sys.path if p])]
         command += [str(theirs.fileno()), str(self.page.fd)]
+        rings = [fd for fd in (start["gives_fd"], start["takes_fd"]) if fd is not None]
         try:
             with theirs:
                 self._process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,
-                    pass_fds=(theirs.fileno(), self.page.fd),
+                    pass_fds=(theirs.fileno(), self.page.fd, *rings),
                     env={**_ENVIRONMENT, **os.environ},
                     start_new_session=True,  # a terminal's Ctrl-C reaches the supervisor alone
                 )
@@ -143,8 +146,19 @@ class WorkerProcess:
         self.page.close()
 
 
-def start_message(config: AgentConfig, bundle: str, delegate: str, *, skip: int, count: int | None) -> dict[str, Any]:
-    """What a worker is told. bundle: folder of the staged bundle; skip: frames that other workers have taken."""
+def start_message(
+    config: AgentConfig,
+    bundle: str,
+    delegate: str,
+    *,
+    skip: int,
+    count: int | None,
+    gives: FrameRing | None = None,
+    takes: FrameRing | None = None,
+) -> dict[str, Any]:
+    """What a worker is told. bundle: folder of the staged bundle; skip: frames that other workers have taken; gives,
+    takes: rings for the frames it reads and from which it takes frames, see `sources.shared`.
+    """
     return {
         "bundle": bundle,
         "variant": config.variant,
@@ -152,6 +166,8 @@ def start_message(config: AgentConfig, bundle: str, delegate: str, *, skip: int,
         "delegate": delegate,
         "threads": config.threads,
         "source": config.source,
+        "gives_fd": None if gives is None else gives.fd,
+        "takes_fd": None if takes is None else takes.fd,
         "sinks": list(config.sinks),
         "skip": skip,
         "count": count,

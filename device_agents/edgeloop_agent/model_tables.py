@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 OF_THE_AGENT = frozenset({"telemetry", "device", "state", "trust", "allow_unsigned", "report_interval", "stop_timeout"})
 """What all models share, as a key, a flag or a field."""
 MAX_MODELS = 16
+FRAMES_OF = "model"
+"""As in source = "model:NAME"."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
 
@@ -54,8 +56,22 @@ def split_models(
     return {name: {**shared, **own} for name, own in models.items()}
 
 
+def frames_of(config: AgentConfig) -> str:
+    """The model whose frames this one gets, "" where it has a source of its own."""
+    scheme, _, name = config.source.partition(":")
+    return name if scheme == FRAMES_OF and config.model else ""
+
+
 def check_together(configs: Sequence[AgentConfig]) -> None:
-    """Raises UsageError where two models would write into one file."""
+    """Raises UsageError where two models would write into one file, or a source of frames is not there."""
+    readers = {config.model for config in configs if not frames_of(config)}
+    for config in configs:
+        name = frames_of(config)
+        if name and name not in readers:
+            raise UsageError(
+                f"[model.{config.model}] source {config.source}: no model of that name reads a source of its own",
+                hint="one of: " + (", ".join(sorted(readers)) or "none has a source"),
+            )
     sinks = Counter(sink for config in configs for sink in set(config.sinks))
     twice = next((sink for sink, models in sinks.items() if models > 1), None)
     if twice is not None:

@@ -15,6 +15,7 @@ from edgeloop_agent.agent_state import model_state
 from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.endings import End, failed, judged
 from edgeloop_agent.fallback_clock import FALLBACK_GAUGE, FallbackClock
+from edgeloop_agent.frame_ring import FrameRing
 from edgeloop_agent.launcher import start_message
 from edgeloop_agent.life import CHECK_EVERY_S, WorkerLife
 from edgeloop_agent.reporting import Outlet, Reporting
@@ -34,12 +35,16 @@ _WORKERS_SHARE = 0.6  # of the time that a stop has; the rest is for the last re
 
 @dataclass(frozen=True)
 class Assignment:
-    """What to run. bundle: folder of the staged bundle; delegates: the fallback order; tally: where it is added up."""
+    """What to run. bundle: folder of the staged bundle; delegates: the fallback order; tally: where it is added up;
+    gives, takes: see `launcher.start_message`.
+    """
 
     config: AgentConfig
     bundle: str
     delegates: tuple[str, ...]
     tally: Tally
+    gives: FrameRing | None = None
+    takes: FrameRing | None = None
 
 
 class SupervisedModel:
@@ -59,7 +64,7 @@ class SupervisedModel:
         if config.model:
             tell = _named(config.model, tell)
         self._policy = config.policy
-        self._bundle = assignment.bundle
+        self._assignment = assignment
         self._tally = assignment.tally
         self._tally.runs_on = RunsOn(asked=assignment.delegates[0])
         self._fallback = FallbackClock(assignment.delegates[0], config.fallback_alert)
@@ -147,7 +152,11 @@ class SupervisedModel:
 
     def _launch(self) -> None:
         skip, count = self._tally.taken, self._remaining
-        start = start_message(self._config, self._bundle, self._standing.delegate, skip=skip, count=count)
+        given = self._assignment
+        start = start_message(
+            self._config, given.bundle, self._standing.delegate, skip=skip, count=count, gives=given.gives,
+            takes=given.takes,
+        )  # fmt: skip
         try:
             self._life = WorkerLife(start, self._policy, self._selector, self._heard, self._died)
         except DeviceError as error:
@@ -220,6 +229,8 @@ class SupervisedModel:
         self._reporting.before_delegate(self._standing.delegate)
 
     def _finish(self, end: End) -> None:
+        if self._assignment.gives is not None:
+            self._assignment.gives.end()
         self.end = judged(end, self._tally.totals, self._first_bad_frame)
         if self.end.error is not None:
             self._reporting.happened("failed", self.end.error.message)

@@ -24,7 +24,7 @@ from edgeloop.errors import DelegateError, DeviceError, EdgeloopError, UsageErro
 from edgeloop_agent.ipc import Channel, Page
 from edgeloop_agent.loop import Control, Recorder, run_loop
 from edgeloop_agent.sinks import Surroundings, open_sink
-from edgeloop_agent.sources import open_source, parse_source
+from edgeloop_agent.sources.shared import open_frames
 
 if TYPE_CHECKING:
     from edgeloop.bundle import Variant
@@ -80,7 +80,7 @@ def _work(start: Mapping[str, Any], channel: Channel, page: Page, control: Contr
     variant, pipeline, activation, self_test = _open_model(start)
     where = Surroundings(stdout_fd, is_rgb=pipeline.wanted.input.kind == "tensor")
     sinks = [open_sink(text, where) for text in start["sinks"]]
-    source = open_source(parse_source(start["source"]), pipeline.wanted, skip=start["skip"], loop=start["loop"])
+    source = open_frames(start, pipeline.wanted)
     statistics = dict if activation is None else activation.statistics
     recorder = Recorder(channel, page.slots, sinks, control, pipeline.ran, statistics)
     ready = {

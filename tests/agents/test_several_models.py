@@ -140,3 +140,30 @@ def test_what_does_not_hold_is_one_line(text: str, says: str, tmp_path: Path) ->
 def test_a_flag_for_all_models_at_once_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--source would be for all 2 models"):
         load_configs({"source": "synthetic:"}, write(tmp_path))
+
+
+def test_one_source_feeds_two_models_and_outlives_a_crash_of_the_one_that_reads_it(
+    agents: Agents, tmp_path: Path
+) -> None:
+    crashing = external(build_delegate(), claim_op=ADD, crash_invoke=1, after=20)
+    config = write(tmp_path, "rate = 100")
+    text = config.read_text().replace(f'source = "npz:{tmp_path}/x.npz"', 'source = "model:plates"', 1)
+    config.write_text(text + f'delegate = ["{crashing}", "cpu"]\n')
+    code, summary, said = agents.run("--config", config)
+    assert code == 0, said
+    faces, plates = summary["models"]["faces"], summary["models"]["plates"]
+    assert (plates["frames"], plates["drops"], plates["restarts"]) == (60, 1, 1)
+    assert (faces["restarts"], faces["end"], faces["delegate_ran"]) == (0, "end", "xnnpack")
+    # Frames that came before its worker was ready are not its own, those it was too slow for are drops.
+    assert 20 < faces["inferences"] <= 60
+    assert faces["frames"] == faces["inferences"] + faces["drops"]
+    names = [line["source"] for line in lines(tmp_path / "faces.jsonl")]
+    assert names == sorted(set(names), key=names.index)
+    assert names[-1] == "x.npz[59]"
+
+
+def test_frames_of_a_model_that_is_not_there_are_one_line(tmp_path: Path) -> None:
+    config = write(tmp_path)
+    config.write_text(config.read_text().replace(f"npz:{tmp_path}/x.npz", "model:plates"))
+    with pytest.raises(UsageError, match="no model of that name reads a source of its own"):
+        load_configs({}, config)
