@@ -34,16 +34,17 @@ def unpack_cifar(folder: Path, part: str) -> Path:
     return folder / part
 
 
+def plain_environment() -> dict[str, str]:
+    """This one, in which Python keeps bytecode, as pip leaves it behind: else one side is compiled at every start."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def interleaved_seconds(
     commands: Mapping[str, Sequence[str]], *, runs: int, environment: Mapping[str, str] | None = None
 ) -> dict[str, list[float]]:
-    """Wall seconds of each command, A B A B ..., after one run of each that is not counted.
-
-    That one leaves bytecode behind, as pip does where it installs: else one side's sources are compiled at every start.
-    """
+    """Wall seconds of each command, A B A B ..., after one run of each that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in commands}
-    whole = {**os.environ, **(environment or {})}
-    whole.pop("PYTHONDONTWRITEBYTECODE", None)
+    whole = {**plain_environment(), **(environment or {})}
     for run in range(runs + 1):
         for name, command in commands.items():
             began = time.perf_counter()

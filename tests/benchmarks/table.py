@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import lzma
-import os
 import statistics
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from _subjects import CONFIRMATION, NAMES, Samples, Subject, labels, subjects
-from _timing import REPOSITORY, host
+from _timing import REPOSITORY, host, plain_environment
 from memory import Peak, watch
 
 DOCUMENT = REPOSITORY / "docs" / "benchmarks.md"
@@ -125,7 +124,7 @@ def run(command: Sequence[str], scratch: Path) -> tuple[float, int]:
     with errors.open("wb") as log:
         process = subprocess.Popen(
             list(command), stdout=subprocess.DEVNULL, stderr=log, cwd=scratch,
-            env={**os.environ, "EDGELOOP_HOME": str(scratch / "home"), "TF_CPP_MIN_LOG_LEVEL": "3"},
+            env={**plain_environment(), "EDGELOOP_HOME": str(scratch / "home"), "TF_CPP_MIN_LOG_LEVEL": "3"},
         )  # fmt: skip
         peak = Peak()
         watcher = threading.Thread(target=watch, args=(process, peak, began))
