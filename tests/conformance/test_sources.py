@@ -5,6 +5,7 @@ A new source gets a line in MAKERS; what stands at its far end goes to tests/sup
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 import wave
@@ -52,6 +53,18 @@ def http(folder: Path, patch: pytest.MonkeyPatch, stack: ExitStack) -> Case:
     server = cameras.mjpeg_server(lambda: (cameras.jpeg(i) for i in count()))
     stack.callback(server.close)
     return f"http://user:secret@127.0.0.1:{server.port}/stream?token=secret", IMAGE
+
+
+def http_video(folder: Path, patch: pytest.MonkeyPatch, stack: ExitStack) -> Case:
+    data = cameras.video(folder / "v.ts", 100, codec="mp4v").read_bytes()
+
+    def talk(connection: socket.socket) -> None:
+        cameras.read_head(connection)
+        connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: video/mp2t\r\n\r\n" + data)
+
+    server = cameras.Server(talk)
+    stack.callback(server.close)
+    return f"http://127.0.0.1:{server.port}/v.ts?token=secret", IMAGE
 
 
 def rtsp(folder: Path, patch: pytest.MonkeyPatch, stack: ExitStack) -> Case:
@@ -107,7 +120,7 @@ MAKERS: dict[str, list[Callable[[Path, pytest.MonkeyPatch, ExitStack], Case]]] =
     "camera": [camera],
     "csi": [csi, csi_raw],
     "rtsp": [rtsp],
-    "http": [http],
+    "http": [http, http_video],
     "https": [],  # the same code as http, with TLS around it
     "video": [video, played],
     "folder": [pictures, watched],
