@@ -13,6 +13,7 @@ from edgeloop.contract import Contract
 from edgeloop.errors import RefusedError, UsageError
 from edgeloop.graph import Graph
 from edgeloop.padding import Shape
+from edgeloop.paths import missing_hint
 from edgeloop.progress import Progress
 from edgeloop_converters.evaluate.run import DELEGATE
 from edgeloop_converters.evaluate.scaled import is_scaled_otherwise
@@ -115,7 +116,7 @@ def _head(path: Path) -> bytes:
     except IsADirectoryError:
         return b""
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
+        raise UsageError(f"{path}: {error.strerror}", hint=missing_hint(path)) from error
 
 
 def _scheme(model: bytes) -> str:

@@ -28,6 +28,25 @@ def state_dir() -> Path:
     return _base("state", "XDG_STATE_HOME", ".local/state")
 
 
+def missing_hint(path: Path | str) -> str | None:
+    """For a file or folder that is not there: one beside it that is called nearly so, or the folder that is missing,
+    too. None where it is there, or where neither can be told.
+    """
+    import difflib
+
+    wanted = Path(path)
+    if wanted.exists():
+        return None
+    try:
+        names = [path.name for path in wanted.parent.iterdir()]
+    except FileNotFoundError:
+        return f"there is no folder {wanted.parent}"
+    except OSError:
+        return None
+    near = difflib.get_close_matches(wanted.name, names, 1)
+    return f"did you mean {wanted.parent / near[0]}?" if near else None
+
+
 def is_utf8(name: Path | str) -> bool:
     """Whether a file's name is text. Python keeps the bytes of others (surrogateescape); many libraries refuse them."""
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import ConfigError
+from edgeloop.paths import missing_hint
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,6 +41,6 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
             raise ConfigError(f"{what} {path}: larger than 1 MiB")
         return parse_toml(raw.decode("utf-8"), f"{what} {path}")
     except OSError as error:
-        raise ConfigError(f"{what} {path}: {error.strerror or error}") from error
+        raise ConfigError(f"{what} {path}: {error.strerror or error}", hint=missing_hint(path)) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{what} {path}: {error}") from error

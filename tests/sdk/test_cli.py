@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -240,3 +241,27 @@ def test_a_device_that_is_nearly_right_is_told_how_to_write_it(url, meant):
     with pytest.raises(UsageError, match="no way to reach that") as caught:
         connect(url)
     assert caught.value.hint == meant
+
+
+@pytest.mark.parametrize(
+    "words", [["bundle", "inspect"], ["run", "local:"], ["bench"], ["evaluate"], ["analyze"], ["convert"]]
+)
+def test_a_file_that_is_not_there_is_told_what_is(capsys, tmp_path, words):
+    (tmp_path / "my_model.bundle").write_bytes(b"")
+    np.savez(tmp_path / "d.npz", x=np.zeros((40, 8, 8, 3), np.float32))
+    data = ["--data", str(tmp_path / "d.npz")] if words[0] in ("evaluate", "convert") else []
+    data += ["--source", "synthetic:"] if words[0] == "run" else []
+    assert main([*words, str(tmp_path / "mymodel.bundle"), *data]) == 2
+    assert f"did you mean {tmp_path}/my_model.bundle?" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "models/m.bundle"), *data]) == 2
+    assert f"there is no folder {tmp_path}/models" in capsys.readouterr().err
+
+
+def test_a_bundle_or_code_where_a_model_is_wanted_is_told(capsys, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.bundle", "w") as file:
+        file.writestr("manifest.json", "{}")
+    (tmp_path / "net.py").write_text("")
+    np.savez(tmp_path / "d.npz", x=np.zeros((40, 8, 8, 3), np.float32))
+    for name, says in (("a.bundle", "give the model it was made from"), ("net.py", "net:FUNCTION")):
+        assert main(["check-data", str(tmp_path / name), "--data", str(tmp_path / "d.npz")]) == 2
+        assert says in capsys.readouterr().err

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgeloop.errors import DataError
+from edgeloop.paths import missing_hint
 from edgeloop_converters.data.dataset import (
     IMAGE,
     NAMED,
@@ -58,7 +59,8 @@ def _loader(spec: str) -> Callable[[str], Dataset]:
         return open_function
     raise DataError(
         f"data {spec}: no such file or folder",
-        hint="paths start at the current folder, those in a recipe, too: start where the files are, or --data DIR",
+        hint=missing_hint(path)
+        or "paths start at the current folder, those in a recipe, too: start where the files are, or --data DIR",
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeloop.errors import RefusedError, UsageError
+from edgeloop.paths import missing_hint
 
 SUPPORTED = (
     "supported: Keras 3 .keras, Keras 2 .h5, SavedModel folder, float .tflite, PyTorch module:function and .pt2, ONNX"
@@ -136,8 +137,17 @@ def detect(path: Path) -> str:
         if colon and file.endswith(".py") and Path(file).is_file():
             module = ".".join(Path(file).with_suffix("").parts)
             raise UsageError(f"{path}: a module is named, not its file", hint=f"edgeloop convert {module}:{function}")
-        raise UsageError(f"{path}: no such model", hint=SUPPORTED)
+        raise UsageError(f"{path}: no such model", hint=missing_hint(path) or SUPPORTED)
     suffix = path.suffix.lower()
+    if "manifest.json" in _zip_names(path):
+        raise UsageError(
+            f"{path}: a bundle, which holds the finished model",
+            hint="give the model it was made from; edgeloop bundle extract takes the finished one out",
+        )
+    if suffix == ".py":
+        raise UsageError(
+            f"{path}: code, not a model", hint=f"name the function in it that makes the model: {path.stem}:FUNCTION"
+        )
     if suffix in _OWN_SUFFIXES:
         raise RefusedError(f"{path}: not a {suffix} file inside: damaged, or cut short", hint=SUPPORTED)
     raise UsageError(f"{path}: not a model that can be read", hint=SUPPORTED)

@@ -11,6 +11,7 @@ from pathlib import Path
 from edgeloop.bench.program import CASE_MARK
 from edgeloop.bench.values import BenchReport, BenchRequest
 from edgeloop.errors import DelegateError, UsageError
+from edgeloop.paths import missing_hint
 from edgeloop.runtime.child import child_command
 
 Models = Mapping[str, "bytes | Path"]
@@ -33,7 +34,7 @@ def load_models(
                 raise UsageError(f"{path} is a model, only bundles have variants")
             return {path.stem: path}, ()
     except OSError as error:
-        raise UsageError(f"model {path}: {error.strerror or error}") from error
+        raise UsageError(f"model {path}: {error.strerror or error}", hint=missing_hint(path)) from error
     from edgeloop.bundle import Bundle
 
     bundle = Bundle.open(path, allow_unsigned=allow_unsigned)

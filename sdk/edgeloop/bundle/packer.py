@@ -16,6 +16,7 @@ from edgeloop.bundle.signatures import SignatureEntry, encode_signatures, sign_m
 from edgeloop.bundle.trust import is_valid_signature
 from edgeloop.bundle.writer import BundleDraft, VariantDraft, write_archive
 from edgeloop.errors import ConfigError, DelegateError, UsageError
+from edgeloop.paths import missing_hint
 
 if TYPE_CHECKING:
     from edgeloop.affine import Array
@@ -147,7 +148,7 @@ def read_model(path: Path) -> bytes:
             raise UsageError(f"model {path}: larger than {MAX_MODEL_BYTES >> 20} MiB")
         content = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"model {path}: {error.strerror}") from error
+        raise UsageError(f"model {path}: {error.strerror}", hint=missing_hint(path)) from error
     if content[4:8] != b"TFL3":
         raise UsageError(f"{path} is not a .tflite model", hint="edgeloop convert makes one of a trained model")
     return content

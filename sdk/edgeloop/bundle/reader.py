@@ -36,6 +36,7 @@ from edgeloop.bundle.manifest_reading import decode_manifest
 from edgeloop.bundle.signatures import TAMPERED, UNKNOWN_KEY, UNSIGNED, VALID, Verdict, decode_signatures, judge
 from edgeloop.bundle.trust import TrustStore
 from edgeloop.errors import DeviceError, RefusedError, UsageError
+from edgeloop.paths import missing_hint
 
 if TYPE_CHECKING:
     from edgeloop.bundle.golden import Golden
@@ -209,7 +210,7 @@ def _open_file(path: Path) -> Archive:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise UsageError(f"cannot open bundle {path}: {error.strerror}") from error
+        raise UsageError(f"cannot open bundle {path}: {error.strerror}", hint=missing_hint(path)) from error
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)

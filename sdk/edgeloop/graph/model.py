@@ -11,6 +11,7 @@ from edgeloop.errors import RefusedError, UsageError
 from edgeloop.graph import appended, naming
 from edgeloop.graph.kinds import numeric_kind
 from edgeloop.graph.values import Op, Signature, Subgraph, Tensor
+from edgeloop.paths import missing_hint
 
 
 @dataclass
@@ -47,7 +48,9 @@ class Graph:
         try:
             data = Path(source).read_bytes()
         except OSError as error:
-            raise UsageError(f"cannot read model {source}: {error.strerror or error}") from error
+            raise UsageError(
+                f"cannot read model {source}: {error.strerror or error}", hint=missing_hint(source)
+            ) from error
         try:
             return read_bytes(data)
         except RefusedError as error:
