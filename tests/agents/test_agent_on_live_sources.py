@@ -62,7 +62,7 @@ def test_an_agent_waits_for_its_camera_and_stops_when_asked(tmp_path: Path) -> N
         summary = agent.stop()
     finally:
         agents.close()
-    assert time.monotonic() - began_s < 2.0
+    assert time.monotonic() - began_s < 4.0  # 2 on a board that does nothing else
     assert (summary["end"], summary["frames"], summary["restarts"]) == ("stop", 0, 0)
     assert agent.said.count("source_lost") == 1
 

@@ -23,7 +23,7 @@ def test_serial_lines_that_are_no_samples_are_counted_and_the_next_is_read() -> 
     sensor = cameras.Sensor()
     source = open_source(parse_source(f"serial://{sensor.path}?keys=b,a"), TENSOR)
     assert isinstance(source, LiveSource)
-    time.sleep(0.3)
+    sensor.wait_until_opened()
     sensor.say('alf of a line"}')  # on its way when the port was opened: no error
     seen: list[Any] = []
     for line in ('{"a": 1, "b": 2}', '{"a": 1}', "garbage", b"\xff\xfe", '{"a": 3, "b": 4, "c": 5}'):
@@ -47,7 +47,7 @@ def test_serial_lines_that_are_no_samples_are_counted_and_the_next_is_read() -> 
 def test_a_sensor_that_is_unplugged_and_a_wrong_speed_are_said() -> None:
     sensor = cameras.Sensor()
     source = open_source(parse_source(f"serial://{sensor.path}"), TENSOR)
-    time.sleep(0.2)
+    sensor.wait_until_opened()
     sensor.say(b"\x80" * (1 << 17))
     with pytest.raises(DataError, match="is the speed right"):
         take(source)  # type: ignore[arg-type]
@@ -60,13 +60,36 @@ def test_a_line_may_hold_the_arrays_of_several_inputs() -> None:
     second = Wanted(InputSpec("y", shape=(1,)), (1, 1), np.dtype(np.float32), -1.0, 1.0)
     wanted = Wanted(TENSOR.input, TENSOR.shape, TENSOR.dtype, -1.0, 1.0, others=(second,))
     source = open_source(parse_source(f"serial://{sensor.path}"), wanted)
-    time.sleep(0.2)
+    sensor.wait_until_opened()
     sensor.say('{"x": [1, 2, 3], "y": [4]}')
     item = take(source)  # type: ignore[arg-type]
     source.close()
     sensor.close()
     assert item is not None
     assert {name: array.tolist() for name, array in item[0].items()} == {"x": [1, 2, 3], "y": [4]}
+
+
+def test_lines_make_windows_that_overlap_and_have_no_gaps() -> None:
+    sensor = cameras.Sensor()
+    wanted = Wanted(InputSpec("x", shape=(4, 2)), (1, 4, 2), np.dtype(np.float32), -1.0, 1.0)
+    source = open_source(parse_source(f"serial://{sensor.path}?window=4&hop=2"), wanted)
+    sensor.wait_until_opened()
+    seen: list[Any] = []
+    for lines in (["0,0", "1,1", "2,2", "3,3"], ["4,4", "5,5"], ["6,6", "garbage"], ["8,8", "9,9", "10,10", "11"]):
+        sensor.say(*lines)
+        try:
+            item = take(source)  # type: ignore[arg-type]
+            seen.append(None if item is None else item[0][:, 0].tolist())
+        except DataError as error:
+            seen.append(error.message)
+    sensor.say("1,1", "2,2", "3,3", "4,4")
+    item = take(source)  # type: ignore[arg-type]
+    source.close()
+    sensor.close()
+    assert seen[:2] == [[0, 1, 2, 3], [2, 3, 4, 5]]
+    assert "not a sample: 'garbage'" in seen[2]
+    assert "a line of 1 values, and those before had 2" in seen[3]
+    assert item is not None and item[0][:, 0].tolist() == [1, 2, 3, 4]
 
 
 def test_a_watched_folder_takes_what_is_done_in_the_order_it_came(tmp_path: Path) -> None:

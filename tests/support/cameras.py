@@ -191,6 +191,20 @@ class Sensor:
         self._theirs = theirs
         self._stop = threading.Event()
 
+    def wait_until_opened(self) -> None:
+        """What is said before somebody opens the port is thrown away by them."""
+        deadline_s = time.monotonic() + 20
+        while time.monotonic() < deadline_s:
+            links = []
+            for fd in Path("/proc/self/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    links.append(str(fd.readlink()))
+            if links.count(self.path) > 1:
+                time.sleep(0.1)  # opened, but perhaps not emptied yet
+                return
+            time.sleep(0.01)
+        raise AssertionError(f"nobody opened {self.path}")
+
     def say(self, *lines: str | bytes) -> None:
         for line in lines:
             os.write(self._ours, (line.encode() if isinstance(line, str) else line) + b"\n")

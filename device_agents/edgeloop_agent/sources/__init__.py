@@ -58,7 +58,8 @@ SOURCES: Mapping[str, SourceKind] = {
     "npz": SourceKind("edgeloop_agent.sources.npz:NpzSource", "file", "npz:FILE", several=True),
     "serial": SourceKind(
         "edgeloop_agent.sources.serial_lines:open_serial", "port", "serial:///dev/ttyUSB0?baud=115200",
-        {"baud": option.whole(50, MAX_BAUD), "format": option.one_of("csv", "json"), "keys": option.names},
+        {"baud": option.whole(50, MAX_BAUD), "format": option.one_of("csv", "json"), "keys": option.names,
+         "window": option.whole(1, 1_000_000), "hop": option.whole(1, 1_000_000)},
         several=True,
     ),
     "wav": SourceKind(

@@ -1,15 +1,18 @@
-"""`serial:///dev/ttyUSB0?baud=115200`: a sensor that writes one sample a line, as CSV or JSON."""
+"""`serial:///dev/ttyUSB0?baud=115200`: a sensor that writes one sample a line, as CSV or JSON; with `window=64&hop=16`
+the last 64 of them at every 16th."""
 
 from __future__ import annotations
 
 import json
+from collections import deque
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from edgeloop.errors import DataError, DeviceError, MissingExtraError
-from edgeloop_agent.sources.live import Newest, Say
+from edgeloop.errors import DataError, DeviceError, MissingExtraError, UsageError
+from edgeloop_agent.sources.live import Feed, Newest, Say
 
 if TYPE_CHECKING:
     from edgeloop_agent.sources import SourceSpec, Wanted
@@ -25,7 +28,13 @@ def open_serial(spec: SourceSpec, wanted: Wanted, *, skip: int = 0, loop: bool =
     name = str(spec)
     inputs = tuple(each.input.name for each in wanted.every) if wanted.others else ()
     lines = SampleLines(name, spec.options.get("format", ""), spec.options.get("keys", ()), inputs)
-    return Newest(name, lambda: LineFeed(name, open_port(spec)), lines)
+    window = spec.options.get("window", 0)
+    if not window:
+        return Newest(name, lambda: LineFeed(name, open_port(spec)), lines)
+    if inputs:
+        raise UsageError(f"source {spec}: windows are for a model with one input, and this has {len(inputs)}")
+    hop = spec.options.get("hop", window)
+    return Newest(name, lambda: WindowFeed(LineFeed(name, open_port(spec)), lines, window, hop), lambda item, say: item)
 
 
 def open_port(spec: SourceSpec) -> Any:
@@ -132,3 +141,41 @@ class SampleLines:
 def _shown(line: bytes) -> str:
     text = line[:60].decode("ascii", "replace")
     return repr(text) + ("..." if len(line) > 60 else "")
+
+
+class WindowFeed:
+    """A Feed of float32 [window, values]: the latest lines, at every `hop`-th. Behind a line that is no sample, or of
+    another length, a window begins anew: none has a gap."""
+
+    def __init__(self, lines: Feed, decode: SampleLines, window: int, hop: int) -> None:
+        self._lines = lines
+        self._decode = decode
+        self._samples: deque[npt.NDArray[np.float32]] = deque(maxlen=window)
+        self._hop = hop
+        self._left = window
+
+    def read(self) -> npt.NDArray[np.float32] | None:
+        line = self._lines.read()
+        if line is None:
+            return None
+        try:
+            sample = self._decode(line, _nothing_to_say)
+            if self._samples and sample.shape != self._samples[0].shape:
+                raise DataError(f"a line of {sample.size} values, and those before had {self._samples[0].size}")
+        except DataError:
+            self._samples.clear()
+            self._left = self._samples.maxlen or 1
+            raise
+        self._samples.append(sample)
+        self._left -= 1
+        if self._left > 0:
+            return None
+        self._left = self._hop
+        return np.stack(self._samples)
+
+    def close(self) -> None:
+        self._lines.close()
+
+
+def _nothing_to_say(kind: str, detail: str) -> None:
+    pass
