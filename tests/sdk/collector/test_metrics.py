@@ -92,3 +92,20 @@ def test_promtool_accepts_the_page() -> None:
     text = page(make_report(1), make_report(1, device=HOSTILE, bundle=HOSTILE))
     done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_alerts_are_those_of_every_models_last_report_in_the_devices_last_boot() -> None:
+    def alerting(seq: int, bundle: str, seconds: float, boot: str = "00112233445566aa") -> object:
+        gauges = {"alert_fallback": seconds} if seconds else {}
+        return make_report(seq, bundle=bundle, boot=boot, gauges=gauges)
+
+    metrics = IngestMetrics()
+    metrics.observe([alerting(1, "faces", 600), alerting(2, "plates", 0), alerting(3, "faces", 610)])  # type: ignore[list-item]
+    assert metrics.alerts() == [("pi-1", "faces", "fallback", 610)]
+    text = render(metrics, [], "1")
+    assert 'edgeloop_device_alert_seconds{device="pi-1",bundle="faces",alert="fallback"} 610' in text
+    metrics.observe([alerting(1, "plates", 0, "00112233445566bb")])  # type: ignore[list-item]
+    assert metrics.alerts() == []
+    many = {f"alert_{i}": 1.0 for i in range(30)}
+    metrics.observe([make_report(n, bundle=f"b{n}", gauges=many) for n in range(1, 60)])
+    assert len(metrics.alerts()) <= 16 * 8

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from edgeloop.telemetry.histogram import BUCKETS_PER_OCTAVE, Histogram
 from edgeloop.telemetry.report import COUNTERS, STAGES, Report, alerts_of
@@ -18,6 +19,8 @@ from edgeloop.telemetry.report import COUNTERS, STAGES, Report, alerts_of
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_MODELS = 200
 """Different (bundle, version, variant, delegate) that get series of their own; more are counted as left out."""
+MAX_ALERTS = 8
+"""Of one model; any name can be sent."""
 MAX_DEVICES = 1000
 """Devices with gauges of their own."""
 
@@ -27,8 +30,11 @@ _FIRST_BOUND, _LAST_BOUND = 26, 70  # 2**(k / 2) ns: 8.2 us to 34 s
 _BOUNDS = range(_FIRST_BOUND, _LAST_BOUND + 1)
 _BOUND_INDICES = [bound * _HALF_OCTAVE - 1 for bound in _BOUNDS]  # the last bucket of ours below each bound
 _MERGE_AFTER = 256
+_MODELS_OF_A_DEVICE = 16
 
 Model = tuple[str, str, str, str]
+Alert = tuple[str, str, str, float]
+"""(device, bundle, name, seconds that it has been so)."""
 
 
 @dataclass
@@ -38,6 +44,7 @@ class IngestMetrics:
     _counts: Counter[str] = field(default_factory=Counter, repr=False)
     _models: dict[Model, Counter[str]] = field(default_factory=dict, repr=False)
     _latency: dict[tuple[Model, str], list[Histogram]] = field(default_factory=dict, repr=False)
+    _alerts: dict[str, tuple[str, dict[str, dict[str, float]]]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def count(self, name: str, more: int = 1) -> None:
@@ -49,6 +56,7 @@ class IngestMetrics:
         """Add reports that were stored for the first time."""
         with self._lock:
             for report in reports:
+                self._note_alerts(report)
                 model = (report.bundle, str(report.version), report.variant, report.delegate_ran)
                 if model not in self._models:
                     if len(self._models) >= MAX_MODELS:
@@ -66,6 +74,28 @@ class IngestMetrics:
                     parts.append(histogram)
                     if len(parts) >= _MERGE_AFTER:
                         parts[:] = [Histogram.merged(parts)]
+
+    def _note_alerts(self, report: Report) -> None:
+        """The last of each bundle in the device's last boot: a device may run several models."""
+        boot, bundles = self._alerts.get(report.device, ("", {}))
+        if boot != report.boot:
+            if report.device not in self._alerts and len(self._alerts) >= MAX_DEVICES:
+                return
+            bundles = {}
+        if report.bundle not in bundles and len(bundles) >= _MODELS_OF_A_DEVICE:
+            return
+        bundles[report.bundle] = dict(islice(alerts_of(report).items(), MAX_ALERTS))
+        self._alerts[report.device] = report.boot, bundles
+
+    def alerts(self) -> list[Alert]:
+        """As the last reports say."""
+        with self._lock:
+            return [
+                (device, bundle, name, lasted_s)
+                for device, (_boot, bundles) in self._alerts.items()
+                for bundle, alerts in bundles.items()
+                for name, lasted_s in alerts.items()
+            ]
 
     def snapshot(self) -> tuple[dict[str, int], dict[Model, dict[str, int]], dict[tuple[Model, str], Histogram]]:
         """(process counts, counters by model, latency by model and stage) as they are now."""
@@ -101,6 +131,8 @@ def render(metrics: IngestMetrics, devices: Sequence[tuple[float, Report]], vers
         lines += _family(f"edgeloop_agent_{name}_total", "counter", text, samples)
     lines += _latency_family(latency)
     lines += _device_families(devices[:MAX_DEVICES])
+    alerts = [({"device": d, "bundle": b, "alert": name}, lasted_s) for d, b, name, lasted_s in metrics.alerts()]
+    lines += _family("edgeloop_device_alert_seconds", "gauge", "For how long something wants to be looked at.", alerts)
     return "\n".join(lines) + "\n"
 
 
@@ -136,7 +168,6 @@ def _device_families(devices: Sequence[tuple[float, Report]]) -> Iterator[str]:
         "edgeloop_device_info": ("What a device ran when it last reported.", []),
         "edgeloop_device_last_report_timestamp_seconds": ("When the last report of a device arrived.", []),
         "edgeloop_device_delegated_ratio": ("Share of the model's ops that the delegate ran.", []),
-        "edgeloop_device_alert_seconds": ("For how long something has been so that somebody should look at it.", []),
         "edgeloop_device_temperature_celsius": ("Temperature of a device.", []),
         "edgeloop_device_throttle_flags": ("Throttle flags of a device as its firmware gives them.", []),
         "edgeloop_device_resident_memory_bytes": ("Memory of a device's agent.", []),
@@ -152,8 +183,6 @@ def _device_families(devices: Sequence[tuple[float, Report]]) -> Iterator[str]:
         families["edgeloop_device_info"][1].append(({**device, **model, "runtime": report.runtime}, 1))
         families["edgeloop_device_last_report_timestamp_seconds"][1].append((device, received_s))
         families["edgeloop_device_delegated_ratio"][1].append((device, report.delegated_share))
-        for alert, lasted_s in alerts_of(report).items():
-            families["edgeloop_device_alert_seconds"][1].append(({**device, "alert": alert}, lasted_s))
         for gauge, name in gauges.items():
             if gauge in report.gauges:
                 families[name][1].append((device, report.gauges[gauge]))
