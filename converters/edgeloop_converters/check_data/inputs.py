@@ -17,6 +17,8 @@ from edgeloop_converters.data import IMAGE
 _BLANK_STD = 1.0
 _BLANK_IS_SEVERE = 0.05
 _FAR_OUT = 12.0
+_OTHER_SCALE = 10.0
+"""Between the spreads of samples for calibration and for evaluation: beyond that they are not scaled alike."""
 _MIN_FOR_OUTLIERS = 20
 _MIN_VALUES = 8
 _MANY_GRAY = 0.9
@@ -44,6 +46,25 @@ def value_findings(observed: Observed, spec: InputSpec, role: str) -> list[Findi
     if not observed.samples:
         return _unreadable(observed, role)
     return [*_unreadable(observed, role), *_not_finite(observed, role), *_range(observed, spec, role)]
+
+
+def unlike_findings(calibration: Observed, evaluation: Observed) -> list[Finding]:
+    """Two sets of samples that cannot have been scaled alike: ranges of the one are not those of the other."""
+    if not (calibration.samples and evaluation.samples) or calibration.kind != evaluation.kind:
+        return []
+    spreads = [float(np.median(one.column("std"))) for one in (calibration, evaluation)]
+    if min(spreads) <= 0 or max(spreads) < _OTHER_SCALE * min(spreads):
+        return []
+    said = [f"{o.column('low').min():.4g}..{o.column('high').max():.4g}" for o in (calibration, evaluation)]
+    what = (
+        f"calibration samples are {said[0]} and evaluation samples {said[1]}, {max(spreads) / min(spreads):.0f} times "
+        "apart: ranges would be those of other numbers"
+    )
+    return [
+        Finding(
+            "range", SEVERE, what, "scale both alike", {"calibration_std": spreads[0], "evaluation_std": spreads[1]}
+        )
+    ]
 
 
 def layout_findings(sample: Sequence[int], model: Sequence[int], source: str) -> list[Finding]:

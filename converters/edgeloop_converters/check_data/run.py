@@ -21,7 +21,7 @@ from edgeloop_converters.check_data.contract import QUICK_MACS, THOROUGH_MACS, c
 from edgeloop_converters.check_data.detective import Verdict
 from edgeloop_converters.check_data.duplicates import duplicate_findings, leak_findings
 from edgeloop_converters.check_data.finding import SEVERE, WARNING, Finding, by_severity
-from edgeloop_converters.check_data.inputs import input_findings, layout_findings, value_findings
+from edgeloop_converters.check_data.inputs import input_findings, layout_findings, unlike_findings, value_findings
 from edgeloop_converters.check_data.observe import observe
 from edgeloop_converters.check_data.stability import RangeRows, stability_findings
 from edgeloop_converters.contract_inputs import read_inputs
@@ -175,6 +175,7 @@ def findings_before(
             found += input_findings(observed[-1], specs[0], role)
             found += duplicate_findings(observed[-1], role)
         if len(observed) == 2:
+            found += unlike_findings(*observed)
             found += leak_findings(*observed, is_split=data.is_one)
     return found, verdict
 

@@ -11,6 +11,7 @@ from edgeloop.errors import RefusedError, UsageError
 from edgeloop_converters.frontends.config_scan import check_config
 from edgeloop_converters.frontends.zip_member import seekable
 
+AGAIN = "get the file again: it was cut short or changed on its way"
 _MAX_CONFIG_BYTES = 64 << 20
 _ALWAYS_FINE_BYTES = 64 << 20
 _MAX_RATIO = 100
@@ -39,7 +40,7 @@ def scan_keras_zip(path: Path, *, trust_code: bool = False) -> dict[str, Any]:
                     with seekable(archive, path, name) as stream:
                         _check_h5(stream, f"{what}: {name}")
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError) as error:
-        raise RefusedError(f"{what}: a damaged .keras file ({error})") from error
+        raise RefusedError(f"{what}: a damaged .keras file ({error})", hint=AGAIN) from error
     return metadata if isinstance(metadata, dict) else {}
 
 
@@ -122,7 +123,7 @@ def _check_h5(stream: IO[bytes], what: str) -> None:
                         visited.add(item.id)
                         groups.append(item)
     except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise RefusedError(f"{what}: a damaged HDF5 file ({str(error).splitlines()[0]})") from error
+        raise RefusedError(f"{what}: a damaged HDF5 file ({str(error).splitlines()[0]})", hint=AGAIN) from error
 
 
 def _check_dataset(dataset: Any, what: str) -> None:

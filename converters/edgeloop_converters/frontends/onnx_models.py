@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import MissingExtraError, RefusedError, UsageError
+from edgeloop_converters.frontends.file_scan import AGAIN
 from edgeloop_converters.frontends.given_shape import GivenShape
 from edgeloop_converters.frontends.loading import Stages, TorchModel
 from edgeloop_converters.frontends.onnx_support import (
@@ -151,7 +152,7 @@ def _read(source: Path) -> Any:
     except (RefusedError, MemoryError):
         raise
     except Exception as error:  # protobuf's, and what onnx says of external data
-        raise RefusedError(f"{source}: a damaged ONNX file ({first_line(error)})") from error
+        raise RefusedError(f"{source}: a damaged ONNX file ({first_line(error)})", hint=AGAIN) from error
 
 
 def fold_constants(proto: Any) -> None:

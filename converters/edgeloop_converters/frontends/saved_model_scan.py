@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import RefusedError
+from edgeloop_converters.frontends.file_scan import AGAIN
 
 # Ops that run Python or touch files, the network or other graphs; loading a SavedModel may run its initializers.
 # fmt: off
@@ -34,7 +35,7 @@ def check_ops(source: Path) -> None:
     try:
         saved.ParseFromString((source / "saved_model.pb").read_bytes())
     except (OSError, DecodeError) as error:
-        raise RefusedError(f"{source}: a damaged saved_model.pb ({error})") from error
+        raise RefusedError(f"{source}: a damaged saved_model.pb ({error})", hint=AGAIN) from error
     for meta in saved.meta_graphs:
         functions = {function.signature.name: function.node_def for function in meta.graph_def.library.function}
         for node in (*meta.graph_def.node, *(node for body in functions.values() for node in body)):

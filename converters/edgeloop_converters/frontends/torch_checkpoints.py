@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import EdgeloopError, RefusedError, UsageError
-from edgeloop_converters.frontends.file_scan import check_members
+from edgeloop_converters.frontends.file_scan import AGAIN, check_members
 from edgeloop_converters.frontends.user_code import first_line
 
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
@@ -71,7 +71,7 @@ def _unreadable(path: Path, error: Exception) -> EdgeloopError:
             f"{path}: holds {what}, which would run code when it is loaded",
             hint="save model.state_dict() instead, or load it in a function of your own: edgeloop convert models:make",
         )
-    return RefusedError(f"{path}: a damaged checkpoint ({type(error).__name__}: {first_line(error)[:120]})")
+    return RefusedError(f"{path}: a damaged checkpoint ({type(error).__name__}: {first_line(error)[:120]})", hint=AGAIN)
 
 
 def _state_dict(content: Any) -> tuple[dict[str, Any], str]:

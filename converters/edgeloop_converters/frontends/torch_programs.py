@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import RefusedError, UsageError
-from edgeloop_converters.frontends.file_scan import check_members
+from edgeloop_converters.frontends.file_scan import AGAIN, check_members
 from edgeloop_converters.frontends.given_shape import GivenShape
 from edgeloop_converters.frontends.loading import TorchModel
 from edgeloop_converters.frontends.torch_factory import given_shape
@@ -115,7 +115,7 @@ def rewrite(source: Path, target: Path) -> None:
                     if _KEPT.fullmatch(inner):
                         _copy(archive, name, inner, out, what)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, StopIteration) as error:
-        raise RefusedError(f"{what}: a damaged .pt2 file ({error})") from error
+        raise RefusedError(f"{what}: a damaged .pt2 file ({error})", hint=AGAIN) from error
 
 
 def _copy(archive: zipfile.ZipFile, name: str, inner: str, out: zipfile.ZipFile, what: str) -> None:

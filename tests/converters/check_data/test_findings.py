@@ -15,7 +15,7 @@ from edgeloop.contract import InputSpec
 from edgeloop_converters.check_data.classes import class_findings, count_findings
 from edgeloop_converters.check_data.duplicates import duplicate_findings, leak_findings, near_pairs
 from edgeloop_converters.check_data.finding import Finding
-from edgeloop_converters.check_data.inputs import input_findings, layout_findings
+from edgeloop_converters.check_data.inputs import input_findings, layout_findings, unlike_findings
 from edgeloop_converters.check_data.observe import Observed, look_at, observe
 from edgeloop_converters.check_data.stability import RangeRows, span_changes, stability_findings
 from edgeloop_converters.data import IMAGE, TENSOR, Dataset
@@ -144,6 +144,15 @@ def test_many_copies_are_a_warning_and_copies_under_other_labels_too() -> None:
     found = duplicate_findings(seen(repeated, labels=[0] * 10 + [1] * 20), "calibration")
     assert ("duplicates", "warning") in checks(found)
     assert ("labels", "warning") in checks(found)
+
+
+def test_samples_that_are_not_scaled_alike_are_said() -> None:
+    small, large = vectors(40), [255 * v for v in vectors(40, seed=1)]
+    (found,) = unlike_findings(seen(small, TENSOR), seen(large, TENSOR))
+    assert (found.check, found.severity) == ("range", "severe")
+    assert "times apart" in found.what
+    assert unlike_findings(seen(small, TENSOR), seen([2 * v for v in small], TENSOR)) == []
+    assert unlike_findings(seen(small, TENSOR), seen(pictures(4))) == []
 
 
 def test_leaks_are_graded_by_their_share() -> None:
