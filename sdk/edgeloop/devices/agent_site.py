@@ -20,7 +20,7 @@ from edgeloop.devices.connection import DevicePlatform
 from edgeloop.errors import DeviceError, UsageError
 from edgeloop.version import VERSION
 
-DEVICE_EXTRAS = ("agent", "serial")
+DEVICE_EXTRAS = ("agent", "serial", "mqtt")
 _PACKAGES = ("edgeloop", "edgeloop_agent")
 _HOST_ONLY = ("edgeloop/cli/", "edgeloop/telemetry/collector/", "edgeloop/devices/")
 _FIXED_DATE = (2020, 1, 1, 0, 0, 0)
@@ -72,7 +72,7 @@ def platform_tags(machine: str, glibc: tuple[int, int]) -> list[str]:
 
 
 def device_requirements(*, slim: bool = False) -> list[str]:
-    """What `edgeloop[agent,serial]` needs, read from the installed distribution's own metadata; `slim`: less OpenCV."""
+    """What `edgeloop[agent,serial,mqtt]` needs, read from the installed distribution's own metadata; `slim`: less OpenCV."""
     from packaging.requirements import Requirement
 
     found: list[str] = []
