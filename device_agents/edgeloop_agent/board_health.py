@@ -6,8 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop import probes
-from edgeloop.boards import Board, detect_board
+from edgeloop.boards import BOARDS, Board, detect_board
 from edgeloop.probes import ROOT
+
+
+def made_for_another(target: str, *, root: Path = ROOT) -> str:
+    """A line where a bundle's target is a board, and this is not that one; "" else. A bundle runs on any board: what
+    was measured and promised for its own does not hold here."""
+    board = detect_board(root=root)
+    if target not in BOARDS or target == board.id:
+        return ""
+    return f"the bundle was made for {target}, this is {board.id}: its figures and goals are of another board"
 
 
 class BoardHealth:

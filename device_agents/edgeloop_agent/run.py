@@ -16,6 +16,7 @@ from edgeloop.errors import EdgeloopError
 from edgeloop.runtime.delegates import parse_delegate
 from edgeloop.telemetry.report import Event
 from edgeloop_agent.autotune.tuned import settled
+from edgeloop_agent.board_health import made_for_another
 from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.desk import Desk
 from edgeloop_agent.frame_ring import FrameRing
@@ -49,7 +50,8 @@ class _Plan:
     staged: StagedBundle
     unsigned: bool
     delegates: tuple[str, ...]
-    tuned: str = ""
+    notes: tuple[tuple[str, str], ...] = ()
+    """(kind, detail) of events that stand at the start of the run."""
 
 
 def run_agent(
@@ -92,9 +94,11 @@ def _planned_one(config: AgentConfig, tell: Callable[[str], None]) -> _Plan:
     staged, unsigned = _stage(config, tell)
     order = asked or staged.manifest.fallback_order(config.variant) or FALLBACK_ORDER
     config, delegates, tuned = settled(config, staged, order)
-    if tuned:
-        tell(f"tuned: {tuned}")
-    return _Plan(config, staged, unsigned, delegates, tuned)
+    said = {"tuned": tuned, "other_board": made_for_another(staged.manifest.target)}
+    notes = tuple((kind, text) for kind, text in said.items() if text)
+    for kind, text in notes:
+        tell(f"{kind}: {text}")
+    return _Plan(config, staged, unsigned, delegates, notes)
 
 
 def _run(plans: Sequence[_Plan], desk: Desk, tell: Callable[[str], None]) -> Outcome:
@@ -142,8 +146,8 @@ def _assignment(
     )
     tally = Tally(who, on_event=_named(config.model, desk.events.add), next_seq=lambda: next(numbers))
     tally.count("cache_hits_l3" if plan.staged.was_there else "cache_misses_l3")
-    if plan.tuned:
-        tally.happened(Event("tuned", time.time(), plan.tuned))
+    for kind, text in plan.notes:
+        tally.happened(Event(kind, time.time(), text))
     gives, takes = rings.get(config.model), rings.get(frames_of(config))
     return Assignment(config, str(plan.staged.path), plan.delegates, tally, gives, takes)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeloop_agent.board_health import BoardHealth
+from edgeloop_agent.board_health import BoardHealth, made_for_another
 from support.boards import TREES, write_tree
 
 FLAGS = "sys/devices/platform/soc/soc:firmware/get_throttled"
@@ -25,6 +25,13 @@ def test_the_state_has_words_for_the_bits(tmp_path: Path) -> None:
     state = BoardHealth(root=write_tree(tmp_path, TREES["rpi4"])).state()
     assert state["throttled_now"] == ["under-voltage", "throttled"]
     assert (state["id"], state["temperature_c"], state["clock_governor"]) == ("rpi4", 48.312, "ondemand")
+
+
+def test_a_bundle_of_another_board_is_said_and_runs(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, TREES["rpi4"])
+    assert "made for rpi5, this is rpi4" in made_for_another("rpi5", root=root)
+    for target in ("rpi4", "coral-usb", "generic-aarch64", "of-our-own"):
+        assert made_for_another(target, root=root) == ""
 
 
 def test_a_machine_that_tells_nothing_is_no_error(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def read_platform(device: Device) -> DevicePlatform:
     if python < (3, 10):
         raise DeviceError(
             f"{device.url} has Python {python[0]}.{python[1]}, edgeloop needs 3.10 or newer",
-            hint="Raspberry Pi OS Bookworm or Debian 12 has 3.11",
+            hint="Raspberry Pi OS Bookworm or Debian 12 has 3.11; on a Coral Dev Board a container (docs/boards.md)",
         )
     return DevicePlatform(
         machine=str(said_platform["machine"]),
