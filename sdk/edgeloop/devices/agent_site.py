@@ -72,7 +72,7 @@ def platform_tags(machine: str, glibc: tuple[int, int]) -> list[str]:
 
 
 def device_requirements(*, slim: bool = False) -> list[str]:
-    """What `edgeloop[agent,serial,mqtt]` needs, read from the installed distribution's own metadata; `slim`: less OpenCV."""
+    """What a device needs (DEVICE_EXTRAS), read from the installed distribution's own metadata; `slim`: less OpenCV."""
     from packaging.requirements import Requirement
 
     found: list[str] = []
