@@ -17,6 +17,7 @@ def model_state(
     tally: Tally,
     delegates: Sequence[str],
     *,
+    model: str,
     phase: str,
     threads: int,
     worker_pid: int | None,
@@ -24,10 +25,11 @@ def model_state(
     fallback_s: float | None,
     next_try_s: float | None,
 ) -> dict[str, Any]:
-    """One model. phase: "running", "loading", "waiting" (to start a worker again) or "ended"; fallback_s: how long
-    it has run on something else than its first delegate."""
+    """One model. model: its name where there are several, "" else; phase: "running", "loading", "waiting" (to start a
+    worker again) or "ended"; fallback_s: how long it has run on something else than its first delegate."""
     who, on = tally.identity, tally.runs_on
     return {
+        "model": model,
         "bundle": who.bundle,
         "version": who.version,
         "variant": tally.variant or tally.opened or who.variant,
@@ -62,7 +64,7 @@ def alerts_of(state: Mapping[str, Any]) -> list[str]:
     """What somebody should look at, a line each."""
     alerts = []
     for model in state["models"]:
-        name = f"{model['bundle']} {model['version']}"
+        name = _title(model)
         if model["phase"] == "waiting":
             alerts.append(f"{name}: no worker runs; next try in {model['next_try_s']:.0f} s")
         elif model["phase"] == "ended":
@@ -102,17 +104,20 @@ def state_text(state: Mapping[str, Any]) -> str:
 def status_line(models: Sequence[Mapping[str, Any]]) -> str:
     """The line of `systemctl status`."""
     return "; ".join(
-        f"{m['bundle']} {m['version']} ({m['variant']}) {m['phase']}"
-        + (f" on {m['delegate_ran']}" if m["phase"] == "running" else "")
+        f"{_title(m)} ({m['variant']}) {m['phase']}" + (f" on {m['delegate_ran']}" if m["phase"] == "running" else "")
         for m in models
     )
+
+
+def _title(model: Mapping[str, Any]) -> str:
+    return (f"{model['model']}: " if model["model"] else "") + f"{model['bundle']} {model['version']}"
 
 
 def _model_lines(model: Mapping[str, Any]) -> list[str]:
     counters, recent = model["counters"], model["latency_recent"] or model["latency"]
     share = f" ({model['delegated_ops']} of {model['total_ops']} ops)" if model["total_ops"] else ""
     on = f" on {model['delegate_ran']}{share}, {model['runtime']}" if model["delegate_ran"] else ""
-    lines = [f"{model['bundle']} {model['version']} ({model['variant']}): {model['phase']}{on}"]
+    lines = [f"{_title(model)} ({model['variant']}): {model['phase']}{on}"]
     if recent:
         threads = f"{model['threads']} thread" + ("" if model["threads"] == 1 else "s")
         lines.append(

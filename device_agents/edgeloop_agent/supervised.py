@@ -134,6 +134,7 @@ class SupervisedModel:
         return model_state(
             self._tally,
             self._standing.delegates,
+            model=self._config.model,
             phase="running" if life is not None and life.is_ready else phase,
             threads=self._config.threads,
             worker_pid=None if worker is None else worker.pid,

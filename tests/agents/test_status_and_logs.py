@@ -148,9 +148,9 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_every_trouble_of_a_state_is_an_alert_with_its_words() -> None:
     model = {
-        "bundle": "ic", "version": 3, "variant": "int8", "unsigned": True, "phase": "waiting", "next_try_s": 4.2,
-        "fallback_s": 700.0, "delegates": ["edgetpu", "xnnpack"], "delegate_ran": "xnnpack", "delegated_ops": 0,
-        "total_ops": 0, "runtime": "", "threads": 1, "worker_pid": None, "worker_rss_bytes": None,
+        "model": "", "bundle": "ic", "version": 3, "variant": "int8", "unsigned": True, "phase": "waiting",
+        "next_try_s": 4.2, "fallback_s": 700.0, "delegates": ["edgetpu", "xnnpack"], "delegate_ran": "xnnpack",
+        "delegated_ops": 0, "total_ops": 0, "runtime": "", "threads": 1, "worker_pid": None, "worker_rss_bytes": None,
         "counters": {"frames": 0}, "latency": None, "latency_recent": None, "last_event": None,
     }  # fmt: skip
     board = {
