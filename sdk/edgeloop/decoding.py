@@ -15,6 +15,7 @@ from edgeloop.errors import ConfigError
 ACTIVATIONS = ("none", "sigmoid", "softmax")
 BOX_FORMATS = ("yxyx", "xyxy", "cycxhw", "cxcywh")
 POINT_FORMATS = ("yx", "xy")
+JOINED = ("no", "rows", "columns")
 ANOMALY_SCORES = ("output", "reconstruction")
 MAX_TABLE_NUMBERS = 32768
 MAX_FRAMES = 10_000
@@ -53,6 +54,8 @@ class DetectionSettings(Settings):
     anchors: rows (cy, cx, h, w), fractions; boxes are then offsets to them in units of `box_scales` (the SSD box coder,
     Liu et al. 2016, "SSD: Single Shot MultiBox Detector", with TensorFlow's scales 10, 10, 5, 5).
     activation: what makes scores of the numbers. background: class 0 is "nothing", and the labels begin behind it.
+    joined: boxes and scores are one output, for each box a row or a column: 4 numbers, with `objectness` how certain it
+    is that there is anything, and the classes' scores (as in YOLO: Redmon et al. 2016, "You Only Look Once").
     iou: of two boxes of one class that overlap more than this, only the better one is kept.
     """
 
@@ -68,6 +71,8 @@ class DetectionSettings(Settings):
     box_scales: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
     activation: str = "none"
     background: bool = False
+    joined: str = "no"
+    objectness: bool = False
     iou: float = 0.5
 
     @property
@@ -226,6 +231,8 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "box_scales": _positive(4),
     "activation": _one_of(ACTIVATIONS),
     "background": _flag,
+    "joined": _one_of(JOINED),
+    "objectness": _flag,
     "iou": _number(0.0, 1.0),
     "point_format": _one_of(POINT_FORMATS),
     "gallery": _table(None),

@@ -205,3 +205,23 @@ def test_what_is_left_out_early_is_below_the_threshold(threshold, scale, zero_po
     boxes = np.tile(np.array([0, 0, 1, 1], np.float32), (1, 256, 1))
     found = decode([boxes, raw]).detections
     assert len(found) == int((scores >= np.float32(threshold)).sum())
+
+
+@pytest.mark.parametrize("objectness", [False, True])
+def test_joined_outputs_are_boxes_and_scores_side_by_side(objectness):
+    generator = np.random.default_rng(3)
+    boxes = generator.uniform(0.2, 0.8, (30, 4)).astype(np.float32)
+    scores, certainty = (generator.uniform(0, 1, shape).astype(np.float32) for shape in ((30, 3), (30, 1)))
+    parts = [boxes, certainty, scores] if objectness else [boxes, scores]
+    rows = np.concatenate(parts, axis=1)[None]
+    settings = DetectionSettings(0.3, box_format="cxcywh")
+    wanted = compile_output(
+        OutputSpec("detection", LABELS, settings=settings), [Output((1, 30, 4)), Output((1, 30, 3))]
+    )([boxes[None], (scores * certainty if objectness else scores)[None]])
+    assert len(wanted.detections) > 5
+    for joined, array in (("rows", rows), ("columns", rows.transpose(0, 2, 1).copy())):
+        settings = DetectionSettings(0.3, box_format="cxcywh", joined=joined, objectness=objectness)
+        decode = compile_output(OutputSpec("detection", LABELS, settings=settings), [Output(array.shape, "out")])
+        assert decode([array]).detections == wanted.detections
+        with pytest.raises(ConfigError, match="joined boxes and scores are"):
+            compile_output(OutputSpec("detection", settings=settings), [Output((1, 3, 4), "out")])
