@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from edgeloop.cli._words import counted
@@ -20,7 +21,7 @@ def summary(manifest: Manifest, file_bytes: int, state: str) -> str:
         f"  {state}",
         *(variant_line(v, is_first=i == 0) for i, v in enumerate(manifest.variants)),
         *(_input_line(manifest, i) for i in range(len(manifest.contract.inputs))),
-        f"  output   {manifest.contract.output.kind}" + _labels(manifest),
+        f"  output   {manifest.contract.output.kind}" + _labels(manifest) + _settings(manifest),
     ]
     if manifest.golden is not None:
         n = manifest.golden.arrays[0].shape[0]
@@ -65,9 +66,21 @@ def _input_line(manifest: Manifest, index: int) -> str:
     name = f"{spec.name}: " if spec.name else ""
     scaling = f"(x - {_numbers(spec.mean)}) / {_numbers(spec.std)}"
     if spec.kind == "image" and spec.size is not None:
-        return f"  input    {name}image {spec.size[0]}x{spec.size[1]} {spec.color}, {spec.resize}, {scaling}"
+        return f"  input    {name}image {spec.size[0]}x{spec.size[1]} {spec.color}, {spec.resize}, {scaling}" + (
+            ", scaled decode" if spec.scaled_decode else ""
+        )
     shape = "x".join("?" if n < 0 else str(n) for n in spec.shape) if spec.shape else "any shape"
     return f"  input    {name}{spec.kind} {shape}, {scaling}"
+
+
+def _settings(manifest: Manifest) -> str:
+    """How the output is decoded where that is not the default; of tables only how many rows they have."""
+    settings = manifest.contract.output.settings
+    said = {} if settings is None else settings.to_dict()
+    return "".join(
+        f", {key} {len(value) if isinstance(value, list) and key in ('anchors', 'gallery') else json.dumps(value)}"
+        for key, value in said.items()
+    )
 
 
 def _labels(manifest: Manifest) -> str:
