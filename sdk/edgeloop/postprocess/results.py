@@ -134,7 +134,7 @@ class Result:
         top: [{class_id, label, score}]; detections: [{class_id, label, score, box: [left, top, right, bottom]}];
         keypoints: [{name, x, y, score}]; mask: {shape, box, classes: [{class_id, label, share}]} without its pixels;
         anomaly: {score, threshold, is_anomalous}; values: a list for each output, or shapes, where they are more than
-        MAX_VALUES numbers. NaN and infinity are None.
+        MAX_VALUES numbers. Seven digits; NaN and infinity are None.
         """
         said: dict[str, Any] = {}
         if self.variant:
@@ -169,7 +169,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):  # one of the named ones above
         return {name: _plain(part) for name, part in zip(value._fields, value, strict=True)}  # type: ignore[attr-defined]
     if isinstance(value, float):
-        return value if value - value == 0 else None  # JSON has no NaN and no infinity
+        return float(f"{value:.7g}") if value - value == 0 else None  # JSON has no NaN and no infinity
     return value
 
 
