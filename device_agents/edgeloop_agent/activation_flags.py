@@ -11,7 +11,7 @@ from edgeloop.errors import UsageError
 from edgeloop_agent.activation_settings import PREFERENCES, check_range, parse_cascade, parse_exit_head
 
 GATE, GOVERNOR = "gate", "governor"
-_NEEDS = {GATE: "gate", GOVERNOR: "latency_budget, temperature_limit or max_stride"}
+_NEEDS = {GATE: "--gate", GOVERNOR: "--latency-budget, --temperature-limit or --max-stride"}
 
 
 @dataclass(frozen=True)
@@ -114,5 +114,5 @@ def check_activation(values: Mapping[str, Any], defaults: Mapping[str, Any], *, 
         if flag.part and not on[flag.part] and values[flag.field] != defaults[flag.field]:
             raise UsageError(
                 f"{flag.field} is a setting of the {flag.part}, and the {flag.part} is off",
-                hint=f"it needs {_NEEDS[flag.part]}",
+                hint=f"add {_NEEDS[flag.part]} (or the key with _), or leave it out",
             )

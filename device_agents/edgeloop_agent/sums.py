@@ -52,7 +52,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
 
 
 def _model_text(summary: Mapping[str, Any]) -> str:
-    share = f" ({summary['delegated_ops']} of {summary['total_ops']} ops)" if summary["total_ops"] else ""
+    has_share = summary["total_ops"] and len(summary["variants"]) < 2  # each variant has one of its own
+    share = f" ({summary['delegated_ops']} of {summary['total_ops']} ops)" if has_share else ""
     threads = f"{summary['threads']} thread" + ("" if summary["threads"] == 1 else "s")
     ran = f"on {summary['delegate_ran']}{share}, {summary['runtime']}" if summary["delegate_ran"] else "did not start"
     lines = [

@@ -241,3 +241,12 @@ def test_a_path_without_its_scheme_is_told_how_to_write_it(tmp_path: Path) -> No
         with pytest.raises(UsageError, match="is not known") as caught:
             parse_source(str(path))
         assert (caught.value.hint or "").startswith(meant)
+
+
+def test_a_sink_without_its_scheme_is_told_how_to_write_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not known") as caught:
+        parse_sink("out.jsonl")
+    assert (caught.value.hint or "").startswith("jsonl:out.jsonl, or one of jsonl:FILE, mqtt://HOST/TOPIC, serial:")
+    with pytest.raises(UsageError, match="No such file") as caught:
+        open_sink(f"jsonl:{tmp_path}/no/out.jsonl")
+    assert caught.value.hint == f"there is no folder {tmp_path}/no"

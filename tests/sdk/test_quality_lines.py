@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgeloop.bundle import Metrics
 from edgeloop.cli._quality import quality_lines
+from edgeloop.cli.compare import _drop
 from edgeloop_converters.evaluate import Quality
 
 
@@ -31,3 +32,7 @@ def test_accuracy_that_is_not_known_is_said() -> None:
     assert of_classes[1].split()[:4] == ["accuracy", "-", "-", "not"]
     of_values = quality_lines(Quality(Metrics("agreement", 1.0, 0.92, 0.92, 50), "cosine"), "int8", 93_000, 317_000)
     assert not any("accuracy" in line for line in of_values)
+
+
+def test_no_drop_has_no_sign_of_a_loss() -> None:
+    assert [_drop(value) for value in (0.0, 1e-17, -1e-17, 0.004)] == ["+0.00 pt", "+0.00 pt", "+0.00 pt", "-0.40 pt"]

@@ -102,8 +102,9 @@ def parse_sink(text: str) -> SinkSpec:
     scheme, colon, rest = text.partition(":")
     kind = SINKS.get(scheme)
     if not colon or kind is None or not rest:
-        examples = ", ".join(each.example.partition("?")[0] for each in SINKS.values())
-        raise UsageError(f"sink {text.partition('?')[0]!r} is not known", hint=f"one of {examples}")
+        examples = ", ".join(dict.fromkeys(each.example.partition("?")[0] for each in SINKS.values()))
+        hint = f"one of {examples}" if colon or not text else f"jsonl:{text}, or one of {examples}"
+        raise UsageError(f"sink {text.partition('?')[0]!r} is not known", hint=hint)
     if kind.place == "path" and not kind.options:
         return SinkSpec(scheme, rest)
     path, _, query = rest.partition("?")

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.errors import UsageError
+from edgeloop.paths import missing_hint
 from edgeloop_agent.sinks import SinkSpec, Surroundings
 from edgeloop_agent.sinks.lines import result_line
 
@@ -36,7 +37,7 @@ class JsonLines:
         try:
             self._fd = os.open(spec.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise UsageError(f"sink {spec}: {error.strerror}") from error
+            raise UsageError(f"sink {spec}: {error.strerror}", hint=missing_hint(spec.path)) from error
 
     def write(self, source: str, time_s: float, result: Result, latency_ms: float, frame: Any = None) -> None:
         self._lines.append(result_line(source, time_s, result, latency_ms) + "\n")

@@ -127,7 +127,7 @@ def _percent(value: float | None) -> str:
 
 
 def _drop(value: float | None) -> str:
-    return "" if value is None else f"{0.0 - value * 100:+.2f} pt"
+    return "" if value is None else f"{round(-value * 100, 2) + 0.0:+.2f} pt"
 
 
 def _ratio(value: float | None) -> str:

@@ -63,6 +63,16 @@ def test_wrong_urls_are_wrong_use_in_one_line(url: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [("pi.local:8080", "http://pi.local:8080"), ("/dev/ttyS0", "serial:///dev/ttyS0"), ("x", "use one")],
+)
+def test_a_url_without_its_scheme_is_told_how_to_write_it(url: str, meant: str) -> None:
+    with pytest.raises(UsageError, match="no known scheme") as caught:
+        open_transport(url)
+    assert (caught.value.hint or "").startswith(meant)
+
+
 def test_opening_does_not_connect() -> None:
     for url in ("http://127.0.0.1:1", "https://127.0.0.1:1/base/", "serial:///nowhere/tty?baud=9600", "HTTP://x"):
         open_transport(url).close()

@@ -77,12 +77,21 @@ TRANSPORTS: Mapping[str, Callable[[Address], Transport]] = {
 """URL scheme -> what opens it. Modules, and what they import, load on first use."""
 
 
+def _nearest(url: str) -> str:
+    """A port and a host are what people give without a scheme."""
+    host, _, port = url.partition(":")
+    if url.startswith("/"):
+        return f"serial://{url}"
+    if port.isdecimal() and host:
+        return f"http://{url}"
+    return f"use one of {', '.join(f'{name}:' for name in TRANSPORTS)}"
+
+
 def open_transport(url: str) -> Transport:
     """The transport for a URL. UsageError for a URL that is wrong; a far end that is away shows at the first `send`."""
     scheme, colon, _rest = url.partition(":")
     if not colon or scheme.lower() not in TRANSPORTS:
-        known = ", ".join(f"{name}:" for name in TRANSPORTS)
-        raise UsageError(f"telemetry URL {url!r} has no known scheme", hint=f"use one of {known}")
+        raise UsageError(f"telemetry URL {url!r} has no known scheme", hint=_nearest(url))
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises for a port that is no number
