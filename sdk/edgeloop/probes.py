@@ -173,7 +173,7 @@ def board_name(*, root: Path = ROOT) -> str:
 
 @lru_cache(maxsize=64)
 def known_path(root: Path, name: str) -> Path:
-    """`root / name`, made once. A Path interns its parts; the interpreter's table of interned strings, filled and emptied
+    """`root / name`, made once. A Path interns its parts; the table of interned strings, filled and emptied
     again and again, is made anew at twice its size some day: 1 MiB more after some minutes of reports."""
     return root / name
 
