@@ -20,7 +20,7 @@ from edgeloop_agent.sinks import SINKS, parse_sink
 from edgeloop_agent.sources import SOURCES, open_source, parse_source
 from edgeloop_agent.sources.csi import PipeFeed
 from edgeloop_agent.sources.jpeg_stream import JpegSplitter
-from edgeloop_agent.sources.live import BACKOFF_MAX_S, EndOfFeedError, LiveSource, Newest, backoff_s
+from edgeloop_agent.sources.live import BACKOFF_MAX_S, EndOfFeedError, LiveSource, Newest, backoff_s, failed_in_a_row
 from edgeloop_agent.sources.pictures import Pictures
 from edgeloop_agent.sources.serial_lines import LineFeed, open_port
 from edgeloop_agent.sources.stream import MultipartFeed
@@ -95,6 +95,30 @@ def test_a_feed_that_is_lost_is_connected_again_and_both_is_said_once(monkeypatc
     source.close()
     assert [kind for kind, _ in events] == ["source_lost", "source_back"]
     assert events[0][1] == "source x: it is gone; it is tried again"
+
+
+def test_a_source_that_breaks_again_and_again_is_not_said_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeloop_agent.sources.live.BACKOFF_FIRST_S", 0.001)
+    monkeypatch.setattr("edgeloop_agent.sources.live.BACKOFF_MAX_S", 0.001)
+    scripts: list[Script] = []
+
+    def connect() -> Script:
+        scripts.append(Script(len(scripts), DeviceError("gone")))
+        return scripts[-1]
+
+    source = Newest("x", connect, plain)
+    events: list[tuple[str, str]] = []
+    while len(scripts) < 20:
+        source.wait(0.01)
+        events += source.take_events()
+    source.close()
+    assert [kind for kind, _ in events] == ["source_lost", "source_back"]
+
+
+def test_a_connection_that_held_for_a_while_is_taken_up_again_at_once() -> None:
+    assert [failed_in_a_row(n, 0.0) for n in (0, 1, 2)] == [1, 2, 3]
+    assert failed_in_a_row(5, 2 * backoff_s(5) + 0.1) == 1
+    assert failed_in_a_row(5, backoff_s(5)) == 6
 
 
 def test_the_pause_between_attempts_grows_up_to_a_limit() -> None:

@@ -19,7 +19,8 @@ from typing import Any, Protocol
 from edgeloop.errors import DataError, DeviceError
 
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 30.0
-STABLE_AFTER_S = 10.0
+SAID_EVERY_S = 60.0
+"""A source that breaks again and again is said to be lost so often at most."""
 STALLED_AFTER_S = 30.0
 
 
@@ -74,9 +75,14 @@ Decode = Callable[[Any, Say], Any]
 """A feed's item to a frame. Raises DataError."""
 
 
-def backoff_s(attempt: int) -> float:
+def backoff_s(failed: int) -> float:
     """Seconds to wait before the next attempt, after so many that failed in a row."""
-    return min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(attempt - 1, 16))
+    return min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failed - 1, 16))
+
+
+def failed_in_a_row(before: int, lived_s: float) -> int:
+    """With this one: a connection that lived for twice the pause before it was no failure to connect."""
+    return 1 if before and lived_s > 2.0 * backoff_s(before) else before + 1
 
 
 @dataclass
@@ -115,7 +121,8 @@ class Newest(LiveSource):
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._called_s = 0.0  # when the thread went into a call that may never come back; 0: it is in none
-        self._lost_s = 0.0  # since when it is lost, as far as it was said
+        self._connected_s = self._lost_s = 0.0  # since when it is connected, or lost; 0: it is not
+        self._said_s, self._is_said = float("-inf"), False  # that it is lost
         self._thread = threading.Thread(target=self._run, name=f"source {name}", daemon=True)
         self._thread.start()
 
@@ -140,7 +147,7 @@ class Newest(LiveSource):
         with self._changed:
             if shared.damaged:
                 shared.damaged -= 1
-                raise DataError(f"source {self._name}: {shared.reason}")
+                raise DataError(shared.reason)
             if not shared.has_item:
                 return None
             item, number, self.captured_ns = shared.item, shared.number, shared.captured_ns
@@ -170,7 +177,7 @@ class Newest(LiveSource):
     def _run(self) -> None:
         failed = 0
         while not self._closing.is_set():
-            began_s = time.monotonic()
+            self._connected_s = 0.0
             try:
                 self._stay_connected()
                 return
@@ -181,15 +188,17 @@ class Newest(LiveSource):
             if self._closing.is_set():
                 return
             now_s = time.monotonic()
-            if not self._lost_s:  # once, however often it is tried
-                self._lost_s = now_s
+            self._lost_s = self._lost_s or now_s
+            if not self._is_said and now_s - self._said_s >= SAID_EVERY_S:
+                self._said_s, self._is_said = now_s, True
                 self._say("source_lost", f"{reason}; it is tried again")
-            failed = 1 if now_s - began_s > STABLE_AFTER_S else failed + 1
+            failed = failed_in_a_row(failed, now_s - self._connected_s if self._connected_s else 0.0)
             self._closing.wait(backoff_s(failed))
 
     def _stay_connected(self) -> None:
         """Until the feed is over or this source is closed. Raises whatever ends the connection."""
         feed = self._call(self._connect)
+        self._connected_s = time.monotonic()
         try:
             self._pump(feed)
         except EndOfFeedError:
@@ -214,9 +223,9 @@ class Newest(LiveSource):
             if item is None:
                 continue
             captured_ns = time.perf_counter_ns()
-            if self._lost_s:
+            if self._is_said:
                 self._say("source_back", f"{self._name} after {time.monotonic() - self._lost_s:.1f} s")
-                self._lost_s = 0.0
+            self._lost_s, self._is_said = 0.0, False
             with self._changed:
                 self.dropped += shared.has_item
                 shared.item, shared.has_item, shared.captured_ns = item, True, captured_ns
