@@ -34,7 +34,9 @@ The source's folder or file is copied to the device for the run, of a folder onl
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", metavar="URL", help="local: or ssh://user@host[:port]")
     parser.add_argument("bundle", metavar="BUNDLE", type=Path)
-    parser.add_argument("--source", required=True, help="folder:DIR, npz:FILE, video:FILE or synthetic:")
+    parser.add_argument(
+        "--source", required=True, help="folder:DIR, npz:FILE, video:FILE, camera:0, csi:, rtsp://... (docs/sources.md)"
+    )
     parser.add_argument("--source-on-device", action="store_true", help="the source is a path there: copy nothing")
     parser.add_argument("--count", type=int, metavar="N", help="stop after N frames")
     parser.add_argument("--rate", type=float, metavar="FPS", help="frames per second at most")
