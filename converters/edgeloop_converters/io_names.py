@@ -25,6 +25,13 @@ def vector_length(graph: Graph, index: int) -> int | None:
     return shape[0] if len(shape) == 1 else None
 
 
+def unread_inputs(graph: Graph) -> tuple[int, ...]:
+    """Inputs of the main subgraph (tensors) that no op takes."""
+    main = graph.main
+    read = {index for op in main.ops for index in op.inputs} | set(main.outputs)
+    return tuple(index for index in main.inputs if index not in read)
+
+
 def with_index(output: OutputSpec, graph: Graph) -> OutputSpec:
     """The output that the contract names, by its place. Raises ConfigError listing what there is."""
     names = output_names(graph)

@@ -17,6 +17,7 @@ from edgeloop.graph import Graph, Op, Subgraph
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop_converters.aeq import Rule, pack
 from edgeloop_converters.calibration import Ranges
+from edgeloop_converters.io_names import unread_inputs
 from edgeloop_converters.op_versions import set_int8_versions
 
 if TYPE_CHECKING:
@@ -141,8 +142,9 @@ def check_no_loops(graph: Graph) -> None:
 
 def _check_borders(graph: Graph, ranges: Ranges) -> None:
     """Input and output must be int8, and the input's scale what calibration found: the library may clip silently."""
+    unread = [graph.main.tensors[index] for index in unread_inputs(graph)]
     for tensor in [*graph.inputs, *graph.outputs]:
-        if tensor.dtype == "float32":
+        if tensor.dtype == "float32" and not any(tensor is one for one in unread):
             raise UsageError(f"'{tensor.name}' stayed float at the model's border", hint="try --engine tflite")
     for tensor in graph.inputs:
         if tensor.dtype != "int8" or tensor.name not in ranges.tensors or not tensor.affine.is_quantized:

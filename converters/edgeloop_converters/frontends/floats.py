@@ -11,10 +11,12 @@ import numpy as np
 from edgeloop.errors import UsageError
 from edgeloop.graph import Graph, Subgraph, Tensor
 from edgeloop_converters.frontends.given_shape import GivenShape
+from edgeloop_converters.frontends.index_inputs import take_whole_numbers
 from edgeloop_converters.frontends.pooling import pad_with_numbers
 from edgeloop_converters.frontends.signatures import keep_signature
 from edgeloop_converters.frontends.splits import slice_dead_splits
 from edgeloop_converters.frontends.static_shapes import settle_free_sizes
+from edgeloop_converters.io_names import unread_inputs
 
 _QUANTIZED_KINDS = {
     "int8": "is quantized to int8 already",
@@ -60,10 +62,19 @@ def normalize(
     if inputs:
         _shorten_names(graph)
     slice_dead_splits(graph)
+    whole = take_whole_numbers(graph)
     pad_with_numbers(graph)
     graph.ensure_unique_names()
     name_borders(graph, inputs, outputs, output_order)
+    notes = (*notes, *(f"input '{name}' is read by no op of the model" for name in _names(graph, unread_inputs(graph))))
+    if whole:
+        named = " and ".join(f"'{name}'" for name in _names(graph, whole))
+        notes = (*notes, f"input {named} takes whole numbers (int32) instead of float32: they choose rows of a table")
     return Normal(graph.write(), notes, warnings)
+
+
+def _names(graph: Graph, inputs: Sequence[int]) -> tuple[str, ...]:
+    return tuple(name for name, index in graph.ensure_signature().inputs.items() if index in inputs)
 
 
 def name_borders(graph: Graph, inputs: Sequence[str], outputs: Sequence[str], output_order: Sequence[str] = ()) -> None:

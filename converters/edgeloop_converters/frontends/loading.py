@@ -80,7 +80,8 @@ def fixed_spec(tf: Any, name: str, shape: Any, dtype: Any, batch: int, given: Gi
             hint="say what it takes: --size 96x96 for a picture, else --shape 20x10 (without the batch)",
         )
     if not (tf.as_dtype(dtype).is_floating or tf.as_dtype(dtype).is_integer):
-        raise UsageError(f"model input '{name}' takes {tf.as_dtype(dtype).name}, not numbers")
+        raise UsageError(f"model input '{name}' takes {tf.as_dtype(dtype).name}, not numbers",
+                         hint="let it begin behind that: with token ids, say")  # fmt: skip
     return tf.TensorSpec(dims, dtype, name=_plain_name(name))
 
 
