@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+import json
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgeloop.affine import Affine, dequantize
 from edgeloop.contract import OUTPUT_KINDS, Contract, InputSpec, OutputSpec
 from edgeloop.decoding import (
+    SETTINGS,
     AnomalySettings,
     ClassificationSettings,
     EmbeddingSettings,
     KeypointsSettings,
     SegmentationSettings,
 )
-from edgeloop.errors import ConfigError
+from edgeloop.errors import ConfigError, EdgeloopError
 from edgeloop.geometry import placement
 from edgeloop.postprocess import Result, Seen, compile_output
 from edgeloop.postprocess.agreement import decided_alike
@@ -246,3 +251,44 @@ def test_a_wrong_setting_is_one_clear_error(output, said):
     with pytest.raises(ConfigError) as told:
         Contract.from_dict({"inputs": [{"kind": "tensor"}], "output": output})
     assert said in f"{told.value.message} {told.value.hint}"
+
+
+plain_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from(OUTPUT_KINDS), st.data())
+def test_any_settings_give_a_contract_that_travels_or_an_edgeloop_error(kind, data):
+    known = [f.name for f in fields(SETTINGS[kind])]
+    keys = st.sampled_from(known) if known else st.text(max_size=6)
+    likely = plain_values | st.lists(st.lists(st.floats(0, 1), min_size=4, max_size=4), max_size=3)
+    output = {"kind": kind, **data.draw(st.dictionaries(keys, likely, max_size=4))}
+    with contextlib.suppress(EdgeloopError):
+        contract = Contract.from_dict({"inputs": [{"kind": "tensor"}], "output": output})
+        assert Contract.from_dict(contract.to_dict()) == contract
+
+
+@given(
+    st.sampled_from(OUTPUT_KINDS),
+    st.lists(st.lists(st.integers(0, 5), max_size=4), min_size=1, max_size=4),
+    st.booleans(),
+)
+def test_a_decoder_fits_any_outputs_or_says_that_it_does_not(kind, shapes, quantized):
+    """What compiles decodes whatever numbers come, NaN among them."""
+    affine = Affine(0.1, 3) if quantized else PLAIN
+    outputs = [Output(tuple(shape), affine, f"o{i}") for i, shape in enumerate(shapes)]
+    try:
+        decode = compile_output(OutputSpec(kind), outputs)
+    except ConfigError:
+        return
+    generator = np.random.default_rng(0)
+    for dtype in (np.int8,) if quantized else (np.float32,):
+        raw = [generator.integers(-128, 128, shape).astype(dtype) for shape in shapes]
+        if not quantized and raw[0].size:
+            raw[0].reshape(-1)[0] = np.nan
+        result = decode(raw)
+        assert result.kind == kind
+        json.dumps(result.to_json(), allow_nan=False)

@@ -130,6 +130,8 @@ def test_quantized_and_activated_scores():
         ([Output((1, 5, 4)), Output((1, 5, 2))], DetectionSettings(boxes=0, scores=9), "no output"),
         ([Output((1, 5, 4)), Output((1, 5, 2))], DetectionSettings(), "3 labels"),
         ([Output((1, 10))], DetectionSettings(), "cannot be told"),
+        ([Output((1, 5, 4)), Output((1, 5)), Output((1, 6)), Output((1,))], DetectionSettings(), "n boxes, classes"),
+        ([Output((1, 5, 4)), Output((1, 5)), Output((1, 5)), Output((2,))], DetectionSettings(), "one count"),
     ],
 )
 def test_outputs_that_do_not_fit_are_one_clear_error(outputs, settings, said):

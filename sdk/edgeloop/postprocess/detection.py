@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -82,6 +83,14 @@ def _is_boxes(shape: tuple[int, ...]) -> bool:
 def _finished(settings: DetectionSettings, parts: Mapping[str, int], outputs: Sequence[ModelOutput]) -> Find:
     """Of a model that ends in TFLite_Detection_PostProcess: boxes (y0, x0, y1, x1) in fractions, suppressed already."""
     affines = {part: outputs[i].affine for part, i in parts.items()}
+    shapes = {part: outputs[i].shape for part, i in parts.items()}
+    if all(shapes[part] for part in ("boxes", "scores", "classes")):  # a file alone does not say them
+        sizes = [math.prod(shapes[part]) for part in ("scores", "classes", "boxes", "count")]
+        if not 4 * sizes[0] == 4 * sizes[1] == sizes[2] or sizes[3] != 1:
+            told = ", ".join(f"{part} {list(shape)}" for part, shape in shapes.items())
+            raise ConfigError(
+                f"a finished detection is n boxes, classes and scores and one count, not {told}", hint=_HINT
+            )
 
     def find(raw: Sequence[Array]) -> tuple[Floats, Ids, Floats]:
         boxes, scores, classes, count = (
