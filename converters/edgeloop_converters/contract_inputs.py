@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgeloop_converters.contracts import ContractFlags
 
 _PEEK = 16
+_FIT = "give data of the shape that the model takes: edgeloop analyze MODEL says it"
 _OF_PICTURES = ("size", "color", "resize")
 _SPEAK_OF_ONE = ("kind", "size", "color", "mean", "std", "resize")
 
@@ -155,10 +156,13 @@ def read_by(spec: InputSpec, dataset: Dataset) -> Dataset:
     sample = dataset.sample(0)
     pixels = sample.ndim in (2, 3) and (sample.ndim == 2 or sample.shape[-1] in (1, 3))
     if not pixels:
-        raise DataError(f"data {dataset.source}: samples are {list(sample.shape)}, not images")
+        raise DataError(
+            f"data {dataset.source}: samples are {list(sample.shape)}, not images",
+            hint="--input-kind tensor, or give pictures",
+        )
     values = np.stack([dataset.sample(int(i)) for i in pick(dataset, _PEEK)]).astype(np.float32)
     if not np.isfinite(values).all():
-        raise DataError(f"data {dataset.source}: holds NaN or infinity")
+        raise DataError(f"data {dataset.source}: holds NaN or infinity", hint="edgeloop check-data names the samples")
     if values.min() < 0 or values.max() > 255 or (values != np.round(values)).any():
         raise DataError(
             f"data {dataset.source}: values {values.min():.3g}..{values.max():.3g} are not pixels 0..255, as the "
@@ -170,7 +174,7 @@ def read_by(spec: InputSpec, dataset: Dataset) -> Dataset:
     def as_image(i: int) -> np.ndarray:
         frame: np.ndarray = read(i)
         if frame.min() < 0 or frame.max() > 255:
-            raise DataError(f"{describe(i)} has values outside 0..255")
+            raise DataError(f"{describe(i)} has values outside 0..255", hint="pixels 0..255, or --input-kind tensor")
         frame = np.round(frame).astype(np.uint8)
         return frame[..., ::-1].copy() if frame.ndim == 3 and frame.shape[-1] == 3 else frame.reshape(frame.shape[:2])
 
@@ -186,10 +190,14 @@ def check_frames(specs: Sequence[InputSpec], model: bytes, dataset: Dataset) -> 
         except DataError as error:
             name, hint = (
                 dataset.describe(int(i)),
-                error.hint or _transposed(dataset, model) or _too_long(dataset, model),
+                error.hint or _transposed(dataset, model) or _too_long(dataset, model) or _fit(error.message),
             )
             message = error.message if name in error.message else f"{name}: {error.message}"
             raise DataError(message, hint=hint) from error
+
+
+def _fit(message: str) -> str | None:
+    return _FIT if " takes [" in message else None
 
 
 def _transposed(dataset: Dataset, model: bytes) -> str | None:

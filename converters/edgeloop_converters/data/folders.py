@@ -14,6 +14,7 @@ from edgeloop.pictures import IMAGE_SUFFIXES, may_hold_a_picture, read_picture
 from edgeloop_converters.data.dataset import IMAGE, Array, Dataset, UnreadableError
 
 LABELS_FILE = "labels.csv"
+_IDS = "a class id from 0, the place of the class in the model's output"
 _MAX_LABELS_BYTES = 256 << 20
 _BESIDE_DATA = ("readme", "license", "copyright", "labels.", "thumbs.db", "desktop.ini")
 
@@ -71,7 +72,9 @@ def _class_folders(root: Path, folders: list[str]) -> Dataset:
         if others:
             raise DataError(_not_images(folder, others), hint="move files that are not images out of the data folder")
         if not images:
-            raise DataError(f"data {root}: class folder '{name}' holds no images")
+            raise DataError(
+                f"data {root}: class folder '{name}' holds no images", hint="remove the folder, or put images in it"
+            )
         files += [f"{folder}/{image}" for image in images]
         ids += [class_id] * len(images)
     return _dataset(root, files, np.asarray(ids, np.int64), tuple(folders))
@@ -80,14 +83,17 @@ def _class_folders(root: Path, folders: list[str]) -> Dataset:
 def _with_labels_file(root: Path, labels_file: Path) -> Dataset:
     where = f"data {labels_file}"
     if labels_file.stat().st_size > _MAX_LABELS_BYTES:
-        raise DataError(f"{where}: larger than {_MAX_LABELS_BYTES >> 20} MiB")
+        raise DataError(f"{where}: larger than {_MAX_LABELS_BYTES >> 20} MiB", hint="one line file,class_id per image")
     files: list[str] = []
     ids: list[int] = []
     try:
         with labels_file.open(encoding="utf-8-sig", newline="") as stream:
             rows = csv.DictReader(stream)
             if not rows.fieldnames or not {"file", "class_id"} <= set(rows.fieldnames):
-                raise DataError(f"{where}: the first line must name the columns file,class_id")
+                raise DataError(
+                    f"{where}: the first line must name the columns file,class_id",
+                    hint="write file,class_id above the rows",
+                )
             for row in rows:
                 line = f"{where}, line {rows.line_num}"
                 files.append(str(_inside(root, row["file"] or "", line)))
@@ -95,17 +101,20 @@ def _with_labels_file(root: Path, labels_file: Path) -> Dataset:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{where}: {error}") from error
     if not files:
-        raise DataError(f"{where}: no rows")
+        raise DataError(f"{where}: no rows", hint="one line file,class_id per image")
     missing = [f for f in files if not Path(f).is_file()]
     if missing:
-        raise DataError(f"{where}: {len(missing)} of {len(files)} files are not there, such as {Path(missing[0]).name}")
+        raise DataError(
+            f"{where}: {len(missing)} of {len(files)} files are not there, such as {Path(missing[0]).name}",
+            hint="paths in it start at the data folder",
+        )
     return _dataset(root, files, np.asarray(ids, np.int64))
 
 
 def _inside(root: Path, name: str, line: str) -> Path:
     relative = PurePosixPath(name.replace("\\", "/"))
     if not name or relative.is_absolute() or ".." in relative.parts:
-        raise DataError(f"{line}: '{name}' is not a file inside the data folder")
+        raise DataError(f"{line}: '{name}' is not a file inside the data folder", hint="a path below it, with /")
     return root / relative
 
 
@@ -113,9 +122,9 @@ def _class_id(text: str | None, line: str) -> int:
     try:
         value = int(text or "")
     except ValueError:
-        raise DataError(f"{line}: class_id '{text}' is not a whole number") from None
+        raise DataError(f"{line}: class_id '{text}' is not a whole number", hint=_IDS) from None
     if not 0 <= value < 1 << 31:
-        raise DataError(f"{line}: class_id {value} is out of range")
+        raise DataError(f"{line}: class_id {value} is out of range", hint=_IDS)
     return value
 
 
