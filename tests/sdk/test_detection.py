@@ -227,3 +227,14 @@ def test_joined_outputs_are_boxes_and_scores_side_by_side(objectness):
         assert decode([array]).detections == wanted.detections
         with pytest.raises(ConfigError, match="joined boxes and scores are"):
             compile_output(OutputSpec("detection", settings=settings), [Output((1, 3, 4), "out")])
+
+
+@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -7.0, 1e9])
+def test_a_finished_detection_with_odd_numbers_is_still_a_result(part, value):
+    raw = [np.full((1, 3, 4), 0.5), np.zeros((1, 3)), np.full((1, 3), 0.9), np.full((1,), 3.0)]
+    raw[part].reshape(-1)[0] = value
+    arrays = [a.astype(np.float32) for a in raw]
+    decode = compile_output(OutputSpec("detection", LABELS), [Output(a.shape) for a in arrays])
+    with np.errstate(invalid="ignore"):
+        assert len(decode(arrays).detections) <= 3

@@ -97,12 +97,12 @@ def _finished(settings: DetectionSettings, parts: Mapping[str, int], outputs: Se
             dequantize(raw[parts[part]], affines[part]) for part in ("boxes", "scores", "classes", "count")
         )
         scores = scores.reshape(-1)
-        n = max(0, min(int(count.reshape(-1)[0]), len(scores)))  # behind it stands what was there before
+        n = int(np.nan_to_num(count.reshape(-1)[0]).clip(0, len(scores)))  # behind it stands what was there before
         good = np.flatnonzero(scores[:n] >= settings.threshold)
         order = good[np.argsort(-scores[good], kind="stable")][: settings.max_detections]
         return (
             corners_of(boxes.reshape(-1, 4)[order], settings),
-            classes.reshape(-1)[order].astype(np.intp),
+            np.nan_to_num(classes.reshape(-1)[order], nan=-1).astype(np.intp),
             scores[order],
         )
 
