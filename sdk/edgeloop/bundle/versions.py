@@ -40,6 +40,16 @@ def claim_version(name: str, wanted: int | None) -> int:
         raise UsageError(f"cannot keep version numbers in {folder}: {error.strerror}") from error
 
 
+def doubt_of_version(name: str, wanted: int | None) -> str | None:
+    """A line for people where `wanted` may be the number of another bundle of that name; None where it is not."""
+    last = _read(paths.state_dir() / "versions" / name) if wanted is not None and NAME_PATTERN.fullmatch(name) else 0
+    if wanted is None or wanted > last:
+        return None
+    return (
+        f"--version {wanted}: the last {name} made here has {last}; two that differ must not share a number on devices"
+    )
+
+
 def _claim(counter: Path, wanted: int | None) -> int:
     last = _read(counter)
     version = last + 1 if wanted is None else wanted

@@ -108,6 +108,7 @@ def _create(args: argparse.Namespace, console: Console) -> int:
         raise UsageError("bundle create needs --contract FILE", hint="docs/converting.md says what a contract is")
     from edgeloop.bundle import claim_version, write_bundle
     from edgeloop.bundle.packer import pack
+    from edgeloop.bundle.versions import doubt_of_version
     from edgeloop.contract import load_contract
     from edgeloop.contract_files import load_labels
     from edgeloop.targets import load_target
@@ -131,6 +132,8 @@ def _create(args: argparse.Namespace, console: Console) -> int:
 
         draft = with_measurements(draft, args.eval, not_run=packed.not_run, progress=console)
     key = None if args.no_sign else _key(console)
+    if (doubt := doubt_of_version(name, args.version)) is not None:
+        console.note(doubt)
     draft = replace(draft, version=claim_version(name, args.version))
     path = args.output or Path(f"{name}-{draft.version}.bundle")
     return _written(path, write_bundle(path, draft, key), key, console, draft.report.get("cascade"))

@@ -141,6 +141,7 @@ def _run(args: argparse.Namespace, console: Console, ahead: HeadStart) -> int:
     with without_garbage_collection():
         from edgeloop.bundle import load_or_create_signing_key
         from edgeloop.bundle.files import check_can_write_into
+        from edgeloop.bundle.versions import doubt_of_version
         from edgeloop_converters.pipeline import convert
         from edgeloop_converters.result import check_output
 
@@ -152,6 +153,8 @@ def _run(args: argparse.Namespace, console: Console, ahead: HeadStart) -> int:
         from edgeloop_converters.frontends.onnx2tf_env import install
 
         install(console)
+    if (doubt := doubt_of_version(recipe.bundle_name, recipe.version)) is not None:
+        console.note(doubt)
     key = None if args.no_sign else load_or_create_signing_key()
     if key is not None and key.created:
         console.note(f"made your signing key {key.fingerprint}; devices need {key.public_path}")

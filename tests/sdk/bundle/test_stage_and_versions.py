@@ -9,6 +9,7 @@ import pytest
 
 from edgeloop import paths
 from edgeloop.bundle import Bundle, claim_version, next_version
+from edgeloop.bundle.versions import doubt_of_version
 from edgeloop.errors import DeviceError, UsageError
 from support.bundles import NO_MODEL, members_of, small_bundle
 
@@ -134,6 +135,12 @@ def test_versions_count_up_by_name_and_never_down():
     assert next_version("a") == 11
     assert claim_version("a", 3) == 3
     assert next_version("a") == 12
+
+
+def test_a_number_that_another_bundle_may_have_is_doubted():
+    assert doubt_of_version("x", 1) is None, "nothing was made here"
+    claim_version("x", 7)
+    assert [doubt_of_version("x", wanted) is None for wanted in (None, 8, 7, 3)] == [True, True, False, False]
 
 
 def test_versions_of_processes_that_ask_at_once_differ():
