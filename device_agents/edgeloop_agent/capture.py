@@ -88,7 +88,7 @@ def capture(settings: CaptureSettings, tell: Callable[[str], None]) -> Captured:
     done = session.done
     done.target = target
     if session.keeper is None:
-        raise DataError(f"source {spec}: no frame could be saved" + (f": {session.reason}" if session.reason else ""))
+        raise DataError(f"no frame could be saved: {session.reason or f'source {spec} gave none'}")
     return done
 
 
