@@ -396,4 +396,5 @@ def test_a_sink_that_is_wrong_says_what_is_right(text: str, said: str) -> None:
 def test_people_and_reports_see_no_passwords() -> None:
     for text in ("mqtt://me:secret@broker:1883/a", "mqtts://me:secret@broker/a?password_file=secret"):
         assert "secret" not in str(parse_sink(text))
+    assert str(parse_sink("mqtt://me:secret@broker:1884/a")) == "mqtt://broker:1884/a"
     assert set(SINKS) == {"jsonl", "mqtt", "mqtts", "serial", "snapshots", "call"}

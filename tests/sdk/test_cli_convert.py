@@ -138,6 +138,16 @@ def test_a_model_that_guesses_is_warned_of_at_the_verdict(
     assert "WARNING: the exported model gets" in capsys.readouterr().out
 
 
+def test_a_guessed_scaling_is_at_the_verdict(
+    digits: Path, digits_tflite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["convert", str(digits_tflite), "--data", str(digits / "test"), "--ignore-labels", "--effort", "fast"]
+    assert main([*words, "-o", "g.bundle"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("goals"))
+    assert "WARNING: input scaling is a guess" in lines[at + 1]
+
+
 @pytest.mark.parametrize(
     ("data", "source"),
     [

@@ -40,7 +40,7 @@ FEW_SAMPLES = 200
 where each has to be decoded once more for the evaluation."""
 THOROUGH_SAMPLES = 50_000
 
-_SAY = "; say "
+SAY = "; say "
 """Where a warning about the contract goes on to what the user can say instead of a guess."""
 
 
@@ -182,7 +182,7 @@ def findings_before(
 
 def _unchecked(sources: Sources) -> list[Finding]:
     """What nothing in the data can tell: a scaling that was guessed, and a contract that no label can contradict."""
-    parts = (text.partition(_SAY) for text in sources.warnings)
+    parts = (text.partition(SAY) for text in sources.warnings)
     found = [Finding("contract", WARNING, what, f"say {fix}") for what, said, fix in parts if said]
     is_labelled = any(d.labels is not None for d in (sources.data.calibration, sources.data.evaluation))
     if sources.contract.output.kind == "classification" and not is_labelled:

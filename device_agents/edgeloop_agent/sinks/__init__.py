@@ -112,7 +112,7 @@ def parse_sink(text: str) -> SinkSpec:
     if kind.place in ("url", "port"):
         parts = _split(text, kind)
         path, query = (text, parts.query) if kind.place == "url" else (unquote(parts.path), parts.query)
-        shown = f"{scheme}://{parts.hostname or ''}{parts.path}"
+        shown = f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # without user and password
     elif kind.place == "code" and not all(part.isidentifier() for part in rest.replace(":", ".").split(".")):
         raise UsageError(f"sink {text!r} names no function", hint=kind.example)
     return SinkSpec(scheme, path, option.read_options(query, kind.options, f"sink '{shown}'", kind.example), shown)

@@ -77,15 +77,17 @@ def _latency_lines(profile: Profile | None) -> list[str]:
 
 
 def _doubts(result: ConvertResult) -> tuple[str, ...]:
-    """What makes good numbers worthless: data or a contract that are wrong, and what was lost against the float model
-    in any variant. Each thing once."""
+    """What makes good numbers worthless: data or a contract that are wrong or guessed, and what was lost against the
+    float model in any variant. Each thing once."""
     from edgeloop_converters.alarms import quality_alarms
     from edgeloop_converters.check_data.finding import SEVERE
+    from edgeloop_converters.check_data.run import SAY
 
     goals = result.recipe.goals
     every = [t for v in result.variants for t in (v.quality.guessing, *quality_alarms(v.quality, goals, v.scheme))]
     severe = [finding.text for finding in result.findings if finding.severity == SEVERE]
-    return tuple(dict.fromkeys(text for text in (*severe, *every) if text))
+    guessed = [warning for warning in result.warnings if SAY in warning]
+    return tuple(dict.fromkeys(text for text in (*severe, *guessed, *every) if text))
 
 
 def _compile_lines(result: ConvertResult, bundle: Path) -> list[str]:
