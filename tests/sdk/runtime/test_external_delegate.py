@@ -165,3 +165,20 @@ def test_a_library_that_its_driver_needs_is_named(tmp_path: Path) -> None:
     (tmp_path / "libneeded.so").unlink()
     probe = probe_delegate(f"external:{tmp_path / 'libuser.so'}")
     assert "needs libneeded.so, which is not installed" in probe.why
+
+
+def test_a_library_that_needs_another_names_it(tmp_path: Path) -> None:
+    """As a GPU delegate on a board without OpenCL."""
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("needs gcc")
+    (tmp_path / "cl.c").write_text("int cl_start(void) { return 1; }")
+    (tmp_path / "gpu.c").write_text("int cl_start(void); int gpu(void) { return cl_start(); }")
+    build = [compiler, "-shared", "-fPIC", "-o"]
+    opencl, gpu = tmp_path / "libOpenCL-of-no-board.so.1", tmp_path / "libgpu.so"
+    subprocess.run([*build, opencl, tmp_path / "cl.c", "-Wl,-soname,libOpenCL-of-no-board.so.1"], check=True)
+    subprocess.run([*build, gpu, tmp_path / "gpu.c", opencl], check=True)
+    opencl.unlink()
+    probe = probe_delegate(f"external:{gpu}")
+    assert not probe.ok
+    assert "libgpu.so needs libOpenCL-of-no-board.so.1, which is not installed" in probe.why
