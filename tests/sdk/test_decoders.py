@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import warnings
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -290,6 +291,21 @@ def test_a_decoder_fits_any_outputs_or_says_that_it_does_not(kind, shapes, quant
         raw = [generator.integers(-128, 128, shape).astype(dtype) for shape in shapes]
         if not quantized and raw[0].size:
             raw[0].reshape(-1)[0] = np.nan
-        result = decode(raw)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            result = decode(raw)
         assert result.kind == kind
         json.dumps(result.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_vector_or_reconstruction_of_nan_is_a_result_without_a_match(value):
+    broken = np.array([[value, 1.0]], np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert decode_one(OutputSpec("embedding", NAMES, settings=GALLERY), broken).top == ()
+        spec = OutputSpec("anomaly", settings=AnomalySettings(1.0, "reconstruction"))
+        anomaly = decode_one(spec, broken, seen=Seen(inputs=[np.ones((1, 2), np.float32)])).anomaly
+    assert anomaly is not None
+    assert not np.isfinite(anomaly.score)
+    assert anomaly.is_anomalous

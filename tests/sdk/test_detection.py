@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -236,5 +237,6 @@ def test_a_finished_detection_with_odd_numbers_is_still_a_result(part, value):
     raw[part].reshape(-1)[0] = value
     arrays = [a.astype(np.float32) for a in raw]
     decode = compile_output(OutputSpec("detection", LABELS), [Output(a.shape) for a in arrays])
-    with np.errstate(invalid="ignore"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         assert len(decode(arrays).detections) <= 3

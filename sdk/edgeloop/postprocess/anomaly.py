@@ -15,7 +15,9 @@ from edgeloop.postprocess.results import Anomaly, Result
 
 
 def anomaly(spec: OutputSpec, outputs: Sequence[ModelOutput]) -> Decoder:
-    """Of an output with one number, or of an autoencoder: the mean squared error between its input and its output."""
+    """Of an output with one number, or of an autoencoder: the mean squared error between its input and its output.
+    A score of NaN is anomalous.
+    """
     settings, output, index = spec.settings, outputs[spec.index], spec.index
     assert isinstance(settings, AnomalySettings)
     is_output = settings.anomaly_score == "output"
@@ -34,7 +36,8 @@ def anomaly(spec: OutputSpec, outputs: Sequence[ModelOutput]) -> Decoder:
         wanted = seen.inputs[0].reshape(-1)
         if wanted.size != values.size:
             raise ConfigError(f"an autoencoder gives back its input: {wanted.size} numbers in, {values.size} out")
-        return float(np.mean(np.square(values.reshape(-1) - wanted, dtype=np.float64)))
+        with np.errstate(all="ignore"):
+            return float(np.mean(np.square(values.reshape(-1) - wanted, dtype=np.float64)))
 
     score_of = of_output if is_output else of_reconstruction
 
@@ -43,7 +46,7 @@ def anomaly(spec: OutputSpec, outputs: Sequence[ModelOutput]) -> Decoder:
         return Result(
             "anomaly",
             values=others(raw),
-            anomaly=Anomaly(score, threshold, None if threshold is None else bool(score > threshold)),
+            anomaly=Anomaly(score, threshold, None if threshold is None else not score <= threshold),
         )
 
     return decode

@@ -27,8 +27,9 @@ def detection(spec: OutputSpec, outputs: Sequence[ModelOutput]) -> Decoder:
     labels, others = spec.labels, other_values(outputs, tuple(parts.values()))
 
     def decode(raw: Sequence[Array], seen: Seen = NOTHING_SEEN) -> Result:
-        boxes, classes, scores = find(raw)
-        places = to_source(boxes, seen.placement).tolist()
+        with np.errstate(all="ignore"):  # NaN and infinity are nothing to print for every frame
+            boxes, classes, scores = find(raw)
+            places = to_source(boxes, seen.placement).tolist()
         found = zip(classes.tolist(), scores.tolist(), places, strict=True)
         objects = [Detection(c, labels[c] if 0 <= c < len(labels) else "", s, Box(*place)) for c, s, place in found]
         return Result("detection", values=others(raw), detections=tuple(objects))

@@ -44,7 +44,8 @@ def embedding(spec: OutputSpec, outputs: Sequence[ModelOutput]) -> Decoder:
     def decode(raw: Sequence[Array], _seen: Seen = NOTHING_SEEN) -> Result:
         vector = dequantize(raw[index], affine).reshape(-1)
         best = np.full(len(names), -np.inf, np.float32)
-        np.maximum.at(best, ids, unit @ _unit(vector))
+        with np.errstate(all="ignore"):  # a vector of NaN is near to nobody
+            np.fmax.at(best, ids, unit @ _unit(vector))
         order = np.argsort(-best, kind="stable")[:k].tolist()
         top = tuple([ClassScore(i, names[i], float(best[i])) for i in order if best[i] >= threshold])
         return Result("embedding", top, (vector, *others(raw)))

@@ -137,8 +137,7 @@ def _least_code(settings: DetectionSettings, affine: Affine) -> float:
 def _activated(values: Floats, activation: str) -> Floats:
     """softmax: over the first axis, the classes."""
     if activation == "sigmoid":
-        with np.errstate(over="ignore"):
-            return np.asarray(1.0 / (1.0 + np.exp(-values)), np.float32)
+        return np.asarray(1.0 / (1.0 + np.exp(-values)), np.float32)
     if activation == "softmax":
         powers = np.exp(values - values.max(axis=0, keepdims=True))
         return np.asarray(powers / powers.sum(axis=0, keepdims=True), np.float32)

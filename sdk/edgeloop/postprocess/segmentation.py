@@ -43,7 +43,7 @@ def segmentation(spec: OutputSpec, outputs: Sequence[ModelOutput]) -> Decoder:
 
 def _to_ids(output: ModelOutput, shape: tuple[int, ...], threshold: float) -> Callable[[Array], Ids]:
     if len(shape) == 2:
-        return lambda raw: np.clip(raw, 0, MAX_CLASSES - 1).astype(np.uint8)
+        return lambda raw: np.clip(_numbers(raw), 0, MAX_CLASSES - 1).astype(np.uint8)
     if shape[2] == 1:
         if output.affine.is_quantized:
             info = np.int32  # wide enough for any code, and for a threshold that no code reaches
@@ -51,6 +51,11 @@ def _to_ids(output: ModelOutput, shape: tuple[int, ...], threshold: float) -> Ca
             return lambda raw: (raw[:, :, 0] >= floor).astype(np.uint8)
         return lambda raw: (raw[:, :, 0] >= threshold).astype(np.uint8)
     return lambda raw: raw.argmax(axis=2).astype(np.uint8)
+
+
+def _numbers(ids: Array) -> Array:
+    """Class ids that are floats may be NaN: 0."""
+    return np.nan_to_num(ids) if ids.dtype.kind == "f" else ids
 
 
 def _within(ids: Ids, place: Placement) -> tuple[Ids, Box]:
