@@ -118,7 +118,7 @@ def plain(text: str, limit: int) -> str:
 
 def _left(device: Mapping[str, Any]) -> list[str]:
     lines = [device["device"], f" {device['bundle'] or '-'} v{device['version']} {device['variant']}"]
-    lines += [f" ALERT {name} {_age(seconds)}" for name, seconds in device["alerts"].items()]
+    lines += [f" ALERT {name} {_age(seconds)}" for name, seconds in device.get("alerts", {}).items()]
     celsius = device["gauges"].get("temperature_c")
     board = [f"{celsius:.0f} °C"] if celsius is not None else []
     board += ["throttled"] if device["throttled"] else []
