@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import re
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
@@ -52,9 +54,10 @@ def run(script: str, folder: Path, *more: str) -> str:
     return done.stdout
 
 
-def run_agent(sample: str, folder: Path) -> list[dict[str, Any]]:
+def run_agent(sample: str, folder: Path, *more: str) -> list[dict[str, Any]]:
     """Results of the agent with the sample's config, started in the output folder as the README says."""
-    agent = [sys.executable, "-m", "edgeloop_agent.cli", "run", "--config", str(SAMPLES / sample / "device.toml")]
+    config = str(SAMPLES / sample / "device.toml")
+    agent = [sys.executable, "-m", "edgeloop_agent.cli", "run", "--config", config, *more]
     done = subprocess.run(agent, capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
@@ -73,6 +76,8 @@ def accuracy(printed: str, which: str) -> float:
         ("digits/train.py", "keras", "scripts/setup"),
         ("image_classification/train.py", "keras", "scripts/setup"),
         ("keyword_spotting/train.py", "keras", "scripts/setup"),
+        ("smart_camera/train.py", "keras", "scripts/setup"),
+        ("serial_sensor/train.py", "keras", "scripts/setup"),
         ("pytorch_model/convert.py", "torch", "scripts/setup --torch"),
         ("onnx_model/convert.py", "onnx2torch", "scripts/setup --torch"),
     ],
@@ -110,6 +115,41 @@ def test_a_keyword_spotter_from_a_savedmodel_to_results_of_the_agent(tmp_path):
     words = (tmp_path / "labels.txt").read_text().split()
     right = sum(r["top"][0]["label"] == words[i % len(words)] for i, r in enumerate(results))
     assert right / 600 == pytest.approx(accuracy(printed, "int8"), abs=0.005)
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_a_smart_camera_rests_while_nobody_is_there(tmp_path):
+    run("smart_camera/train.py", tmp_path, "--epochs", "6")
+    printed = run("smart_camera/convert.py", tmp_path)
+    assert "cascade light then heavy: 600 samples" in printed
+    results = run_agent("smart_camera", tmp_path)
+    truth = np.load(tmp_path / "truth.npy")
+    names = ("nobody", "person", "dog", "car")
+    right = sum(r["top"][0]["label"] == names[label] for r, label in zip(results, truth, strict=True))
+    assert len(results) == 900 and right / 900 > 0.85
+    assert sum(r.get("reused", False) for r in results) > 350
+    assert {r["variant"] for r in results} <= {"light", "heavy"}
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_a_motor_is_heard_over_a_serial_line(tmp_path):
+    run("serial_sensor/train.py", tmp_path, "--epochs", "6")
+    assert accuracy(run("serial_sensor/convert.py", tmp_path), "int8") > 0.95
+    port = tmp_path / "port"
+    command = [sys.executable, str(SAMPLES / "serial_sensor/sensor.py"), "--port", str(port), "--speed", "5"]
+    sensor = subprocess.Popen([*command, "--seconds", "60"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert sensor.stdout is not None and "1000 lines a second" in sensor.stdout.readline()
+        source = f"serial://{port}?window=64&hop=32"
+        results = run_agent("serial_sensor", tmp_path, "--source", source, "--count", "200")
+    finally:
+        sensor.kill()
+        sensor.wait()
+    heard = [r["top"][0]["label"] for r in results]
+    assert len(heard) >= 150 and {"sound", "unbalanced", "bearing"} == set(heard)
+    assert sum(a != b for a, b in itertools.pairwise(heard)) <= 12  # a state lasts
 
 
 @pytest.mark.slow
