@@ -71,7 +71,7 @@ class LoadRecorder:
         if known != self._programs:
             self._programs = known
             lines.append({"programs": [asdict(p) for p in known]})
-        values = {k: v for k, v in asdict(signals).items() if v is not None}
+        values = {k: v if isinstance(v, bool) else round(v, 4) for k, v in asdict(signals).items() if v is not None}
         lines.append({**values, "program": level.program.name, "stride": level.stride})
         self._steps += 1
         for line in lines:
