@@ -50,9 +50,9 @@ def scheme_alarms(scheme: str, target: Target, float_ops: Sequence[str]) -> tupl
 
 def quality_alarms(quality: Quality, goals: Goals, scheme: str) -> tuple[str, ...]:
     """A loss against the float model that no goal judges: accuracy, else agreement; and every other output's values.
-    Before all, that outputs were not compared with their own.
+    Before all, that outputs were not compared with their own, and that labels look swapped.
     """
-    order = (quality.reordered,) if quality.reordered else ()
+    order = tuple(text for text in (quality.reordered, quality.swapped) if text)
     if quality.metrics.n < _ENOUGH_TO_JUDGE:
         return order
     own = _lost_accuracy(quality, goals, scheme) or _lost_agreement(quality, goals, scheme)

@@ -66,6 +66,7 @@ class Evaluation:
     outcomes: Mapping[str, Outcome]
     classes: int = 0
     reordered: Mapping[str, str] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass
@@ -137,7 +138,7 @@ def run_models(
         classes = int(np.prod(lanes[0][0].session.outputs[index].shape)) if kind == TOP_1 else 0
     outcomes = {name: r.outcome(ran_on[name], compared=reference is not None) for name, r in results.items()}
     labels = None if dataset.labels is None else dataset.labels[chosen]
-    return Evaluation(chosen, labels, kind, outcomes, classes, reordered)
+    return Evaluation(chosen, labels, kind, outcomes, classes, reordered, contract.output.labels)
 
 
 def _open_lane(stack: ExitStack, name: str, model: bytes, contract: Contract) -> _Lane:

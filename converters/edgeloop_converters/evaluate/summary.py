@@ -20,6 +20,7 @@ from edgeloop_converters.evaluate.metrics import (
 )
 from edgeloop_converters.evaluate.run import Evaluation, Indices
 from edgeloop_converters.evaluate.scorer import Scorer
+from edgeloop_converters.evaluate.swapped import swapped_text
 
 ACCURACY = "accuracy"
 AGREEMENT = "agreement"
@@ -35,7 +36,8 @@ class Quality:
     """One model's quality. scores, float_scores, confusion (int64 [classes, classes]) only with labels.
 
     others: of a model with several outputs, the mean agreement of each beside the contract's one, by name. guessing: a
-    warning where it gets no more labels right than guessing would; else empty. reordered: see `Evaluation`.
+    warning where it gets no more labels right than guessing would; else empty. reordered: see `Evaluation`. swapped: a
+    warning where classes are answered as each other's.
     """
 
     metrics: Metrics
@@ -46,6 +48,7 @@ class Quality:
     guessing: str = ""
     reordered: str = ""
     others: Mapping[str, float] = field(default_factory=dict)
+    swapped: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """`metrics` of a variant, as --json has it."""
@@ -87,8 +90,17 @@ def summarize(evaluation: Evaluation, name: str, *, reference: str | None, score
         )
         constant = _is_constant(labels, outcome.predictions)
         guessing = _guessing_text(metrics, max(2, classes), float_guesses=float_guesses, constant=constant)
+    swapped = "" if confusion is None or guessing else swapped_text(confusion, evaluation.class_names)
     return Quality(
-        metrics, evaluation.agreement_kind, scores, float_scores, confusion, guessing, reordered, outcome.others
+        metrics,
+        evaluation.agreement_kind,
+        scores,
+        float_scores,
+        confusion,
+        guessing,
+        reordered,
+        outcome.others,
+        swapped,
     )
 
 
