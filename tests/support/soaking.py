@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,13 +46,11 @@ class Soak:
     @property
     def anonymous_mib(self) -> tuple[float, float]:
         """(after settling, at the end): medians of a tenth of the time each."""
-        first, last = self._ends()
-        return tuple(statistics.median(s.anonymous_bytes for s in part) / 2**20 for part in (first, last))  # type: ignore[return-value]
+        return self._medians_mib(lambda sample: sample.anonymous_bytes)
 
     @property
     def pss_mib(self) -> tuple[float, float]:
-        first, last = self._ends()
-        return tuple(statistics.median(s.pss_bytes for s in part) / 2**20 for part in (first, last))  # type: ignore[return-value]
+        return self._medians_mib(lambda sample: sample.pss_bytes)
 
     @property
     def growth(self) -> float:
@@ -63,6 +62,10 @@ class Soak:
     def more_descriptors(self) -> int:
         first, last = self._ends()
         return max(s.descriptors for s in last) - max(s.descriptors for s in first)
+
+    def _medians_mib(self, of: Callable[[Sample], int]) -> tuple[float, float]:
+        first, last = (statistics.median(map(of, part)) / 2**20 for part in self._ends())
+        return first, last
 
     def _ends(self) -> tuple[list[Sample], list[Sample]]:
         began, ended = self.samples[0].time_s, self.samples[-1].time_s
