@@ -33,7 +33,7 @@ def inlined(output: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def load_labels(path: Path) -> tuple[str, ...]:
     """One label a line, in class order. `0 background` style numbering is taken off. Raises ConfigError."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows editors write a mark in front
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"not UTF-8 text: {error.reason}"
         raise ConfigError(f"labels {path}: {reason}") from error

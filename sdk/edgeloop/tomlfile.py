@@ -39,7 +39,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         raw = path.read_bytes()
         if len(raw) > MAX_TOML_BYTES:
             raise ConfigError(f"{what} {path}: larger than 1 MiB")
-        return parse_toml(raw.decode("utf-8"), f"{what} {path}")
+        return parse_toml(raw.decode("utf-8-sig"), f"{what} {path}")
     except OSError as error:
         raise ConfigError(f"{what} {path}: {error.strerror or error}", hint=missing_hint(path)) from error
     except UnicodeDecodeError as error:

@@ -75,6 +75,14 @@ def test_labels_that_are_not_there_are_said_plainly(tmp_path):
         load_labels(tmp_path / "no.txt")
 
 
+def test_files_of_windows_editors_are_read(tmp_path):
+    """A byte order mark in front and carriage returns at the ends: neither may become part of a label."""
+    (tmp_path / "labels.txt").write_bytes(b"\xef\xbb\xbfcat\r\ndog\r\n")
+    assert load_labels(tmp_path / "labels.txt") == ("cat", "dog")
+    (tmp_path / "c.toml").write_bytes(b'\xef\xbb\xbf[input]\r\nkind = "tensor"\r\n')
+    assert load_contract(tmp_path / "c.toml").inputs[0].kind == "tensor"
+
+
 def test_numbered_labels_lose_their_numbers(tmp_path):
     (tmp_path / "coco.txt").write_text("0  person\n1  bicycle\n3  car\n")
     assert load_labels(tmp_path / "coco.txt") == ("person", "bicycle", "", "car")
