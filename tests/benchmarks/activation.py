@@ -116,9 +116,8 @@ def supervision() -> None:
             after, seconds = cpu_seconds(agent.process.pid), time.monotonic() - began
             assert used is not None and after is not None
             share = (after - used) / seconds
-            print(
-                f"supervisor: {share:.2%} of one core, {share / 200 * 1e6:.0f} us a frame at 200 frames/s ({seconds:.0f} s)"
-            )
+            per_frame_us = share / 200 * 1e6
+            print(f"supervisor: {share:.2%} of a core, {per_frame_us:.0f} us a frame at 200 frames/s ({seconds:.0f} s)")
         finally:
             agents.close()
 
