@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from edgeloop_converters.contracts import ContractFlags
 
 _PEEK = 16
-_FIT = "give data of the shape that the model takes: edgeloop analyze MODEL says it"
 _OF_PICTURES = ("size", "color", "resize")
 _SPEAK_OF_ONE = ("kind", "size", "color", "mean", "std", "resize")
 
@@ -190,14 +189,10 @@ def check_frames(specs: Sequence[InputSpec], model: bytes, dataset: Dataset) -> 
         except DataError as error:
             name, hint = (
                 dataset.describe(int(i)),
-                error.hint or _transposed(dataset, model) or _too_long(dataset, model) or _fit(error.message),
+                _transposed(dataset, model) or _too_long(dataset, model) or error.hint,
             )
             message = error.message if name in error.message else f"{name}: {error.message}"
             raise DataError(message, hint=hint) from error
-
-
-def _fit(message: str) -> str | None:
-    return _FIT if " takes [" in message else None
 
 
 def _transposed(dataset: Dataset, model: bytes) -> str | None:

@@ -66,6 +66,8 @@ def normalize(
     pad_with_numbers(graph)
     graph.ensure_unique_names()
     name_borders(graph, inputs, outputs, output_order)
+    if inputs:
+        _call_inputs_by_name(graph)
     notes = (*notes, *(f"input '{name}' is read by no op of the model" for name in _names(graph, unread_inputs(graph))))
     if whole:
         named = " and ".join(f"'{name}'" for name in _names(graph, whole))
@@ -85,6 +87,16 @@ def name_borders(graph: Graph, inputs: Sequence[str], outputs: Sequence[str], ou
     if output_order and set(output_order) == set(signature.outputs):
         signature.outputs = {name: signature.outputs[name] for name in output_order}
         graph.main.outputs = list(signature.outputs.values())
+
+
+def _call_inputs_by_name(graph: Graph) -> None:
+    """Errors name an input by its tensor: `ids`, where the converter wrote `serving_default_args_0:0`."""
+    main = graph.main
+    taken = {tensor.name for tensor in main.tensors}
+    for name, index in graph.ensure_signature().inputs.items():
+        if name not in taken:
+            taken.add(name)
+            main.tensors[index].name = name
 
 
 def _shorten_names(graph: Graph) -> None:

@@ -202,6 +202,7 @@ def _run_torch(wrapper: Any, inputs: tuple[Any, ...], shapes: Sequence[tuple[int
 
 def _difference(data: bytes, wrapper: Any, edge: tuple[Any, ...], expected: list[Any]) -> float:
     """Largest difference of a float output from PyTorch's, relative to that output's largest value; two inputs."""
+    import numpy as np
     import torch
 
     from edgeloop.graph import Graph
@@ -227,7 +228,7 @@ def _difference(data: bytes, wrapper: Any, edge: tuple[Any, ...], expected: list
                 wanted = outputs[place]
                 if not wanted.dtype.is_floating_point or not wanted.numel():
                     continue
-                got = torch.from_numpy(session.output(at)).reshape(wanted.shape)
+                got = torch.from_numpy(np.atleast_1d(session.output(at))).reshape(wanted.shape)
                 scale = max(float(wanted.abs().max()), 1e-6)
                 worst = max(worst, float((got - wanted).abs().max()) / scale)
     return worst

@@ -70,6 +70,21 @@ def test_a_picture_network_is_channels_last_and_computes_the_same(here: Path) ->
     assert np.abs(ours - theirs).max() < 1e-5 * np.abs(theirs).max() + 1e-5
 
 
+def test_an_output_without_dimensions_is_compared_too(here: Path) -> None:
+    lines = [
+        "import torch",
+        "class Sum(torch.nn.Module):",
+        "    def forward(self, values):",
+        "        return values.sum()",
+        "def total():",
+        "    return Sum().eval(), torch.randn(1, 6)",
+    ]
+    (here / "scalars.py").write_text("\n".join(lines))
+    model = to_float_tflite(Path("scalars:total"))
+    assert "of PyTorch's" in model.notes[-1] or "PyTorch's outputs" in model.notes[-1]
+    assert Graph.read(model.tflite).inputs[0].name == "values", "errors name inputs by their tensors"
+
+
 def test_several_inputs_and_outputs_keep_their_names(here: Path) -> None:
     model = to_float_tflite(Path("my_models:two"))
     graph = Graph.read(model.tflite)
