@@ -105,6 +105,8 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
     add_activation_flags(run.add_argument_group("doing less: gate, governor and cascade"))
     add("--heartbeat-timeout", metavar="S", type=float, help="a silent worker is restarted (default: 10)")
     add("--frame-timeout", metavar="S", type=float, help="a worker stuck in one frame is restarted (default: 30)")
+    add("--invoke-timeout", metavar="S", type=float,
+        help="so is one whose driver takes that for one inference, and 20 times its slowest (default: 3)")  # fmt: skip
     add("--load-timeout", metavar="S", type=float, help="time to load and self-test the model (default: 120)")
     add("--retry-after", metavar="S", type=float,
         help="a delegate that is out is tried again after so long, then twice as long (default: 600)")  # fmt: skip
@@ -114,7 +116,12 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
         help="run one golden sample again so often: does it still compute right? (default: 60; 0: never)")  # fmt: skip
     add("--fallback-alert", metavar="S", type=float,
         help="a fallback that lasts longer is an alert in the reports (default: 600)")  # fmt: skip
-    add("--stop-timeout", metavar="S", type=float, help="all that a stop may take: the frame in work, then the last report (default: 2)")
+    add(
+        "--stop-timeout",
+        metavar="S",
+        type=float,
+        help="all that a stop may take: the frame in work, then the last report (default: 2)",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

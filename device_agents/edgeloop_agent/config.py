@@ -61,6 +61,7 @@ class AgentConfig:
     allow_unsigned: bool = False
     heartbeat_timeout: float = Policy.heartbeat_timeout_s
     frame_timeout: float = Policy.frame_timeout_s
+    invoke_timeout: float = Policy.invoke_timeout_s
     load_timeout: float = Policy.load_timeout_s
     retry_after: float = Policy.retry_after_s
     memory_limit: float | None = None
@@ -96,6 +97,7 @@ class AgentConfig:
             "report_interval",
             "heartbeat_timeout",
             "frame_timeout",
+            "invoke_timeout",
             "load_timeout",
             "retry_after",
             "fallback_alert",
@@ -159,6 +161,7 @@ class AgentConfig:
         return Policy(
             heartbeat_timeout_s=self.heartbeat_timeout,
             frame_timeout_s=self.frame_timeout,
+            invoke_timeout_s=self.invoke_timeout,
             load_timeout_s=self.load_timeout,
             retry_after_s=self.retry_after,
             memory_limit_bytes=None if self.memory_limit is None else int(self.memory_limit * 2**20),
@@ -182,7 +185,7 @@ _PATHS = frozenset({"bundle", "gallery", "state", "trust"})
 _SWITCHES = frozenset({"loop"}) | SWITCHES
 _NUMBERS = {
     "threads": int, "count": int, "rate": float, "report_interval": float, "heartbeat_timeout": float,
-    "frame_timeout": float, "load_timeout": float, "stop_timeout": float, "retry_after": float,
+    "frame_timeout": float, "invoke_timeout": float, "load_timeout": float, "stop_timeout": float, "retry_after": float,
     "memory_limit": float, "fallback_alert": float, "recheck": float,
     **NUMBERS,
 }  # fmt: skip

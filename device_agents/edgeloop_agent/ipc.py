@@ -37,7 +37,8 @@ SINK_LINES = 5  # result lines that were written
 GATED = 6  # frames that were meant not to be inferred on
 REUSED = 7  # those of them that got an earlier frame's result
 DROPPED = 8  # frames of a live source that nobody took, because a newer one came
-_SLOTS = 9
+INVOKING_SINCE_NS = 9  # the same clock when the model's invoke began; 0 outside of it
+_SLOTS = 10
 
 
 class Slots(Protocol):

@@ -17,7 +17,7 @@ from typing import Any
 from edgeloop.errors import DeviceError
 from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.frame_ring import FrameRing
-from edgeloop_agent.ipc import BUSY_SINCE_NS, Channel, Page, counts_of, last_counts_of
+from edgeloop_agent.ipc import BUSY_SINCE_NS, INVOKING_SINCE_NS, Channel, Page, counts_of, last_counts_of
 from edgeloop_agent.tally import Counts
 
 PYTHON_VARIABLE = "EDGELOOP_PYTHON"
@@ -94,7 +94,15 @@ class WorkerProcess:
     @property
     def busy_s(self) -> float:
         """How long the frame in work has been in work; 0 while it waits for one."""
-        since = self.page.slots[BUSY_SINCE_NS]
+        return self._since_s(BUSY_SINCE_NS)
+
+    @property
+    def invoking_s(self) -> float:
+        """How long the model's invoke has taken by now; 0 outside of it."""
+        return self._since_s(INVOKING_SINCE_NS)
+
+    def _since_s(self, slot: int) -> float:
+        since = self.page.slots[slot]
         return max(0.0, (time.perf_counter_ns() - since) * 1e-9) if since else 0.0
 
     @property

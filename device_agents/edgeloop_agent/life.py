@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import selectors
 import time
 from collections.abc import Callable, Mapping
@@ -11,8 +12,11 @@ from typing import Any
 
 from edgeloop import probes
 from edgeloop.errors import DataError, DeviceError
+from edgeloop.runtime.delegates import parse_delegate
+from edgeloop.telemetry.histogram import Histogram
+from edgeloop.telemetry.report import HEADLINE_STAGE
 from edgeloop_agent.launcher import WorkerProcess
-from edgeloop_agent.supervision import Blame, Fault, Policy, describe_exit, overdue
+from edgeloop_agent.supervision import Blame, Fault, Policy, describe_exit, invoke_limit_s, overdue
 from edgeloop_agent.tally import Counts
 
 CHECK_EVERY_S = 1.0
@@ -57,6 +61,9 @@ class WorkerLife:
         self._said: Mapping[str, Any] | None = None
         self._killed_for: Fault | None = None
         self._memory_read_s = time.monotonic()
+        self._is_library = bool(parse_delegate(start["delegate"]).library)
+        self._slowest_invoke_s = 0.0
+        self._invoke_limit_s = math.inf
         self._is_buried = False
         selector.register(self.worker.channel.socket, selectors.EVENT_READ, self._on_message)
         selector.register(self.worker.stderr_fd, selectors.EVENT_READ, self._on_stderr)
@@ -72,9 +79,12 @@ class WorkerLife:
 
     def patience_s(self) -> float:
         """How long it need not be watched."""
-        busy_s = self.worker.busy_s
-        left_s = self._policy.frame_timeout_s - busy_s if busy_s else CHECK_EVERY_S
-        return min(CHECK_EVERY_S, max(_CHECK_AT_MOST_EVERY_S, left_s))
+        left_s = [CHECK_EVERY_S]
+        if busy_s := self.worker.busy_s:
+            left_s.append(self._policy.frame_timeout_s - busy_s)
+        if invoking_s := self.worker.invoking_s:
+            left_s.append(self._invoke_limit_s - invoking_s)
+        return max(_CHECK_AT_MOST_EVERY_S, min(left_s))
 
     def watch(self) -> None:
         """Kill it where it hangs or takes too much memory."""
@@ -85,6 +95,8 @@ class WorkerLife:
             since_start_s=now - worker.started_s,
             since_message_s=now - worker.last_message_s,
             busy_s=worker.busy_s,
+            invoking_s=worker.invoking_s,
+            invoke_limit_s=self._invoke_limit_s,
             memory_bytes=self._memory_bytes(now),
         )
         if fault is not None and self._killed_for is None:
@@ -150,7 +162,15 @@ class WorkerLife:
         else:
             if kind == "ready":
                 self.worker.ready_s = time.monotonic()
+            elif kind == "stats" and HEADLINE_STAGE in message["latency"]:
+                self._learn(Histogram.from_wire(message["latency"][HEADLINE_STAGE]))
             self._heard(message)
+
+    def _learn(self, invokes: Histogram) -> None:
+        self._slowest_invoke_s = max(self._slowest_invoke_s, invokes.max_ms * 1e-3)
+        self._invoke_limit_s = invoke_limit_s(
+            self._policy, self.worker.counts.inferred, self._slowest_invoke_s, is_library=self._is_library
+        )
 
 
 def _fault_from(said: Mapping[str, Any] | None) -> Fault | None:

@@ -26,6 +26,7 @@ from edgeloop_agent.ipc import (
     ERRORS,
     GATED,
     INFERRED,
+    INVOKING_SINCE_NS,
     REUSED,
     SINK_ERRORS,
     SINK_LINES,
@@ -239,9 +240,10 @@ def run_loop(
             continue
         try:
             set_input(array)
-            t2 = clock()
+            slots[INVOKING_SINCE_NS] = t2 = clock()
             invoke()
             t3 = clock()
+            slots[INVOKING_SINCE_NS] = 0
             raw = collect()
         except (RuntimeError, ValueError) as error:
             raise DelegateError(f"the model failed while it ran: {' '.join(str(error).split())[:200]}") from error

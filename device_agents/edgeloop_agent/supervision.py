@@ -11,6 +11,7 @@ inference ever succeeded, else keep trying the one that worked.
 
 from __future__ import annotations
 
+import math
 import signal
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -29,6 +30,8 @@ class Blame(Enum):
 _SIGNALS_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 
+_INVOKES_TO_KNOW = 50
+_TIMES_THE_SLOWEST = 20.0
 RECHECK_EVERY_S = 60.0
 """A worker that runs is tested with one golden sample this often."""
 
@@ -54,6 +57,7 @@ class Policy:
     stable_after_s: float = 60.0
     heartbeat_timeout_s: float = 10.0
     frame_timeout_s: float = 30.0
+    invoke_timeout_s: float = 3.0
     load_timeout_s: float = 120.0
     memory_limit_bytes: int | None = None
 
@@ -164,8 +168,25 @@ def try_again(standing: Standing, policy: Policy, now_s: float) -> Standing | No
     return None
 
 
+def invoke_limit_s(policy: Policy, invokes: int, slowest_s: float, *, is_library: bool) -> float:
+    """How long an invoke may take. A driver that hangs is found by what it took before; the runtime's own kernels do
+    not hang, they wait for a busy board. slowest_s: of so many invokes of this worker.
+    """
+    if not is_library or invokes < _INVOKES_TO_KNOW:
+        return math.inf  # the whole frame has its limit
+    return max(policy.invoke_timeout_s, _TIMES_THE_SLOWEST * slowest_s)
+
+
 def overdue(
-    policy: Policy, *, ready: bool, since_start_s: float, since_message_s: float, busy_s: float, memory_bytes: int = 0
+    policy: Policy,
+    *,
+    ready: bool,
+    since_start_s: float,
+    since_message_s: float,
+    busy_s: float,
+    invoking_s: float = 0.0,
+    invoke_limit_s: float = math.inf,
+    memory_bytes: int = 0,
 ) -> Fault | None:
     """The watchdog: a fault when the worker takes too much memory, is silent, or has been at one frame, for too long.
 
@@ -180,6 +201,8 @@ def overdue(
         return None
     if since_message_s > policy.heartbeat_timeout_s:
         return Fault(Blame.RUN, f"hung: no heartbeat for {policy.heartbeat_timeout_s:g} s")
+    if invoking_s > invoke_limit_s:
+        return Fault(Blame.RUN, f"hung: an invoke took more than {invoke_limit_s:g} s")
     if busy_s > policy.frame_timeout_s:
         return Fault(Blame.RUN, f"hung: one frame took more than {policy.frame_timeout_s:g} s")
     return None

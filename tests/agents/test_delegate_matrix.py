@@ -10,7 +10,7 @@ import pytest
 
 from support.agents import Agents
 from support.delegate_cases import CASES, Case, check_case, check_coral, make_coral_bundle, make_inputs
-from support.delegate_lib import build_delegate
+from support.delegate_lib import ADD, build_delegate, external
 
 ALLOWED_S = 1.0
 _PATIENCE = float(os.environ.get("EDGELOOP_TEST_PATIENCE", "5"))  # the suite's machines are shared
@@ -40,6 +40,20 @@ def test_whatever_a_delegate_does_frames_go_on(
     if seen.gap_s is not None:
         record_property("gap_s", round(seen.gap_s, 3))
         assert seen.gap_s < ALLOWED_S * _PATIENCE
+
+
+def test_a_driver_that_hangs_is_found_by_what_it_took_before(
+    agents: Agents, inputs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    hanging = external(build_delegate(), claim_op=ADD, hang_invoke=1, after=250)
+    code, summary, said = agents.run(
+        "--bundle", inputs[0], "--source", "synthetic:", "--count", 400, "--rate", 200, "--invoke-timeout", 0.5,
+        "--delegate", hanging, "--delegate", "cpu",
+    )  # fmt: skip
+    assert code == 0, said
+    (fallback,) = summary["fallbacks"]
+    assert "hung: an invoke took more than" in fallback
+    assert (summary["frames"], summary["drops"], summary["delegate_ran"]) == (400, 1, "cpu")
 
 
 def test_a_compiled_coral_model_needs_a_delegate_that_brings_its_op(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from edgeloop_agent.supervision import (
     Standing,
     after_fault,
     describe_exit,
+    invoke_limit_s,
     overdue,
     try_again,
 )
@@ -176,6 +178,7 @@ def test_whatever_happens_there_is_a_delegate_to_run_or_nothing_ever_worked(coun
         ({"ready": False, "since_start_s": 121}, "not ready"),
         ({"ready": True, "since_message_s": 11}, "no heartbeat"),
         ({"ready": True, "busy_s": 31}, "one frame took"),
+        ({"ready": True, "busy_s": 4, "invoking_s": 3.1, "invoke_limit_s": 3.0}, "an invoke took more than 3 s"),
     ],
 )
 def test_the_watchdog_finds_a_worker_that_hangs(ages, text):
@@ -184,6 +187,14 @@ def test_the_watchdog_finds_a_worker_that_hangs(ages, text):
     assert fault is not None
     assert fault.blame is Blame.RUN
     assert text in fault.detail
+
+
+@pytest.mark.parametrize(
+    ("invokes", "slowest_s", "is_library", "limit_s"),
+    [(49, 0.01, True, inf), (50, 0.01, True, 3), (50, 0.5, True, 10), (5000, 0.01, False, inf)],
+)
+def test_a_driver_that_hangs_is_found_by_what_it_took_before(invokes, slowest_s, is_library, limit_s):
+    assert invoke_limit_s(POLICY, invokes, slowest_s, is_library=is_library) == limit_s
 
 
 def test_the_watchdog_is_patient_while_a_model_loads_and_while_no_frames_come():
