@@ -263,5 +263,5 @@ def test_a_bundle_or_code_where_a_model_is_wanted_is_told(capsys, tmp_path):
     (tmp_path / "net.py").write_text("")
     np.savez(tmp_path / "d.npz", x=np.zeros((40, 8, 8, 3), np.float32))
     for name, says in (("a.bundle", "give the model it was made from"), ("net.py", "net:FUNCTION")):
-        assert main(["check-data", str(tmp_path / name), "--data", str(tmp_path / "d.npz")]) == 2
+        assert main(["convert", str(tmp_path / name), "--data", str(tmp_path / "d.npz")]) == 2
         assert says in capsys.readouterr().err

@@ -158,3 +158,19 @@ def test_the_facade_says_the_same(digits_tflite: Path, tmp_path: Path, scans: di
     wrong = edgeloop.check_data(digits_tflite, data=data, hints=ContractFlags(mean=(255.0,), std=(20.0,)), cache=False)
     assert wrong.is_severe
     assert wrong.findings[0].check == "contract"
+
+
+def test_data_from_the_field_can_contradict_a_bundle(
+    digits_tflite: Path, tmp_path: Path, scans: dict[str, np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = save(tmp_path, **scans)
+    bundle = str(tmp_path / "d.bundle")
+    assert main(["convert", str(digits_tflite), "--data", data, "--effort", "fast", "-o", bundle]) == 0
+    capsys.readouterr()
+    code, result = check(capsys, bundle, "--data", data)
+    assert (code, result["findings"], result["samples"]["calibration"]) == (0, [], 0)
+    assert result["accuracy"] > 0.9
+    code, result = check(capsys, bundle, "--data", save(tmp_path, x=255 - 15 * scans["x"], y=scans["y"]))
+    assert (code, result["ok"]) == (1, False)
+    assert main(["check-data", bundle, "--data", data, "--std", "3"]) == 2
+    assert "brings its own contract" in capsys.readouterr().err

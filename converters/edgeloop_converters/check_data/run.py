@@ -21,6 +21,7 @@ from edgeloop_converters.check_data.contract import QUICK_MACS, THOROUGH_MACS, c
 from edgeloop_converters.check_data.detective import Verdict
 from edgeloop_converters.check_data.duplicates import duplicate_findings, leak_findings
 from edgeloop_converters.check_data.finding import SEVERE, WARNING, Finding, by_severity
+from edgeloop_converters.check_data.finished import finished_model
 from edgeloop_converters.check_data.inputs import input_findings, layout_findings, unlike_findings, value_findings
 from edgeloop_converters.check_data.observe import observe
 from edgeloop_converters.check_data.stability import RangeRows, stability_findings
@@ -88,21 +89,27 @@ def check_data(
     cache: DecodedCache | None = None,
     progress: Progress | None = None,
 ) -> DataCheck:
-    """Everything, for the model and data of `recipe`; nothing is written.
+    """Everything, for the model and data of `recipe`; nothing is written. Of a bundle its contract and the data.
 
     samples: at most so many of either data set are looked at for blanks, copies and leaks. cache: of decoded pictures.
     Raises UsageError and its kinds where there is nothing to check (no data, an unreadable model), RefusedError for a
     model file that is unsafe.
     """
     stages, reporter = Stages(), progress or SilentProgress()
+    finished = finished_model(recipe, reporter)
+    if finished is not None:  # nothing is calibrated any more
+        recipe = replace(recipe, contract=finished.contract, passes=())
     data = open_datasets(recipe)
     calibration, evaluation = choose_samples(recipe, data)
     counts = (len(calibration), len(evaluation))
-    options = conversion_options(recipe, data, recipe.shapes[-1:], trust_code=trust_code)
-    with start_conversion(Path(recipe.source), options) as conversion, stages("load model"):
-        converted = conversion.result(reporter)
-    model = converted.tflite
-    lost = [Finding("model", WARNING, text, "give the float model it was made from") for text in converted.warnings]
+    if finished is not None:
+        model, lost = finished.model, []
+    else:
+        options = conversion_options(recipe, data, recipe.shapes[-1:], trust_code=trust_code)
+        with start_conversion(Path(recipe.source), options) as conversion, stages("load model"):
+            converted = conversion.result(reporter)
+        model = converted.tflite
+        lost = [Finding("model", WARNING, text, "give the float model it was made from") for text in converted.warnings]
     found = _layout(model, data)
     if not found:
         try:

@@ -142,7 +142,7 @@ def detect(path: Path) -> str:
     if "manifest.json" in _zip_names(path):
         raise UsageError(
             f"{path}: a bundle, which holds the finished model",
-            hint="give the model it was made from; edgeloop bundle extract takes the finished one out",
+            hint="give the model it was made from; `edgeloop evaluate` and `check-data` take bundles",
         )
     if suffix == ".py":
         raise UsageError(

@@ -50,6 +50,15 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644, replace: 
     return True
 
 
+def is_bundle(path: Path) -> bool:
+    """By its first bytes; whether it is sound is another question."""
+    try:
+        with path.open("rb") as file:
+            return _STARTS[BUNDLE](file.read(_HEAD_BYTES))
+    except OSError:
+        return False
+
+
 def check_can_write(path: Path, what: str) -> None:
     """Before any work: raises UsageError where the file `path` cannot be written. Missing folders would be made."""
     if path.exists() and not path.is_file():

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 EPILOG = """examples:
   edgeloop check-data resnet.h5 --data calib/ --eval test/
   edgeloop check-data model.tflite --data kws.npz --contract c.toml --json
+  edgeloop check-data ic.bundle --data field/           do these data contradict the contract in a bundle?
 
 Exit code 1: a finding is severe. Every finding is one line with its fix. `convert` does a short form of this check."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="any model that `convert` reads")
+    parser.add_argument("model", metavar="MODEL", help="any model that `convert` reads, or a bundle")
     parser.add_argument("--data", metavar="DATA", help="what you calibrate on: folder, .npz, or module:function")
     parser.add_argument("--eval", metavar="DATA", help="what you evaluate on; without it --data is split in two")
     add_contract_flags(parser)
@@ -67,7 +68,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def text_of(result: DataCheck) -> str:
     """One line per finding with its fix, the gravest first."""
     lines = [f"{f.severity:<8} {f.what}\n         -> {f.fix}" for f in result.findings]
-    looked = f"{result.calibration_samples} samples to calibrate with, {result.evaluation_samples} to evaluate on"
+    looked = f"{result.evaluation_samples} samples to evaluate on"
+    if result.calibration_samples:
+        looked = f"{result.calibration_samples} samples to calibrate with, {result.evaluation_samples} to evaluate on"
     if result.verdict is not None:
         verdict = result.verdict
         looked += (
