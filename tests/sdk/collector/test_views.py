@@ -183,3 +183,13 @@ def test_a_device_that_runs_several_models_is_shown_once_for_each(collector: Col
     assert shown == [("pi-1", "faces", 4), ("pi-1", "plates", 4), ("pi-2", "ic", 1)]
     faces = Histogram.merged([r.latency["invoke"] for r in reports if r.bundle == "faces"])
     assert overview.devices()[0].stages["invoke"].p95_ms == faces.percentile(95)
+
+
+def test_hit_rates_of_the_caches_are_shown_where_there_are_any(collector: CollectorHandle) -> None:
+    counters = {"frames": 10, "inferences": 4, "gated": 6, "cache_hits_l1": 6, "cache_misses_l1": 4, "cache_hits_l2": 1}
+    collector.store.insert([make_report(1, counters=counters)])
+    data = Overview(collector.store).to_dict(0.0)
+    caches = data["devices"][0]["caches"]
+    assert caches["l1"]["rate"] == 0.6 and caches["l2"]["rate"] == 1.0 and "l3" not in caches
+    shown = render(data)
+    assert "L1 hits 60%" in shown and "L2 hits 100%" in shown and "L3" not in shown
