@@ -121,7 +121,9 @@ def choose_scaling(
             return None
         ahead = [t for t in trials if t.accuracy >= trials[0].accuracy - behind][:_MOST_TRIED_AGAIN]
         racing = [racer for racer in racing if any(t.spec is racer.spec for t in ahead)]
-        if len(ahead) < 2 or seen == len(indices):
+        # A few samples may look like guessing; that is said only of all.
+        settled = len(ahead) < 2 and not is_chance(trials[0].accuracy, seen, classes)
+        if settled or seen == len(indices):
             break
     best = _usual_order_if_as_good(_smaller_if_as_good(trials, seen), trials, seen)
     clear = len(ahead) < 2 or _is_clear(trials, seen)

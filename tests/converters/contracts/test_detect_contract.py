@@ -19,7 +19,7 @@ from edgeloop_converters.evidence import input_evidence
 from edgeloop_converters.frontends import to_float_tflite
 from edgeloop_converters.io_names import output_names
 from support.images import class_folders
-from support.tiny_models import TinyBuilder, tiny_cnn, tiny_mlp
+from support.tiny_models import RELU, TinyBuilder, tiny_cnn, tiny_mlp
 
 Save = Callable[..., Dataset]
 
@@ -222,7 +222,8 @@ def test_samples_longer_than_the_input_point_at_several_shapes(save: Save) -> No
 def test_labels_of_another_output_than_the_decoded_one_are_said(save: Save) -> None:
     b = TinyBuilder(0)
     x = b.input("x", (1, 6))
-    graph = b.finish(b.softmax(b.dense(x, 4)), b.softmax(b.dense(x, 4)))
+    first, second = b.dense(x, 4), b.dense(b.dense(x, 8, RELU), 4)
+    graph = b.finish(b.softmax(first), b.softmax(second))
     model = graph.write()
     values = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
     with open_session(model) as session:
