@@ -9,6 +9,8 @@ from edgeloop import probes
 from edgeloop.boards import BOARDS, Board, detect_board
 from edgeloop.probes import ROOT
 
+_GENERIC = "generic"
+
 
 def made_for_another(target: str, *, root: Path = ROOT) -> str:
     """A line where a bundle's target is a board, and this is not that one; "" else. A bundle runs on any board: what
@@ -16,7 +18,8 @@ def made_for_another(target: str, *, root: Path = ROOT) -> str:
     board = detect_board(root=root)
     if target not in BOARDS or target == board.id:
         return ""
-    return f"the bundle was made for {target}, this is {board.id}: its figures and goals are of another board"
+    here = "no board that it knows" if board.id == _GENERIC else board.id
+    return f"the bundle was made for {target}, this is {here}: its figures and goals are of another board"
 
 
 class BoardHealth:

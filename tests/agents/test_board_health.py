@@ -30,6 +30,7 @@ def test_the_state_has_words_for_the_bits(tmp_path: Path) -> None:
 def test_a_bundle_of_another_board_is_said_and_runs(tmp_path: Path) -> None:
     root = write_tree(tmp_path, TREES["rpi4"])
     assert "made for rpi5, this is rpi4" in made_for_another("rpi5", root=root)
+    assert "made for rpi5, this is no board that it knows" in made_for_another("rpi5", root=tmp_path / "a laptop")
     for target in ("rpi4", "coral-usb", "generic-aarch64", "of-our-own"):
         assert made_for_another(target, root=root) == ""
 
