@@ -169,10 +169,15 @@ def _pressures(law: Law, state: State, signals: Signals) -> tuple[float | None, 
         latency = None if signals.p95_ms is None else signals.p95_ms / (law.latency_budget_ms * _FULL)
     work = 0.0
     if signals.busy is not None:
-        work = signals.busy / _FULL / max(0.05, 1.0 - signals.dropped)
+        work = _offered(signals) / _FULL
     if signals.throttled:
         work = max(work, _THROTTLED_LOAD)
     return latency, work, _heat(law, state, signals)
+
+
+def _offered(signals: Signals) -> float:
+    """Work that came, as a share of the time there was: what was done and what was dropped for want of time."""
+    return (signals.busy or 0.0) / max(0.05, 1.0 - signals.dropped)
 
 
 def _heat(law: Law, state: State, signals: Signals) -> float:
@@ -221,7 +226,7 @@ def _reason(law: Law, signals: Signals, pressures: tuple[float | None, float, fl
         said.append("throttled")
     if signals.temperature_c is not None and pressures[2] > 1:
         said.append(f"{signals.temperature_c:.0f} C of {law.temperature_limit_c:g} C")
-    if signals.busy is not None and signals.busy > _FULL:
+    if signals.busy is not None and _offered(signals) > _FULL:
         lost = f", {signals.dropped:.0%} of the frames dropped" if signals.dropped else ""
         said.append(f"busy {signals.busy:.0%}{lost}")
     return ", ".join(said) or "quiet input"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeloop.errors import ConfigError
@@ -33,9 +35,11 @@ def open_activation(
     *,
     is_bucketed: bool,
     period_s: float,
+    report: Path | None = None,
     board: Board | None = None,
 ) -> Activation:
-    """For a bundle: `opened` is its variant `base` (or all its shape buckets together), open_one opens others.
+    """For a bundle: `opened` is its variant `base` (or all its shape buckets together), open_one opens others. report:
+    the bundle's, which may know what a cascade of two is worth.
 
     Raises ConfigError where settings and bundle do not fit.
     """
@@ -67,7 +71,13 @@ def open_activation(
     parts: dict[str, tuple[str, ...]] = {p.name: (p.name,) for p in programs}
     if settings.cascade is not None:
         light = _light_of(settings.cascade, programs)
-        programs[0] = _cascade(light, programs[0])
+        metric = _cascade_metric(light, programs[0], settings.cascade.threshold, report)
+        if metric is None and settings.law is not None and settings.law.accuracy_floor is not None:
+            raise ConfigError(
+                f"accuracy_floor: what {light.name} before {programs[0].name} is worth was not measured",
+                hint="make the bundle with: edgeloop bundle create ... --eval DATA",
+            )
+        programs[0] = _cascade(light, programs[0], metric)
         parts[programs[0].name] = (light.name, base.name)
     if board is None and is_measured:
         board = BoardWatch()
@@ -98,12 +108,25 @@ def _light_of(settings: CascadeSettings, programs: Sequence[Program]) -> Program
     return candidates[0]
 
 
-def _cascade(light: Program, heavy: Program) -> Program:
+def _cascade_metric(light: Program, heavy: Program, threshold: float, report: Path | None) -> float | None:
+    """What was measured at the next lower threshold, None where nothing was."""
+    try:
+        known = json.loads(report.read_bytes())["cascade"] if report is not None else {}
+        if (known["light"], known["heavy"]) == (light.name, heavy.name):
+            lower = [p for p in known["points"] if p["threshold"] is not None and p["threshold"] <= threshold]
+            at = max(lower, key=lambda p: float(p["threshold"]))
+            return float(at["agreement"] if at["accuracy"] is None else at["accuracy"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        pass  # a bundle without such a report, or with one of a later version
+    return None
+
+
+def _cascade(light: Program, heavy: Program, metric: float | None) -> Program:
     return Program(
         f"{light.name}+{heavy.name}",
         light.latency_ms + heavy.latency_ms,
         light.work_ms + FIRST_SHARE * heavy.work_ms,
-        heavy.metric,
+        metric,
     )
 
 

@@ -121,7 +121,7 @@ def _open_model(start: Mapping[str, Any]) -> tuple[str, Pipeline, Activation | N
     EdgeloopError.
     """
     from edgeloop.bundle.golden import decode_golden
-    from edgeloop.bundle.limits import GOLDEN, MANIFEST
+    from edgeloop.bundle.limits import GOLDEN, MANIFEST, REPORT
     from edgeloop.bundle.manifest_reading import decode_manifest
     from edgeloop.bundle.needs import check_runtime
     from edgeloop.contract_files import with_gallery
@@ -169,7 +169,14 @@ def _open_model(start: Mapping[str, Any]) -> tuple[str, Pipeline, Activation | N
 
     period_s = 1 / start["rate"] if start["rate"] else 0.0
     activation = open_activation(
-        settings, manifest, variant, pipeline, open_one, is_bucketed=bool(several), period_s=period_s
+        settings,
+        manifest,
+        variant,
+        pipeline,
+        open_one,
+        is_bucketed=bool(several),
+        period_s=period_s,
+        report=staged / REPORT,
     )
     return variant.name, activation.pipeline, activation, self_test
 

@@ -128,6 +128,29 @@ def test_a_cascade_asks_the_heavy_variant_where_the_light_one_is_not_sure(
     assert [line["variant"] == "heavy" for line in lines] == [s < threshold for s in sure]
 
 
+@pytest.mark.parametrize(
+    ("threshold", "measured", "said"),
+    [("0.7", True, ""), ("0.5", True, "at least 0.85"), ("0.7", False, "was not measured")],
+)
+def test_the_floor_holds_for_what_a_cascade_was_measured_at(
+    agents: Agents, two_variants: Path, tmp_path: Path, threshold: str, measured: bool, said: str
+) -> None:
+    points = [{"threshold": t, "accuracy": a, "agreement": 0.9} for t, a in ((0.0, 0.8), (0.6, 0.86), (None, 0.9))]
+    trade = {"cascade": {"light": "light", "heavy": "heavy", "points": points}}
+    variants = [
+        VariantDraft("heavy", slow_model(), "float", ("xnnpack",), Metrics("accuracy", None, 0.9, 1.0, 100)),
+        VariantDraft("light", digits_int8(), "int8", ("xnnpack",), Metrics("accuracy", None, 0.8, 0.9, 100)),
+    ]
+    draft = BundleDraft("d", 1, "generic-x86-64", CONTRACT, variants, report=trade if measured else {})
+    write_bundle(tmp_path / "c.bundle", draft, load_or_create_signing_key())
+    code, summary, _said = agents.run(
+        "--bundle", tmp_path / "c.bundle", "--source", "synthetic:", "--count", "5", "--cascade", threshold,
+        "--latency-budget", "1000", "--accuracy-floor", "0.85",
+    )  # fmt: skip
+    assert code == (2 if said else 0), summary
+    assert said in summary.get("error", {}).get("message", "")
+
+
 @pytest.mark.parametrize(("warm_mib", "misses"), [("64", 0), ("0", 1)], ids=["warm", "cold"])
 def test_the_governor_moves_to_the_variant_that_fits_and_reports_are_of_one_variant(
     agents: Agents, two_variants: Path, tmp_path: Path, warm_mib: str, misses: int

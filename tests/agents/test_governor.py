@@ -117,6 +117,8 @@ def test_frames_that_come_too_fast_are_load():
     levels = ladder(PROGRAMS[:1], law)
     state, _ = settle(levels, law, 3.0, busy=1.0, dropped=0.5)
     assert levels[state.level].stride == 4
+    _, decisions = settle(levels, law, 3.0, busy=0.8, dropped=0.5)
+    assert next(d.reason for d in decisions if d.reason).endswith("busy 80%, 50% of the frames dropped")
 
 
 def test_a_better_level_comes_back_one_at_a_time_after_a_calm_time():
