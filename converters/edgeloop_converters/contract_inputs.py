@@ -11,7 +11,7 @@ import numpy as np
 from edgeloop.contract import CHANNELS, FREE, Contract, InputSpec
 from edgeloop.errors import ConfigError, DataError
 from edgeloop.graph import Graph, Tensor
-from edgeloop.padding import Shape
+from edgeloop.padding import LARGER_SHAPE, Shape
 from edgeloop.preprocess import compile_inputs
 from edgeloop_converters.calibration import input_infos
 from edgeloop_converters.data import IMAGE, TENSOR, Dataset, for_inputs, pick
@@ -187,10 +187,9 @@ def check_frames(specs: Sequence[InputSpec], model: bytes, dataset: Dataset) -> 
         try:
             prepare(dataset.sample(int(i)))
         except DataError as error:
-            name, hint = (
-                dataset.describe(int(i)),
-                _transposed(dataset, model) or _too_long(dataset, model) or error.hint,
-            )
+            name, hint = dataset.describe(int(i)), error.hint
+            if hint != LARGER_SHAPE:
+                hint = _transposed(dataset, model) or _too_long(dataset, model) or hint
             message = error.message if name in error.message else f"{name}: {error.message}"
             raise DataError(message, hint=hint) from error
 
