@@ -209,5 +209,6 @@ def _too_long(dataset: Dataset, model: bytes) -> str | None:
     sample, taken = dataset.sample_shape, input_infos(model)[0].shape[1:]
     if dataset.kind != TENSOR or sample is None or len(sample) != len(taken):
         return None
-    is_larger = any(a > b for a, b in zip(sample, taken, strict=True))
+    pairs = list(zip(sample, taken, strict=True))
+    is_larger = any(a > b for a, b in pairs) and all(a >= b for a, b in pairs)
     return "where the model leaves that size free: --shape, several times for a variant each" if is_larger else None
