@@ -156,14 +156,14 @@ def measure_answers(
 
 def cascade_lines(one: Mapping[str, Any]) -> list[str]:
     """A CascadeTrade's dictionary as a table for people."""
-    what = "exit head" if one.get("is_exit") else "cascade"
+    what, first, last = ("exit head", "head", "whole") if one.get("is_exit") else ("cascade", "light", "heavy")
     lines = [
         f"{what} {one['light']} then {one['heavy']}: {one['n']} samples, {one['light_ms']:.3g} and "
         f"{one['heavy_ms']:.3g} ms on this host, 1 thread",
-        f"  {'confidence asked':<18} {'accuracy':>9} {'as heavy':>9} {'asked heavy':>12} {'time':>6}",
+        f"  {'confidence asked':<18} {'accuracy':>9} {f'as {last}':>9} {f'asked {last}':>12} {'time':>6}",
     ]
     for point in one["points"]:
-        name = {None: "heavy alone", 0.0: "light alone"}.get(point["threshold"], f"{point['threshold']}")
+        name = {None: f"{last} alone", 0.0: f"{first} alone"}.get(point["threshold"], f"{point['threshold']}")
         accuracy = "-" if point["accuracy"] is None else f"{point['accuracy']:.2%}"
         lines.append(
             f"  {name:<18} {accuracy:>9} {point['agreement']:>9.2%} {point['escalated']:>12.0%} {point['cost']:>6.2f}"
