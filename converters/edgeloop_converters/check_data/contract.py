@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
 from edgeloop.analysis import analyze
 from edgeloop.contract import Contract
 from edgeloop.graph import Graph
-from edgeloop.runtime import open_session
+from edgeloop.runtime import Session, open_session
 from edgeloop_converters.check_data.detective import ROUNDS, Verdict, investigate
 from edgeloop_converters.check_data.finding import NOTE, SEVERE, Finding
-from edgeloop_converters.data import Dataset
-from edgeloop_converters.evaluate.summary import GUESSING
+from edgeloop_converters.data import Dataset, pick
+from edgeloop_converters.evaluate.metrics import confusion_matrix
+from edgeloop_converters.evaluate.summary import GUESSING, MAX_CONFUSION
+from edgeloop_converters.evaluate.swapped import swapped_text
+from edgeloop_converters.scalings import outputs_with
+
+Indices = npt.NDArray[np.int64]
 
 QUICK_MACS = 3e11
 """What `convert` spends on trying other contracts: about 5 s on two x86-64 cores."""
@@ -18,6 +28,7 @@ THOROUGH_MACS = 6e12
 _READINGS = 12
 _SHORT_ROUNDS = (32, 128)
 _ENOUGH_TO_JUDGE = 50
+_SWAPPED_SAMPLES, _AT_ONCE = 2000, 32
 
 
 def contract_findings(
@@ -39,7 +50,30 @@ def contract_findings(
         verdict = investigate(
             session, contract.inputs[0], dataset, names, output=contract.output.index, seed=seed, rounds=rounds
         )
-    return ([] if verdict is None else _findings(verdict)), verdict
+        found = [] if verdict is None else _findings(verdict)
+        if (
+            verdict is not None and not found and max_macs >= THOROUGH_MACS
+        ):  # the evaluation of `convert` shows it anyway
+            most = min(_SWAPPED_SAMPLES, int(max_macs / _READINGS / max(1, macs)))
+            found = _swapped(session, contract, pick(dataset, most, seed), dataset, verdict.classes, names or ())
+    return found, verdict
+
+
+def _swapped(
+    session: Session, contract: Contract, chosen: Indices, dataset: Dataset, classes: int, names: Sequence[str]
+) -> list[Finding]:
+    """Classes that are answered as each other's, by the contract as it is."""
+    assert dataset.labels is not None
+    answers: list[npt.NDArray[np.int64]] = []
+    for start in range(0, len(chosen), _AT_ONCE):  # pictures may be large
+        frames = [dataset.sample(int(i)) for i in chosen[start : start + _AT_ONCE]]
+        raw = outputs_with(session, contract.inputs[0], frames, contract.output.index)
+        if raw is None or classes > MAX_CONFUSION:
+            return []
+        answers.append(raw.argmax(axis=1))
+    text = swapped_text(confusion_matrix(dataset.labels[chosen], np.concatenate(answers), classes), names)
+    what, _, fix = text.rpartition(": ")
+    return [Finding("labels", SEVERE, what, fix, {"samples": len(chosen)})] if text else []
 
 
 def _findings(verdict: Verdict) -> list[Finding]:

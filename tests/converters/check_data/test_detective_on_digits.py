@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeloop.contract import InputSpec
+from edgeloop.contract import Contract, InputSpec, OutputSpec
 from edgeloop.runtime import Session, open_session
+from edgeloop_converters.check_data.contract import THOROUGH_MACS, contract_findings
 from edgeloop_converters.check_data.detective import Verdict, investigate, mcnemar
 from edgeloop_converters.check_data.readings import image_readings, label_readings, tensor_readings
 from edgeloop_converters.data import Dataset, open_data
@@ -152,3 +153,16 @@ def test_tensors_are_tried_as_they_look() -> None:
     assert any("channels in reverse" in t for t in titles)
     sound = np.random.default_rng(0).integers(-20000, 20000, (5, 100)).astype(np.int16)
     assert any("16-bit" in r.title for r in tensor_readings(InputSpec("x", "tensor", shape=(100,)), sound))
+
+
+def test_two_swapped_classes_are_named_by_the_thorough_check(digits_tflite: Path, scans: Dataset) -> None:
+    """Of ten classes two: no contract is better by enough, and accuracy alone does not tell."""
+    assert scans.labels is not None
+    table = np.array([0, 1, 2, 5, 4, 3, 6, 7, 8, 9])
+    wrong = replace(scans, labels=table[scans.labels])
+    contract = Contract((SPEC,), OutputSpec("classification", NAMES))
+    found, _ = contract_findings(digits_tflite.read_bytes(), contract, wrong, max_macs=THOROUGH_MACS)
+    assert [f.severity for f in found] == ["severe"]
+    assert "swapped" in found[0].what or "another order" in found[0].what
+    right, _ = contract_findings(digits_tflite.read_bytes(), contract, scans, max_macs=THOROUGH_MACS)
+    assert right == []
