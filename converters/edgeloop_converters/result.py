@@ -222,6 +222,7 @@ class ConvertResult:
             "version": self.version,
             "bundle": None if saved.path is None else saved.path.name,
             "signed_by": saved.signed_by,
+            "next_steps": list(self.next_steps),
         }
 
     def write_report(self, folder: Path | str | None = None, *, beside: Path | str | None = None) -> tuple[Path, Path]:

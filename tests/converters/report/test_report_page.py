@@ -44,8 +44,10 @@ def test_the_page_shows_the_numbers_and_reaches_for_nothing_outside() -> None:
 
 def test_a_missed_goal_is_said_with_its_reason() -> None:
     gate = {"passed": False, "reasons": ["accuracy drops by 2 pt"], "unverified": []}
-    text = checked(render(report(gate=gate)))
+    text = checked(render(report(gate=gate, next_steps=["--effort best"])))
     assert "goals not met" in text
+    assert "What to try next, one of:" in text
+    assert "--effort best" in text
     assert "accuracy drops by 2 pt" in text
     unverified = {
         "passed": True, "verdict": "met where judged; p95 not judged", "reasons": [],

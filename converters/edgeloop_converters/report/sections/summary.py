@@ -33,10 +33,17 @@ def summary(report: Values, device: str, latency: Mapping[str, Latencies]) -> Ma
             tag("p", tag("span", sign, class_="sign", aria_hidden="true"), tag("span", said), class_="said"),
             tag("ul", listed) if listed else None,
             _goals(report),
+            _next(report),
             class_=f"verdict {kind}".strip(),
         ),
         _cards(report, device, latency),
     )
+
+
+def _next(report: Values) -> list[Markup]:
+    """What to try after a missed goal."""
+    steps = report.get("next_steps") or ()
+    return [tag("p", "What to try next, one of:"), tag("ul", [tag("li", step) for step in steps])] if steps else []
 
 
 def _buckets(report: Values) -> Markup | None:
