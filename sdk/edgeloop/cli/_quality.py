@@ -12,7 +12,7 @@ from edgeloop.latency_text import milliseconds
 
 if TYPE_CHECKING:
     from edgeloop.bundle import Profile
-    from edgeloop_converters.assess import AssessResult
+    from edgeloop_converters.assessment import AssessResult
     from edgeloop_converters.evaluate import Quality
     from edgeloop_converters.result import ConvertResult
 
