@@ -36,14 +36,31 @@ def too_fine(goals: Goals, metrics: Metrics) -> str:
     return ""
 
 
-def next_steps(recipe: Recipe, metrics: Metrics, *, model_bytes: int = 0, guesses: bool = False) -> tuple[str, ...]:
-    """For a variant that missed a goal on accuracy, agreement or bytes: one thing to try a line, the likeliest first.
+def next_steps(
+    recipe: Recipe, metrics: Metrics, *, model_bytes: int = 0, p95_ms: float | None = None, guesses: bool = False
+) -> tuple[str, ...]:
+    """For a variant that missed a goal: one thing to try a line, the likeliest first.
 
-    () where none of those goals was set, or all are met. model_bytes: of the exported file. guesses: the model does no
-    better than guessing, so that no scheme and no effort helps.
+    () where no goal was set, or all are met. model_bytes: of the exported file. p95_ms: None where it was not judged.
+    guesses: the model does no better than guessing, so that no scheme and no effort helps.
     """
     met = _within_reach(recipe.goals, metrics)
-    return (*(_for_the_answers(recipe, metrics, met, guesses) if met else ()), *_for_the_size(recipe, model_bytes))
+    return (
+        *(_for_the_answers(recipe, metrics, met, guesses) if met else ()),
+        *_for_the_size(recipe, model_bytes),
+        *_for_the_latency(recipe, p95_ms),
+    )
+
+
+def _for_the_latency(recipe: Recipe, p95_ms: float | None) -> tuple[str, ...]:
+    goal = recipe.goals.p95_ms
+    if goal is None or p95_ms is None or p95_ms <= goal:
+        return ()
+    steps = ["--scheme int8: faster"] if recipe.scheme in ("float", "fp16", "weight-only", "int4", "a16w8") else []
+    steps.append(
+        f"edgeloop analyze {shlex.quote(recipe.source)} --target {shlex.quote(recipe.target)}: which ops cost most"
+    )
+    return (*steps, f"--p95-ms {math.ceil(p95_ms * 1000) / 1000:g}: what this file reaches")
 
 
 def _for_the_size(recipe: Recipe, model_bytes: int) -> tuple[str, ...]:

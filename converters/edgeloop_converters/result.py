@@ -47,6 +47,12 @@ class VariantResult:
         """Its path inside the bundle."""
         return model_file(self.name)
 
+    @property
+    def judged_p95_ms(self) -> float | None:
+        """None where the latency goal was not judged: it is only on the target itself."""
+        unverified = any(goal.startswith("p95") for goal in self.gate.unverified)
+        return None if self.profile is None or unverified else self.profile.p95_ms
+
     @cached_property
     def xz_bytes(self) -> int | None:
         """What the file takes in a bundle or a download, compressed by xz; None above 32 MiB, where it takes long."""
@@ -187,7 +193,9 @@ class ConvertResult:
     def next_steps(self) -> tuple[str, ...]:
         """What to try for the first variant that missed a goal, the likeliest first; () where none is known."""
         steps = (
-            next_steps(self.recipe, v.quality.metrics, model_bytes=len(v.model), guesses=v.gate.guesses)
+            next_steps(
+                self.recipe, v.quality.metrics, model_bytes=len(v.model), p95_ms=v.judged_p95_ms, guesses=v.gate.guesses
+            )
             for v in self.variants
             if not v.gate.passed
         )

@@ -51,6 +51,16 @@ def test_a_file_that_is_too_large_names_a_smaller_scheme_where_the_board_takes_o
     )
 
 
+def test_a_latency_that_was_judged_and_missed_names_what_costs() -> None:
+    slow = recipe(p95_ms=5)
+    assert next_steps(slow, METRICS, p95_ms=7.1234) == (
+        "edgeloop analyze m.tflite --target rpi4: which ops cost most",
+        "--p95-ms 7.124: what this file reaches",
+    )
+    assert next_steps(slow, METRICS, p95_ms=None) == next_steps(slow, METRICS, p95_ms=4.9) == ()
+    assert next_steps(recipe("fp16", p95_ms=5), METRICS, p95_ms=7)[0] == "--scheme int8: faster"
+
+
 def test_a_model_that_guesses_is_not_to_be_tuned() -> None:
     (step,) = next_steps(recipe(max_drop=0.001), METRICS, guesses=True)
     assert step.startswith("edgeloop check-data m.tflite --data train")
