@@ -20,7 +20,6 @@ from edgeloop.mains import (
 )
 from edgeloop.starting import EXIT_INTERRUPTED
 from edgeloop.version import VERSION
-from edgeloop_agent import simulate
 from edgeloop_agent.activation_flags import add_activation_flags
 from edgeloop_agent.verbs import VERBS, add_verb
 
@@ -63,13 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     doctor.add_argument(
         "--delegate", dest="delegates", metavar="NAME", action="append", help="also try to load this one"
     )
-    simulated = verbs.add_parser(
-        "simulate", help="a recorded load under other settings of the governor", epilog=simulate.EPILOG,
-        description="Replay a recorded load through the governor's law: what it would have done, and what came of it.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    simulate.add_arguments(simulated)
-    for sub in (run, doctor, simulated, *(add_verb(verbs, name) for name in VERBS)):
+    for sub in (run, doctor, *(add_verb(verbs, name) for name in VERBS)):
         sub.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else there")
     return parser
 
@@ -175,13 +168,7 @@ def _doctor(args: argparse.Namespace) -> int:
     return exit_code(findings)
 
 
-def _simulate(args: argparse.Namespace) -> int:
-    done = simulate.simulate(args)
-    print(json_text(done) if args.json else simulate.simulation_text(done), flush=True)
-    return EXIT_DONE
-
-
-_VERBS = {"run": _run, "doctor": _doctor, "simulate": _simulate}
+_VERBS = {"run": _run, "doctor": _doctor}
 
 
 def _tell(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The verbs of `edgeloop-agent` that look at an agent or at its board: one light module each.
+"""The verbs of `edgeloop-agent` that look at an agent, at its board or at what it recorded: one light module each.
 
 A module has `EPILOG`, `add_arguments(parser)` and `run(args) -> exit code`.
 """
@@ -16,6 +16,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "logs": ("what happened on this device", "edgeloop_agent.verbs.logs"),
     "bench": ("measure a bundle or model on this device", "edgeloop_agent.verbs.bench"),
     "capture": ("collect calibration data through this device's camera", "edgeloop_agent.verbs.capture"),
+    "simulate": ("a recorded load under other settings of the governor", "edgeloop_agent.verbs.simulate"),
     "autotune": ("find the best threads, delegate and variant here", "edgeloop_agent.verbs.autotune"),
     "service": ("run the agent under systemd", "edgeloop_agent.verbs.service"),
 }

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeloop.errors import UsageError
+from edgeloop.errors import EXIT_DONE, UsageError
+from edgeloop.mains import json_text
 from edgeloop_agent.activation_flags import FLAGS, add_activation_flags
 
 EPILOG = """examples:
@@ -30,7 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_activation_flags(parser, [flag for flag in FLAGS if flag.field in _LAW_FIELDS])
 
 
-def simulate(args: argparse.Namespace) -> dict[str, Any]:
+def run(args: argparse.Namespace) -> int:
+    done = simulated(args)
+    print(json_text(done) if args.json else simulation_text(done), flush=True)
+    return EXIT_DONE
+
+
+def simulated(args: argparse.Namespace) -> dict[str, Any]:
     """{"trace", "host", "seconds", "steps", "fixed": {...}, "governed": {...}}. Raises UsageError, DataError,
     ConfigError."""
     from edgeloop_agent.activation_settings import check_range
