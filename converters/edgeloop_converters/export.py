@@ -20,7 +20,7 @@ from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.schemes import scheme_named
 from edgeloop_converters.schemes.borders import set_io
 from edgeloop_converters.schemes.job import Job
-from edgeloop_converters.sources import Sources
+from edgeloop_converters.sources import Sources, sample_shape
 from edgeloop_converters.stages import Stages
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def export(
                 trust_code=trust_code,
                 signature=recipe.signature or None,
                 shape=recipe.shapes[0].given() if recipe.shapes else None,
+                sample_shape=sample_shape(recipe, sources.data),
                 fused=fused,
                 progress=progress,
             )

@@ -79,13 +79,14 @@ def quantize_int8_tflite(
     trust_code: bool = False,
     signature: str | None = None,
     shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+    sample_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
     fused: bool = False,
     progress: Progress | None = None,
 ) -> Quantized:
     """`--engine tflite`: TFLiteConverter's own int8 from the source model, in a child process.
 
-    samples: float model inputs [1, ...], as `model_inputs` gives them. fused: long LSTMs of Keras 2 by TFLite's own
-    kernel. Raises UsageError for a .tflite source.
+    samples: float model inputs [1, ...], as `model_inputs` gives them. shape, sample_shape: see `ConversionOptions`.
+    fused: long LSTMs of Keras 2 by TFLite's own kernel. Raises UsageError for a .tflite source.
     """
     from edgeloop_converters.frontends.conversion import ConversionOptions, start_native
     from edgeloop_converters.frontends.floats import name_borders
@@ -99,7 +100,7 @@ def quantize_int8_tflite(
         )
     arrays = _columns(samples)
     with (progress or SilentProgress()).step("quantizing with TFLiteConverter"), _npy_files(arrays) as paths:
-        options = ConversionOptions(trust_code=trust_code, signature=signature, shape=shape)
+        options = ConversionOptions(trust_code=trust_code, signature=signature, shape=shape, sample_shape=sample_shape)
         child = start_native("int8", source, frontend, options, samples=[str(p) for p in paths], fused=fused)
         with child:
             answer = child.result()

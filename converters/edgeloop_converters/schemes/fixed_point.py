@@ -97,4 +97,9 @@ def check_powers_of_two(graph: Graph) -> None:
             continue
         mantissas = np.frexp(tensor.quantization.scale)[0]
         if not (mantissas == 0.5).all():
-            raise UsageError(f"--scheme fixed-point: tensor '{tensor.name}' has a scale that is no power of two")
+            readers = (op.name for op in graph.main.ops if any(t is tensor for t in graph.main.input_tensors(op)))
+            raise UsageError(
+                f"--scheme fixed-point: tensor '{tensor.name}', read by {next(readers, 'no op')}, has a scale that is "
+                "no power of two",
+                hint="ops that only move numbers keep the scale of their table; --scheme int8 takes it",
+            )

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from edgeloop.affine import dequantize, quantize
 from edgeloop.errors import ConfigError, UsageError
-from edgeloop.graph import Graph
+from edgeloop.graph import Graph, Quantization
 from edgeloop.runtime import open_session
 from edgeloop_converters.calibration import Ranges, calibrate
 from edgeloop_converters.recipe import PassStep, Recipe, plan_passes
 from edgeloop_converters.schemes import NAMES, SCHEMES, check_io, scheme_named
 from edgeloop_converters.schemes.borders import set_io
-from edgeloop_converters.schemes.fixed_point import power_of_two_ranges
+from edgeloop_converters.schemes.fixed_point import check_powers_of_two, power_of_two_ranges
 from edgeloop_converters.schemes.job import Job
 from edgeloop_converters.schemes.verify import Made, other_weights
 from support.tiny_models import TinyBuilder, tiny_cnn, tiny_two_inputs
@@ -191,3 +191,13 @@ def test_recipes_are_checked(tmp_path: Path) -> None:
         PassStep("quantize", {"scheme": "int3"})
     with pytest.raises(UsageError, match="computes in 16 bit"):
         Recipe("m.tflite", passes=(PassStep("calibrate"), PassStep("quantize", {"scheme": "a16w8", "io": "int8"})))
+
+
+def test_a_scale_that_no_shift_makes_is_refused_with_the_op_that_reads_it() -> None:
+    graph = Graph.read(tiny_cnn())
+    index = graph.main.ops[0].inputs[0]
+    graph.main.tensors[index].dtype = "int8"
+    graph.main.tensors[index].quantization = Quantization.per_tensor(0.3, 0)
+    with pytest.raises(UsageError, match="read by CONV_2D, has a scale that is no power of two") as caught:
+        check_powers_of_two(graph)
+    assert "--scheme int8" in str(caught.value.hint)
