@@ -21,6 +21,7 @@ from edgeloop.mains import (
 from edgeloop.starting import EXIT_INTERRUPTED
 from edgeloop.version import VERSION
 from edgeloop_agent.activation_flags import add_activation_flags
+from edgeloop_agent.autotune.objectives import OBJECTIVES
 from edgeloop_agent.verbs import VERBS, add_verb
 
 _PROGRAM = "edgeloop-agent"
@@ -87,6 +88,8 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
     add("--variant", metavar="NAME", help="which model of the bundle (default: its first)")
     add("--gallery", metavar="FILE", type=Path, help="known vectors of an embedding: .npz with vectors and labels")
     add("--threads", metavar="N", type=int, help="threads of the interpreter (default: as autotune found, else 1)")
+    add("--autotune", choices=OBJECTIVES,
+        help="at the start, measure what is best here if that is not known yet (a minute)")  # fmt: skip
     add("--telemetry", metavar="URL", help="where reports go: http(s)://HOST:PORT, serial:///dev/ttyX?baud=115200")
     add("--device", metavar="ID", help="this device's name in the reports (default: the host name)")
     add("--state", metavar="DIR", type=Path, help="folder for the spool and unpacked bundles")

@@ -23,6 +23,7 @@ from edgeloop_agent.activation_settings import (
     parse_cascade,
     parse_exit_head,
 )
+from edgeloop_agent.autotune.objectives import OBJECTIVES
 from edgeloop_agent.fallback_clock import ALERT_AFTER_S
 from edgeloop_agent.levels import Law
 from edgeloop_agent.model_tables import check_together, split_models
@@ -85,6 +86,7 @@ class AgentConfig:
     exit_head: str | None = None
     warm_memory: float = DEFAULT_WARM_MIB
     record_load: bool = False
+    autotune: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.threads <= 256:
@@ -111,6 +113,8 @@ class AgentConfig:
             raise UsageError(f"device must be at most {MAX_NAME_CHARS} printable characters")
         for text in (self.bundle, self.state, self.source, *self.sinks, *self.delegates, *self.trust):
             _check_is_text(str(text))
+        if self.autotune not in (None, *OBJECTIVES):
+            raise UsageError(f"autotune must be {', '.join(OBJECTIVES)}, got '{self.autotune}'")
         self._check_activation()
         if self.heartbeat_timeout < 2:
             raise UsageError("heartbeat_timeout must be at least 2 seconds: the worker speaks once a second")

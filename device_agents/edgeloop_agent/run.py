@@ -67,7 +67,7 @@ def run_agent(
     """
     meant = configs[0].state
     with locked_state(meant, tell) as state, contextlib.ExitStack() as cleanup:
-        plans = _planned([replace(config, state=state) for config in configs], tell)
+        plans = _planned([replace(config, state=state) for config in configs], tell, at_start=True)
         reload = None
         if reread is not None and may_reload():
             reload = Reload(lambda: _planned([replace(c, state=state) for c in same_state(reread(), meant)], tell))
@@ -81,11 +81,11 @@ def run_agent(
             plans = after
 
 
-def _planned(configs: Sequence[AgentConfig], tell: Callable[[str], None]) -> list[_Plan]:
-    return [_planned_one(config, tell) for config in configs]
+def _planned(configs: Sequence[AgentConfig], tell: Callable[[str], None], *, at_start: bool = False) -> list[_Plan]:
+    return [_planned_one(config, tell, at_start) for config in configs]
 
 
-def _planned_one(config: AgentConfig, tell: Callable[[str], None]) -> _Plan:
+def _planned_one(config: AgentConfig, tell: Callable[[str], None], at_start: bool) -> _Plan:
     if not frames_of(config):
         parse_source(config.source)
     for sink in config.sinks:
@@ -93,6 +93,10 @@ def _planned_one(config: AgentConfig, tell: Callable[[str], None]) -> _Plan:
     asked = tuple(str(parse_delegate(text)) for text in config.delegates)
     staged, unsigned = _stage(config, tell)
     order = asked or staged.manifest.fallback_order(config.variant) or FALLBACK_ORDER
+    if config.autotune and at_start:  # beside models that run it would measure them, too
+        from edgeloop_agent.autotune.tune import tune_if_new
+
+        tune_if_new(config, staged, tell)
     config, delegates, tuned = settled(config, staged, order)
     said = {"tuned": tuned, "other_board": made_for_another(staged.manifest.target)}
     notes = tuple((kind, text) for kind, text in said.items() if text)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from edgeloop_agent.autotune.halving import (
     INDISTINCT,
-    OBJECTIVES,
     SLICES,
     Candidate,
     Measured,
@@ -25,6 +24,7 @@ from edgeloop_agent.autotune.halving import (
     thread_counts,
     turns,
 )
+from edgeloop_agent.autotune.objectives import OBJECTIVES
 from edgeloop_agent.autotune.tuned import FILE, Key, Tuned, find, save
 from support.agents import Agents, make_bundle, run_cli
 from support.delegate_lib import build_delegate, external
@@ -159,6 +159,19 @@ def test_after_an_update_the_result_is_not_taken_and_that_is_said(agents: Agents
     code, summary, said = agents.run("--bundle", new, "--source", "synthetic:", "--count", "5")
     assert (code, summary["delegate_asked"], summary["threads"]) == (0, "xnnpack", 1)
     assert "edgeloop-agent autotune measures again" in said
+
+
+def test_a_config_may_ask_to_measure_whatever_was_not_yet(agents: Agents, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "digits.bundle", delegates=("cpu",))
+    config = tmp_path / "agent.toml"
+    config.write_text(f'bundle = "{bundle}"\nsource = "synthetic:"\ncount = 5\nautotune = "latency"\n')
+    code, summary, said = agents.run("--config", config)
+    assert (code, summary["delegate_asked"], "autotune: measuring" in said) == (0, "cpu", True), said
+    assert [event["kind"] for event in summary["events"]] == ["tuned"]
+    assert "autotune: measuring" not in agents.run("--config", config)[2]
+    assert "autotune: measuring" not in agents.run("--config", config, "--threads", "1")[2]
+    updated = make_bundle(tmp_path / "digits.bundle", delegates=("xnnpack",))
+    assert "autotune: measuring" in agents.run("--config", config, "--bundle", updated)[2]
 
 
 def test_a_delegate_that_crashes_hangs_or_is_not_there_is_out_and_the_rest_is_measured(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_every_flag_but_allow_unsigned_is_a_key_of_the_file(tmp_path: Path) -> N
     run = build_parser()._subparsers._group_actions[0].choices["run"]  # type: ignore[union-attr,index]
     flags = {a.option_strings[0][2:].replace("-", "_"): a for a in run._actions if a.option_strings[0].startswith("--")}
     values = {"loop": "true", "sink": '["jsonl:-"]', "trust": '["k.pub"]', "delegate": '["cpu"]', "gate": "true"}
-    values |= {"prefer": "'rate'", "cascade": "'0.8'", "temperature_limit": "70"}
+    values |= {"autotune": "'memory'", "prefer": "'rate'", "cascade": "'0.8'", "temperature_limit": "70"}
     values |= dict.fromkeys(("max_difference", "accuracy_floor", "quiet", "midpoint"), "0.5") | {"record_load": "true"}
     text = "".join(
         f"{name} = {values.get(name, 5 if flags[name].type in (int, float) else repr('x'))}\n"

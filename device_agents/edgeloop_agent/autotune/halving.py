@@ -11,7 +11,6 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-OBJECTIVES = ("latency", "throughput", "memory")
 INDISTINCT = 0.03
 """Candidates this near the best count as equal: the one that takes fewer threads is then the better neighbour."""
 SLICES = 4

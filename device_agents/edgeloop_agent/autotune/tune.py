@@ -12,13 +12,15 @@ from typing import Any
 
 from edgeloop.bundle import StagedBundle, Variant
 from edgeloop.bundle.manifest import HOST_DELEGATES, Manifest
-from edgeloop.errors import DelegateError, UsageError
+from edgeloop.errors import DelegateError, EdgeloopError, UsageError
 from edgeloop.runtime.delegates import parse_delegate
 from edgeloop_agent.autotune.halving import Candidate, Measured, best, candidates, thread_counts
 from edgeloop_agent.autotune.measure import Measurement
-from edgeloop_agent.autotune.tuned import Key, Tuned, save
+from edgeloop_agent.autotune.tuned import Key, Tuned, find, is_open, save
+from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.pipeline import FALLBACK_ORDER
 
+AT_START_S = 60.0
 SHORTEST_BUDGET_S, LONGEST_BUDGET_S = 1.0, 3600.0
 
 
@@ -79,6 +81,18 @@ def tune(
     key = Key.here(staged.path)
     save(state, key, tuned)
     return Tuning(key, tuned, default, tuple(measurement.measured), time.monotonic() - began)
+
+
+def tune_if_new(config: AgentConfig, staged: StagedBundle, note: Callable[[str], None]) -> None:
+    """Measure where a config asks for it and nothing is known for this bundle, board and runtime. What goes wrong is
+    told, and the agent starts without."""
+    if config.autotune is None or not is_open(config) or find(config.state, Key.here(staged.path))[0] is not None:
+        return
+    note(f"autotune: measuring for {config.autotune}, {AT_START_S:.0f} s at most")
+    try:
+        tune(staged, config.state, objective=config.autotune, budget_s=AT_START_S, note=lambda _text: None)
+    except EdgeloopError as error:
+        note(f"autotune: {error.message}")
 
 
 def _candidates(manifest: Manifest, delegates: Sequence[str], accuracy_floor: float | None) -> tuple[Candidate, ...]:

@@ -96,6 +96,11 @@ def _read(folder: Path) -> list[dict[str, Any]]:
         return []
 
 
+def is_open(config: AgentConfig) -> bool:
+    """Whether the user left all that autotune could choose to it."""
+    return not (config.threads or config.delegates or config.variant)
+
+
 def settled(
     config: AgentConfig, staged: StagedBundle, order: tuple[str, ...]
 ) -> tuple[AgentConfig, tuple[str, ...], str]:
@@ -103,7 +108,7 @@ def settled(
     threads open; without a result 1 thread, and `order` as it is. The line is "" where nothing was ever tuned.
     """
     plain = config if config.threads else replace(config, threads=1)
-    if config.threads or config.delegates or config.variant or not (config.state / FILE).exists():
+    if not is_open(config) or not (config.state / FILE).exists():
         return plain, order, ""
     tuned, stale = find(config.state, Key.here(staged.path))
     if tuned is None:

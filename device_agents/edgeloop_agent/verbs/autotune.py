@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgeloop.errors import EXIT_DONE, UsageError
 from edgeloop.mains import json_text
+from edgeloop_agent.autotune.objectives import OBJECTIVES
 
 EPILOG = """example:
   edgeloop-agent autotune --bundle ic.bundle
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--config", metavar="FILE", type=Path, help="the agent's config file: bundle, state and trust")
     add("--bundle", metavar="FILE", type=Path, help="the bundle")
     add("--state", metavar="DIR", type=Path, help="the agent's state folder")
-    add("--optimize", choices=("latency", "throughput", "memory"), default="latency",
+    add("--optimize", choices=OBJECTIVES, default="latency",
         help="median time, mean time or memory (default: latency)")  # fmt: skip
     add("--time-budget", metavar="S", type=float, default=60.0, help="seconds to measure (default: 60)")
     add("--delegate", dest="delegates", metavar="NAME", action="append",
