@@ -175,5 +175,34 @@ def bits_per_channel(path: str) -> int:
     return 8
 
 
+def exif_orientation(path: str) -> int:
+    """1 to 8 of a JPEG by its EXIF tag (1: as it lies); 1 where there is none, and for all others. Never raises."""
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(_PIECE_BYTES + 16)
+        at = 2
+        while data[:2] == _JPEG_BEGINS and data[at] == 0xFF and data[at + 1] not in _JPEG_FRAMES_OR_SCAN:
+            if data[at + 1] == _APP1 and data[at + 4 : at + 10] == b"Exif\0\0":
+                return _orientation(data[at + 10 :])
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    except (OSError, struct.error, IndexError, KeyError):
+        pass
+    return 1
+
+
+def _orientation(tiff: bytes) -> int:
+    order = _TIFF_BEGINS[tiff[:4]]
+    (first,) = struct.unpack_from(f"{order}I", tiff, 4)
+    (count,) = struct.unpack_from(f"{order}H", tiff, first)
+    for i in range(count):
+        tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, first + 2 + 12 * i)
+        if tag == _ORIENTATION:
+            return value if 1 <= value <= 8 else 1
+    return 1
+
+
 _TIFF_BEGINS = {b"II*\0": "<", b"MM\0*": ">"}
 _BITS_PER_SAMPLE = 258
+_ORIENTATION = 274
+_APP1 = 0xE1
+_JPEG_FRAMES_OR_SCAN = frozenset((0xC0, 0xC1, 0xC2, 0xDA))

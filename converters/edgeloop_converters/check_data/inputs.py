@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeloop.contract import InputSpec
-from edgeloop.pictures import bits_per_channel
+from edgeloop.pictures import bits_per_channel, exif_orientation
 from edgeloop_converters.check_data.finding import NOTE, SEVERE, WARNING, Finding
 from edgeloop_converters.check_data.observe import Observed
 from edgeloop_converters.data import IMAGE
@@ -38,6 +38,7 @@ def input_findings(observed: Observed, spec: InputSpec, role: str) -> list[Findi
         *_outliers(observed, role),
         *_gray(observed, spec, role),
         *_depth(observed, role),
+        *_turned(observed, role),
     ]
 
 
@@ -237,5 +238,25 @@ def _depth(observed: Observed, role: str) -> list[Finding]:
             f"they are read as {_BITS_READ} bit, the lower bits are lost",
             "save them as 8 bit with the contrast that the model needs, or give the numbers as tensors in an .npz",
             {"deep": len(deep), "looked_at": len(observed.indices)},
+        )
+    ]
+
+
+def _turned(observed: Observed, role: str) -> list[Finding]:
+    """Pictures with an EXIF tag that turns them: OpenCV obeys it, here and in the agent, and others do not."""
+    files = observed.dataset.files
+    if files is None or observed.kind != IMAGE:
+        return []
+    turned = [files[i] for i in observed.indices if exif_orientation(files[i]) != 1]
+    if not turned:
+        return []
+    return [
+        Finding(
+            "orientation",
+            WARNING,
+            f"{len(turned)} of {len(observed.indices)} {role} pictures are turned by their EXIF tag, such as "
+            f"{turned[0]}: they are read upright, here and on the device, and as they lie by TensorFlow and PIL",
+            "turn the pixels themselves (mogrify -auto-orient), for the training, too, so that all read the same",
+            {"turned": len(turned), "looked_at": len(observed.indices)},
         )
     ]
