@@ -201,3 +201,15 @@ def test_a_scale_that_no_shift_makes_is_refused_with_the_op_that_reads_it() -> N
     with pytest.raises(UsageError, match="read by CONV_2D, has a scale that is no power of two") as caught:
         check_powers_of_two(graph)
     assert "--scheme int8" in str(caught.value.hint)
+
+
+def test_constants_that_are_added_get_powers_of_two_too() -> None:
+    b = TinyBuilder(0)
+    x = b.input("x", (1, 6))
+    offset = b.constant("offset", np.linspace(-0.7, 1.3, 4, dtype=np.float32)[None])
+    model = b.finish(b.op("ADD", [b.dense(x, 4), offset], (1, 4))).write()
+    graph = Graph.read(made("fixed-point", model, (1, 6)).tflite)
+    (constant,) = [t for t in graph.main.tensors if t.name.startswith("offset")]
+    assert math.log2(constant.affine.scale).is_integer()
+    error = np.abs(dequantize(constant.data, constant.affine) - np.linspace(-0.7, 1.3, 4)).max()
+    assert error <= constant.affine.scale / 2 + 1e-6
