@@ -40,7 +40,9 @@ def fit_labels(dataset: Dataset, labels: Sequence[str], outputs: int | None = No
         counts_from_one = int(ids.min()) == 1 and int(ids.max()) == limit
         raise DataError(
             f"data {dataset.source}: class id {wrong} ({count} samples) but the model has {limit} outputs",
-            hint="the class ids start at 1: subtract 1, so that they start at 0" if counts_from_one else None,
+            hint="the class ids start at 1: subtract 1, so that they start at 0"
+            if counts_from_one
+            else "are these the labels of this model? --ignore-labels leaves them out",
         )
     if len(ids) > 1 and int(ids.min()) == int(ids.max()):
         note = f"data {dataset.source}: all {len(ids)} samples are of one class, so accuracy says little"
