@@ -61,8 +61,14 @@ def test_each_objective_looks_at_its_own_number() -> None:
         measured(9.0, order=1, rss=80),
         measured(20.0, order=2, rss=10),
     )
-    spiky.times_ns.append(100_000_000)
+    spiky.times_ns.append(18_000_000)
     assert [best([steady, spiky, small], o) for o in OBJECTIVES] == [spiky, steady, small]
+
+
+def test_a_fine_median_with_a_long_tail_does_not_win() -> None:
+    steady, unsteady = measured(10.0), measured(5.0, 4, 1)
+    unsteady.times_ns += [60_000_000, 80_000_000]
+    assert best([steady, unsteady], "latency") is steady
 
 
 @given(st.lists(st.floats(0.01, 1e4), min_size=1, max_size=40), st.sampled_from(OBJECTIVES[:2]))

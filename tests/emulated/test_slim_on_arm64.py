@@ -61,3 +61,18 @@ def test_without_opencv_a_tensor_source_runs_and_pictures_are_answered_in_one_li
     )
     assert refused.returncode == 2
     assert "cv2 is not installed" in refused.stderr
+
+
+def test_the_unit_and_the_bench_come_along(root: DebianRoot, tmp_path: Path) -> None:
+    agent = board_agent(root, tmp_path / "board", slim=True)
+
+    def verb(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [*agent, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, env=root.environment, timeout=120, check=False)
+
+    unit = verb("service")
+    assert f"-I {agent[-1]} run --config /etc/edgeloop/agent.toml" in unit.stdout, unit.stderr
+    bundle = make_bundle(tmp_path / "tensor.bundle", contract=TENSOR)
+    done = verb("bench", bundle, "-n", "5", "--allow-unsigned", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["delegate"] == "xnnpack"

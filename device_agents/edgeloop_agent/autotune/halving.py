@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 
 INDISTINCT = 0.03
 """Candidates this near the best count as equal: the one that takes fewer threads is then the better neighbour."""
+UNSTEADY = 1.25
+"""For latency: who is slower than the best on average by more than this is out, however good its median looks. Threads
+that wait for a core somebody else has make a fine median and a long tail."""
 SLICES = 4
 """So often the candidates take turns in a round, forth and back: a clock that drifts hits all of them alike."""
 
@@ -105,6 +108,9 @@ def best(measured: Iterable[Measured], objective: str) -> Measured | None:
     known = [m for m in measured if math.isfinite(m.score(objective))]
     if not known:
         return None
+    if objective == "latency":
+        mean_ms = min(m.mean_ms for m in known)
+        known = [m for m in known if m.mean_ms <= UNSTEADY * mean_ms]
     limit = min(m.score(objective) for m in known) * (1 + INDISTINCT)
     equal = [m for m in known if m.score(objective) <= limit]
     return min(equal, key=lambda m: (m.candidate.threads, m.candidate.order))
