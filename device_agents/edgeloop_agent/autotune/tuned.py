@@ -12,7 +12,6 @@ from edgeloop import probes
 from edgeloop.bundle import StagedBundle
 from edgeloop.bundle.files import write_atomically
 from edgeloop.errors import DeviceError
-from edgeloop.runtime.interpreter import installed_runtime
 from edgeloop_agent.config import AgentConfig
 
 FILE = "tuned.json"
@@ -32,6 +31,8 @@ class Key:
 
     @staticmethod
     def here(staged: Path) -> Key:
+        from edgeloop.runtime.interpreter import installed_runtime  # not at every start: it brings importlib.metadata
+
         return Key(staged.name, probes.board_name(), os.cpu_count() or 1, installed_runtime())
 
 
