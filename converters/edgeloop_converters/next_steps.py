@@ -69,7 +69,7 @@ def _for_the_size(recipe: Recipe, model_bytes: int) -> tuple[str, ...]:
         return ()
     steps = []
     smaller = _SMALLER.get(recipe.scheme)
-    if smaller is not None and (load_target(recipe.target).has_edgetpu <= scheme_named(smaller).edgetpu):
+    if smaller is not None and _takes(recipe.target, smaller):
         steps.append(f"--scheme {smaller}: smaller, {'and faster' if smaller == 'int8' else 'but slower'}")
     return (*steps, f"--max-bytes {model_bytes}: what this file has")
 
@@ -89,9 +89,14 @@ def _for_the_answers(recipe: Recipe, metrics: Metrics, met: str, guesses: bool) 
     if recipe.is_calibrated and recipe.calibration_samples < _MANY_TO_CALIBRATE:
         steps.append(f"--calibration-samples {_MANY_TO_CALIBRATE} (up to {recipe.calibration_samples} were used)")
     nearer = _NEARER.get(recipe.scheme)
-    if nearer is not None:
-        steps.append(f"--scheme {nearer}: nearer the float model, slower where the device computes in integers")
+    if nearer is not None and _takes(recipe.target, nearer):
+        cost = "at int8's speed" if nearer == "int8" else "slower where the device computes in integers"
+        steps.append(f"--scheme {nearer}: nearer the float model, {cost}")
     return (*steps, f"{met}: what this file reaches")
+
+
+def _takes(target: str, scheme: str) -> bool:
+    return scheme_named(scheme).edgetpu or not load_target(target).has_edgetpu
 
 
 def _within_reach(goals: Goals, metrics: Metrics) -> str:

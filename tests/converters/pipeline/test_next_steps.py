@@ -26,6 +26,12 @@ def test_a_missed_goal_names_what_to_try_and_what_would_be_met() -> None:
     assert "--scheme weight-only" in steps[2]
 
 
+def test_a_scheme_is_suggested_where_the_board_takes_it_and_with_its_cost() -> None:
+    coral = replace(recipe(min_agreement=0.99), target="coral-usb")
+    assert not any("weight-only" in step for step in next_steps(coral, METRICS))
+    assert any(step.endswith("at int8's speed") for step in next_steps(recipe("int4", min_agreement=0.99), METRICS))
+
+
 def test_what_was_done_already_is_not_suggested() -> None:
     steps = next_steps(recipe("weight-only", "best", min_agreement=0.99), METRICS)
     assert steps == ("--min-agreement 0.966: what this file reaches",)
