@@ -18,7 +18,10 @@ class Accelerator:
 
 @dataclass(frozen=True)
 class Target:
-    """A board. Sizes in bytes; `channel_tile` is the step in which int8 kernel widths pay off on this CPU."""
+    """A board, as conversion sees it; what a board says of its health is in `edgeloop.boards`.
+
+    Sizes in bytes; `channel_tile` is the step in which int8 kernel widths pay off on this CPU.
+    """
 
     id: str
     name: str
@@ -32,10 +35,6 @@ class Target:
     delegates: tuple[str, ...]
     """Wish list in fallback order."""
     accelerator: Accelerator | None = None
-    temperature_path: str = ""
-    """sysfs file with the SoC temperature in millidegrees Celsius; empty: not known."""
-    throttle_source: str = ""
-    """"vcgencmd" on Raspberry Pi firmware, else empty."""
     notes: str = ""
 
     @property

@@ -19,7 +19,6 @@ from edgeloop.tomlfile import read_toml
 
 _GIB = 1 << 30
 _MIB = 1 << 20
-_SOC_TEMPERATURE = "/sys/class/thermal/thermal_zone0/temp"
 
 _EDGETPU_USB = Accelerator("Edge TPU (USB)", "edgetpu", 8 * _MIB, usb_ids=("1a6e:089a", "18d1:9302"))
 _EDGETPU_PCI = Accelerator("Edge TPU (PCIe)", "edgetpu", 8 * _MIB, device_node="/dev/apex_0")
@@ -35,8 +34,6 @@ _ALL = (
         8,
         False,
         ("xnnpack", "cpu"),
-        temperature_path=_SOC_TEMPERATURE,
-        throttle_source="vcgencmd",
     ),
     Target(
         "rpi3",
@@ -48,8 +45,6 @@ _ALL = (
         8,
         False,
         ("xnnpack", "cpu"),
-        temperature_path=_SOC_TEMPERATURE,
-        throttle_source="vcgencmd",
     ),
     Target(
         "rpi4",
@@ -61,8 +56,6 @@ _ALL = (
         8,
         False,
         ("xnnpack", "cpu"),
-        temperature_path=_SOC_TEMPERATURE,
-        throttle_source="vcgencmd",
     ),
     Target(
         "rpi5",
@@ -74,8 +67,6 @@ _ALL = (
         16,
         True,
         ("xnnpack", "cpu"),
-        temperature_path=_SOC_TEMPERATURE,
-        throttle_source="vcgencmd",
     ),
     Target(
         "coral-usb",
@@ -88,8 +79,6 @@ _ALL = (
         False,
         ("edgetpu", "xnnpack", "cpu"),
         accelerator=_EDGETPU_USB,
-        temperature_path=_SOC_TEMPERATURE,
-        throttle_source="vcgencmd",
         notes="on a USB 2 port an inference takes 100 to 200 ms",
     ),
     Target(
@@ -103,7 +92,6 @@ _ALL = (
         False,
         ("edgetpu", "xnnpack", "cpu"),
         accelerator=_EDGETPU_PCI,
-        temperature_path=_SOC_TEMPERATURE,
         notes="needs a Debian 12 container with /dev/apex_0: its own OS (Python 3.7, glibc 2.28) is too old for LiteRT",
     ),
     Target("generic-x86-64", "x86-64 PC", "x86_64", "x86-64", 2, 2 * _GIB, 16, True, ("xnnpack", "cpu")),
