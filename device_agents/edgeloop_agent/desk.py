@@ -98,7 +98,9 @@ class Desk:
             self._notifier.status(status_line([model.state() for model in self._models]))
         if self._reload is not None and self._reload.take_request():
             self._notifier.reloading()
-            if self._reload.prepare():
+            with self._notifier.busy():  # a large bundle is verified and unpacked on a small board
+                is_new = self._reload.prepare()
+            if is_new:
                 self._reloads += 1
                 self._tell("reload: the config is read again; its models start now")
                 self._stops.ask()

@@ -9,9 +9,10 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 _PINGS_PER_TIMEOUT = 4
+BUSY_S = 600.0
 
 
 class Notifier:
@@ -50,6 +51,18 @@ class Notifier:
         if self._ping_every_s is not None and now_s - self._pinged_s >= self._ping_every_s:
             self._pinged_s = now_s
             self._send("WATCHDOG=1")
+
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """For work in the main loop that may take longer than the watchdog's patience: it waits BUSY_S then."""
+        if self._ping_every_s is None:
+            yield
+            return
+        self._send(f"WATCHDOG_USEC={int(BUSY_S * 1e6)}")
+        try:
+            yield
+        finally:
+            self._send(f"WATCHDOG_USEC={int(self._ping_every_s * _PINGS_PER_TIMEOUT * 1e6)}")
 
     def _send(self, text: str) -> None:
         if not self._address:

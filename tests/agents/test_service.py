@@ -129,6 +129,17 @@ def test_the_watchdog_is_fed_four_times_per_timeout_by_whoever_it_is_for(systemd
     assert systemd.heard == ["WATCHDOG=1"] * 3 + ["STATUS=a b", "STOPPING=1"]
 
 
+def test_long_work_in_the_loop_has_the_watchdogs_patience(systemd: Systemd) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": str(systemd.path), "WATCHDOG_USEC": "4000000"})
+    with notifier.busy():
+        pass
+    with Notifier({"NOTIFY_SOCKET": str(systemd.path)}).busy():
+        pass
+    notifier.stopping()
+    systemd.hears("STOPPING=1")
+    assert systemd.heard == ["WATCHDOG_USEC=600000000", "WATCHDOG_USEC=4000000", "STOPPING=1"]
+
+
 def test_an_agent_tells_systemd_how_it_is(agents: Agents, systemd: Systemd, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "digits.bundle")
     config = tmp_path / "agent.toml"
