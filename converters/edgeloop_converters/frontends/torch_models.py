@@ -193,7 +193,8 @@ def _run_torch(wrapper: Any, inputs: tuple[Any, ...], shapes: Sequence[tuple[int
         given = ", ".join(str(list(shape)) for shape in shapes)
         raise UsageError(
             f"{source}: the model fails on inputs {given}: {where(error)}{type(error).__name__}: {first_line(error)}",
-            hint="say what it takes: --shape 3x224x224 (channels first, without the batch), or return example inputs",
+            hint="say what it takes: --shape 3x224x224 (channels first, without the batch), or return (module, "
+            "example_inputs): token ids as torch.long",
         ) from error
     if not outputs:
         raise UsageError(f"{source}: the model returns no tensor")
