@@ -13,6 +13,7 @@ from edgeloop.errors import EXIT_DONE, UsageError
 if TYPE_CHECKING:
     from edgeloop.bundle import Bundle
     from edgeloop.bundle.adding import Addition
+    from edgeloop.contract import Contract
 
 _OF_A_NEW_BUNDLE = ("variant", "contract", "labels", "name", "data", "no_golden")
 
@@ -86,3 +87,14 @@ def _open(path: Path, console: Console) -> Bundle:
     if bundle.signed_by is None:
         console.note(f"{path.name} is not signed by a key this machine trusts")
     return bundle
+
+
+def range_doubt_of(contract: Contract, model: bytes) -> str:
+    """Whether the contract's scaling goes past the model's only input; "" where it does not."""
+    from edgeloop.graph import Graph
+    from edgeloop.pixel_range import range_doubt
+
+    inputs = Graph.read(model).inputs
+    if len(inputs) != 1 or inputs[0].dtype not in ("int8", "uint8"):
+        return ""
+    return range_doubt(contract.inputs[0], inputs[0].affine, inputs[0].dtype)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeloop.cli._bundle_models import extract, prepare_addition
+from edgeloop.cli._bundle_models import extract, prepare_addition, range_doubt_of
 from edgeloop.cli._bundle_text import summary
 from edgeloop.cli._console import Console
 from edgeloop.errors import EXIT_DONE, RefusedError, UsageError
@@ -127,7 +127,7 @@ def _create(args: argparse.Namespace, console: Console) -> int:
             "contract, what it computes is not checked"
         )
     draft = packed.draft
-    if clipped := _range_doubt(contract, draft.variants[0].model):
+    if clipped := range_doubt_of(contract, draft.variants[0].model):
         console.note(clipped)
     if args.eval is not None:
         from edgeloop_converters.measured_draft import with_measurements
@@ -139,17 +139,6 @@ def _create(args: argparse.Namespace, console: Console) -> int:
     draft = replace(draft, version=claim_version(name, args.version))
     path = args.output or Path(f"{name}-{draft.version}.bundle")
     return _written(path, write_bundle(path, draft, key), key, console, draft.report.get("cascade"))
-
-
-def _range_doubt(contract: Contract, model: bytes) -> str:
-    """Whether the contract's scaling goes past the model's only input; "" where it does not."""
-    from edgeloop.graph import Graph
-    from edgeloop.pixel_range import range_doubt
-
-    inputs = Graph.read(model).inputs
-    if len(inputs) != 1 or inputs[0].dtype not in ("int8", "uint8"):
-        return ""
-    return range_doubt(contract.inputs[0], inputs[0].affine, inputs[0].dtype)
 
 
 def _written(
