@@ -17,6 +17,7 @@ from edgeloop_converters.assessment import AssessResult
 from edgeloop_converters.assistant import Assistant
 from edgeloop_converters.buckets import held_by
 from edgeloop_converters.cascades import measure_cascade, measure_exit
+from edgeloop_converters.check_data.contract import contract_findings
 from edgeloop_converters.contracts import ContractFlags, detect_contract, fit_data
 from edgeloop_converters.data import IMAGE, Dataset, for_inputs, open_data, pick_stratified
 from edgeloop_converters.data.cache import DecodedCache
@@ -153,6 +154,8 @@ def _evaluate(
         indices = (
             np.arange(len(dataset), dtype=np.int64) if samples is None else pick_stratified(dataset, samples, seed)
         )
+        with stages("other contracts"):
+            doubts, _ = contract_findings(float_model or subject.model, settled, dataset, seed=seed)
         models = {subject.name: subject.model}
         used = None if float_model is None else subject.name
         if float_model is not None and float_model != subject.model:
@@ -185,7 +188,7 @@ def _evaluate(
     return AssessResult(
         subject, quality, comparison.errors, gate, settled, wanted, dataset, len(indices),
         None if float_model is None else len(float_model), tuple(notes), stages.total, stages.seconds,
-        comparison.ranges, is_reference=float_model == subject.model,
+        comparison.ranges, is_reference=float_model == subject.model, findings=tuple(doubts),
     )  # fmt: skip
 
 

@@ -14,8 +14,10 @@ from edgeloop.version import VERSION
 from edgeloop_converters.alarms import quality_alarms
 from edgeloop_converters.analysis_summary import analysis_summary
 from edgeloop_converters.cascades import CascadeTrade
+from edgeloop_converters.check_data.finding import SEVERE, Finding
 from edgeloop_converters.data import Dataset
 from edgeloop_converters.evaluate import OpError, Quality, TensorRange
+from edgeloop_converters.evaluate.summary import GUESSING
 from edgeloop_converters.gate import Gate
 from edgeloop_converters.goals import Goals
 from edgeloop_converters.report import finite
@@ -29,6 +31,7 @@ class AssessResult:
 
     others: further shape buckets; gate is then of all, variant_gate of this one. left_out: samples that none holds.
     is_reference: the subject is the float model that it is compared with. cascade: with a light model before it.
+    findings: on its contract and these data.
     """
 
     subject: Subject
@@ -49,6 +52,7 @@ class AssessResult:
     left_out: tuple[str, ...] = ()
     is_reference: bool = False
     cascade: CascadeTrade | None = None
+    findings: tuple[Finding, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -56,9 +60,18 @@ class AssessResult:
         every = [
             text
             for one in (self, *self.others)
-            for text in (one.quality.guessing, *quality_alarms(one.quality, one.goals, one.subject.scheme))
+            for text in (
+                one.quality.guessing,
+                *quality_alarms(one.quality, one.goals, one.subject.scheme),
+                *one._doubts,
+            )
         ]
         return tuple(dict.fromkeys(text for text in (*every, *self.left_out) if text))
+
+    @property
+    def _doubts(self) -> tuple[str, ...]:
+        """Severe findings; a model that guesses is pointed out by its quality."""
+        return tuple(f"data: {f.text}" for f in self.findings if f.severity == SEVERE and GUESSING not in f.what)
 
     @property
     def is_alone(self) -> bool:

@@ -17,6 +17,8 @@ from edgeloop_converters.evaluate.metrics import is_chance
 
 LOOKS = ((16, 0.35), (40, 0.2), (80, 0.15), (200, 0.0))
 """Samples looked at so far, and how far behind the best in accuracy an option may be to be tried on more."""
+_FEWEST = 40
+"""Nobody believes what was seen on less."""
 _MOST_TRIED_AGAIN = 6
 _CLEAR = 2.0
 WITH_BACKGROUND = 1001
@@ -123,7 +125,7 @@ def choose_scaling(
         racing = [racer for racer in racing if any(t.spec is racer.spec for t in ahead)]
         # A few samples may look like guessing; that is said only of all.
         settled = len(ahead) < 2 and not is_chance(trials[0].accuracy, seen, classes)
-        if settled or seen == len(indices):
+        if (settled and seen >= _FEWEST) or seen == len(indices):
             break
     best = _usual_order_if_as_good(_smaller_if_as_good(trials, seen), trials, seen)
     clear = len(ahead) < 2 or _is_clear(trials, seen)

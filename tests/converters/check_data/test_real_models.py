@@ -146,6 +146,17 @@ def test_the_convert_verb_says_so_and_changes_nothing(shared_data: Path, folders
         convert(recipe, strict_data=True)
 
 
+@pytest.mark.parametrize("color", ["bgr", "rgb"])
+def test_evaluate_doubts_a_contract_that_another_one_beats(
+    shared_data: Path, folders: dict[str, Path], color: str
+) -> None:
+    from edgeloop_converters.assess import evaluate
+
+    hints = ContractFlags(color=color, mean=(0.0,), std=(1.0,))
+    result = evaluate(shared_data / MODEL, folders["test"], hints=hints, samples=600)
+    assert any("rgb instead of bgr" in w for w in result.warnings) == (color == "bgr")
+
+
 def test_a_healthy_conversion_has_no_findings(shared_data: Path, folders: dict[str, Path]) -> None:
     from edgeloop_converters.pipeline import convert
 
