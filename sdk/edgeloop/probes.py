@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from glob import glob
 from pathlib import Path
 
 ROOT = Path("/")
@@ -75,7 +76,7 @@ def read_gauges(
 def temperature_c(*, root: Path = ROOT) -> float | None:
     """The CPU's temperature; of several thermal zones the one named after the CPU, else the hottest."""
     best: float | None = None
-    for zone in sorted(known_path(root, "sys/class/thermal").glob("thermal_zone*")):
+    for zone in known_paths(root, "sys/class/thermal/thermal_zone*"):
         value = read_integer(zone / "temp")
         if value is None or not -50_000 < value < 200_000:  # millidegrees; some zones report nonsense when idle
             continue
@@ -100,8 +101,7 @@ def describe_throttling(flags: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def frequency_mhz(*, root: Path = ROOT) -> float | None:
     """The fastest core's present clock."""
     found = [
-        read_integer(path)
-        for path in known_path(root, "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")
+        read_integer(path) for path in known_paths(root, "sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
     ]
     return max((khz / 1000 for khz in found if khz), default=None)
 
@@ -109,8 +109,7 @@ def frequency_mhz(*, root: Path = ROOT) -> float | None:
 def frequency_limit_mhz(*, root: Path = ROOT) -> float | None:
     """The highest clock that the fastest core can have."""
     found = [
-        read_integer(path)
-        for path in known_path(root, "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/cpuinfo_max_freq")
+        read_integer(path) for path in known_paths(root, "sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq")
     ]
     return max((khz / 1000 for khz in found if khz), default=None)
 
@@ -171,11 +170,16 @@ def board_name(*, root: Path = ROOT) -> str:
     return os.uname().machine
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def known_path(root: Path, name: str) -> Path:
     """`root / name`, made once. A Path interns its parts; the table of interned strings, filled and emptied
     again and again, is made anew at twice its size some day: 1 MiB more after some minutes of reports."""
     return root / name
+
+
+def known_paths(root: Path, pattern: str) -> list[Path]:
+    """What is there now, sorted, each a `known_path`: `Path.glob` would make them anew."""
+    return [known_path(root, name) for name in sorted(glob(pattern, root_dir=root))]  # noqa: PTH207
 
 
 def read_text(path: Path) -> str | None:

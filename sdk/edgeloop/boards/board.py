@@ -37,7 +37,7 @@ def cooling_flags(root: Path) -> int | None:
     None where no cooling device is a CPU's. Since boot: unknown, so only the bits for now are ever set.
     """
     flags: int | None = None
-    for device in (root / "sys/class/thermal").glob("cooling_device*"):
+    for device in probes.known_paths(root, "sys/class/thermal/cooling_device*"):
         if (probes.read_text(device / "type") or "").startswith(("thermal-cpufreq", "cpufreq")):
             state = probes.read_integer(device / "cur_state")
             flags = (flags or 0) | (_FREQUENCY_CAPPED if state else 0)

@@ -19,11 +19,11 @@ def firmware_flags(root: Path) -> int | None:
     `vcgencmd` is asked only on the real root; it needs /dev/vcio, so membership in the group video.
     """
     for pattern in _THROTTLED_FILES:
-        for path in (root / "sys/devices/platform").glob(pattern):
+        for path in probes.known_paths(root, f"sys/devices/platform/{pattern}"):
             return parse_throttled(probes.read_text(path) or "")
     if root == probes.ROOT and (flags := _ask_vcgencmd()) is not None:
         return flags
-    for sensor in (root / "sys/class/hwmon").glob("hwmon*"):
+    for sensor in probes.known_paths(root, "sys/class/hwmon/hwmon*"):
         if probes.read_text(sensor / "name") == "rpi_volt":
             alarm = probes.read_integer(sensor / "in0_lcrit_alarm")
             return None if alarm is None else int(bool(alarm))
