@@ -38,7 +38,8 @@ GATED = 6  # frames that were meant not to be inferred on
 REUSED = 7  # those of them that got an earlier frame's result
 DROPPED = 8  # frames of a live source that nobody took, because a newer one came
 INVOKING_SINCE_NS = 9  # the same clock when the model's invoke began; 0 outside of it
-_SLOTS = 10
+TELLING_SINCE_NS = 10  # the same clock when sinks that run other code (a user's function) got a result; 0 outside of it
+_SLOTS = 11
 
 
 class Slots(Protocol):

@@ -17,7 +17,15 @@ from typing import Any
 from edgeloop.errors import DeviceError
 from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.frame_ring import FrameRing
-from edgeloop_agent.ipc import BUSY_SINCE_NS, INVOKING_SINCE_NS, Channel, Page, counts_of, last_counts_of
+from edgeloop_agent.ipc import (
+    BUSY_SINCE_NS,
+    INVOKING_SINCE_NS,
+    TELLING_SINCE_NS,
+    Channel,
+    Page,
+    counts_of,
+    last_counts_of,
+)
 from edgeloop_agent.tally import Counts
 
 PYTHON_VARIABLE = "EDGELOOP_PYTHON"
@@ -100,6 +108,11 @@ class WorkerProcess:
     def invoking_s(self) -> float:
         """How long the model's invoke has taken by now; 0 outside of it."""
         return self._since_s(INVOKING_SINCE_NS)
+
+    @property
+    def telling_s(self) -> float:
+        """How long the sinks have had the result in work; 0 outside of it."""
+        return self._since_s(TELLING_SINCE_NS)
 
     def _since_s(self, slot: int) -> float:
         since = self.page.slots[slot]

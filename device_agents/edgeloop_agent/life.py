@@ -82,6 +82,8 @@ class WorkerLife:
         left_s = [CHECK_EVERY_S]
         if busy_s := self.worker.busy_s:
             left_s.append(self._policy.frame_timeout_s - busy_s)
+        if telling_s := self.worker.telling_s:
+            left_s.append(self._policy.frame_timeout_s - telling_s)
         if invoking_s := self.worker.invoking_s:
             left_s.append(self._invoke_limit_s - invoking_s)
         return max(_CHECK_AT_MOST_EVERY_S, min(left_s))
@@ -95,6 +97,7 @@ class WorkerLife:
             since_start_s=now - worker.started_s,
             since_message_s=now - worker.last_message_s,
             busy_s=worker.busy_s,
+            telling_s=worker.telling_s,
             invoking_s=worker.invoking_s,
             invoke_limit_s=self._invoke_limit_s,
             memory_bytes=self._memory_bytes(now),
@@ -112,7 +115,11 @@ class WorkerLife:
             code = worker.wait(_WORKER_EXIT_S)
         while worker.read_stderr() and worker.poll() is None:
             pass
-        fault = self._killed_for or _fault_from(self._said) or describe_exit(code or 0, worker.last_words)
+        fault = (
+            self._killed_for
+            or _fault_from(self._said)
+            or describe_exit(code or 0, worker.last_words, was_telling=worker.telling_s > 0)
+        )
         ran_s = 0.0 if worker.ready_s is None else time.monotonic() - worker.ready_s
         death = Death(
             self._done, self._said, replace(fault, ran_s=ran_s), worker.last_counts, self.is_leaving,

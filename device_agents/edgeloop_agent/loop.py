@@ -30,6 +30,7 @@ from edgeloop_agent.ipc import (
     REUSED,
     SINK_ERRORS,
     SINK_LINES,
+    TELLING_SINCE_NS,
     Channel,
     Slots,
 )
@@ -168,8 +169,12 @@ def run_loop(
     def tell(name: str, result: Any, since_ns: int, now_ns: int, frame: Any) -> None:
         latency_ns = now_ns - since_ns
         captured_s = wall_clock() - latency_ns * 1e-9
+        if is_shown:
+            slots[TELLING_SINCE_NS] = clock()
         for sink in sinks:
             sink.write(name, captured_s, result, latency_ns * 1e-6, frame)
+        if is_shown:
+            slots[TELLING_SINCE_NS] = 0
 
     def at_work() -> None:
         slots[BUSY_SINCE_NS] = clock()

@@ -184,6 +184,7 @@ def overdue(
     since_start_s: float,
     since_message_s: float,
     busy_s: float,
+    telling_s: float = 0.0,
     invoking_s: float = 0.0,
     invoke_limit_s: float = math.inf,
     memory_bytes: int = 0,
@@ -200,17 +201,27 @@ def overdue(
             return Fault(Blame.RUN, f"not ready {policy.load_timeout_s:g} s after its start")
         return None
     if since_message_s > policy.heartbeat_timeout_s:
-        return Fault(Blame.RUN, f"hung: no heartbeat for {policy.heartbeat_timeout_s:g} s")
+        blame, where = (Blame.OUTSIDE, " while a sink had a result") if telling_s else (Blame.RUN, "")
+        return Fault(blame, f"hung: no heartbeat for {policy.heartbeat_timeout_s:g} s{where}")
     if invoking_s > invoke_limit_s:
         return Fault(Blame.RUN, f"hung: an invoke took more than {invoke_limit_s:g} s")
+    if telling_s > policy.frame_timeout_s:
+        return Fault(Blame.OUTSIDE, f"hung: a sink took more than {policy.frame_timeout_s:g} s for one result")
     if busy_s > policy.frame_timeout_s:
         return Fault(Blame.RUN, f"hung: one frame took more than {policy.frame_timeout_s:g} s")
     return None
 
 
-def describe_exit(returncode: int, last_words: str = "") -> Fault:
-    """What a worker's death without a word means. `returncode` as subprocess gives it: negative is a signal."""
-    tail = f": {last_words}" if last_words else ""
+def describe_exit(returncode: int, last_words: str = "", *, was_telling: bool = False) -> Fault:
+    """What a worker's death without a word means. `returncode` as subprocess gives it: negative is a signal.
+
+    was_telling: a sink had the result; whatever it died of then is not the delegate's doing.
+    """
+    fault = _describe_exit(returncode, f": {last_words}" if last_words else "")
+    return Fault(Blame.OUTSIDE, f"{fault.detail} while a sink had its result") if was_telling else fault
+
+
+def _describe_exit(returncode: int, tail: str) -> Fault:
     # A shell or an emulator in between reports a signal as 128 + its number.
     number = -returncode if returncode < 0 else returncode - 128
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -19,7 +20,7 @@ import pytest
 from edgeloop.errors import ConfigError, MissingExtraError, UsageError
 from edgeloop.postprocess import Anomaly, Box, ClassScore, ClassShare, Detection, Keypoint, Mask, Result
 from edgeloop_agent.config import load_config
-from edgeloop_agent.sinks import SINKS, Sink, Surroundings, open_sink, parse_sink
+from edgeloop_agent.sinks import SINKS, Sink, Surroundings, json_lines, open_sink, parse_sink
 from edgeloop_agent.sinks.lines import result_line
 from edgeloop_agent.sinks.overlay import draw
 from edgeloop_agent.sinks.queue import QueuedLines
@@ -333,6 +334,64 @@ def test_a_function_is_called_for_every_result_and_may_fail(tmp_path: Path, monk
     assert len((tmp_path / "seen.txt").read_text().splitlines()) == 5
     assert summary["sink_errors"] == 1
     assert "sink_failed: call:mine:on_result raised ValueError: not this one" in said
+
+
+FATAL_CALLBACK = """
+import os, sys, time
+n = len(os.listdir("seen"))
+def on_result(inference):
+    global n
+    n += 1
+    open(f"seen/{n}", "w").close()
+    if n == 1:
+        time.sleep(60)
+    if n == 2:
+        os.kill(os.getpid(), 11)
+    if n == 3:
+        sys.exit("enough")
+"""
+
+
+def test_a_function_that_hangs_dies_or_exits_is_not_held_against_the_delegate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "seen").mkdir()
+    (tmp_path / "fatal.py").write_text(FATAL_CALLBACK)
+    bundle = make_bundle(tmp_path / "digits.bundle")
+    agents = Agents(tmp_path)
+    try:
+        code, summary, said = agents.run(
+            "--bundle", bundle, "--source", "synthetic:", "--count", "5", "--sink", "call:fatal:on_result",
+            "--frame-timeout", "1",
+        )  # fmt: skip
+    finally:
+        agents.close()
+    assert code == 0, said
+    assert "hung: a sink took more than 1 s for one result" in said
+    assert "worker died of SIGSEGV while a sink had its result" in said
+    assert "raised SystemExit: enough" in said
+    assert (summary["restarts"], summary["fallbacks"], summary["sink_errors"]) == (2, [], 3)
+    assert len(list((tmp_path / "seen").iterdir())) == 5
+
+
+def test_a_reader_that_stands_still_does_not_hold_the_loop_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_lines, "_READER_S", 0.2)
+    reader, writer = os.pipe()
+    sink = json_lines.JsonLines(parse_sink("jsonl:-"), where=Surroundings(writer))
+    os.close(writer)
+    for i in range(3000):
+        sink.write(f"frame-{i}", 1.0, CAT, 1.0)
+    sink.flush()
+    assert "read nothing" in sink.problem
+    assert 0 < sink.lost < 3000
+    read = os.read(reader, 1 << 20)
+    sink.write("last", 1.0, CAT, 1.0)
+    sink.close()
+    read += os.read(reader, 1 << 20)
+    lines = [json.loads(line) for line in read.splitlines()]
+    assert not sink.problem and lines[-1]["source"] == "last"
+    assert len(lines) == sink.lines == 3001 - sink.lost
 
 
 def test_what_a_function_prints_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

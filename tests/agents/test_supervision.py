@@ -218,6 +218,15 @@ def test_a_death_is_described(code, blame, text):
     assert text in fault.detail
 
 
+def test_what_happens_in_a_sink_is_not_held_against_the_delegate() -> None:
+    died = describe_exit(-signal.SIGSEGV, was_telling=True)
+    silent = overdue(POLICY, ready=True, since_start_s=60, since_message_s=60, busy_s=0, telling_s=60)
+    slow = overdue(POLICY, ready=True, since_start_s=60, since_message_s=0, busy_s=0, telling_s=60)
+    assert silent is not None and slow is not None
+    assert {died.blame, silent.blame, slow.blame} == {Blame.OUTSIDE}
+    assert "SIGSEGV while a sink had its result" in died.detail
+
+
 @pytest.mark.parametrize(("frames", "inferences", "fails"), [(5, 0, True), (5, 1, False), (0, 0, False)])
 def test_frames_that_all_came_to_nothing_are_no_success(frames: int, inferences: int, fails: bool) -> None:
     error = judged(End("count"), {"frames": frames, "inferences": inferences, "errors": 0}, "").error

@@ -53,7 +53,7 @@ class Callback:
             with contextlib.redirect_stdout(self._stdout):
                 self._function(Inference(source, time_s, latency_ms, result, frame))
             self.lines += 1
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # sys.exit in the function ends no worker
             self.lost += 1
             text = " ".join(str(error).split())[:200]
             self.problem = f"{self._name} raised {type(error).__name__}: {text}"
@@ -78,9 +78,9 @@ def _load(spec: SinkSpec) -> Callable[[Inference], Any]:
             f"sink {spec}: no module {error.name!r}", hint="is it in this folder, or installed?"
         ) from error
     except AttributeError as error:
-        raise UsageError(f"sink {spec}: {error}") from error
-    except Exception as error:  # whatever a module does while it is imported
+        raise UsageError(f"sink {spec}: {error}", hint="call:MODULE:FUNCTION") from error
+    except (Exception, SystemExit) as error:  # whatever a module does while it is imported
         raise UsageError(f"sink {spec}: {type(error).__name__} while it was imported: {error}") from error
     if not callable(function):
-        raise UsageError(f"sink {spec}: {name} is no function")
+        raise UsageError(f"sink {spec}: {name} is no function", hint="call:MODULE:FUNCTION")
     return function  # type: ignore[no-any-return]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import select
+import stat
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
 STDOUT = "-"
 _FLUSH_LINES = 512
+_READER_S = 5  # a reader that pauses (`| less`) loses lines after so long; the loop must not stand still for it
 
 
 class JsonLines:
@@ -31,8 +35,10 @@ class JsonLines:
         self._lines: list[str] = []
         self._lock = threading.Lock()
         self._rest = b""  # what is left of a line that was cut when the disk was full
+        self._has_reader = False
         if spec.path == STDOUT:
             self._fd = os.dup(where.stdout_fd)
+            self._has_reader = not stat.S_ISREG(os.fstat(self._fd).st_mode)
             return
         try:
             self._fd = os.open(spec.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -57,7 +63,11 @@ class JsonLines:
         done = 0
         try:
             while done < len(data):
-                done += os.write(self._fd, data[done:] if done else data)
+                if self._has_reader:
+                    self._await_reader()
+                    done += os.write(self._fd, data[done : done + select.PIPE_BUF])
+                else:
+                    done += os.write(self._fd, data[done:] if done else data)
             self._rest, self.problem = b"", ""
             self.lines += data.count(b"\n")
         except OSError as error:
@@ -69,6 +79,14 @@ class JsonLines:
             torn = data[done - 1 : done] not in (b"", b"\n") or (not done and bool(self._rest))
             self._rest = left[: left.index(b"\n") + 1] if torn else b""
             self.lost += left[len(self._rest) :].count(b"\n")
+
+    def _await_reader(self) -> None:
+        """A pipe that is ready takes PIPE_BUF bytes at once. A reader that stands still is waited for once. Raises
+        OSError when it does not read."""
+        waiting = select.poll()
+        waiting.register(self._fd, select.POLLOUT)
+        if not waiting.poll(0 if self.problem else _READER_S * 1000):
+            raise OSError(errno.EAGAIN, f"the reader of stdout has read nothing for {_READER_S} s")
 
     def close(self) -> None:
         self.flush()
