@@ -159,7 +159,7 @@ def check_is_array(frame: object) -> None:
             hint = (
                 "cv2.imread gives None for a file that it cannot read"
                 if one is None
-                else "numpy.asarray(...) makes one"
+                else "cv2.imread(PATH) reads a picture, numpy.asarray(LIST) makes an array of numbers"
             )
             raise DataError(f"a frame must be an array, got {what}", hint=hint)
 
