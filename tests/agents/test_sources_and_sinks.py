@@ -250,3 +250,10 @@ def test_a_sink_without_its_scheme_is_told_how_to_write_it(tmp_path: Path) -> No
     with pytest.raises(UsageError, match="No such file") as caught:
         open_sink(f"jsonl:{tmp_path}/no/out.jsonl")
     assert caught.value.hint == f"there is no folder {tmp_path}/no"
+
+
+def test_a_folder_with_a_typo_names_the_one_that_was_meant(tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    with pytest.raises(DataError) as failed:
+        parse_source(f"folder:{tmp_path / 'frmaes'}")
+    assert failed.value.hint == f"did you mean {tmp_path / 'frames'}?"

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from edgeloop.errors import DataError, UsageError
+from edgeloop.paths import missing_hint
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,9 @@ def _existing(kind: str) -> Callable[[str, str, str], Place]:
             path, _, query = rest.rpartition("?")
         place = _expanded(path)
         if not place.exists():
-            raise DataError(f"source {scheme}:{path}: no such {kind}")
+            raise DataError(
+                f"source {scheme}:{path}: no such {kind}", hint=missing_hint(place) or f"for example {example}"
+            )
         if (kind == "folder") != place.is_dir():
             raise DataError(f"source {scheme}:{path}: not a {kind}")
         return Place(str(place), query, f"{scheme}:{place}")

@@ -112,5 +112,5 @@ def open_capture(spec: SourceSpec) -> cv2.VideoCapture:
     """Raises DataError."""
     capture = cv2.VideoCapture(spec.path)
     if not capture.isOpened():
-        raise DataError(f"source {spec}: not a video that OpenCV can read")
+        raise DataError(f"source {spec}: not a video that OpenCV can read", hint="does ffplay play it?")
     return capture
