@@ -20,7 +20,7 @@ from edgeloop.mains import (
 )
 from edgeloop.starting import EXIT_INTERRUPTED
 from edgeloop.version import VERSION
-from edgeloop_agent.activation_flags import add_activation_flags
+from edgeloop_agent.activation.flags import add_activation_flags
 from edgeloop_agent.autotune.objectives import OBJECTIVES
 from edgeloop_agent.verbs import VERBS, add_verb
 
@@ -148,8 +148,8 @@ def _run(args: argparse.Namespace) -> int:
     stdout_is_taken = any("jsonl:-" in config.sinks for config in configs)
     if args.json and stdout_is_taken:
         raise UsageError("--json and --sink jsonl:- both want stdout", hint="send the results to a file: jsonl:FILE")
+    from edgeloop_agent.reports.sums import summary_text
     from edgeloop_agent.run import run_agent
-    from edgeloop_agent.sums import summary_text
 
     outcome = run_agent(configs, _tell, None if args.config is None else lambda: load_configs(given, args.config))
     if args.json:

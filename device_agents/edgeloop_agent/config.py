@@ -14,8 +14,9 @@ from edgeloop import paths
 from edgeloop.errors import ConfigError, RefusedError, UsageError
 from edgeloop.telemetry.wire_values import MAX_NAME_CHARS
 from edgeloop.tomlfile import nearest_key, read_toml
-from edgeloop_agent.activation_flags import GATE, GOVERNOR, NUMBERS, SWITCHES, check_activation
-from edgeloop_agent.activation_settings import (
+from edgeloop_agent.activation.flags import GATE, GOVERNOR, NUMBERS, SWITCHES, check_activation
+from edgeloop_agent.activation.levels import Law
+from edgeloop_agent.activation.settings import (
     DEFAULT_WARM_MIB,
     ActivationSettings,
     GateSettings,
@@ -24,12 +25,11 @@ from edgeloop_agent.activation_settings import (
     parse_exit_head,
 )
 from edgeloop_agent.autotune.objectives import OBJECTIVES
-from edgeloop_agent.fallback_clock import ALERT_AFTER_S
-from edgeloop_agent.levels import Law
 from edgeloop_agent.model_tables import check_together, split_models
+from edgeloop_agent.service.statedir import LOAD_TRACE, MODELS
 from edgeloop_agent.sinks import refuse_code
-from edgeloop_agent.statedir import LOAD_TRACE, MODELS
-from edgeloop_agent.supervision import RECHECK_EVERY_S, Policy
+from edgeloop_agent.supervisor.decisions import RECHECK_EVERY_S, Policy
+from edgeloop_agent.supervisor.fallback_clock import ALERT_AFTER_S
 
 _NEVER_IN_A_FILE = "allow_unsigned"
 _RANGES = {"memory_limit": (1, 65536, " MiB"), "recheck": (0, 86400, " seconds")}

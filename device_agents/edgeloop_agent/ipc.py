@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import cbor2
 
 from edgeloop.errors import DeviceError
-from edgeloop_agent.tally import Counts
+from edgeloop_agent.reports.tally import Counts
 
 MAX_MESSAGE_BYTES = 1 << 20
 _LENGTH = struct.Struct(">I")

@@ -15,8 +15,8 @@ from edgeloop.contract_files import with_gallery
 from edgeloop.errors import DataError, DelegateError, UsageError
 from edgeloop.postprocess import Result
 from edgeloop.runtime import DelegateFailure, RanOn, open_session, runtime_info
-from edgeloop_agent.buckets import Buckets
-from edgeloop_agent.pipeline import FALLBACK_ORDER, Pipeline, build_pipeline, self_test
+from edgeloop_agent.worker.buckets import Buckets
+from edgeloop_agent.worker.pipeline import FALLBACK_ORDER, Pipeline, build_pipeline, self_test
 
 if TYPE_CHECKING:
     from edgeloop.bundle.manifest import Manifest

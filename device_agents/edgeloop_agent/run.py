@@ -16,22 +16,22 @@ from edgeloop.errors import EdgeloopError
 from edgeloop.runtime.delegates import parse_delegate
 from edgeloop.telemetry.report import Event
 from edgeloop_agent.autotune.tuned import settled
-from edgeloop_agent.board_health import made_for_another
 from edgeloop_agent.config import AgentConfig
-from edgeloop_agent.desk import Desk
-from edgeloop_agent.frame_ring import FrameRing
 from edgeloop_agent.model_tables import frames_of
-from edgeloop_agent.pipeline import FALLBACK_ORDER
-from edgeloop_agent.publisher import open_publisher
-from edgeloop_agent.reload import Reload, may_reload, same_state
-from edgeloop_agent.reporting import NoOutlet
+from edgeloop_agent.reports.board_health import made_for_another
+from edgeloop_agent.reports.publisher import open_publisher
+from edgeloop_agent.reports.reporting import NoOutlet
+from edgeloop_agent.reports.sums import agent_summary, model_summary
+from edgeloop_agent.reports.tally import Identity, Tally
+from edgeloop_agent.service.desk import Desk
+from edgeloop_agent.service.reload import Reload, may_reload, same_state
+from edgeloop_agent.service.statedir import BUNDLES, SPOOL, locked_state
 from edgeloop_agent.sinks import parse_sink
 from edgeloop_agent.sources import parse_source
-from edgeloop_agent.statedir import BUNDLES, SPOOL, locked_state
-from edgeloop_agent.sums import agent_summary, model_summary
-from edgeloop_agent.supervised import Assignment
-from edgeloop_agent.supervisor import supervise
-from edgeloop_agent.tally import Identity, Tally
+from edgeloop_agent.supervisor.supervised import Assignment
+from edgeloop_agent.supervisor.supervisor import supervise
+from edgeloop_agent.worker.frame_ring import FrameRing
+from edgeloop_agent.worker.pipeline import FALLBACK_ORDER
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeloop_agent.statedir import stand_in
+from edgeloop_agent.service.statedir import stand_in
 from support.agents import PATIENCE_S, frames, make_bundle
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeloop_agent.board_health import BoardHealth, made_for_another
+from edgeloop_agent.reports.board_health import BoardHealth, made_for_another
 from support.boards import TREES, write_tree
 
 FLAGS = "sys/devices/platform/soc/soc:firmware/get_throttled"

@@ -15,7 +15,7 @@ from edgeloop.bundle.manifest import encode_manifest
 from edgeloop.bundle.manifest_reading import decode_manifest
 from edgeloop.contract import Contract, InputSpec, OutputSpec
 from edgeloop.errors import DataError, DelegateError, RefusedError, UsageError
-from edgeloop_agent.buckets import Buckets
+from edgeloop_agent.worker.buckets import Buckets
 from support.agents import Agents
 from support.tiny_models import tiny_mlp
 
@@ -75,7 +75,7 @@ def test_interpreters_open_when_they_are_needed(bundle: Path) -> None:
 
     def open_one(variant):  # type: ignore[no-untyped-def]
         from edgeloop.runtime import open_session
-        from edgeloop_agent.pipeline import build_pipeline
+        from edgeloop_agent.worker.pipeline import build_pipeline
 
         opened.append(variant.name)
         if variant.name == "float-16":

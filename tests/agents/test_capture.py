@@ -16,9 +16,9 @@ import pytest
 from edgeloop.contract import Contract, InputSpec, OutputSpec
 from edgeloop.errors import DataError, DeviceError, UsageError
 from edgeloop.preprocess import resize
-from edgeloop_agent.capture import Captured, CaptureSettings, capture
-from edgeloop_agent.capture_files import Arrays
-from edgeloop_agent.variety import Variety
+from edgeloop_agent.capture.capture import Captured, CaptureSettings, capture
+from edgeloop_agent.capture.files import Arrays
+from edgeloop_agent.capture.variety import Variety
 from edgeloop_converters.data import open_data
 from support import cameras, static_camera
 from support.agents import make_bundle, run_cli
@@ -141,7 +141,7 @@ def test_a_full_disk_ends_it_with_what_there_is(tmp_path: Path, monkeypatch: pyt
     sizes = iter([10**12, 10**12, 10**6])
     usage = type("usage", (), {})
     monkeypatch.setattr(
-        "edgeloop_agent.capture_files.shutil.disk_usage", lambda _p: setattr(usage, "free", next(sizes)) or usage
+        "edgeloop_agent.capture.files.shutil.disk_usage", lambda _p: setattr(usage, "free", next(sizes)) or usage
     )
     done, said = run(f"folder:{tmp_path / 'in'}", tmp_path / "calib")
     assert (done.saved, done.end) == (2, "disk")

@@ -12,8 +12,8 @@ import pytest
 
 from edgeloop.bundle import Bundle
 from edgeloop_agent.config import load_config
-from edgeloop_agent.event_log import read_events
 from edgeloop_agent.run import run_agent
+from edgeloop_agent.service.event_log import read_events
 from support.agents import make_bundle
 
 JUMPS_S = (0.0, 1.8e9, 5.0, 4.1e9, 1.8e9)

@@ -12,9 +12,9 @@ import pytest
 
 from edgeloop.contract import InputSpec
 from edgeloop.errors import DataError, UsageError
-from edgeloop_agent.frame_ring import MAX_FRAME_BYTES, FrameRing
 from edgeloop_agent.sources import Wanted
 from edgeloop_agent.sources.shared import RingSource, Sharing
+from edgeloop_agent.worker.frame_ring import MAX_FRAME_BYTES, FrameRing
 
 WANTED = Wanted(InputSpec(kind="image", size=(8, 8)), (1, 8, 8, 3), np.dtype("uint8"), 0.0, 255.0)
 

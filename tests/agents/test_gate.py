@@ -7,9 +7,9 @@ import pytest
 
 from edgeloop.postprocess import ClassScore, Result
 from edgeloop.postprocess.confidence import confidence
-from edgeloop_agent.activation_settings import GateSettings
-from edgeloop_agent.gate import Gate
-from edgeloop_agent.judging import differs
+from edgeloop_agent.activation.gate import Gate
+from edgeloop_agent.activation.judging import differs
+from edgeloop_agent.activation.settings import GateSettings
 from support import static_camera
 
 RANDOM = np.random.default_rng(0)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeloop.errors import ConfigError
-from edgeloop_agent.governor import Signals, State, input_activity, step
-from edgeloop_agent.levels import Law, Level, Program, ladder, shortcomings
+from edgeloop_agent.activation.governor import Signals, State, input_activity, step
+from edgeloop_agent.activation.levels import Law, Level, Program, ladder, shortcomings
 from support.governed_board import LAW, PROGRAMS, SCENARIOS, Scenario, run
 
 LEVELS = ladder(PROGRAMS, LAW)

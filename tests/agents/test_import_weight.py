@@ -55,7 +55,8 @@ def test_a_supervisor_that_ran_never_loaded_numpy(tmp_path: Path, telemetry: lis
 
 def test_a_worker_loads_only_what_it_runs_on() -> None:
     loaded = modules_after(
-        "import edgeloop_agent.worker, edgeloop_agent.pipeline, edgeloop_agent.sources.npz, edgeloop.runtime.session"
+        "import edgeloop_agent.worker.main, edgeloop_agent.worker.pipeline, edgeloop_agent.sources.npz\n"
+        "import edgeloop.runtime.session"
     )
     assert not loaded & {*HEAVY, "serial", "sqlite3", "http"}
 
@@ -63,5 +64,5 @@ def test_a_worker_loads_only_what_it_runs_on() -> None:
 def test_sensors_and_sound_need_no_opencv() -> None:
     sources = ", ".join(f"edgeloop_agent.sources.{name}" for name in ("npz", "serial_lines", "wav", "synthetic"))
     sinks = ", ".join(f"edgeloop_agent.sinks.{name}" for name in ("json_lines", "mqtt", "serial_line", "snapshots"))
-    loaded = modules_after(f"import {sources}, {sinks}, edgeloop_agent.capture")
+    loaded = modules_after(f"import {sources}, {sinks}, edgeloop_agent.capture.capture")
     assert not loaded & {*HEAVY, "cv2", "serial", "paho", "http"}

@@ -11,8 +11,8 @@ from edgeloop.cli.monitor import table
 from edgeloop.telemetry.collector.server import start_collector
 from edgeloop.telemetry.overview import Overview
 from edgeloop.telemetry.report import alerts_of
-from edgeloop_agent.fallback_clock import ALERT_GAUGE, FALLBACK_GAUGE, FallbackClock, is_fallback
-from edgeloop_agent.tally import RunsOn
+from edgeloop_agent.reports.tally import RunsOn
+from edgeloop_agent.supervisor.fallback_clock import ALERT_GAUGE, FALLBACK_GAUGE, FallbackClock, is_fallback
 from support.agents import Agents, make_bundle
 from support.delegate_lib import build_delegate, external
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeloop.errors import DataError, EdgeloopError
-from edgeloop_agent.governor import Signals
-from edgeloop_agent.levels import Law, Level, ladder
-from edgeloop_agent.load_trace import LoadRecorder, LoadTrace, Step, read_trace
-from edgeloop_agent.replay import at_level, replay
+from edgeloop_agent.activation.governor import Signals
+from edgeloop_agent.activation.levels import Law, Level, ladder
+from edgeloop_agent.activation.load_trace import LoadRecorder, LoadTrace, Step, read_trace
+from edgeloop_agent.activation.replay import at_level, replay
 from support.agents import Agents, make_bundle, run_cli
 from support.governed_board import LAW, PROGRAMS, SCENARIOS, run
 

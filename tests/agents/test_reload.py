@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeloop_agent.status import ask
+from edgeloop_agent.service.status import ask
 from support.agents import PATIENCE_S, Agent, Agents, make_bundle
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from edgeloop.errors import UsageError
-from edgeloop_agent.sd_notify import Notifier
-from edgeloop_agent.service import GROUPS, UNIT_NAME, Service, install
+from edgeloop_agent.service.sd_notify import Notifier
+from edgeloop_agent.service.unit import GROUPS, UNIT_NAME, Service, install
 from support.agents import Agents, make_bundle, run_cli
 
 HIGHEST_EXPOSURE = 2.0  # of systemd-analyze security, 0 (safe) to 10

@@ -12,10 +12,10 @@ import pytest
 
 from edgeloop.errors import DeviceError
 from edgeloop.telemetry.report import Event
-from edgeloop_agent import event_log
-from edgeloop_agent.agent_state import alerts_of, state_text
-from edgeloop_agent.event_log import EventLog, read_events
-from edgeloop_agent.status import ask
+from edgeloop_agent.service import event_log
+from edgeloop_agent.service.agent_state import alerts_of, state_text
+from edgeloop_agent.service.event_log import EventLog, read_events
+from edgeloop_agent.service.status import ask
 from support.agents import Agents, make_bundle, run_cli
 from support.delegate_lib import build_delegate, external
 

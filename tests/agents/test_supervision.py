@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeloop_agent.endings import End, judged
-from edgeloop_agent.supervision import (
+from edgeloop_agent.supervisor.decisions import (
     Blame,
     Fault,
     GiveUp,
@@ -23,6 +22,7 @@ from edgeloop_agent.supervision import (
     overdue,
     try_again,
 )
+from edgeloop_agent.supervisor.endings import End, judged
 
 POLICY = Policy()
 CRASH = Fault(Blame.RUN, "worker died of SIGSEGV", ran_s=5.0)

@@ -14,7 +14,7 @@ from edgeloop.telemetry.codec import decode_report, encode_report
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.report import MAX_EVENTS, Event, Report
 from edgeloop_agent.ipc import BEGUN, BUSY_SINCE_NS, ERRORS, INFERRED, Channel, Page, last_counts_of
-from edgeloop_agent.tally import Counts, Identity, RunsOn, Tally
+from edgeloop_agent.reports.tally import Counts, Identity, RunsOn, Tally
 
 WHO = Identity("pi-1", "00112233445566aa", "digits", 7, "int8", unsigned=False)
 

@@ -20,8 +20,8 @@ from edgeloop.telemetry.overview import Overview
 from edgeloop.telemetry.report import STAGES, Report
 from edgeloop.telemetry.spool import Spool
 from edgeloop.telemetry.transports import open_transport
-from edgeloop_agent.publisher import Publisher
-from edgeloop_agent.statedir import locked_state
+from edgeloop_agent.reports.publisher import Publisher
+from edgeloop_agent.service.statedir import locked_state
 from support.agents import Agents, frames, golden_of, make_bundle
 from support.delegate_lib import RESHAPE, build_delegate, external
 from support.reports import small_report

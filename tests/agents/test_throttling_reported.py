@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from edgeloop.telemetry.report import Report
-from edgeloop_agent import reporting
-from edgeloop_agent.board_health import BoardHealth
 from edgeloop_agent.config import load_config
+from edgeloop_agent.reports import reporting
+from edgeloop_agent.reports.board_health import BoardHealth
 from edgeloop_agent.run import run_agent
 from support.agents import make_bundle
 from support.boards import TREES, write_tree

@@ -29,14 +29,14 @@ sys.path.insert(0, str(REPOSITORY / "tests"))
 
 from edgeloop.contract import Contract, InputSpec, OutputSpec
 from edgeloop.runtime import open_session
-from edgeloop_agent.activation import Activation
-from edgeloop_agent.activation_settings import ActivationSettings, GateSettings
-from edgeloop_agent.board_watch import BoardWatch
-from edgeloop_agent.cache import WarmModels
+from edgeloop_agent.activation.cache import WarmModels
+from edgeloop_agent.activation.levels import Law, Program
+from edgeloop_agent.activation.settings import ActivationSettings, GateSettings
+from edgeloop_agent.activation.steering import Activation
 from edgeloop_agent.ipc import Channel, Page
-from edgeloop_agent.levels import Law, Program
-from edgeloop_agent.loop import Control, Recorder, run_loop
-from edgeloop_agent.pipeline import Pipeline, build_pipeline
+from edgeloop_agent.worker.board_watch import BoardWatch
+from edgeloop_agent.worker.loop import Control, Recorder, run_loop
+from edgeloop_agent.worker.pipeline import Pipeline, build_pipeline
 
 FRAME_MS = 5.0
 BLOCK = 60

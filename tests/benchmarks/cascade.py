@@ -17,8 +17,8 @@ from _timing import host, shared_data, unpack_cifar
 
 from edgeloop.contract import Contract, InputSpec, OutputSpec
 from edgeloop.runtime import open_session
-from edgeloop_agent.cascade import Cascade
-from edgeloop_agent.pipeline import Pipeline, build_pipeline
+from edgeloop_agent.activation.cascade import Cascade
+from edgeloop_agent.worker.pipeline import Pipeline, build_pipeline
 
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 

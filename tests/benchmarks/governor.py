@@ -18,9 +18,9 @@ from _timing import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
-from edgeloop_agent.levels import Law, ladder
-from edgeloop_agent.load_trace import read_trace
-from edgeloop_agent.replay import Course, replay
+from edgeloop_agent.activation.levels import Law, ladder
+from edgeloop_agent.activation.load_trace import read_trace
+from edgeloop_agent.activation.replay import Course, replay
 from support.governed_board import LAW, SCENARIOS, run
 
 WIDTH, LEFT, RIGHT = 860, 64, 12

@@ -36,8 +36,8 @@ from edgeloop.preprocess import compile_input
 from edgeloop.preprocess.pictures import scaled
 from edgeloop.runtime import TensorInfo, open_session
 from edgeloop_agent.ipc import Channel, Page
-from edgeloop_agent.loop import Control, Recorder, run_loop
-from edgeloop_agent.pipeline import build_pipeline
+from edgeloop_agent.worker.loop import Control, Recorder, run_loop
+from edgeloop_agent.worker.pipeline import build_pipeline
 
 BLOCK = 40
 SIDE = 224

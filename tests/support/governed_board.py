@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeloop_agent.governor import Signals
-from edgeloop_agent.levels import Law, Level, Program, ladder
-from edgeloop_agent.replay import Course, Drive
+from edgeloop_agent.activation.governor import Signals
+from edgeloop_agent.activation.levels import Law, Level, Program, ladder
+from edgeloop_agent.activation.replay import Course, Drive
 
 FPS = 20.0
 TICK_S = 0.5

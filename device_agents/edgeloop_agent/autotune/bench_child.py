@@ -59,7 +59,7 @@ class _Bench:
     def _open_one(self, order: dict[str, Any]) -> dict[str, Any]:
         from edgeloop.bench import random_inputs
         from edgeloop.runtime import open_session
-        from edgeloop_agent.pipeline import self_test
+        from edgeloop_agent.worker.pipeline import self_test
 
         variant = self._manifest.variant(order["variant"])
         began = time.perf_counter()

@@ -18,7 +18,7 @@ from edgeloop_agent.autotune.halving import Candidate, Measured, best, candidate
 from edgeloop_agent.autotune.measure import Measurement
 from edgeloop_agent.autotune.tuned import Key, Tuned, find, is_open, save
 from edgeloop_agent.config import AgentConfig
-from edgeloop_agent.pipeline import FALLBACK_ORDER
+from edgeloop_agent.worker.pipeline import FALLBACK_ORDER
 
 AT_START_S = 60.0
 SHORTEST_BUDGET_S, LONGEST_BUDGET_S = 1.0, 3600.0

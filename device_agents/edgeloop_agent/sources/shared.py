@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeloop.errors import DataError, UsageError
-from edgeloop_agent.frame_ring import FrameRing
 from edgeloop_agent.sources import Source, Wanted, open_source, parse_source
 from edgeloop_agent.sources.live import LiveSource
+from edgeloop_agent.worker.frame_ring import FrameRing
 
 _POLL_S = 0.004
 

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from edgeloop.bundle.verified_mark import stage_verified
     from edgeloop_agent.autotune.tune import tune, tuning_text
     from edgeloop_agent.config import load_configs
-    from edgeloop_agent.statedir import BUNDLES, locked_state
+    from edgeloop_agent.service.statedir import BUNDLES, locked_state
 
     flags = {name: getattr(args, name) for name in ("bundle", "state", "allow_unsigned")}
     # A source is of no matter here, and a config for `run` has one.

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     for name, value in (("OPENCV_LOG_LEVEL", "SILENT"), ("OPENCV_FFMPEG_LOGLEVEL", "-8")):
         os.environ.setdefault(name, value)  # what matters is said once, by us
-    from edgeloop_agent.capture import CaptureSettings, capture
+    from edgeloop_agent.capture.capture import CaptureSettings, capture
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: end with what there is
     settings = CaptureSettings(

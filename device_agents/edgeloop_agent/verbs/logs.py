@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from edgeloop_agent.event_log import FILE, OLDER, read_events
+    from edgeloop_agent.service.event_log import FILE, OLDER, read_events
 
     if args.n < 1:
         raise UsageError(f"-n must be at least 1, got {args.n}")

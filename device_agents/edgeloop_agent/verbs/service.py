@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from edgeloop_agent.service import Service, agent_command, install
+    from edgeloop_agent.service.unit import Service, agent_command, install
 
     service = Service(agent_command(), config=args.config, user=args.user, memory_max=args.memory_max)
     if not args.install:

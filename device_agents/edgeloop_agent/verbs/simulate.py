@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeloop.errors import EXIT_DONE, UsageError
 from edgeloop.mains import json_text
-from edgeloop_agent.activation_flags import FLAGS, add_activation_flags
+from edgeloop_agent.activation.flags import FLAGS, add_activation_flags
 
 EPILOG = """examples:
   edgeloop-agent run --bundle ic.bundle --source video:door.mp4 --rate 20 --record-load --state s/
@@ -40,10 +40,10 @@ def run(args: argparse.Namespace) -> int:
 def simulated(args: argparse.Namespace) -> dict[str, Any]:
     """{"trace", "host", "seconds", "steps", "fixed": {...}, "governed": {...}}. Raises UsageError, DataError,
     ConfigError."""
-    from edgeloop_agent.activation_settings import check_range
-    from edgeloop_agent.levels import Law, ladder
-    from edgeloop_agent.load_trace import read_trace
-    from edgeloop_agent.replay import Course, replay
+    from edgeloop_agent.activation.levels import Law, ladder
+    from edgeloop_agent.activation.load_trace import read_trace
+    from edgeloop_agent.activation.replay import Course, replay
+    from edgeloop_agent.activation.settings import check_range
 
     for flag in FLAGS:
         if flag.field in _LAW_FIELDS and flag.bounds is not None:

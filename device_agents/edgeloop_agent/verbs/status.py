@@ -20,9 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from edgeloop_agent.agent_state import state_text
-    from edgeloop_agent.statedir import stand_in
-    from edgeloop_agent.status import ask, exit_code
+    from edgeloop_agent.service.agent_state import state_text
+    from edgeloop_agent.service.statedir import stand_in
+    from edgeloop_agent.service.status import ask, exit_code
 
     errors: list[DeviceError] = []
     for folder in (where for named in state_folders(args) for where in (named, stand_in(named))):

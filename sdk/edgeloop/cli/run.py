@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--remove", action="store_true", help="remove the unpacked agent, too, at the end")
     parser.add_argument("--allow-unsigned", action="store_true", help="run a bundle without a signature (bench only)")
 
-    from edgeloop_agent.activation_flags import OF_A_TRIAL, add_activation_flags
+    from edgeloop_agent.activation.flags import OF_A_TRIAL, add_activation_flags
 
     add_activation_flags(parser.add_argument_group("doing less: gate, governor and cascade"), OF_A_TRIAL)
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.devices import connect
     from edgeloop.devices.trial import TrialOptions, plan_trial, run_trial
     from edgeloop.telemetry.hit_rates import hit_rates, hit_rates_text
-    from edgeloop_agent.activation_flags import OF_A_TRIAL, activation_arguments
+    from edgeloop_agent.activation.flags import OF_A_TRIAL, activation_arguments
     from edgeloop_agent.config import load_config
 
     # What the agent would refuse is refused here, before anything is connected.

@@ -1,0 +1,1 @@
+"""Responsive activation: what a frame deserves and the board can bear."""

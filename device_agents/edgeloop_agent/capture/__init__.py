@@ -1,0 +1,1 @@
+"""Calibration data through the device's own source and geometry."""

@@ -1,0 +1,132 @@
+"""The supervisor's desk: what the world around asks and hears of an agent while it runs.
+
+systemd (readiness, watchdog, status line), `edgeloop-agent status` (a socket), SIGHUP (reload). It lives in the
+supervisor's loop: what it says is said by the loop itself, so a loop that stands still is silent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from edgeloop.version import VERSION
+from edgeloop_agent.reports.board_health import BoardHealth
+from edgeloop_agent.service.agent_state import alerts_of, status_line
+from edgeloop_agent.service.event_log import EventLog
+from edgeloop_agent.service.reload import Reload
+from edgeloop_agent.service.sd_notify import Notifier
+from edgeloop_agent.service.status import StatusSocket
+from edgeloop_agent.supervisor.stop_signals import StopSignals
+
+_STATUS_LINE_EVERY_S = 5.0
+_UNHURRIED = 2.5
+
+
+class Model(Protocol):
+    """A supervised model, as far as it is asked about itself."""
+
+    def state(self) -> dict[str, Any]: ...
+
+
+class Desk:
+    """For one agent, whatever models it runs one after another. `telemetry` is set by whoever opens it."""
+
+    def __init__(
+        self, folder: Path, tell: Callable[[str], None], *, device: str, reload: Reload[Any] | None = None
+    ) -> None:
+        """folder: the state folder, locked by this process."""
+        self.events = EventLog(folder, tell, run=os.urandom(4).hex())
+        self.telemetry: Callable[[], Mapping[str, Any]] | None = None
+        self._folder = folder
+        self._tell = tell
+        self._device = device
+        self._reload = reload
+        self._reloads = 0
+        self._notifier = Notifier()
+        self._health = BoardHealth()
+        self._models: Sequence[Model] = ()
+        self._stops = StopSignals()
+        self._own_stops = 0
+        self._socket: StatusSocket | None = None
+        self._started_s = time.monotonic()
+        self._status_line_s = -_STATUS_LINE_EVERY_S
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether somebody else than a reload asked the last models to stop."""
+        return self._stops.count > self._own_stops
+
+    def time_to_close_s(self, stop_timeout_s: float) -> float:
+        """How long the last report may take: what is left of the time that a stop has; more where nobody waits."""
+        if self._stops.asked_s is None:
+            return _UNHURRIED * stop_timeout_s
+        return max(stop_timeout_s / 4, self._stops.asked_s + stop_timeout_s - time.monotonic())
+
+    @contextlib.contextmanager
+    def attending(
+        self, selector: selectors.BaseSelector, models: Sequence[Model], stops: StopSignals
+    ) -> Iterator[None]:
+        """While these models run."""
+        self._models, self._stops, self._own_stops = models, stops, 0
+        self._status_line_s = -_STATUS_LINE_EVERY_S
+        self._socket = StatusSocket(self._folder, self.state, self._tell)
+        self._socket.register(selector)
+        # Bundle, keys and config hold: from here on faults are mended, not reported to whoever started us.
+        self._notifier.ready()
+        try:
+            yield
+        finally:
+            self._socket.close(selector)
+            self._models = ()
+
+    def look(self) -> None:
+        """Once per round of the supervisor's loop, so at least once a second."""
+        now = time.monotonic()
+        self._notifier.alive(now)
+        if self._stops.count:
+            if self._reload is None or self._reload.next is None:
+                self._notifier.stopping()
+            return
+        if self._notifier.is_wanted and now - self._status_line_s >= _STATUS_LINE_EVERY_S:
+            self._status_line_s = now
+            self._notifier.status(status_line([model.state() for model in self._models]))
+        if self._reload is not None and self._reload.take_request():
+            self._notifier.reloading()
+            with self._notifier.busy():  # a large bundle is verified and unpacked on a small board
+                is_new = self._reload.prepare()
+            if is_new:
+                self._reloads += 1
+                self._tell("reload: the config is read again; its models start now")
+                self._stops.ask()
+                self._own_stops = 1
+            else:
+                self._tell(f"reload refused, everything runs on as it was: {self._reload.refused}")
+                self._notifier.ready()
+
+    def state(self) -> dict[str, Any]:
+        """See `agent_state`; read now."""
+        try:
+            free = shutil.disk_usage(self._folder).free
+        except OSError:
+            free = None
+        state: dict[str, Any] = {
+            "agent": VERSION,
+            "pid": os.getpid(),
+            "device": self._device,
+            "state": str(self._folder),
+            "uptime_s": round(time.monotonic() - self._started_s, 1),
+            "reloads": self._reloads,
+            "reload_refused": "" if self._reload is None else self._reload.refused,
+            "models": [model.state() for model in self._models],
+            "board": self._health.state(),
+            "telemetry": None if self.telemetry is None else self.telemetry(),
+            "disk_free_bytes": free,
+            "events_lost": self.events.lost,
+        }
+        return {**state, "alerts": alerts_of(state)}

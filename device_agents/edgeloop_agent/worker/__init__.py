@@ -1,0 +1,1 @@
+"""The worker process: source, gate, preprocessing, model, decoding, sinks."""
