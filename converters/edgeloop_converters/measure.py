@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from edgeloop.bundle import Profile
 from edgeloop.errors import DataError
@@ -85,8 +86,9 @@ class Measured:
     def profile(self) -> Profile:
         return self.latency.profile
 
-    @property
+    @cached_property
     def variant(self) -> VariantResult:
+        """One value: what it finds out of the file (compressed size, ops in float) is found once."""
         exported = self.candidate.exported
         return VariantResult(
             exported.name, exported.model, exported.scheme, self.quality, self.profile, self.gate, exported.repairs,
