@@ -59,7 +59,11 @@ class _Input:
 
 def input_infos(model: bytes) -> tuple[ModelInput, ...]:
     """The model's inputs without opening an interpreter. Raises RefusedError."""
-    graph = Graph.read(model)
+    return inputs_of(Graph.read(model))
+
+
+def inputs_of(graph: Graph) -> tuple[ModelInput, ...]:
+    """`input_infos` of a model that was read already."""
     main = graph.main
     ranges = index_ranges(main.inputs, main.ops, lambda i: main.tensors[i].shape)
     return tuple(

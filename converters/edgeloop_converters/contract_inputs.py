@@ -13,7 +13,7 @@ from edgeloop.errors import ConfigError, DataError
 from edgeloop.graph import Graph, Tensor
 from edgeloop.padding import LARGER_SHAPE, Shape
 from edgeloop.preprocess import compile_inputs
-from edgeloop_converters.calibration import input_infos
+from edgeloop_converters.calibration import inputs_of
 from edgeloop_converters.data import IMAGE, TENSOR, Dataset, for_inputs, pick
 from edgeloop_converters.data.folders import decoded_for
 from edgeloop_converters.io_names import input_names
@@ -180,33 +180,34 @@ def read_by(spec: InputSpec, dataset: Dataset) -> Dataset:
     return replace(dataset, kind=IMAGE, read=as_image)
 
 
-def check_frames(specs: Sequence[InputSpec], model: bytes, dataset: Dataset) -> None:
+def check_frames(specs: Sequence[InputSpec], model: Graph, dataset: Dataset) -> None:
     """A few samples must go through the compiled preprocessing. Raises ConfigError, DataError."""
-    prepare = compile_inputs(specs, input_infos(model))
+    infos = inputs_of(model)
+    prepare = compile_inputs(specs, infos)
     for i in pick(dataset, 4):
         try:
             prepare(dataset.sample(int(i)))
         except DataError as error:
             name, hint = dataset.describe(int(i)), error.hint
             if hint != LARGER_SHAPE:
-                hint = _transposed(dataset, model) or _too_long(dataset, model) or hint
+                hint = _transposed(dataset, infos[0].shape[1:]) or _too_long(dataset, infos[0].shape[1:]) or hint
             message = error.message if name in error.message else f"{name}: {error.message}"
             raise DataError(message, hint=hint) from error
 
 
-def _transposed(dataset: Dataset, model: bytes) -> str | None:
+def _transposed(dataset: Dataset, taken: Sequence[int]) -> str | None:
     """What to do where only the order of the axes is wrong."""
     from edgeloop_converters.check_data.inputs import layout_findings
 
     if dataset.kind != TENSOR or dataset.sample_shape is None:
         return None
-    found = layout_findings(dataset.sample_shape, input_infos(model)[0].shape[1:], dataset.source)
+    found = layout_findings(dataset.sample_shape, taken, dataset.source)
     return found[0].fix if found else None
 
 
-def _too_long(dataset: Dataset, model: bytes) -> str | None:
+def _too_long(dataset: Dataset, taken: Sequence[int]) -> str | None:
     """What to do where samples are larger than an input whose size may have been chosen by `--shape`."""
-    sample, taken = dataset.sample_shape, input_infos(model)[0].shape[1:]
+    sample = dataset.sample_shape
     if dataset.kind != TENSOR or sample is None or len(sample) != len(taken):
         return None
     pairs = list(zip(sample, taken, strict=True))

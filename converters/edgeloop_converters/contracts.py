@@ -77,7 +77,7 @@ def detect_contract(
     specs = of_varying(input_specs(graph, dataset, given, flags, f"contract {file}"), varying)
     output = _output(graph, dataset, given, flags, specs)
     data = read_inputs(specs, dataset)
-    check_frames(specs, model, data)
+    check_frames(specs, graph, data)
     data = _fit_labels(data, output, graph)
     notes = _outputs_left(graph, output, given)
     if len(specs) > 1:
@@ -103,7 +103,7 @@ def fit_data(contract: Contract, model: bytes, dataset: Dataset, *, seed: int = 
     """Other data (`--eval`) brought in line with a contract that is settled, and checked. Raises DataError."""
     graph = Graph.read(model)
     data = read_inputs(contract.inputs, dataset)
-    check_frames(contract.inputs, model, data)
+    check_frames(contract.inputs, graph, data)
     data = _fit_labels(data, contract.output, graph)
     return _with_offset(model, contract, data, seed) if contract.output.kind == "classification" else data
 

@@ -17,7 +17,7 @@ _WARM_UP_S = 0.1
 _FAST_WARM_UP_S = 0.01  # behind an evaluation, which keeps the CPU busy
 _LOOK_S = 0.01
 _MAX_FLOAT_S = 1.0
-_MIN_RUNS, _MAX_RUNS = 20, 500
+_MIN_RUNS, _MAX_RUNS, _FAST_MAX_RUNS = 20, 500, 200
 _MACHINES = {"x86_64": "x86-64", "AMD64": "x86-64", "arm64": "aarch64"}
 
 
@@ -54,14 +54,14 @@ def host_profile(model: bytes, target: Target, *, fast: bool = False) -> Profile
 
 
 def host_latency(model: bytes, target: Target, *, float_model: bytes | None = None, fast: bool = False) -> HostLatency:
-    """Benchmark on XNNPACK, 1 thread: 20 to 500 runs in about half a second (fast: a tenth).
+    """Benchmark on XNNPACK, 1 thread: 20 to 500 runs in about half a second (fast: to 200, a tenth).
 
     float_model: measured in turns with `model`, unless that would take more than a second. Raises as `open_session`
     does.
     """
     once_s = _once_s(model)
     budget_s = _FAST_BUDGET_S if fast else _BUDGET_S
-    runs = min(_MAX_RUNS, max(_MIN_RUNS, int(budget_s / max(once_s, 1e-6))))
+    runs = min(_FAST_MAX_RUNS if fast else _MAX_RUNS, max(_MIN_RUNS, int(budget_s / max(once_s, 1e-6))))
     models = {"model": model}
     if float_model is not None and float_model != model and runs * _once_s(float_model) <= _MAX_FLOAT_S:
         models["float"] = float_model

@@ -53,7 +53,7 @@ def unlike_findings(calibration: Observed, evaluation: Observed) -> list[Finding
     """Two sets of samples that cannot have been scaled alike: ranges of the one are not those of the other."""
     if not (calibration.samples and evaluation.samples) or calibration.kind != evaluation.kind:
         return []
-    spreads = [float(np.median(one.column("std"))) for one in (calibration, evaluation)]
+    spreads = [float(np.quantile(one.column("std"), 0.5)) for one in (calibration, evaluation)]
     if min(spreads) <= 0 or max(spreads) < _OTHER_SCALE * min(spreads):
         return []
     said = [f"{o.column('low').min():.4g}..{o.column('high').max():.4g}" for o in (calibration, evaluation)]
@@ -185,7 +185,7 @@ def _outliers(observed: Observed, role: str) -> list[Finding]:
     if len(finite) < _MIN_FOR_OUTLIERS or observed.kind == IMAGE:
         return []
     worst: dict[int, float] = {}
-    spread = 0.5 * float(np.median(observed.column("std")[finite]))
+    spread = 0.5 * float(np.quantile(observed.column("std")[finite], 0.5))
     for name in ("mean", "std", "low", "high"):
         values = observed.column(name)[finite]
         quarter, median, three_quarters = np.percentile(values, (25, 50, 75))
