@@ -1,0 +1,1 @@
+"""The collector's HTTP endpoints, a module per matter; each has `routes(services)`."""

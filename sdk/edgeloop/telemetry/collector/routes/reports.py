@@ -1,0 +1,45 @@
+"""Reports in, acknowledgements out."""
+
+from __future__ import annotations
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from edgeloop.errors import DataError
+from edgeloop.telemetry.codec import MAX_BATCH_BYTES, encode_ack
+from edgeloop.telemetry.collector.services import Services
+
+CBOR = "application/cbor"
+
+
+def routes(services: Services) -> list[Route]:
+    """`POST /v1/reports`: a batch, answered after its commit."""
+
+    async def post_reports(request: Request) -> Response:
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != CBOR:
+            raise HTTPException(415, f"send {CBOR}")
+        body = await _read_body(request)
+        try:
+            ack = await run_in_threadpool(services.ingest.handle, body)
+        except DataError as error:
+            raise HTTPException(400, error.message) from error
+        return Response(encode_ack(ack), media_type=CBOR)
+
+    return [Route("/v1/reports", post_reports, methods=["POST"])]
+
+
+async def _read_body(request: Request) -> bytes:
+    """Stops at the limit, whatever the client announced."""
+    declared = request.headers.get("content-length", "")
+    body = bytearray()
+    if not declared.isdigit() or int(declared) <= MAX_BATCH_BYTES:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BATCH_BYTES:
+                break
+        else:
+            return bytes(body)
+    raise HTTPException(413, f"a batch has {MAX_BATCH_BYTES} bytes at most", headers={"Connection": "close"})
