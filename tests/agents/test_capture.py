@@ -90,6 +90,24 @@ def test_with_a_bundle_pictures_have_the_geometry_of_its_model(tmp_path: Path, h
     np.testing.assert_array_equal(saved, resize(saved, 8, 8, how))  # the converter's own resizing changes nothing
 
 
+def test_pictures_for_a_model_of_sensor_values_are_refused_at_once(tmp_path: Path) -> None:
+    scenes(tmp_path / "in", 2)
+    contract = Contract((InputSpec(kind="tensor", shape=(8, 8, 1)),), OutputSpec("raw"))
+    bundle = make_bundle(tmp_path / "a.bundle", contract=contract)
+    with pytest.raises(
+        DataError, match=r"gives uint8 \[48, 64, 3\], and the bundle's model takes samples of shape \[8"
+    ):
+        run(f"folder:{tmp_path / 'in'}", tmp_path / "calib", bundle=bundle)
+    assert list((tmp_path / "calib").iterdir()) == []
+
+
+def test_sensor_values_for_a_model_of_pictures_are_refused_at_once(tmp_path: Path) -> None:
+    np.savez(tmp_path / "in.npz", x=np.zeros((4, 3), np.float32))
+    bundle = make_bundle(tmp_path / "a.bundle")
+    with pytest.raises(DataError, match="the bundle's model takes 8x8 pixels"):
+        run(f"npz:{tmp_path / 'in.npz'}", tmp_path / "calib", bundle=bundle)
+
+
 def test_arrays_are_kept_in_one_npz_that_the_converter_reads(tmp_path: Path) -> None:
     samples = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
     np.savez(tmp_path / "in.npz", x=np.concatenate([samples, samples[:4]]))

@@ -7,7 +7,7 @@ what the model will see; without one they are kept as the source gives them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +76,7 @@ def capture(settings: CaptureSettings, tell: Callable[[str], None]) -> Captured:
     except OSError as error:
         raise UsageError(f"{settings.output}: {error.strerror}") from error
     source = open_source(spec, wanted)
-    session = _Session(settings, wanted.input, source, tell)
+    session = _Session(settings, str(spec), [each.input for each in wanted.every], source, tell)
     try:
         session.run()
     except KeyboardInterrupt:
@@ -113,13 +113,45 @@ def wanted_by(settings: CaptureSettings) -> tuple[Wanted, str]:
     return Wanted(first.input, first.shape, first.dtype, 0.0, 1.0, tuple(others)), manifest.target
 
 
+class _MisfitError(DataError):
+    """A frame of another kind or shape than the bundle's model takes: so will be all others."""
+
+
+def _check_fits(spec: InputSpec, frame: Any, source: str) -> None:
+    """Raises _MisfitError where no preprocessing brings the frame to the model's input."""
+    shape = spec.sample_shape
+    if spec.kind == "image":
+        what = f"{spec.size[0]}x{spec.size[1]} pixels" if spec.size else "pictures"
+    elif shape is None or spec.has_free_sizes or _without_ones(frame.shape) == _without_ones(shape):
+        return
+    else:
+        what = f"samples of shape {list(shape)}"
+    raise _MisfitError(
+        f"source {source} gives {frame.dtype} {list(frame.shape)}, and the bundle's model takes {what}",
+        hint="another --source, or leave out --bundle to keep the frames as they come",
+    )
+
+
+def _without_ones(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(n for n in shape if n != 1)
+
+
 class _Session:
-    def __init__(self, settings: CaptureSettings, spec: InputSpec, source: Source, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: CaptureSettings,
+        name: str,
+        specs: Sequence[InputSpec],
+        source: Source,
+        tell: Callable[[str], None],
+    ) -> None:
+        """name: of the source, without its secrets; specs: of the model's inputs."""
         self.done = Captured()
         self.keeper: Keeper | None = None
         self.reason = ""
         self._settings = settings
-        self._spec = spec
+        self._name = name
+        self._specs = specs
         self._source = source
         self._tell = tell
         self._variety = Variety(settings.different)
@@ -159,6 +191,8 @@ class _Session:
             self._tell(f"stopped: {error.message}")
             return False
         except DataError as error:
+            if isinstance(error, _MisfitError) and self.keeper is None:
+                raise  # a live source would go on with it for ever
             done.errors += 1
             if not self.reason:
                 self.reason = error.message
@@ -167,7 +201,7 @@ class _Session:
 
     def _keep(self, frame: Any) -> None:
         if self.keeper is None:
-            self.keeper = keeper_for(frame, self._settings.output, is_rgb=self._spec.kind == "tensor")
+            self.keeper = keeper_for(frame, self._settings.output, is_rgb=self._specs[0].kind == "tensor")
             self.done.data = self.keeper.data
             there = sum(self._variety.is_new(old) for old in self.keeper.before())
             if there:
@@ -190,7 +224,7 @@ class _Session:
                 self._last_event = detail
                 self._tell(f"{kind}: {detail}")
             if time.monotonic() - quiet_since_s > self._settings.patience_s:
-                why = self._last_event or f"source {self._settings.source.partition('?')[0]}"
+                why = self._last_event or f"source {self._name}"
                 raise DeviceError(f"no frame for {self._settings.patience_s:g} s: {why}")
             self._progress()
         self.done.drops = live.dropped
@@ -201,10 +235,14 @@ class _Session:
         from edgeloop.preprocess import resize
         from edgeloop_agent.capture.variety import is_picture
 
-        size = self._spec.size
-        if self._settings.bundle is None or size is None or not is_picture(frame):
+        if self._settings.bundle is None:
             return frame
-        return resize(frame, size[0], size[1], self._spec.resize)
+        size = self._specs[0].size
+        if size is not None and is_picture(frame):
+            return resize(frame, size[0], size[1], self._specs[0].resize)
+        for spec in self._specs:
+            _check_fits(spec, frame[spec.name] if isinstance(frame, Mapping) else frame, self._name)
+        return frame
 
     def _progress(self) -> None:
         now_s, done = time.monotonic(), self.done
