@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from edgeloop.contract_files import with_gallery
 from edgeloop.errors import DataError, DelegateError, UsageError
 from edgeloop.postprocess import Result
 from edgeloop.runtime import DelegateFailure, RanOn, open_session, runtime_info
+from edgeloop_agent.arguments import as_count, as_path, as_paths, as_texts
 from edgeloop_agent.worker.buckets import Buckets
 from edgeloop_agent.worker.pipeline import FALLBACK_ORDER, Pipeline, build_pipeline, self_test
 
@@ -96,6 +97,8 @@ class Model:
     def batch(self, frames: Iterable[Any]) -> list[ModelResult]:
         """Each frame (or row of an array) as if called alone, in order. Raises as a call does, and says which frame."""
         results = []
+        if not isinstance(frames, Iterable) or isinstance(frames, (str, Mapping)):
+            raise UsageError(f"batch takes a list of frames, got a {type(frames).__name__}")
         for i, frame in enumerate(frames):
             try:
                 results.append(self(frame))
@@ -120,6 +123,9 @@ class Model:
         from edgeloop_agent.sources import open_source, parse_source
         from edgeloop_agent.streaming import results_of
 
+        if not isinstance(source, str):
+            raise UsageError(f"a source is a text, got {source!r}", hint="for example 'folder:frames/' or 'camera:0'")
+        count = None if count is None else as_count(count, "count", least=0)
         opened = open_source(parse_source(source), self._opened().wanted, loop=loop)
         return results_of(self, opened, count, on_bad_frame)
 
@@ -153,6 +159,8 @@ class Model:
 
 def check_is_array(frame: object) -> None:
     """Raises DataError for what is neither an array nor a dictionary of them."""
+    if isinstance(frame, dict) and not frame:
+        raise DataError("a frame must be an array, got an empty dictionary")
     for one in frame.values() if isinstance(frame, dict) else (frame,):
         if not hasattr(one, "dtype"):
             what = "None" if one is None else f"a {type(one).__name__}"
@@ -165,7 +173,7 @@ def check_is_array(frame: object) -> None:
 
 
 def open_model(
-    path: str | Path,
+    bundle: str | Path,
     *,
     delegates: Sequence[str],
     variant: str | None,
@@ -175,26 +183,30 @@ def open_model(
     allow_unsigned: bool,
 ) -> Model:
     """See `edgeloop_agent.open`."""
-    store = TrustStore.from_paths(trust) if trust else TrustStore.default()
-    bundle = Bundle.open(path, trust=store, allow_unsigned=allow_unsigned)
-    check_runtime(bundle.manifest, runtime_info())
-    manifest, golden = bundle.manifest, bundle.golden()
-    contract = manifest.contract if gallery is None else with_gallery(manifest.contract, Path(gallery))
+    where = as_path(bundle, "bundle", "'ic.bundle'")
+    threads = as_count(threads, "threads", least=1)
+    names = as_texts(delegates, "delegates", "['edgetpu', 'xnnpack']")
+    keys = as_paths(trust, "trust", "['owner.pub']")
+    vectors = None if gallery is None else as_path(gallery, "gallery", "'known.npz'")
+    store = TrustStore.from_paths(keys) if keys else TrustStore.default()
+    opened = Bundle.open(where, trust=store, allow_unsigned=allow_unsigned)
+    check_runtime(opened.manifest, runtime_info())
+    manifest, golden = opened.manifest, opened.golden()
+    contract = manifest.contract if vectors is None else with_gallery(manifest.contract, vectors)
     several = manifest.buckets() if variant is None else ()
     failures: list[DelegateFailure] = []
-    delegates = (delegates,) if isinstance(delegates, str) else tuple(delegates)
-    for delegate in delegates or manifest.fallback_order(variant) or FALLBACK_ORDER:
-        chosen = manifest.variant_for(str(delegate), variant)
+    for delegate in names or manifest.fallback_order(variant) or FALLBACK_ORDER:
+        chosen = manifest.variant_for(delegate, variant)
 
         def open_one(variant: Variant, delegate: str = delegate) -> Pipeline:
-            session = open_session(bundle.model(variant.name), delegate=delegate, threads=threads)
+            session = open_session(opened.model(variant.name), delegate=delegate, threads=threads)
             self_test(session, contract, golden, variant.name)
             return build_pipeline(session, contract)
 
         try:
             pipeline = Buckets(several, contract, open_one).pipeline if several else open_one(chosen)
         except DelegateError as error:
-            failures.append(DelegateFailure(str(delegate), error.message, error.hint or ""))
+            failures.append(DelegateFailure(delegate, error.message, error.hint or ""))
             continue
         return Model(pipeline, chosen.name, tuple(failures), manifest, contract)
     if not failures:

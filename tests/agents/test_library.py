@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import edgeloop_agent
+from edgeloop.bundle.trust import PublicKey
+from edgeloop.contract import Contract, InputSpec, OutputSpec
 from edgeloop.errors import DataError, DelegateError, RefusedError, UsageError
 from support.agents import frames, golden_of, make_bundle
 from support.delegate_lib import RESHAPE, build_delegate, external
@@ -52,6 +55,57 @@ def test_a_wrong_frame_is_refused_and_the_model_lives_on(bundle: Path) -> None:
 def test_a_frame_that_is_no_array_is_said(bundle: Path, frame: object, what: str) -> None:
     with edgeloop_agent.open(bundle, delegates="cpu") as model, pytest.raises(DataError, match=f"array, got {what}"):
         model(frame)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"threads": "2"}, "threads must be a whole number from 1, got '2'"),
+        ({"threads": True}, "got True"),
+        ({"threads": 2.5}, r"got 2\.5"),
+        ({"delegates": [1]}, r"delegates must be a list of texts, got \[1\]"),
+        ({"delegates": None}, "got None"),
+        ({"gallery": 3}, "gallery must be a path, got 3"),
+        ({"trust": 5}, "trust must be a path, got None"),
+    ],
+)
+def test_arguments_of_another_type_are_wrong_use(bundle: Path, arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        edgeloop_agent.open(bundle, **arguments)
+
+
+@pytest.mark.parametrize("bundle", [None, 5, b"ic.bundle", ["ic.bundle"]])
+def test_a_bundle_that_is_no_path_is_wrong_use(bundle: Any) -> None:
+    with pytest.raises(UsageError, match="bundle must be a path, got"):
+        edgeloop_agent.open(bundle)
+
+
+def test_one_path_is_as_good_as_a_list_of_one(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.pub").write_text(PublicKey(bytes(range(32))).to_text())
+    with pytest.raises(RefusedError, match="not trusted here"):
+        edgeloop_agent.open(bundle, trust=str(tmp_path / "other.pub"))
+
+
+@pytest.mark.parametrize("kind", ["<U1", object, complex, "M8[D]", [("a", int)]])
+def test_an_array_of_something_else_than_numbers_is_refused(tmp_path: Path, kind: Any) -> None:
+    contract = Contract((InputSpec(kind="tensor", shape=(8, 8, 1)),), OutputSpec("raw"))
+    with edgeloop_agent.open(make_bundle(tmp_path / "a.bundle", contract=contract)) as model:
+        with pytest.raises(DataError, match="takes numbers, got an array of"):
+            model(np.zeros((8, 8), kind))
+        assert model(np.zeros((8, 8), ">f4")).values
+
+
+def test_calls_with_something_else_than_frames_or_sources_are_wrong_use(bundle: Path) -> None:
+    with edgeloop_agent.open(bundle) as model:
+        for wrong in (None, 5, "a.png"):
+            with pytest.raises(UsageError, match="batch takes a list of frames"):
+                model.batch(wrong)
+        with pytest.raises(UsageError, match="a source is a text"):
+            model.stream(None)
+        with pytest.raises(UsageError, match="count must be a whole number"):
+            model.stream("synthetic:", count="3")
+        with pytest.raises(DataError, match="an empty dictionary"):
+            model({})
 
 
 def test_a_bundle_for_another_runtime_is_wrong_use(tmp_path: Path) -> None:

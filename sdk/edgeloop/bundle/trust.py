@@ -17,6 +17,7 @@ from pathlib import Path
 
 from edgeloop import paths
 from edgeloop.errors import ConfigError, RefusedError
+from edgeloop.paths import missing_hint
 
 KEY_TYPE = "edgeloop-ed25519"
 SYSTEM_TRUST_DIR = Path("/etc/edgeloop/trusted")
@@ -28,6 +29,8 @@ _MAX_KEY_FILE_BYTES = 64 << 10
 _TRUST_HINT = (
     "if you know who made it: edgeloop keys trust KEYFILE.pub (on a device: edgeloop-agent run --trust KEYFILE.pub)"
 )
+
+_NO_KEY_HINT = "whoever signs the bundles writes one: edgeloop keys export FILE.pub"
 
 
 @dataclass(frozen=True)
@@ -226,7 +229,9 @@ def _load(places: Sequence[Path], *, strict: bool) -> TrustStore:
 def _note(error: OSError | ConfigError, place: Path, strict: bool, problems: list[str]) -> None:
     reason = error.message if isinstance(error, ConfigError) else f"trusted keys in {place}: {error.strerror}"
     if strict:
-        raise ConfigError(reason) from error
+        is_there = place.exists()
+        hint = error.hint if is_there and isinstance(error, ConfigError) else None
+        raise ConfigError(reason, hint=hint or (None if is_there else missing_hint(place) or _NO_KEY_HINT)) from error
     problems.append(reason)
 
 

@@ -10,6 +10,8 @@ from edgeloop.errors import ConfigError, DataError
 from edgeloop.padding import pad_to
 from edgeloop.preprocess.model_input import Array, ModelInput, Preprocessor
 
+_NO_NUMBERS = frozenset("OSUMmc")  # objects, texts, times, complex numbers: numpy would make something of some of them
+
 
 def compile_tensor(spec: InputSpec, tensor: ModelInput) -> Preprocessor:
     """See `edgeloop.preprocess.compile_input`, kind "tensor"."""
@@ -36,6 +38,8 @@ def compile_tensor(spec: InputSpec, tensor: ModelInput) -> Preprocessor:
     differs = spec.has_free_sizes
 
     def run(frame: Array) -> Array:
+        if frame.dtype.kind in _NO_NUMBERS or frame.dtype.names:
+            raise DataError(f"model input {tensor.name!r} takes numbers, got an array of {frame.dtype}")
         if frame.shape != shape:
             if differs:
                 frame = pad_to(spec, frame, sample_shape)

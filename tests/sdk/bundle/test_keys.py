@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -271,3 +272,13 @@ def test_signing_without_cryptography_names_the_extra():
         "try: f()\nexcept MissingExtraError as e: sys.exit(0 if 'edgeloop[keys]' in e.hint else 1)\nsys.exit(2)"
     )
     assert run(code).returncode == 0
+
+
+def test_a_key_file_that_is_not_there_says_which_was_meant_or_who_writes_one(tmp_path: Path) -> None:
+    (tmp_path / "owner.pub").write_text(PublicKey(bytes(range(32))).to_text())
+    with pytest.raises(ConfigError) as near:
+        TrustStore.from_paths([tmp_path / "onwer.pub"])
+    assert near.value.hint == f"did you mean {tmp_path / 'owner.pub'}?"
+    with pytest.raises(ConfigError) as none:
+        TrustStore.from_paths([tmp_path / "zzz"])
+    assert "edgeloop keys export" in str(none.value.hint)
