@@ -45,7 +45,7 @@ class TinyCollector:
     def handle(self, batch: bytes) -> Ack:
         accepted: list[Key] = []
         rejected: list[Rejected] = []
-        for body in decode_batch(batch):
+        for body in decode_batch(batch).reports:
             try:
                 report = decode_report(body)
             except DataError as error:

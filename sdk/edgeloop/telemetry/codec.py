@@ -49,6 +49,7 @@ MAX_BATCH = 200
 MAX_BATCH_BYTES = 1024 * 1024
 MAX_ACK_BYTES = 64 * 1024
 MAX_COMMANDS = 16
+MAX_ANSWERS = 16
 
 UNREADABLE_BOOT = "0" * 16
 """Boot id in a rejection of a report whose key could not be read; `seq` is then the CRC-32 of the report's bytes."""
@@ -107,12 +108,20 @@ class Ack:
     """The collector's answer to a batch, given after its commit.
 
     accepted: (boot, first seq, last seq), both included; duplicates of what is stored are accepted. rejected: what to
-    set aside. commands: reserved, plain CBOR values.
+    set aside. commands: each one encoded, for the device that sent the batch.
     """
 
     accepted: tuple[tuple[str, int, int], ...] = ()
     rejected: tuple[Rejected, ...] = ()
-    commands: tuple[object, ...] = ()
+    commands: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a device sends at once, each part still encoded: reports, and its answers to commands."""
+
+    reports: tuple[bytes, ...]
+    answers: tuple[bytes, ...] = ()
 
 
 # -- reports
@@ -224,24 +233,38 @@ def latency_wires(data: bytes) -> dict[str, bytes]:
 # -- batches and acknowledgements
 
 
-def encode_batch(reports: Sequence[bytes]) -> bytes:
-    """Encoded reports as one body. DataError for more than MAX_BATCH, or more bytes than MAX_BATCH_BYTES."""
-    if not 0 < len(reports) <= MAX_BATCH:
-        raise DataError(f"a batch holds 1 to {MAX_BATCH} reports, not {len(reports)}")
-    data = strict_cbor.dumps({0: SCHEMA_VERSION, 1: list(reports)})
+def encode_batch(reports: Sequence[bytes], answers: Sequence[bytes] = ()) -> bytes:
+    """Encoded reports, and answers to commands, as one body; reports may be missing where there are answers.
+
+    DataError for none of both, more than MAX_BATCH or MAX_ANSWERS, or more bytes than MAX_BATCH_BYTES.
+    """
+    _check_batch(reports, answers)
+    body: dict[int, object] = {0: SCHEMA_VERSION, 1: list(reports)}
+    if answers:
+        body[2] = list(answers)
+    data = strict_cbor.dumps(body)
     if len(data) > MAX_BATCH_BYTES:
         raise DataError(f"batch of {len(data)} bytes is larger than {MAX_BATCH_BYTES}")
     return data
 
 
-def decode_batch(data: bytes) -> list[bytes]:
-    """The reports in a batch, still encoded: one that is broken does not spoil the others. DataError."""
+def decode_batch(data: bytes) -> Batch:
+    """The parts of a batch, still encoded: one that is broken does not spoil the others. DataError."""
     body = as_map(strict_cbor.loads(data, what="batch", max_bytes=MAX_BATCH_BYTES, max_depth=3), "batch")
     _check_version(body, "batch")
     reports = as_array(body.get(1), "batch's reports")
-    if not 0 < len(reports) <= MAX_BATCH:
+    answers = as_array(body.get(2, []), "batch's answers")
+    _check_batch(reports, answers)
+    return Batch(
+        tuple(as_bytes(report, "report") for report in reports), tuple(as_bytes(answer, "answer") for answer in answers)
+    )
+
+
+def _check_batch(reports: Sequence[object], answers: Sequence[object]) -> None:
+    if len(reports) > MAX_BATCH or not (reports or answers):
         raise DataError(f"a batch holds 1 to {MAX_BATCH} reports, not {len(reports)}")
-    return [as_bytes(report, "report") for report in reports]
+    if len(answers) > MAX_ANSWERS:
+        raise DataError(f"a batch holds up to {MAX_ANSWERS} answers, not {len(answers)}")
 
 
 def encode_ack(ack: Ack) -> bytes:
@@ -253,10 +276,8 @@ def encode_ack(ack: Ack) -> bytes:
     if ack.rejected:
         body[2] = [[boot_bytes(each.boot), as_number(each.seq, "seq"), tidy(each.reason)] for each in ack.rejected]
     if ack.commands:
-        body[3] = list(ack.commands)
+        body[3] = [as_bytes(command, "command") for command in ack.commands]
     data = strict_cbor.dumps(body)
-    if ack.commands:  # values from elsewhere
-        strict_cbor.loads(data, what="acknowledgement", max_bytes=MAX_ACK_BYTES)
     if len(data) > MAX_ACK_BYTES:
         raise DataError(f"acknowledgement of {len(data)} bytes is larger than {MAX_ACK_BYTES}")
     return data
@@ -277,7 +298,7 @@ def decode_ack(data: bytes) -> Ack:
     commands = as_array(body.get(3, []), "commands")
     if max(len(accepted), len(rejected)) > MAX_BATCH or len(commands) > MAX_COMMANDS:
         raise DataError("acknowledgement has too many entries")
-    return Ack(tuple(accepted), tuple(rejected), tuple(commands))
+    return Ack(tuple(accepted), tuple(rejected), tuple(as_bytes(command, "command") for command in commands))
 
 
 def accepted_ranges(keys: Sequence[tuple[str, int]]) -> tuple[tuple[str, int, int], ...]:

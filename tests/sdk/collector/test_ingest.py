@@ -43,6 +43,24 @@ def test_what_is_stored_is_what_was_sent(ingest: Ingest) -> None:
     assert [each.report for each in ingest.store.reports()] == reports
 
 
+def test_a_report_of_another_device_than_its_sender_is_rejected(ingest: Ingest) -> None:
+    ack = ingest.handle(batch_of(make_report(1), make_report(2, device="pi-2"), make_report(3)), sender="pi-1")
+    assert ack.accepted == ((BOOT, 1, 1), (BOOT, 3, 3))
+    assert [(each.seq, each.reason) for each in ack.rejected] == [(2, "is from another device")]
+    assert ingest.store.quarantined()[0].device == "pi-2"
+
+
+def test_commands_and_answers_are_those_of_the_sender_or_of_the_batches_one_device(ingest: Ingest) -> None:
+    answered: list[tuple[str, tuple[bytes, ...]]] = []
+    ingest.pending_commands = lambda device: [device.encode()]
+    ingest.on_answers = lambda device, answers: answered.append((device, tuple(answers)))
+    one, two = encode_report(make_report(1)), encode_report(make_report(1, device="pi-2"))
+    assert ingest.handle(encode_batch([one], [b"a"])).commands == (b"pi-1",)
+    assert ingest.handle(encode_batch([], [b"b"]), sender="pi-9").commands == (b"pi-9",)
+    assert ingest.handle(encode_batch([one, two], [b"c"])).commands == ()
+    assert answered == [("pi-1", (b"a",)), ("pi-9", (b"b",))]
+
+
 def test_duplicates_are_acknowledged_but_not_stored_again(ingest: Ingest) -> None:
     first = ingest.handle(batch_of(make_report(1), make_report(2)))
     assert ingest.handle(batch_of(make_report(1), make_report(2))) == first

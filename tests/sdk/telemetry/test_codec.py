@@ -23,6 +23,7 @@ from edgeloop.telemetry.codec import (
     MAX_REPORT_BYTES,
     UNREADABLE_BOOT,
     Ack,
+    Batch,
     Rejected,
     accepted_ranges,
     decode_ack,
@@ -285,7 +286,17 @@ def test_the_gate_lets_through_whatever_our_encoder_writes(value: object) -> Non
 
 def test_a_batch_keeps_its_reports_apart() -> None:
     bodies = [small_body(1), b"not a report", small_body(2)]
-    assert decode_batch(encode_batch(bodies)) == bodies
+    assert decode_batch(encode_batch(bodies)) == Batch(tuple(bodies))
+
+
+def test_a_batch_carries_answers_with_or_without_reports() -> None:
+    answers = (b"\xa0", b"not CBOR at all")
+    assert decode_batch(encode_batch([small_body(1)], answers)) == Batch((small_body(1),), answers)
+    assert decode_batch(encode_batch([], answers)) == Batch((), answers)
+    with pytest.raises(DataError, match="up to 16 answers"):
+        encode_batch([small_body(1)], [b"x"] * 17)
+    with pytest.raises(DataError, match="answer is not"):
+        decode_batch(cbor2.dumps({0: 1, 1: [b"x"], 2: ["x"]}))
 
 
 def test_batches_are_bounded_both_ways() -> None:
@@ -305,7 +316,7 @@ def test_batches_are_bounded_both_ways() -> None:
 
 
 def test_an_acknowledgement_round_trips() -> None:
-    ack = Ack(((BOOT, 1, 7), (OTHER_BOOT, 3, 3)), (Rejected(BOOT, 8, "no such device"),), ({"restart": True},))
+    ack = Ack(((BOOT, 1, 7), (OTHER_BOOT, 3, 3)), (Rejected(BOOT, 8, "no such device"),), (b"\xa0", b"\x01"))
     assert decode_ack(encode_ack(ack)) == ack
     assert decode_ack(encode_ack(Ack())) == Ack()
 
@@ -326,7 +337,8 @@ def test_a_report_without_a_readable_key_is_rejected_by_its_checksum() -> None:
         {0: 1, 1: [[bytes(8), 1]]},
         {0: 1, 1: [[bytes(8), 1, 1]] * 201},
         {0: 1, 2: [[bytes(8), 1, 5]]},
-        {0: 1, 3: [0] * 17},
+        {0: 1, 3: [b""] * 17},
+        {0: 1, 3: [0]},
         {0: 1, 3: 5},
         {1: []},
     ],

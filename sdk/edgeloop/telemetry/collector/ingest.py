@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from edgeloop.errors import DataError
@@ -19,7 +19,23 @@ from edgeloop.telemetry.store.writing import Inserted, Quarantined
 _MAX_REASON_CHARS = 120  # times MAX_BATCH stays well below MAX_ACK_BYTES
 
 
+PendingCommands = Callable[[str], Sequence[bytes]]
+"""device -> its encoded commands, at most `codec.MAX_COMMANDS`; asked once per batch, so it has to be cheap."""
+
+OnAnswers = Callable[[str, Sequence[bytes]], None]
+"""Takes a device's encoded answers, which may be a stranger's bytes, durably; what it raises keeps the batch from being
+acknowledged."""
+
+
 def _silent(_line: str) -> None:
+    return
+
+
+def _no_commands(_device: str) -> Sequence[bytes]:
+    return ()
+
+
+def _no_answers(_device: str, _answers: Sequence[bytes]) -> None:
     return
 
 
@@ -43,27 +59,33 @@ class Ingest:
 
     A report that is broken or cannot be stored is rejected with a reason and kept in the store's quarantine; it never
     holds up the others of its batch. Every other report is acknowledged once it is durable, new or duplicate alike.
+    pending_commands, on_answers: what goes to a device with an acknowledgement, and what comes from it with a batch.
     """
 
     store: Store
     notices: Notices = field(default_factory=lambda: Notices(_silent))
     metrics: IngestMetrics = field(default_factory=IngestMetrics)
     clock: Callable[[], float] = time.time
+    pending_commands: PendingCommands = _no_commands
+    on_answers: OnAnswers = _no_answers
 
-    def handle(self, batch: bytes) -> Ack:
+    def handle(self, batch: bytes, sender: str | None = None) -> Ack:
         """The acknowledgement of an encoded batch, after its commit.
+
+        sender: the device that the transport knows to have sent it; reports of another one are rejected then. Without
+        it, the batch's commands and answers are those of the one device that its reports are of, if it is one.
 
         Raises DataError when the batch as a whole cannot be read, StoreUnavailableError when it could not be committed;
         the sender then has no acknowledgement and sends again.
         """
         now = self.clock()
         try:
-            bodies = decode_batch(batch)
+            parts = decode_batch(batch)
         except DataError as error:
             self.metrics.count("batches_refused")
             self.notices.once("batch", f"refused a batch that cannot be read: {error.message}")
             raise
-        found = _sort(bodies, now)
+        found = _sort(parts.reports, now, sender)
         try:
             inserted = self._commit(found, now)
         except StoreUnavailableError as error:
@@ -77,7 +99,11 @@ class Ingest:
         self.metrics.count("reports_duplicate", inserted.duplicates)
         self.metrics.count("reports_rejected", len(found.rejected))
         self.metrics.observe(found.reports[position] for position in inserted.new)
-        return Ack(accepted_ranges([(r.boot, r.seq) for r in found.reports]), tuple(found.rejected))
+        device = sender if sender is not None else _only_device(found.reports)
+        if device is not None and parts.answers:
+            self.on_answers(device, parts.answers)
+        commands = () if device is None else tuple(self.pending_commands(device))
+        return Ack(accepted_ranges([(r.boot, r.seq) for r in found.reports]), tuple(found.rejected), commands)
 
     def _commit(self, found: _Sorted, now: float) -> Inserted:
         try:
@@ -107,7 +133,12 @@ class Ingest:
             self.notices.once(f"report {refused.device}", text)
 
 
-def _sort(bodies: list[bytes], now: float) -> _Sorted:
+def _only_device(reports: Sequence[Report]) -> str | None:
+    devices = {report.device for report in reports}
+    return devices.pop() if len(devices) == 1 else None
+
+
+def _sort(bodies: Sequence[bytes], now: float, sender: str | None) -> _Sorted:
     found = _Sorted()
     for body in bodies:
         try:
@@ -116,6 +147,8 @@ def _sort(bodies: list[bytes], now: float) -> _Sorted:
             found.reject(Rejected.unreadable(body, _reason(error)), "", body)
             continue
         try:
+            if sender is not None and report.device != sender:
+                raise DataError("is from another device")
             row = to_rows(report, now, latency_wires(body))
         except DataError as error:
             found.reject(Rejected(report.boot, report.seq, _reason(error)), report.device, body)
