@@ -295,10 +295,10 @@ def test_a_store_of_a_newer_edgeloop_is_refused(path: Path) -> None:
 def test_an_older_store_is_brought_forward_step_by_step_or_not_at_all(store: Store) -> None:
     store.insert([make_report(1)])
     steps = {
-        SCHEMA_VERSION: lambda c: c.execute(text("ALTER TABLE reports ADD COLUMN note TEXT")),
-        SCHEMA_VERSION + 1: lambda c: c.execute(text("UPDATE reports SET note = 'migrated'")),
+        SCHEMA_VERSION: lambda c, _: c.execute(text("ALTER TABLE reports ADD COLUMN note TEXT")),
+        SCHEMA_VERSION + 1: lambda c, _: c.execute(text("UPDATE reports SET note = 'migrated'")),
     }
-    failing = {**steps, SCHEMA_VERSION + 1: lambda c: c.execute(text("UPDATE nothing SET x = 1"))}
+    failing = {**steps, SCHEMA_VERSION + 1: lambda c, _: c.execute(text("UPDATE nothing SET x = 1"))}
     with pytest.raises(Exception, match="nothing"), store.database.writer.begin() as connection:
         prepare(connection, current=SCHEMA_VERSION + 2, migrations=failing)
     with store.database.reader.connect() as connection:

@@ -1,8 +1,8 @@
-"""The tables, and how an older store becomes a current one."""
+"""The tables of the reports, and making them in a database."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from sqlalchemy import (
     BigInteger,
@@ -24,8 +24,10 @@ from sqlalchemy import (
 )
 
 from edgeloop.errors import ConfigError, DataError
+from edgeloop.telemetry.store.migrations import MIGRATIONS, Migration
+from edgeloop.telemetry.store.tables import load_tables
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 METADATA = MetaData()
 
@@ -106,21 +108,18 @@ QUARANTINE = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
-MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {
-    # from version: what turns it into version + 1. Each runs in the transaction that records the new version.
-}
-
 
 def prepare(
     connection: Connection,
     *,
     current: int = SCHEMA_VERSION,
-    migrations: Mapping[int, Callable[[Connection], None]] = MIGRATIONS,
+    migrations: Mapping[int, Migration] = MIGRATIONS,
 ) -> None:
     """Make the tables in an empty database, or bring an older store forward. Call inside a write transaction.
 
     Raises DataError for a database that is not ours, ConfigError for a store made by a newer edgeloop.
     """
+    load_tables()
     present = set(inspect(connection).get_table_names())
     if META.name not in present:
         foreign = present & set(METADATA.tables)
@@ -133,7 +132,7 @@ def prepare(
         connection.execute(META.insert(), {"schema_version": current})
         return
     for version in range(_version(connection, current), current):
-        migrations[version](connection)
+        migrations[version](connection, METADATA)
         connection.execute(META.update(), {"schema_version": version + 1})
 
 
