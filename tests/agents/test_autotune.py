@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +29,7 @@ from edgeloop_agent.autotune.halving import (
 from edgeloop_agent.autotune.objectives import OBJECTIVES
 from edgeloop_agent.autotune.tuned import FILE, Key, Tuned, find, save
 from support.agents import Agents, make_bundle, run_cli
+from support.collecting import wait_until
 from support.delegate_lib import build_delegate, external
 
 
@@ -188,6 +191,28 @@ def test_a_delegate_that_crashes_hangs_or_is_not_there_is_out_and_the_rest_is_me
     assert "crashed (signal 11)" in failed[broken]
     assert "libedgetpu" in failed["edgetpu"]
     assert told["best"]["delegate"] == "cpu"
+
+
+def has_ended(process: Path) -> bool:
+    try:
+        return "\nState:\tZ" in (process / "status").read_text()
+    except OSError:
+        return True
+
+
+def test_a_candidate_that_hangs_does_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
+    hanging = external(build_delegate(), hang_create=1)
+    words = ["autotune", "--bundle", str(make_bundle(tmp_path / "digits.bundle")), "--state", str(tmp_path / "state")]
+    tuning = subprocess.Popen([sys.executable, "-m", "edgeloop_agent.cli", *words, "--delegate", hanging])
+    try:
+        children = Path(f"/proc/{tuning.pid}/task/{tuning.pid}/children")
+        wait_until(lambda: bool(children.read_text()), "a child")
+        child = Path(f"/proc/{children.read_text().split()[0]}")
+        wait_until(lambda: "xdelegate" in (child / "maps").read_text(), "the driver to be loaded")
+    finally:
+        tuning.kill()
+        tuning.wait()
+    wait_until(lambda: has_ended(child), "the child's end")
 
 
 def test_memory_is_told_by_processes_of_their_own(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.errors import DelegateError, DeviceError, EdgeloopError, UsageError, install_hint
+from edgeloop.runtime.child import die_with_parent
 from edgeloop_agent.ipc import Channel, Page
 from edgeloop_agent.sinks import Surroundings, open_sink
 from edgeloop_agent.sources.shared import open_frames
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from edgeloop_agent.worker.recheck import SelfTest
 
 HEARTBEAT_S = 1.0
-_PR_SET_PDEATHSIG = 1
 _OOM_SCORE = "500"
 
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     """`argv`: socket fd, page fd."""
     channel = Channel(socket.socket(fileno=int(argv[0])))
     page = Page(int(argv[1]))
-    _die_with_parent()
+    die_with_parent()  # where that is too late, or a wrapper is in between, the next message fails and ends it
     _die_before_parent()
     # What C libraries print to stdout would end up between the results of `jsonl:-`.
     stdout_fd = os.dup(1)
@@ -224,17 +224,6 @@ def _send_fault(channel: Channel, fault: Mapping[str, Any]) -> int:
     except OSError:
         return 1
     return int(fault["exit_code"])
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end this process when the supervisor dies, however that happens.
-
-    Where that does not work (it died before this call, a wrapper in between) the next message fails and ends it.
-    """
-    import ctypes
-
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _die_before_parent() -> None:
