@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import struct
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ def decode_picture(data: bytes, name: str, at_least: tuple[int, int] | None = No
 
     if is_cut_off(data):
         raise DataError(f"{name}: damaged: it was cut off, the end of the JPEG is missing")
-    _silence(cv2)
+    _silence()
     try:
         flag = cv2.IMREAD_COLOR if at_least is None else _reading(cv2, data, at_least)
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
@@ -86,8 +87,14 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _silence(cv2: Any) -> None:
-    """No warning lines of OpenCV's own beside the error, unless the user asked for them by OPENCV_LOG_LEVEL."""
+@cache
+def _silence() -> None:
+    """No warning lines of OpenCV's own beside the error, unless the user asked for them by OPENCV_LOG_LEVEL.
+
+    Once per process: it costs a tenth of what decoding a small picture does.
+    """
+    import cv2
+
     if "OPENCV_LOG_LEVEL" not in os.environ:
         set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # 4.x or 5.0
         set_level(_OPENCV_SILENT)
@@ -97,7 +104,10 @@ def _content(path: str) -> bytes:
     """The file's bytes. By hand: a file object costs a twentieth of what decoding a small picture does."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        pieces = []
+        piece = os.read(descriptor, _PIECE_BYTES)
+        if len(piece) < _PIECE_BYTES:  # of an ordinary file that is all there is
+            return piece
+        pieces = [piece]
         while piece := os.read(descriptor, _PIECE_BYTES):
             pieces.append(piece)
         return b"".join(pieces)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeloop import pictures
 from edgeloop.errors import DataError
 from edgeloop.pictures import is_cut_off, read_picture
 from support.images import write_image
@@ -81,6 +82,7 @@ def test_opencv_adds_no_lines_to_the_error(
     monkeypatch.delenv("OPENCV_LOG_LEVEL", raising=False)
     set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
     before = set_level(3)  # warnings, as OpenCV starts with
+    pictures._silence.cache_clear()
     path = tmp_path / "x.tiff"
     assert cv2.imwrite(str(path), np.ones((4, 4), np.float32))
     try:

@@ -12,12 +12,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from operator import sub
 from typing import Any
 
 from edgeloop.errors import DataError, DelegateError
 from edgeloop.probes import rss_bytes
-from edgeloop.telemetry.histogram import Histogram
 from edgeloop_agent.activation.steering import SKIPPED, Activation, Moved
 from edgeloop_agent.ipc import (
     BEGUN,
@@ -37,6 +35,7 @@ from edgeloop_agent.ipc import (
 from edgeloop_agent.sinks import Sink
 from edgeloop_agent.sources import Source
 from edgeloop_agent.sources.live import LiveSource
+from edgeloop_agent.worker.folding import FrameTimes, stage_histograms
 from edgeloop_agent.worker.pipeline import Pipeline
 
 FLUSH_EVERY_NS = 500_000_000
@@ -66,7 +65,7 @@ class Recorder:
         """ran: see Pipeline; statistics: see Activation."""
         self._ran = ran
         self._statistics = statistics
-        self.times: list[tuple[int, int, int, int, int]] = []
+        self.times: list[FrameTimes] = []
         self.last_flush_ns = time.perf_counter_ns()
         self._channel = channel
         self._slots = slots
@@ -86,7 +85,7 @@ class Recorder:
             del self.times[:count]
             self._write()
             message: dict[str, Any] = {
-                "kind": "stats", "latency": _histograms(taken), "rss_bytes": rss_bytes() or 0,
+                "kind": "stats", "latency": stage_histograms(taken), "rss_bytes": rss_bytes() or 0,
                 **self._statistics(),
             }  # fmt: skip
             if self._ran:
@@ -260,7 +259,8 @@ def run_loop(
         slots[INFERRED] = inferred
         if activation is not None:
             activation.inferred(result, (t0, t1, t2, t3, t4))
-        tell(name, result, t0, t4, frame)
+        if sinks:
+            tell(name, result, t0, t4, frame)
         keep_house(began_ns, t4)
     return "count"
 
@@ -284,16 +284,3 @@ def _wait_until(due_s: float, control: Control) -> float:
             break
         time.sleep(min(left, _LONGEST_SLEEP_S))
     return max(due_s, time.monotonic() - _LONGEST_SLEEP_S)
-
-
-def _histograms(times: list[tuple[int, int, int, int, int]]) -> dict[str, bytes]:
-    """Wire form of the histogram of every stage, from (start, captured, prepared, invoked, decoded) in ns."""
-    if not times:
-        return {}
-    columns = list(zip(*times, strict=True))
-    spans = {
-        stage: (columns[i], columns[i + 1])
-        for i, stage in enumerate(("capture", "preprocess", "invoke", "postprocess"))
-    }
-    spans["total"] = (columns[0], columns[4])
-    return {stage: Histogram.of_ns(map(sub, ends, starts)).to_wire() for stage, (starts, ends) in spans.items()}
