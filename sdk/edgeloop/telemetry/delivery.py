@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from edgeloop.errors import DeviceError
 from edgeloop.telemetry.codec import MAX_BATCH
-from edgeloop.telemetry.spool import Spool, SpooledReport
+from edgeloop.telemetry.spool_policy import ReportSpool, SpooledReport
 from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, NotAcknowledgedError, Transport
 
 FIRST_DELAY_S = 1.0
@@ -80,7 +80,7 @@ def retry_delay_s(failures: int, chance: float) -> float:
 
 
 def deliver_pending(
-    spool: Spool,
+    spool: ReportSpool,
     transport: Transport,
     *,
     max_reports: int = MAX_BATCH,
@@ -129,7 +129,7 @@ class Courier:
 
     def __init__(
         self,
-        spool: Spool,
+        spool: ReportSpool,
         transport: Transport,
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,

@@ -120,10 +120,10 @@ def alerts_of(report: Report) -> dict[str, float]:
 
 
 def subject_of(report: Report) -> tuple[object, ...]:
-    """What a report is about; the histograms of two reports belong together when this is equal."""
+    """What a report is about; the histograms of two reports belong together when this is equal. The boot is not in it:
+    an agent that starts again and again while nobody listens must not fill its spool for good."""
     return (
         report.device,
-        report.boot,
         report.bundle,
         report.version,
         report.variant,

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from edgeloop.errors import DeviceError
+from edgeloop.telemetry.spool_policy import ROW_OVERHEAD_BYTES, SpoolFullError
 from edgeloop.telemetry.spool_reserve import Reserve
 
 T = TypeVar("T")
 
-ROW_OVERHEAD_BYTES = 96  # what a row costs beside its body, rounded up
-_LAYOUT_VERSION = 1
+_LAYOUT_VERSION = 2
+_LARGEST_FILE_BYTES = 1 << 33
 _LAYOUT = f"""
 CREATE TABLE reports (
     id INTEGER PRIMARY KEY, boot TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, crc INTEGER NOT NULL,
     subject INTEGER NOT NULL, folded INTEGER NOT NULL DEFAULT 1, sends INTEGER NOT NULL DEFAULT 0,
-    deferred INTEGER NOT NULL DEFAULT 0, UNIQUE (boot, seq));
+    deferred INTEGER NOT NULL DEFAULT 0, put_s INTEGER NOT NULL DEFAULT 0, UNIQUE (boot, seq));
 CREATE INDEX reports_in_order ON reports (deferred, id);
 CREATE TABLE quarantine (
     id INTEGER PRIMARY KEY, boot TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, reason TEXT NOT NULL);
@@ -37,11 +38,12 @@ CREATE TRIGGER quarantine_goes AFTER DELETE ON quarantine BEGIN
     UPDATE used SET bytes = bytes - LENGTH(OLD.body) - {ROW_OVERHEAD_BYTES} WHERE name = 'quarantine'; END;
 PRAGMA user_version = {_LAYOUT_VERSION};
 """
-_COLUMNS = "boot, seq, body, crc, subject, folded, sends, deferred"
-
-
-class SpoolFullError(DeviceError):
-    """A report could not be kept: the spool, or the disk under it, is full. The caller still has the report."""
+_FROM_1_TO_2 = """
+ALTER TABLE reports ADD COLUMN put_s INTEGER NOT NULL DEFAULT 0;
+PRAGMA user_version = 2;
+"""
+_COLUMNS_OF_1 = "boot, seq, body, crc, subject, folded, sends, deferred"
+_COLUMNS = f"{_COLUMNS_OF_1}, put_s"
 
 
 class SpoolFile:
@@ -141,6 +143,8 @@ class SpoolFile:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0 and not db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
                 db.executescript(f"BEGIN; {_LAYOUT} COMMIT;")
+            elif version == 1:
+                db.executescript(f"BEGIN; {_FROM_1_TO_2} COMMIT;")
             elif version != _LAYOUT_VERSION:
                 raise sqlite3.DatabaseError(f"it has layout {version}, not {_LAYOUT_VERSION}")
             found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -211,16 +215,37 @@ def _means_damaged(error: sqlite3.Error) -> bool:
 
 
 def _take_over(damaged: Path, db: sqlite3.Connection) -> int:
-    """Copies the reports that can still be read out of a damaged file; how many those are."""
+    """Copies the reports that can still be read out of a damaged file; how many those are.
+
+    From both ends, as what is damaged is mostly one place. Rows keep their ids, so that they keep their order.
+    """
     saved = 0
-    with suppress(sqlite3.Error):
-        old = sqlite3.connect(damaged, isolation_level=None, timeout=0.0)
-        try:
-            for row in old.execute(f"SELECT {_COLUMNS} FROM reports ORDER BY id"):
-                # What is wrong in a body shows by its checksum when it is read again.
-                saved += db.execute(
-                    f"INSERT OR IGNORE INTO reports ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row
-                ).rowcount
-        finally:
-            old.close()
+    with suppress(OSError):
+        _pad(damaged)
+    for direction in ("ASC", "DESC"):
+        with suppress(sqlite3.Error):
+            old = sqlite3.connect(damaged, isolation_level=None, timeout=0.0)
+            try:
+                of_2 = old.execute("PRAGMA user_version").fetchone()[0] >= 2
+                columns = f"id, {_COLUMNS if of_2 else _COLUMNS_OF_1}"
+                marks = ", ".join("?" * len(columns.split(",")))
+                for row in old.execute(f"SELECT {columns} FROM reports ORDER BY id {direction}"):
+                    # What is wrong in a body shows by its checksum when it is read again.
+                    with suppress(sqlite3.IntegrityError, sqlite3.InterfaceError):  # a row of nonsense is one row
+                        saved += db.execute(f"INSERT OR IGNORE INTO reports ({columns}) VALUES ({marks})", row).rowcount
+            finally:
+                old.close()
     return saved
+
+
+def _pad(damaged: Path) -> None:
+    """Make a file that was cut short as long as it says it is: SQLite reads nothing from one that is not.
+
+    Its header tells page size and count at 16 and 28 (https://sqlite.org/fileformat2.html, 1.3).
+    """
+    with damaged.open("r+b") as file:
+        header = file.read(32)
+        page_bytes = int.from_bytes(header[16:18], "big")
+        size = (65536 if page_bytes == 1 else page_bytes) * int.from_bytes(header[28:32], "big")
+        if header.startswith(b"SQLite format 3\0") and file.seek(0, 2) < size <= _LARGEST_FILE_BYTES:
+            file.truncate(size)

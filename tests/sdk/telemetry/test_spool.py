@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from edgeloop.errors import DataError, DeviceError
 from edgeloop.telemetry.codec import Ack, Rejected, decode_report
 from edgeloop.telemetry.histogram import Histogram
-from edgeloop.telemetry.spool import FOLD_ROWS, Spool, SpoolFullError, oldest_run
+from edgeloop.telemetry.spool import Spool, SpoolFullError
+from edgeloop.telemetry.spool_policy import AGED_ROWS, DAY_S, FOLD_ROWS, aged_run, oldest_run
 from support import spool_writer
-from support.reports import BOOT, OTHER_BOOT, small_body, small_report
+from support.reports import BOOT, small_body, small_report
 
 ALL = 10_000
 
@@ -58,11 +59,6 @@ def test_reports_wait_in_order_and_survive_a_restart(spool: Spool) -> None:
     assert spool.stats().reports == spool.stats().never_sent == 3
 
 
-def test_pending_stops_at_its_bytes(spool: Spool) -> None:
-    _put(spool, 1, 2, 3)
-    assert len(spool.pending(ALL, max_bytes=1)) == 1
-
-
 def test_the_same_report_twice_is_kept_once_and_another_under_its_key_is_refused(spool: Spool) -> None:
     _put(spool, 1)
     _put(spool, 1)
@@ -76,47 +72,6 @@ def test_the_same_report_twice_is_kept_once_and_another_under_its_key_is_refused
             spool.put(b"x", *key)
     with pytest.raises(DataError):
         spool.put(b"x" * 65537, BOOT, 5)
-
-
-def test_only_what_was_sent_is_settled(spool: Spool) -> None:
-    """A range that a stranger made up cannot empty the spool."""
-    _put(spool, 1, 2, 3, 4)
-    spool.mark_sent(spool.pending(2))
-    settled = spool.settle(Ack(((BOOT, 0, 2**63 - 1), (OTHER_BOOT, 1, 9)), (Rejected(BOOT, 4, "no"),)))
-    assert (settled.accepted, settled.rejected) == (2, 0)
-    assert _seqs(spool) == [3, 4]
-
-
-def test_rejected_reports_are_set_aside_with_their_reason(spool: Spool) -> None:
-    _put(spool, 1, 2)
-    spool.put(b"garbage", BOOT, 3)
-    spool.mark_sent(spool.pending(9))
-    ack = Ack(((BOOT, 1, 1),), (Rejected(BOOT, 2, "not\nwanted"), Rejected.unreadable(b"garbage", "no report")))
-    assert spool.settle(ack).rejected == 2
-    assert spool.settle(ack).rejected == 0
-    assert _seqs(spool) == []
-    assert spool.quarantined() == [(BOOT, 3, b"garbage", "no report"), (BOOT, 2, small_body(2), "not wanted")]
-    stats = spool.stats()
-    assert (stats.accepted, stats.rejected, stats.quarantined) == (1, 2, 2)
-
-
-def test_the_quarantine_is_bounded(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool.db", max_bytes=20_000)
-    for seq in range(1, 60):
-        _put(spool, seq)
-        spool.mark_sent(spool.pending(1))
-        spool.settle(Ack((), (Rejected(BOOT, seq, "no"),)))
-    stats = spool.stats()
-    assert stats.rejected == 59
-    assert 2 <= stats.quarantined < 20
-    assert spool.quarantined(1)[0][1] == 59
-    spool.close()
-
-
-def test_deferred_reports_go_last(spool: Spool) -> None:
-    _put(spool, 1, 2, 3)
-    spool.defer(spool.pending(1)[0])
-    assert _seqs(spool) == [2, 3, 1]
 
 
 def test_a_full_spool_folds_and_counts_everything(tmp_path: Path) -> None:
@@ -156,26 +111,28 @@ def test_what_was_sent_once_is_never_folded_and_a_full_spool_refuses_loudly(tmp_
     assert Spool(tmp_path / "spool.db").stats().refused == 1, "the count survives a restart"
 
 
-def test_reports_about_different_things_are_not_folded_together(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool.db", max_bytes=12_000)
-    with pytest.raises(SpoolFullError):
-        for seq in range(1, 200):
-            _put(spool, seq, variant="int8" if seq % 2 else "float")
-    assert spool.stats().folded == 0
-    spool.close()
-
-
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 9)), max_size=30), st.sampled_from([8, 64]))
-def test_a_run_is_the_oldest_neighbors_of_one_subject(shape: list[tuple[int, int]], level: int) -> None:
+def test_a_run_is_of_one_subject_with_none_of_it_left_out(shape: list[tuple[int, int]], level: int) -> None:
     rows = [(number, subject, folded) for number, (subject, folded) in enumerate(shape)]
     run = oldest_run(rows, level)
-    assert run == [] or (2 <= len(run) <= FOLD_ROWS and run == list(range(run[0], run[-1] + 1)))
-    assert len({rows[number][1] for number in run}) <= 1
+    assert run == [] or 2 <= len(run) <= FOLD_ROWS
+    assert len({rows[number][1] for number in run} - {0}) == bool(run)
     assert sum(rows[number][2] for number in run) <= level
+    by_subject = [[row for row in rows if row[1] == subject] for subject in (1, 2)]
+    assert not run or any(run == [row[0] for row in own if run[0] <= row[0] <= run[-1]] for own in by_subject)
     if not run:
-        assert all(a[1] != b[1] or not a[1] or a[2] + b[2] > level for a, b in pairwise(rows)), (
-            "two could have been folded"
-        )
+        assert all(a[2] + b[2] > level for own in by_subject for a, b in pairwise(own)), "two could have been folded"
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), max_size=80))
+def test_an_aged_run_is_of_one_subject_and_one_day(shape: list[tuple[int, int]]) -> None:
+    rows = [(number, subject, day * DAY_S + number) for number, (subject, day) in enumerate(shape)]
+    run = aged_run(rows)
+    assert len(run) <= AGED_ROWS
+    assert len({shape[number] for number in run}) <= 1
+    foldable = [place for place in shape if place[0]]
+    assert bool(run) == (len(set(foldable)) < len(foldable))
+    assert run == sorted(run)
 
 
 @pytest.mark.parametrize("max_bytes", [1 << 24, 20_000], ids=["roomy", "folding"])
@@ -206,6 +163,41 @@ def test_kill_9_loses_no_report_that_put_returned_from(tmp_path: Path, max_bytes
         acknowledged = last
         spool.close()
     assert acknowledged > 30
+
+
+def test_a_spool_of_the_first_layout_is_taken_on(tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+    spool = Spool(path)
+    _put(spool, 1, 2)
+    spool._file.run(lambda db: db.execute("ALTER TABLE reports DROP COLUMN put_s"))
+    spool._file.run(lambda db: db.execute("PRAGMA user_version = 1"))
+    spool.close()
+    spool = Spool(path)
+    _put(spool, 3)
+    assert _seqs(spool) == [1, 2, 3]
+    assert spool.stats().moved_aside == 0
+    spool.close()
+
+
+def test_age_goes_on_over_a_restart(tmp_path: Path) -> None:
+    now = [0.0]
+
+    def opened() -> Spool:
+        return Spool(tmp_path / "spool.db", max_age_s=DAY_S, clock=lambda: now[0])
+
+    for start in range(5):
+        spool = opened()
+        _put(spool, 2 * start + 1)
+        now[0] += DAY_S / 2
+        _put(spool, 2 * start + 2)
+        spool.close()
+        now[0] = -1000.0 * start  # a new process counts from anywhere
+    spool = opened()
+    _put(spool, 11)
+    kept = [decode_report(report.body).counters["frames"] for report in spool.pending(ALL)]
+    assert sum(kept) == 11
+    assert kept[0] > 1
+    spool.close()
 
 
 def test_threads_may_share_it(spool: Spool) -> None:
