@@ -73,12 +73,35 @@ def test_a_stand_in_of_another_user_is_not_touched(disk: Path, bundle: Path, mon
     assert list((disk.parent / "elsewhere").iterdir()) == []
 
 
-def test_a_disk_that_is_full_at_the_start_is_one_line(disk: Path, bundle: Path) -> None:
-    fill = "dd if=/dev/zero of=$disk/fill bs=4k 2>/dev/null; mkdir -p $disk/state"
-    done = run_on(disk, f"{fill}; true", "--bundle", bundle, "--source", "synthetic:", "--state", disk / "state")
-    assert done.returncode == 3
-    assert "no space left" in done.stderr.lower()
-    assert "Traceback" not in done.stderr
+FILL = "dd if=/dev/zero of=$disk/fill bs=4k 2>/dev/null; mkdir -p $disk/state; true"
+
+
+def test_a_disk_that_is_full_at_the_start_is_stood_in_for_as_a_read_only_one(disk: Path, bundle: Path) -> None:
+    done = run_on(
+        disk, FILL, "--bundle", bundle, "--source", "synthetic:", "--count", "30", "--state", disk / "state",
+        "--telemetry", "http://127.0.0.1:9", "--stop-timeout", "0.2",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["inferences"] == 30
+    assert done.stderr.count("No space left on device") == 1
+
+
+def test_where_memory_is_full_too_it_says_what_to_do(disk: Path, bundle: Path) -> None:
+    agent = ("--bundle", bundle, "--source", "synthetic:", "--state", disk / "state")
+    done = run_on(disk, f"{FILL}; export RUNTIME_DIRECTORY=$disk", *agent)
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False)
+    assert "-> make room (1 MiB and what the bundle takes), or --state DIR" in done.stderr
+
+
+def test_a_bundle_that_does_not_fit_says_how_much_it_needs(disk: Path, bundle: Path) -> None:
+    from support.tiny_models import TinyBuilder
+
+    b = TinyBuilder(3)
+    model = b.finish(b.dense(b.mean(b.conv(b.input("image", (1, 8, 8, 1)), 600_000)), 1)).write()
+    large = make_bundle(disk.parent / "large.bundle", model=model)
+    done = run_on(disk, "true", "--bundle", large, "--source", "synthetic:", "--state", disk / "state", size="3m")
+    assert (done.returncode, "no space left for it" in done.stderr) == (3, True), done.stderr
+    assert "make room there, or put the state elsewhere" in done.stderr
 
 
 def test_a_disk_that_fills_up_while_it_runs_loses_lines_not_inferences(disk: Path, bundle: Path) -> None:

@@ -60,8 +60,13 @@ def stage(bundle: Bundle, raw: Mapping[str, bytes], directory: Path) -> StagedBu
             os.utime(final, ns=(time.time_ns(),) * 2)  # when it was last staged; the kernel's own clock ticks in ms
             _prune(directory, keep=final)
     except OSError as error:
-        reason = "no space left for it" if error.errno == errno.ENOSPC else error.strerror
-        raise DeviceError(f"cannot unpack {bundle.path.name} into {directory}: {reason}") from error
+        is_full = error.errno == errno.ENOSPC
+        reason = "no space left for it" if is_full else error.strerror
+        needed = sum(variant.bytes for variant in manifest.variants)
+        hint = (
+            f"its models take {needed / 1e6:.1f} MB: make room there, or put the state elsewhere" if is_full else None
+        )
+        raise DeviceError(f"cannot unpack {bundle.path.name} into {directory}: {reason}", hint=hint) from error
     return StagedBundle(final, manifest, was_there)
 
 
