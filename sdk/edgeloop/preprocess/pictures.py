@@ -92,6 +92,7 @@ class PictureInput:
         self._size = (0, 0)
         self._part = self._inner = Rectangle(0, 0, 0, 0)
         self._target = self._plane
+        self._fits = False
 
     def __call__(self, frame: Array) -> Array:
         """uint8 [H, W], [H, W, 1], BGR [H, W, 3] or BGRA [H, W, 4] to the model's input. Raises DataError."""
@@ -106,7 +107,8 @@ class PictureInput:
         if pixels.shape[:2] != self._size:
             self._lay_out(*pixels.shape[:2])
         # Scaling before the color conversion touches fewer pixels and gives the same result channel by channel.
-        pixels = scaled(_cut(pixels, self._part), self._inner.height, self._inner.width)
+        if not self._fits:
+            pixels = scaled(_cut(pixels, self._part), self._inner.height, self._inner.width)
         code = self._convert.get(channels)
         if code is not None:
             pixels = self._cvt_color(pixels, code)
@@ -119,6 +121,7 @@ class PictureInput:
         self._part, self._inner = fit(height, width, *self._spec.size, self._spec.resize)
         self._target = _cut(self._plane, self._inner)
         self._size = (height, width)
+        self._fits = self._inner.height == height and self._inner.width == width  # nothing to cut, nothing to scale
         if self._target.shape != self._plane.shape:
             self._out[...] = self._bar
 
