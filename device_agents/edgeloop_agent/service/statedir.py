@@ -69,7 +69,7 @@ def locked_state(directory: Path, tell: Callable[[str], None] | None = None) -> 
 
 
 def stand_in(directory: Path) -> Path:
-    """Where the state is kept while the disk of `directory` is read-only or full: the same for all of a user's agents."""
+    """Where the state is kept while the disk of `directory` is read-only or full: the same for all agents of a user."""
     runtime = os.environ.get(_RUNTIME_VARIABLE, "").partition(":")[0] or tempfile.gettempdir()
     name = hashlib.sha256(str(directory.absolute()).encode(errors="surrogateescape")).hexdigest()[:12]
     return Path(runtime) / f"edgeloop-state-{os.getuid()}-{name}"
