@@ -94,6 +94,9 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
     add("--device", metavar="ID", help="this device's name in the reports (default: the host name)")
     add("--state", metavar="DIR", type=Path, help="folder for the spool and unpacked bundles")
     add("--report-interval", metavar="S", type=float, help="seconds between two reports (default: 10)")
+    add("--spool-size", metavar="MIB", type=float, help="room for reports that wait on the disk (default: 16)")
+    add("--spool-max-age", metavar="DAYS", type=float,
+        help="older reports that were never sent become one a day (default: 7)")  # fmt: skip
     add("--trust", metavar="PATH", type=Path, action="append",
         help="accept bundles signed by a key of this .pub file or folder, and no others; may be repeated")  # fmt: skip
     add("--allow-unsigned", action="store_true",

@@ -26,18 +26,24 @@ from edgeloop_agent.activation.settings import (
 )
 from edgeloop_agent.autotune.objectives import OBJECTIVES
 from edgeloop_agent.model_tables import check_together, split_models
-from edgeloop_agent.service.statedir import LOAD_TRACE, MODELS
+from edgeloop_agent.reports.spool_place import SpoolPlace
+from edgeloop_agent.service.statedir import LOAD_TRACE, MODELS, SPOOL
 from edgeloop_agent.sinks import refuse_code
 from edgeloop_agent.supervisor.decisions import RECHECK_EVERY_S, Policy
 from edgeloop_agent.supervisor.fallback_clock import ALERT_AFTER_S
 
 _NEVER_IN_A_FILE = "allow_unsigned"
-_RANGES = {"memory_limit": (1, 65536, " MiB"), "recheck": (0, 86400, " seconds")}
+_RANGES = {
+    "memory_limit": (1, 65536, " MiB"),
+    "recheck": (0, 86400, " seconds"),
+    "spool_size": (1, 65536, " MiB"),
+    "spool_max_age": (0.01, 3650, " days"),
+}
 
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """Everything `edgeloop-agent run` can be told. Times in seconds, as in the file and the flags.
+    """Everything `edgeloop-agent run` can be told. Seconds (`spool_max_age`: days), as in the file and the flags.
 
     `model`: its name where the agent runs several ([model.NAME]), "" else. `delegates` empty means: the variant's own
     list; `threads` 0: what autotune found, else 1. `count` and `rate` None mean: all there are, as fast as it goes.
@@ -58,6 +64,8 @@ class AgentConfig:
     device: str = ""
     state: Path = Path()
     report_interval: float = 10.0
+    spool_size: float = 16.0
+    spool_max_age: float = 7.0
     trust: tuple[Path, ...] = ()
     allow_unsigned: bool = False
     heartbeat_timeout: float = Policy.heartbeat_timeout_s
@@ -161,6 +169,11 @@ class AgentConfig:
         return self.state / MODELS / self.model if self.model else self.state
 
     @property
+    def spool(self) -> SpoolPlace:
+        """Where reports wait, and how many."""
+        return SpoolPlace(self.state / SPOOL, int(self.spool_size * 2**20), self.spool_max_age * 86400.0)
+
+    @property
     def policy(self) -> Policy:
         return Policy(
             heartbeat_timeout_s=self.heartbeat_timeout,
@@ -190,7 +203,7 @@ _SWITCHES = frozenset({"loop"}) | SWITCHES
 _NUMBERS = {
     "threads": int, "count": int, "rate": float, "report_interval": float, "heartbeat_timeout": float,
     "frame_timeout": float, "invoke_timeout": float, "load_timeout": float, "stop_timeout": float, "retry_after": float,
-    "memory_limit": float, "fallback_alert": float, "recheck": float,
+    "memory_limit": float, "fallback_alert": float, "recheck": float, "spool_size": float, "spool_max_age": float,
     **NUMBERS,
 }  # fmt: skip
 

@@ -16,7 +16,19 @@ from edgeloop.errors import ConfigError, UsageError
 if TYPE_CHECKING:
     from edgeloop_agent.config import AgentConfig
 
-OF_THE_AGENT = frozenset({"telemetry", "device", "state", "trust", "allow_unsigned", "report_interval", "stop_timeout"})
+OF_THE_AGENT = frozenset(
+    {
+        "telemetry",
+        "device",
+        "state",
+        "trust",
+        "allow_unsigned",
+        "report_interval",
+        "stop_timeout",
+        "spool_size",
+        "spool_max_age",
+    }
+)
 """What all models share, as a key, a flag or a field."""
 MAX_MODELS = 16
 FRAMES_OF = "model"

@@ -25,7 +25,7 @@ from edgeloop_agent.reports.sums import agent_summary, model_summary
 from edgeloop_agent.reports.tally import Identity, Tally
 from edgeloop_agent.service.desk import Desk
 from edgeloop_agent.service.reload import Reload, may_reload, same_state
-from edgeloop_agent.service.statedir import BUNDLES, SPOOL, locked_state
+from edgeloop_agent.service.statedir import BUNDLES, locked_state
 from edgeloop_agent.sinks import parse_sink
 from edgeloop_agent.sources import parse_source
 from edgeloop_agent.supervisor.supervised import Assignment
@@ -110,7 +110,7 @@ def _run(plans: Sequence[_Plan], desk: Desk, tell: Callable[[str], None]) -> Out
     boot, numbers = os.urandom(8).hex(), count(1)
     rings = {name: FrameRing() for name in map(frames_of, (plan.config for plan in plans)) if name}
     assignments = [_assignment(plan, boot, numbers, desk, rings) for plan in plans]
-    publisher = open_publisher(shared.telemetry, shared.state / SPOOL, tell) if shared.telemetry else None
+    publisher = open_publisher(shared.telemetry, shared.spool, tell) if shared.telemetry else None
     desk.telemetry = None if publisher is None else publisher.state
     began = time.monotonic()
     try:

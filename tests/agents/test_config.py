@@ -127,3 +127,17 @@ def test_a_name_that_is_not_utf8_is_wrong_use(field: str) -> None:
     }
     with pytest.raises(UsageError, match="is not UTF-8"):
         load_config({"bundle": Path("b"), "source": "synthetic:", field: odd[field]})
+
+
+def test_the_spool_is_bounded_as_the_config_says_and_as_the_spool_does_by_itself(tmp_path: Path) -> None:
+    from edgeloop.telemetry.spool_policy import DAY_S, DEFAULT_MAX_AGE_S, DEFAULT_MAX_BYTES
+
+    place = load_config(FLAGS).spool
+    assert (place.max_bytes, place.max_age_s) == (DEFAULT_MAX_BYTES, DEFAULT_MAX_AGE_S)
+    file = tmp_path / "agent.toml"
+    file.write_text("spool_size = 64\nspool_max_age = 30\n")
+    place = load_config(FLAGS, file).spool
+    assert (place.max_bytes, place.max_age_s) == (64 * 2**20, 30 * DAY_S)
+    for wrong in ({"spool_size": 0.5}, {"spool_max_age": 0.0}):
+        with pytest.raises(UsageError, match="spool_"):
+            load_config({**FLAGS, **wrong})

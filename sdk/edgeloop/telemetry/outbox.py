@@ -1,0 +1,115 @@
+"""A device's end of the telemetry: a report goes into the spool at once, and out of it when `deliver` is called.
+
+The agent calls `deliver` on a thread of its own, `simulate` on a few threads for thousands of devices.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any
+
+from edgeloop.errors import EdgeloopError
+from edgeloop.telemetry.codec import encode_report
+from edgeloop.telemetry.delivery import Courier
+from edgeloop.telemetry.report import Report
+from edgeloop.telemetry.spool_policy import ReportSpool
+from edgeloop.telemetry.transports import Transport
+
+_HELD_REPORTS = 64
+"""So many are kept in memory while the disk under the spool takes none."""
+_DEFECT_RETRY_S = 60.0
+
+
+class Outbox:
+    """One device's reports on their way to one collector. Nothing here raises: what fails is told, counted and tried
+    again. `submit` is for one thread, `deliver` for another."""
+
+    def __init__(self, spool: ReportSpool, transport: Transport, tell: Callable[[str], None]) -> None:
+        self._spool = spool
+        self._courier = Courier(spool, transport)
+        self._tell = tell
+        self._held: deque[tuple[bytes, str, int]] = deque(maxlen=_HELD_REPORTS)
+        self._counts: Counter[str] = Counter()
+        self._trouble = ""
+        self._spool_trouble = ""
+
+    def submit(self, report: Report) -> None:
+        """In the spool when this returns, or held in memory and counted as refused."""
+        try:
+            body = encode_report(report)
+        except EdgeloopError as error:
+            self._counts["lost"] += 1
+            self._tell(f"warning: a report cannot be encoded: {error.message}")
+            return
+        if len(self._held) == _HELD_REPORTS:
+            self._counts["lost"] += 1
+        self._held.append((body, report.boot, report.seq))
+        self._spool_held()
+
+    def deliver(self, budget_s: float | None = None) -> tuple[float | None, bool]:
+        """Try once. (seconds until the next try, None: when there is something new; whether all is delivered)."""
+        try:
+            outcome = self._courier.deliver(budget_s)
+        except EdgeloopError as error:  # the spool's own trouble
+            self._note(error.message)
+            return _DEFECT_RETRY_S, False
+        except Exception as error:  # a defect must not end telemetry for good
+            self._note(f"{type(error).__name__}: {error}")
+            return _DEFECT_RETRY_S, False
+        self._counts["delivered"] += outcome.accepted
+        self._counts["rejected"] += outcome.rejected
+        self._note(outcome.error.message if outcome.error is not None else "")
+        return (self._courier.delay_s if outcome.error is not None else None), outcome.done
+
+    def give_up_held(self) -> None:
+        """The end: what the disk still does not take is lost, and counted."""
+        self._spool_held()
+        if self._held:
+            self._counts["lost"] += len(self._held)
+            self._tell(f"warning: {len(self._held)} reports are lost: {self._spool_trouble}")
+            self._held.clear()
+
+    def gauges(self) -> dict[str, float]:
+        """How much waits, for a report."""
+        try:
+            stats = self._spool.stats()
+        except EdgeloopError:
+            return {}
+        return {"spool_reports": float(stats.reports), "spool_bytes": float(stats.bytes)}
+
+    def state(self) -> dict[str, Any]:
+        """The totals, and why nothing can be delivered or kept at present ("" when it can)."""
+        return {**self.totals(), "trouble": self._trouble or self._spool_trouble}
+
+    def totals(self) -> dict[str, int]:
+        """Reports delivered and rejected since the start (older ones from the spool too), waiting now, and lost."""
+        try:
+            waiting = self._spool.stats().reports + len(self._held)
+        except EdgeloopError:
+            waiting = len(self._held)
+        return {
+            "delivered": self._counts["delivered"],
+            "waiting": waiting,
+            "rejected": self._counts["rejected"],
+            "lost": self._counts["lost"],
+        }
+
+    def _spool_held(self) -> None:
+        try:
+            while self._held:
+                self._spool.put(*self._held[0])
+                self._held.popleft()
+            self._spool_trouble = ""
+        except EdgeloopError as error:
+            if not self._spool_trouble:
+                self._tell(f"warning: a report cannot be kept on disk: {error.message}")
+            self._spool_trouble = error.message
+
+    def _note(self, trouble: str) -> None:
+        """Say once that the collector is away, and once that it is back."""
+        if trouble and not self._trouble:
+            self._tell(f"telemetry: {trouble}; reports are kept")
+        elif self._trouble and not trouble:
+            self._tell("telemetry: the collector is back, reports are delivered")
+        self._trouble = trouble
