@@ -21,7 +21,12 @@ EXIT_USAGE = 2
 EXIT_DEVICE = 3
 EXIT_REFUSED = 4
 
-_SETUP_OF_EXTRA = {"keras": "scripts/setup", "torch": "scripts/setup --torch", "onnx": "scripts/setup --torch"}
+_SETUP_OF_EXTRA = {
+    "keras": "scripts/setup",
+    "parquet": "scripts/setup",
+    "torch": "scripts/setup --torch",
+    "onnx": "scripts/setup --torch",
+}
 
 _MODULES_OF_EXTRA = {
     "agent": ("cv2", "ai_edge_litert"),
@@ -30,6 +35,7 @@ _MODULES_OF_EXTRA = {
     "keys": ("cryptography",),
     "ssh": ("asyncssh", "packaging"),
     "collector": ("starlette", "uvicorn", "sqlalchemy", "rich"),
+    "parquet": ("pyarrow",),
     "convert": ("ai_edge_quantizer", "sklearn", "scipy", "threadpoolctl", "tomli_w"),
     "keras": ("tensorflow", "tf_keras", "keras"),
     "torch": ("torch", "litert_torch"),

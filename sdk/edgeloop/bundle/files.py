@@ -16,7 +16,7 @@ _STARTS: dict[str, Callable[[bytes], bool]] = {
     BUNDLE: lambda head: head.startswith(b"PK\x03\x04") and head[30:43] == b"manifest.json",
     TFLITE: lambda head: head[4:8] == b"TFL3",
     PUBLIC_KEY: lambda head: head.startswith(b"edgeloop-ed25519 "),
-    EXPORT: lambda head: head.startswith((b"device,", b"{")),
+    EXPORT: lambda head: head.startswith((b"device,", b"{", b"PAR1")),
 }
 _HEAD_BYTES = 64
 

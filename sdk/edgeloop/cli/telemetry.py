@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 
 from edgeloop.cli._console import Console
+from edgeloop.cli._report_filters import add_report_filters, asked
 from edgeloop.cli._words import counted
 from edgeloop.errors import UsageError
 from edgeloop.telemetry.store import DEFAULT_STORE_URL
@@ -14,19 +14,19 @@ from edgeloop.telemetry.store import DEFAULT_STORE_URL
 EPILOG = """example:
   edgeloop telemetry export --store sqlite:///telemetry.db --format csv -o reports.csv
   edgeloop telemetry export --format jsonl --device pi-1 --since 2h | jq .p95_ms
+  edgeloop telemetry export --store https://host:8443?ca=ca.pem --format parquet --group line-2 -o line-2.parquet
   edgeloop telemetry simulate --devices 50 --reports 20 --interval 0.3 --to http://127.0.0.1:8080"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="subverb", metavar="VERB", required=True)
-    export = verbs.add_parser("export", help="stored reports as CSV or JSON lines", epilog=EPILOG,
+    export = verbs.add_parser("export", help="stored reports as CSV, JSON lines or Parquet", epilog=EPILOG,
                               formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    export.add_argument("--store", metavar="URL", default=DEFAULT_STORE_URL, help="default: %(default)s")
-    export.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="default: %(default)s")
+    export.add_argument("--store", metavar="URL", default=DEFAULT_STORE_URL,
+                        help="a store, or the address of a running collector; default: %(default)s")  # fmt: skip
+    export.add_argument("--format", choices=("csv", "jsonl", "parquet"), default="csv", help="default: %(default)s")
     export.add_argument("-o", "--output", metavar="FILE", default="-", help="default: stdout")
-    export.add_argument("--device", metavar="ID", help="only this device")
-    export.add_argument("--bundle", metavar="NAME", help="only this bundle")
-    export.add_argument("--since", metavar="TIME", help="2h, 7d, an ISO date or time; by the device's clock")
+    add_report_filters(export)
     simulate = verbs.add_parser("simulate", help="devices that are not there, reporting to a collector", epilog=EPILOG,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     simulate.add_argument("--to", metavar="URL", required=True, help="the collector, for example http://127.0.0.1:8080")
@@ -42,19 +42,20 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def _export(args: argparse.Namespace, console: Console) -> int:
-    from edgeloop.telemetry.export import export_reports, parse_since
-    from edgeloop.telemetry.store import Selection, open_store
+    from edgeloop.telemetry.export import export_reports
+    from edgeloop.telemetry.reading import Question, open_reader
 
     path = None if args.output == "-" else Path(args.output)
     if console.json and path is None:
         raise UsageError("--json and the export would share stdout", hint="give the export a file: -o FILE")
-    since_s = None if args.since is None else parse_since(args.since, time.time())
-    store = open_store(args.store, create=False)
+    question = asked(args)
+    reader = open_reader(args.store)
     try:
-        selection = Selection(device=args.device, bundle=args.bundle, since_s=since_s)
-        rows = export_reports(store, path, args.format, selection)
+        total = reader.total() if question == Question() else None
+        with console.step("export", total=total) as advance:
+            rows = export_reports(reader.reports(question), path, args.format, advance)
     finally:
-        store.close()
+        reader.close()
     if path is not None:
         data = {"file": str(path), "format": args.format, "rows": rows}
         console.result(data, f"{counted(rows, 'report')} written to {path}")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
+import tracemalloc
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -11,8 +14,14 @@ import pytest
 
 from edgeloop.cli.main import main
 from edgeloop.errors import DataError, UsageError
-from edgeloop.telemetry.export import COLUMNS, cell, export_reports, parse_since
+from edgeloop.telemetry.export import FORMATS, export_reports
+from edgeloop.telemetry.export.rows import COLUMNS
+from edgeloop.telemetry.export.text import cell
+from edgeloop.telemetry.histogram import Histogram
+from edgeloop.telemetry.report import GAUGES, STAGES
 from edgeloop.telemetry.store import open_store
+from edgeloop.telemetry.store.rows import StoredReport
+from edgeloop.telemetry.times import parse_time
 from support.collecting import make_report, with_event
 
 FORMULA = '=HYPERLINK("http://evil","x")'
@@ -91,6 +100,8 @@ def test_filters_choose_by_device_bundle_and_time(url: str, tmp_path: Path) -> N
     assert len(export(url, path, "--bundle", "kws")) == 1
     since = datetime.fromtimestamp(make_report(2).time_s, timezone.utc).isoformat()
     assert [row["seq"] for row in export(url, path, "--since", since)] == ["2", "3"]
+    assert [row["seq"] for row in export(url, path, "--until", since, "--device", "pi-1")] == ["1"]
+    assert len(export(url, path, "--version", "3", "--bundle", "ic")) == 4
     assert export(url, path, "--device", "nobody") == []
 
 
@@ -107,40 +118,109 @@ def test_json_tells_what_was_written(url: str, tmp_path: Path, capsys: pytest.Ca
     assert json.loads(capsys.readouterr().out) == {"file": str(path), "format": "csv", "rows": 5}
 
 
-def test_a_file_appears_whole_or_not_at_all(url: str, tmp_path: Path) -> None:
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
     path.write_text("device,former")
-    store = open_store(url)
     with pytest.raises(UsageError):
-        export_reports(store, path, "xlsx")
+        export_reports([], path, "xlsx")
 
-    def failing(*_a: object) -> object:
-        yield from list(type(store).reports(store))[:1]
+    def failing() -> Iterator[StoredReport]:
+        yield StoredReport(1, 1.0, make_report(1))
         raise RuntimeError("in the middle")
 
-    store.reports = failing  # type: ignore[assignment,method-assign]
-    with pytest.raises(RuntimeError):
-        export_reports(store, path, "csv")
-    store.close()
+    for file_format in FORMATS:
+        with pytest.raises(RuntimeError):
+            export_reports(failing(), path, file_format)
     assert path.read_text() == "device,former"
     assert {each.name for each in tmp_path.iterdir() if "r.csv" in each.name} == {"r.csv"}
 
 
-def test_a_place_that_cannot_be_written_is_one_line(url: str, tmp_path: Path) -> None:
-    store = open_store(url)
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot write"):
-        export_reports(store, tmp_path / "no" / "r.csv", "csv")
-    store.close()
+        export_reports([], tmp_path / "no" / "r.csv", "csv")
 
 
 def test_times_are_ago_iso_or_unix() -> None:
     now = 1_750_000_000.0
-    assert parse_since("90s", now) == now - 90
-    assert parse_since("2h", now) == now - 7200
-    assert parse_since("1.5d", now) == now - 129600
-    assert parse_since("1750000000", now) == 1_750_000_000.0
-    assert parse_since("2026-01-02T03:04:05Z", now) == 1_767_323_045.0
-    assert parse_since("2026-01-02T03:04:05+01:00", now) == 1_767_319_445.0
+    assert parse_time("90s", now) == now - 90
+    assert parse_time("2h", now) == now - 7200
+    assert parse_time("1.5d", now) == now - 129600
+    assert parse_time("1750000000", now) == 1_750_000_000.0
+    assert parse_time("2026-01-02T03:04:05Z", now) == 1_767_323_045.0
+    assert parse_time("2026-01-02T03:04:05+01:00", now) == 1_767_319_445.0
     for wrong in ("yesterday", "", "2x", "-5h", "nan", "inf", "9999999999999-01-01"):
         with pytest.raises(UsageError):
-            parse_since(wrong, now)
+            parse_time(wrong, now)
+
+
+def test_parquet_is_typed_and_whole(url: str, tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "r.parquet"
+    assert main(["telemetry", "export", "--store", url, "--format", "parquet", "-o", str(path)]) == 0
+    table = pq.read_table(path)
+    types = {field.name: str(field.type) for field in table.schema}
+    assert list(types)[: len(COLUMNS) - 1] == list(COLUMNS[:-1])
+    assert (types["seq"], types["time"], types["unsigned"]) == ("int64", "timestamp[ms, tz=UTC]", "bool")
+    assert all(types[gauge] == "double" for gauge in GAUGES)
+    rows = table.to_pylist()
+    assert [row["seq"] for row in rows] == [1, 2, 3, 1, 1]
+    report = make_report(1)
+    assert rows[0]["time"].timestamp() == report.time_s
+    assert rows[0]["p95_ms"] == round(report.latency["invoke"].percentile(95), 6)
+    for stage in STAGES:
+        buckets = [(b["above_ms"], b["up_to_ms"], b["count"]) for b in rows[0][f"{stage}_buckets"]]
+        assert buckets == list(report.latency[stage].intervals_ms())
+        assert rows[0][f"{stage}_sum_ms"] == report.latency[stage].sum_ms
+    assert dict(rows[0]["counters"]) == report.counters
+    assert (rows[3]["events"][0]["kind"], rows[3]["device"]) == ("fallback", "pi-2")
+    assert (rows[4]["device"], rows[4]["invoke_buckets"], rows[4]["temperature_c"]) == (FORMULA, None, -5.5)
+
+
+def test_parquet_reads_back_with_pandas(url: str, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    pandas = pytest.importorskip("pandas")
+    path = tmp_path / "r.parquet"
+    assert main(["telemetry", "export", "--store", url, "--format", "parquet", "-o", str(path), "--bundle", "ic"]) == 0
+    frame = pandas.read_parquet(path)
+    assert frame.groupby("device")["inferences"].sum()["pi-1"] == 60
+    assert str(frame["time"].dtype) == "datetime64[ms, UTC]"
+
+
+@pytest.mark.parametrize("file_format", list(FORMATS))
+def test_memory_does_not_grow_with_the_rows(file_format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if file_format == "parquet":
+        pytest.importorskip("pyarrow")
+        monkeypatch.setattr("edgeloop.telemetry.export.parquet.ROW_GROUP_ROWS", 500)
+    stored = StoredReport(1, 1.0, make_report(1, latency={"invoke": Histogram.of_ms([1.0, 2.0])}))
+
+    def peak_bytes(rows: int) -> int:
+        tracemalloc.start()
+        try:
+            assert export_reports((stored for _ in range(rows)), tmp_path / "r", file_format) == rows
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+            (tmp_path / "r").unlink()
+
+    peak_bytes(100)  # what is imported stays
+    few, many = peak_bytes(500), peak_bytes(2_000)
+    assert many < few * 1.2 + 50_000
+
+
+def test_an_export_says_how_far_it_is(tmp_path: Path) -> None:
+    heard: list[int] = []
+    stored = StoredReport(1, 1.0, make_report(1))
+    assert export_reports([stored] * 1_203, tmp_path / "r.jsonl", "jsonl", heard.append) == 1_203
+    assert (heard[0], sum(heard)) == (500, 1_203)
+
+
+def test_without_pyarrow_the_command_to_type_is_named(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    path = tmp_path / "r.parquet"
+    assert main(["telemetry", "export", "--store", url, "--format", "parquet", "-o", str(path)]) == 2
+    assert "edgeloop[parquet]" in capsys.readouterr().err
+    assert not path.exists()
+    assert main(["telemetry", "export", "--store", url, "--format", "parquet"]) == 2
+    assert "-o FILE" in capsys.readouterr().err

@@ -14,13 +14,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgeloop.errors import DataError, EdgeloopError
 from edgeloop.telemetry.collector.ingest import Ingest
-from edgeloop.telemetry.collector.routes import operations, page, queries, reports
+from edgeloop.telemetry.collector.routes import exports, operations, page, queries, reports
 from edgeloop.telemetry.collector.services import Services
 from edgeloop.telemetry.overview import Overview
 from edgeloop.telemetry.store import StoreUnavailableError
 from edgeloop.telemetry.store.database import Store
 
-_ENDPOINTS = (reports, queries, operations, page)
+_ENDPOINTS = (reports, queries, exports, operations, page)
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _RETRY_AFTER_S = 5

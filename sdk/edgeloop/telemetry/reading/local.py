@@ -1,0 +1,50 @@
+"""Questions to a store in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from edgeloop.telemetry.histogram import Histogram
+from edgeloop.telemetry.reading import Latency, Question
+from edgeloop.telemetry.reading.members import members
+from edgeloop.telemetry.store.database import Store
+from edgeloop.telemetry.store.rows import StoredReport
+
+
+@dataclass(frozen=True)
+class LocalReader:
+    """A Reader over a store, which is closed with it."""
+
+    store: Store
+
+    def reports(self, question: Question, *, after_id: int = 0) -> Iterator[StoredReport]:
+        """See Reader; after_id: those that arrived after this one."""
+        every = self.store.reports(question.selection, after_id=after_id)
+        if not question.asks_registry:
+            return every
+        wanted = members(self.store, question)
+        return (stored for stored in every if stored.report.device in wanted)
+
+    def latest(self, question: Question) -> list[StoredReport]:
+        found = self.store.latest(question.selection, details=False)
+        if not question.asks_registry:
+            return found
+        wanted = members(self.store, question)
+        return [stored for stored in found if stored.report.device in wanted]
+
+    def latency(self, question: Question, by: Sequence[str] = ()) -> Latency:
+        if not question.asks_registry:
+            return self.store.latency(question.selection, by=by)
+        wanted = members(self.store, question)
+        parts: dict[tuple[str, ...], list[Histogram]] = {}
+        for (stage, device, *group), histogram in self.store.latency(question.selection, by=("device", *by)).items():
+            if device in wanted:
+                parts.setdefault((stage, *group), []).append(histogram)
+        return {key: Histogram.merged(histograms) for key, histograms in parts.items()}
+
+    def total(self) -> int:
+        return self.store.counts().reports
+
+    def close(self) -> None:
+        self.store.close()

@@ -1,0 +1,155 @@
+"""Questions to a running collector. Its answers carry reports and histograms as devices sent them, so nothing is lost
+on the way, and they are read as strictly as a device's."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import ssl
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from edgeloop.errors import ConfigError, DataError, DeviceError, RefusedError, UsageError
+from edgeloop.telemetry.histogram import Histogram
+from edgeloop.telemetry.reading import Latency, Question
+from edgeloop.telemetry.wire_values import tidy
+
+TOKEN_VARIABLE = "EDGELOOP_TOKEN"
+"""Who asks a collector that wants a login: a viewer's token."""
+
+_TIMEOUT_S = 60.0
+_MAX_ANSWER_BYTES = 64 << 20
+_PAGE_ROWS = 500
+
+
+class CollectorClient:
+    """GET requests to a collector: `https://host:8443?ca=ca.pem`. No proxies; the certificate is always verified."""
+
+    def __init__(self, url: str, *, timeout_s: float = _TIMEOUT_S) -> None:
+        parts = urlsplit(url)
+        options = dict(parse_qsl(parts.query))
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UsageError(f"not a collector's address: {url!r}", hint="for example http://127.0.0.1:8080")
+        if unknown := set(options) - {"ca"}:
+            raise UsageError(f"{url}: unknown option {min(unknown)!r}", hint="known: ca")
+        if parts.username is not None:
+            raise UsageError("a collector's address takes no user or password", hint=f"a token: {TOKEN_VARIABLE}=...")
+        self.shown = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+        self._timeout_s = timeout_s
+        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({}), _NoRedirects()]
+        if parts.scheme == "https":
+            handlers.append(urllib.request.HTTPSHandler(context=_trusting(options.get("ca"))))
+        self._opener = urllib.request.build_opener(*handlers)
+        token = os.environ.get(TOKEN_VARIABLE, "").strip()
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def get(self, path: str, query: Mapping[str, Any] | None = None) -> bytes:
+        """The answer's body. DeviceError where there is none, RefusedError where a login is missing, DataError for a
+        question that the collector does not understand."""
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        address = f"{self.shown}{path}" + (f"?{urlencode(given)}" if given else "")
+        request = urllib.request.Request(address, headers=self._headers)
+        try:
+            with self._opener.open(request, timeout=self._timeout_s) as answer:
+                body: bytes = answer.read(_MAX_ANSWER_BYTES + 1)
+        except HTTPError as error:
+            raise self._refused(error) from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = tidy(str(getattr(error, "reason", error))) or type(error).__name__
+            raise DeviceError(
+                f"{self.shown} is not reachable: {reason}", hint="is `edgeloop collect` running?"
+            ) from error
+        if len(body) > _MAX_ANSWER_BYTES:
+            raise DeviceError(f"{self.shown} answered more than {_MAX_ANSWER_BYTES >> 20} MiB")
+        return body
+
+    def _refused(self, error: HTTPError) -> Exception:
+        if error.code in (401, 403):
+            return RefusedError(
+                f"{self.shown} wants a login", hint=f"a viewer's token in the environment: {TOKEN_VARIABLE}=..."
+            )
+        if error.code == 400:
+            return DataError(f"{self.shown}: {tidy(error.read(1000).decode('utf-8', 'replace'))}")
+        return DeviceError(f"{self.shown} answered {error.code}", hint="is it an edgeloop collector?")
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A token goes to the address that was given and nowhere else."""
+
+    def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
+        return None
+
+
+def _trusting(ca: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=str(Path(ca).expanduser()) if ca else None)
+    except OSError as error:
+        raise ConfigError(f"CA file {ca!r} cannot be used: {error}", hint="it must be a PEM certificate") from error
+
+
+class RemoteReader:
+    """A Reader over a collector's `/v1/export/...`."""
+
+    def __init__(self, url: str) -> None:
+        self._client = CollectorClient(url)
+
+    def reports(self, question: Question) -> Iterator[Any]:
+        after_id = 0
+        while True:
+            page = self._stored("reports", question, after_id=after_id, limit=_PAGE_ROWS)
+            yield from page
+            if len(page) < _PAGE_ROWS:
+                return
+            after_id = page[-1].id
+
+    def latest(self, question: Question) -> list[Any]:
+        return self._stored("devices", question)
+
+    def latency(self, question: Question, by: Sequence[str] = ()) -> Latency:
+        answer = self._ask("latency", question, by=",".join(by) or None)
+        try:
+            return {tuple(map(str, key)): Histogram.from_wire(wire) for key, wire in answer}
+        except (TypeError, ValueError, DataError) as error:
+            raise self._nonsense() from error
+
+    def total(self) -> int:
+        import json
+
+        try:
+            return int(json.loads(self._client.get("/healthz"))["reports"])
+        except (ValueError, LookupError, TypeError) as error:
+            raise self._nonsense() from error
+
+    def close(self) -> None:
+        pass
+
+    def _stored(self, what: str, question: Question, **more: Any) -> list[Any]:
+        from edgeloop.telemetry.codec import decode_report
+        from edgeloop.telemetry.store.rows import StoredReport
+
+        answer = self._ask(what, question, **more)
+        try:
+            return [StoredReport(int(number), float(seen), decode_report(body)) for number, seen, body in answer]
+        except (TypeError, ValueError, DataError) as error:
+            raise self._nonsense() from error
+
+    def _ask(self, what: str, question: Question, **more: Any) -> list[Any]:
+        import cbor2
+
+        query = {**asdict(question.selection), "group": question.group, "tag": question.tag, **more}
+        body = self._client.get(f"/v1/export/{what}", query)
+        try:
+            answer = cbor2.loads(body)
+        except Exception as error:  # cbor2 raises many kinds for broken input
+            raise self._nonsense() from error
+        if not isinstance(answer, list):
+            raise self._nonsense()
+        return answer
+
+    def _nonsense(self) -> DeviceError:
+        return DeviceError(f"{self._client.shown} did not answer as a collector does", hint="give its address only")
