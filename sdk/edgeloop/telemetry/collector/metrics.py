@@ -1,4 +1,6 @@
-"""Prometheus' text format 0.0.4: what this collector took in since it started, and the last state of every device.
+"""Prometheus' text format 0.0.4: what this collector took in since it started, what is in its store, and the last state
+of every device. Of several collectors over one store the first is each one's own, to be summed; the rest is the same
+on all of them.
 
 Latency is a classic histogram whose bounds are every eighth bound of ours (a factor of sqrt(2)), so that no sample
 has to be split between two of them.
@@ -12,9 +14,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from edgeloop.telemetry.histogram import BUCKETS_PER_OCTAVE, Histogram
 from edgeloop.telemetry.report import COUNTERS, STAGES, Report, alerts_of
+
+if TYPE_CHECKING:
+    from edgeloop.telemetry.store.database import Counts
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_MODELS = 200
@@ -107,10 +113,10 @@ class IngestMetrics:
 
 
 _PROCESS_COUNTERS = {
-    "batches": "Batches acknowledged.",
+    "batches": "Batches acknowledged by this process.",
     "batches_refused": "Batches that could not be read as a whole.",
     "commits_failed": "Batches not acknowledged because the store was not available.",
-    "reports_stored": "Reports stored.",
+    "reports_stored": "Reports stored by this process.",
     "reports_duplicate": "Reports that had been stored before and were acknowledged again.",
     "reports_rejected": "Reports rejected and put into quarantine.",
     "frames_damaged": "Frames on serial lines that did not arrive whole; devices send them again.",
@@ -118,13 +124,27 @@ _PROCESS_COUNTERS = {
 }
 
 
-def render(metrics: IngestMetrics, devices: Sequence[tuple[float, Report]], version: str) -> str:
-    """The page that Prometheus scrapes. devices: (received_s, last report) of each."""
+_STORE_COUNTERS = {
+    "reports": "Reports stored since the store was made, by whichever collector.",
+    "inferences": "Sum of the inferences in them.",
+}
+
+
+def render(
+    metrics: IngestMetrics, devices: Sequence[tuple[float, Report]], version: str, totals: Counts | None = None
+) -> str:
+    """The page that Prometheus scrapes. devices: (received_s, last report) of each; totals: of the store."""
     counts, models, latency = metrics.snapshot()
     lines: list[str] = []
     lines += _family("edgeloop_build_info", "gauge", "Version of this collector.", [({"version": version}, 1)])
     for name, text in _PROCESS_COUNTERS.items():
         lines += _family(f"edgeloop_collector_{name}_total", "counter", text, [({}, counts.get(name, 0))])
+    if totals is not None:
+        for name, text in _STORE_COUNTERS.items():
+            lines += _family(f"edgeloop_store_{name}_total", "counter", text, [({}, getattr(totals, name))])
+        lines += _family("edgeloop_store_devices", "gauge", "Devices that ever reported.", [({}, totals.devices)])
+        kept = "Reports that were rejected and are kept."
+        lines += _family("edgeloop_store_quarantined_reports", "gauge", kept, [({}, totals.quarantined)])
     for name in COUNTERS:
         samples = [(_labels(model), values[name]) for model, values in models.items() if name in values]
         text = f"Sum of the counter '{name}' in the reports stored since this collector started."

@@ -18,7 +18,7 @@ def routes(services: Services) -> list[Route]:
     def get_metrics(_request: Request) -> Response:
         last = [(stored.received_s, stored.report) for stored in store.latest(details=False, limit=metrics.MAX_DEVICES)]
         # Not as `media_type`: Starlette would add a second charset.
-        text = metrics.render(ingest.metrics, last, VERSION)
+        text = metrics.render(ingest.metrics, last, VERSION, store.counts())
         return Response(text.encode(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
     def get_health(_request: Request) -> Response:
