@@ -10,8 +10,9 @@ from edgeloop.errors import DeviceError
 from edgeloop.telemetry.codec import Ack
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.limits import parse_listen
-from edgeloop.telemetry.collector.serial_listener import OpenDescriptor, SerialListener
+from edgeloop.telemetry.collector.serial_listener import SerialListener
 from edgeloop.telemetry.collector.server import HttpServer
+from edgeloop.telemetry.serial_link.address import OpenDescriptor
 from edgeloop.telemetry.store import StoreUnavailableError, open_store
 from edgeloop.telemetry.transports import open_transport
 from support.far_end import Collector, Line

@@ -18,7 +18,12 @@ KIND_BATCH = 1
 """Device to host: request id and `encode_batch`."""
 KIND_ACK = 2
 """Host to device: the id of the request it answers and `encode_ack`."""
-# 3 and up are reserved for commands and the transfer of bundles.
+KIND_COMMAND = 3
+"""Host to device: request id and a command's envelope, see `edgeloop.telemetry.commands`."""
+KIND_ANSWER = 4
+"""Device to host: the id of the command's frame and `encode_answer`."""
+KIND_TRANSFER, KIND_CHUNK, KIND_CHUNK_ACK = 5, 6, 7
+"""Reserved for the transfer of bundles: its offer, its pieces (bulk on the line), and what has arrived of them."""
 
 MAX_PAYLOAD_BYTES = MAX_BATCH_BYTES + 64
 DELIMITER = b"\x00"

@@ -14,7 +14,8 @@ from edgeloop.errors import DeviceError, MissingExtraError
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.limits import ListenAddress, check_exposure, parse_listen
 from edgeloop.telemetry.collector.notices import Notices, Say
-from edgeloop.telemetry.collector.serial_listener import OpenDescriptor, SerialListener, parse_serial
+from edgeloop.telemetry.collector.serial_listener import SerialListener
+from edgeloop.telemetry.serial_link.address import OpenDescriptor, parse_serial
 from edgeloop.telemetry.store import DEFAULT_STORE_URL, open_store
 from edgeloop.telemetry.store.database import Store
 

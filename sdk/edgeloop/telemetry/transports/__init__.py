@@ -72,6 +72,8 @@ TRANSPORTS: Mapping[str, Callable[[Address], Transport]] = {
     "http": _loader("http"),
     "https": _loader("http"),
     "serial": _loader("serial"),
+    "rfc2217": _loader("serial"),
+    "socket": _loader("serial"),
     "memory": _loader("memory"),
 }
 """URL scheme -> what opens it. Modules, and what they import, load on first use."""

@@ -1,138 +1,179 @@
-"""`serial:///dev/ttyUSB0?baud=115200`: a batch as one frame, the acknowledgement as another, through pyserial.
+"""`serial:///dev/ttyUSB0?baud=115200`, `rfc2217://host:port`, `socket://host:port`: a batch as one frame, the
+acknowledgement as another.
 
 Both carry a request id, so that an acknowledgement that comes late or twice is not taken for that of another batch.
+A thread reads the line from the first `send` on, with `listen` from then on: a command is heard while nothing is sent.
 """
 
 from __future__ import annotations
 
-import errno
+import queue
 import random
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
-from typing import Any
-from urllib.parse import unquote
 
 from edgeloop.errors import DataError, DeviceError, EdgeloopError, MissingExtraError, UsageError
 from edgeloop.telemetry.codec import MAX_ACK_BYTES, Ack, decode_ack, encode_batch
-from edgeloop.telemetry.framing import DELIMITER, KIND_ACK, KIND_BATCH, FrameReader, encode_request, split_request
+from edgeloop.telemetry.framing import (
+    KIND_ACK,
+    KIND_ANSWER,
+    KIND_BATCH,
+    KIND_COMMAND,
+    Frame,
+    FrameReader,
+    split_request,
+)
+from edgeloop.telemetry.serial_link.address import SerialPort, explain, parse_serial
+from edgeloop.telemetry.serial_link.link import Link
 from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, Address, NotAcknowledgedError
-from edgeloop.telemetry.wire_values import tidy
 
-DEFAULT_BAUD = 115_200
-_POLL_S = 0.1
-_WRITE_TIMEOUT_S = 1.0  # for a piece that the line carries in a quarter of it
-_BITS_PER_BYTE = 10  # start, eight, stop
+_STUCK_AFTER_S = 1.0
+_REOPEN_AFTER_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # then every 5 s
+_LASTING_S = 5.0
+_CLOSING_S = 2.0
 _MAX_ENCODED_ACK_BYTES = MAX_ACK_BYTES + MAX_ACK_BYTES // 254 + 64
+
+OnCommand = Callable[[bytes, Callable[[bytes], None]], None]
+"""Gets a command's envelope and what takes its answer, in the line's thread: it must not wait."""
 
 
 class SerialTransport:
-    """Takes the port at the first `send`, alone (`exclusive`), and keeps it until it fails."""
+    """Takes the line at the first `send` or `listen`, alone, and keeps it until it fails."""
 
-    def __init__(self, port: str, baud: int = DEFAULT_BAUD) -> None:
-        self._port_name, self._baud = port, baud
-        self._bytes_per_s = max(baud // _BITS_PER_BYTE, 1)
-        self._port: Any = None
-        self._reader = FrameReader(_MAX_ENCODED_ACK_BYTES)
+    def __init__(self, port: SerialPort) -> None:
+        self._port = port
+        self._lock = threading.Lock()
+        self._link: Link | None = None
+        self._thread: threading.Thread | None = None
+        self._on_command: OnCommand | None = None
+        self._closing = threading.Event()
         self._request_id = random.getrandbits(32)  # an answer to a former process's batch must not fit
+        self._answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+        self.bad_frames = 0
+        """Damaged frames that arrived since the line was opened."""
 
     @property
     def batch_bytes(self) -> int:
         """About a second of the line."""
-        return min(max(self._bytes_per_s, 1024), 64 * 1024)
+        return min(max(self._port.bytes_per_s, 1024), 64 * 1024)
 
-    @property
-    def bad_frames(self) -> int:
-        """Damaged frames that arrived since the port was opened."""
-        return self._reader.bad
+    def listen(self, on_command: OnCommand) -> None:
+        """Take the line and keep it, from now until `close`; one that is away is taken when it is there."""
+        with self._lock:
+            self._on_command = on_command
+            self._start()
 
     def send(self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S) -> Ack:
         """See `Transport.send`. `timeout_s` starts when the line has had the time to carry the batch."""
-        self._request_id = (self._request_id + 1) & 0xFFFF_FFFF
-        # The zero in front ends whatever was cut short before.
-        data = DELIMITER + encode_request(KIND_BATCH, self._request_id, encode_batch(batch))
-        deadline_s = time.monotonic() + timeout_s + len(data) / self._bytes_per_s
+        body = encode_batch(batch)
+        deadline_s = time.monotonic() + timeout_s + len(body) / self._port.bytes_per_s
+        with self._lock:
+            self._request_id = (self._request_id + 1) & 0xFFFF_FFFF
+            answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+            self._answers = answers
+            link = self._opened()
+        link.send(KIND_BATCH, self._request_id, body)
         try:
-            self._open()
-            self._write(data, deadline_s)
-            return self._wait_for_ack(deadline_s)
-        except EdgeloopError:
-            raise
-        except Exception as error:  # SerialException, OSError and termios.error, which is neither
-            self.close()
-            raise self._failed(error) from error
+            answer = answers.get(timeout=max(0.0, deadline_s - time.monotonic()))
+        except queue.Empty:
+            raise NotAcknowledgedError(
+                f"serial port {self._port}: no acknowledgement in time",
+                hint="is a collector listening at the other end, at the same speed?",
+            ) from None
+        if isinstance(answer, Exception):
+            raise self._failed(answer) from answer
+        try:
+            return decode_ack(answer)
+        except DataError as error:
+            raise NotAcknowledgedError(f"serial port {self._port}: not an acknowledgement: {error.message}") from error
 
     def close(self) -> None:
-        """See `Transport.close`."""
-        port, self._port = self._port, None
-        if port is not None:
-            with suppress(Exception):  # it vanished: there is nothing left to close
-                port.close()
+        """See `Transport.close`. Ends listening, too."""
+        with self._lock:
+            self._on_command = None
+            thread, link = self._thread, self._link
+            self._closing.set()
+            if link is not None:
+                link.stop()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_CLOSING_S)
 
-    def _open(self) -> None:
-        if self._port is not None:
-            return
-        import serial
+    # -- the line's life
 
+    def _opened(self) -> Link:
+        """The link, made where there is none. Holds the lock."""
+        if self._link is None:
+            try:
+                line = self._port.open()
+            except UsageError:
+                raise
+            except EdgeloopError as error:
+                raise NotAcknowledgedError(error.message, hint=error.hint) from error
+            self._link = Link(line, FrameReader(_MAX_ENCODED_ACK_BYTES), stuck_after_s=_STUCK_AFTER_S)
+            self._start()
+        return self._link
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._closing.clear()
+            self._thread = threading.Thread(target=self._live, name=f"serial {self._port}", daemon=True)
+            self._thread.start()
+
+    def _live(self) -> None:
+        """Serve the link; while somebody listens, open it again where it is gone."""
+        failures = 0
+        while True:
+            with self._lock:
+                link = self._link
+                if link is None and (self._on_command is None or self._closing.is_set()):
+                    self._thread = None
+                    return
+                with suppress(EdgeloopError):
+                    link = self._opened()
+            began_s = time.monotonic()
+            if link is not None:
+                self._serve(link)
+            failures = 0 if time.monotonic() - began_s > _LASTING_S else failures + 1
+            if self._on_command is not None:
+                self._closing.wait(_REOPEN_AFTER_S[min(failures, len(_REOPEN_AFTER_S) - 1)])
+
+    def _serve(self, link: Link) -> None:
+        gone: Exception = TimeoutError("closed")
         try:
-            self._port = serial.Serial(
-                self._port_name, self._baud, timeout=_POLL_S, write_timeout=_WRITE_TIMEOUT_S, exclusive=True
-            )
-        except ValueError as error:  # SerialException is an OSError
-            raise UsageError(f"serial port {self._port_name}: {error}", hint="try ?baud=115200") from error
-        self._reader = FrameReader(_MAX_ENCODED_ACK_BYTES)
+            link.serve(lambda frame: self._take(link, frame), self._count(link))
+        except Exception as error:  # SerialException, OSError and termios.error, which is neither
+            gone = error
+        with self._lock:
+            self._link = None
+            self._answers.put(gone)
 
-    def _write(self, data: bytes, deadline_s: float) -> None:
-        piece = max(self._bytes_per_s // 4, 1)
-        for start in range(0, len(data), piece):
-            if time.monotonic() > deadline_s:
-                raise TimeoutError
-            self._port.write(data[start : start + piece])
+    def _count(self, link: Link) -> Callable[[], None]:
+        def count() -> None:
+            self.bad_frames = link.reader.bad
 
-    def _wait_for_ack(self, deadline_s: float) -> Ack:
-        while time.monotonic() < deadline_s:
-            # in_waiting or 1: a fixed size would wait for the timeout at the end of every answer.
-            for frame in self._reader.feed(self._port.read(self._port.in_waiting or 1)):
-                if frame.kind != KIND_ACK:
-                    continue
-                try:
-                    request_id, body = split_request(frame.payload)
-                    if request_id == self._request_id:
-                        return decode_ack(body)
-                except DataError as error:
-                    raise NotAcknowledgedError(
-                        f"serial port {self._port_name}: not an acknowledgement: {error.message}"
-                    ) from error
-        raise NotAcknowledgedError(
-            f"serial port {self._port_name}: no acknowledgement in time",
-            hint="is a collector listening at the other end, at the same speed?",
-        )
+        return count
+
+    def _take(self, link: Link, frame: Frame) -> None:
+        try:
+            request_id, body = split_request(frame.payload)
+        except DataError:
+            return
+        if frame.kind == KIND_ACK and request_id == self._request_id:
+            self._answers.put(body)
+        elif frame.kind == KIND_COMMAND and self._on_command is not None:
+            self._on_command(body, lambda answer: link.send(KIND_ANSWER, request_id, answer))
 
     def _failed(self, error: Exception) -> DeviceError:
-        number = getattr(error, "errno", None)
-        if number == errno.ENOENT:
-            text, hint = "is not there", "is the cable plugged in?"
-        elif number in (errno.EACCES, errno.EPERM):
-            text, hint = "may not be opened by this user", "add the user to the group dialout"
-        elif number in (errno.EBUSY, errno.EAGAIN):
-            text, hint = "is used by another program", "stop that one first"
-        elif isinstance(error, TimeoutError) or "timeout" in str(error).lower():
-            text, hint = "takes no bytes: nobody reads at the other end", None
-        else:
-            text, hint = f"failed: {tidy(str(error))}", "it is tried again"
-        return NotAcknowledgedError(f"serial port {self._port_name} {text}", hint=hint)
+        text, hint = explain(error)
+        return NotAcknowledgedError(f"serial port {self._port} {text}", hint=hint)
 
 
 def open_url(address: Address) -> SerialTransport:
-    """UsageError for a URL without an absolute path or with a baud rate that is no number; MissingExtraError."""
-    parts = address.only("baud").parts
-    port = unquote(parts.path)
-    if parts.netloc or not port.startswith("/") or "\0" in port:
-        raise UsageError(f"telemetry URL {address.url!r} names no port", hint="serial:///dev/ttyUSB0?baud=115200")
-    baud = address.options.get("baud", str(DEFAULT_BAUD))
-    if not (baud.isascii() and baud.isdigit() and 50 <= int(baud) <= 4_000_000):
-        raise UsageError(f"telemetry URL {address.url!r}: baud {baud!r} is no speed", hint="?baud=115200")
+    """UsageError for a URL that names no line or with a baud rate that is no number; MissingExtraError."""
+    port = parse_serial(address.only("baud").url, "serial:///dev/ttyUSB0?baud=115200")
     if find_spec("serial") is None:
         raise MissingExtraError("telemetry over a serial port", "serial")
-    return SerialTransport(port, int(baud))
+    return SerialTransport(port)

@@ -1,0 +1,158 @@
+"""Serial ports handed out over TCP: real loopback servers for `socket://` and `rfc2217://`, at both ends of a line."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+import tty
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import serial
+import serial.rfc2217
+
+from edgeloop.errors import DeviceError, UsageError
+from edgeloop.telemetry.codec import encode_report
+from edgeloop.telemetry.collector import start_collector
+from edgeloop.telemetry.serial_link.address import SerialPort, is_serial_url, parse_serial
+from edgeloop.telemetry.transports import open_transport
+from support.collecting import BOOT, make_report, wait_until
+
+
+class PtyPort(serial.Serial):
+    """A pty has no modem lines, which RFC 2217 tells of."""
+
+    cts = dsr = ri = cd = True
+
+    def _update_dtr_state(self) -> None: ...
+
+    def _update_rts_state(self) -> None: ...
+
+
+class PortServer:
+    """Hands out a pty over TCP: bare bytes (`socket`), or with the port's settings as ser2net does (`rfc2217`)."""
+
+    def __init__(self, scheme: str) -> None:
+        self.master, slave = os.openpty()
+        tty.setraw(self.master)
+        tty.setraw(slave)
+        self.settings: list[int] = []
+        self._scheme, self._slave = scheme, slave
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._clients: list[socket.socket] = []
+        self.url = f"{scheme}://127.0.0.1:{self._server.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            self._clients.append(client)
+            self._serve(client)
+
+    def _serve(self, client: socket.socket) -> None:
+        port = PtyPort(os.ttyname(self._slave), 115_200, timeout=0)
+        manager: Any = None
+        if self._scheme == "rfc2217":
+            writer = type("Writer", (), {"write": staticmethod(client.sendall)})
+            manager = serial.rfc2217.PortManager(port, writer)
+        with suppress(OSError, serial.SerialException):
+            while True:
+                ready, _, _ = select.select([client, port.fileno()], [], [], 0.2)
+                if client in ready:
+                    data = client.recv(4096)
+                    if not data:
+                        break
+                    port.write(b"".join(manager.filter(data)) if manager else data)
+                if port.fileno() in ready:
+                    data = port.read(4096)
+                    client.sendall(b"".join(manager.escape(data)) if manager else data)
+                self.settings.append(port.baudrate)
+        port.close()
+
+    def drop(self) -> None:
+        """As when the cable to the server is pulled."""
+        for client in self._clients:
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._server.close()
+        self.drop()
+
+
+@pytest.fixture(params=["socket", "rfc2217"])
+def server(request: pytest.FixtureRequest) -> Iterator[PortServer]:
+    made = PortServer(request.param)
+    yield made
+    made.close()
+
+
+def _deliver(url: str, seqs: range) -> None:
+    transport = open_transport(url)
+    for seq in seqs:
+        assert transport.send([encode_report(make_report(seq))], 20.0).accepted == ((BOOT, seq, seq),)
+    transport.close()
+
+
+def test_a_device_behind_a_network_port_is_collected(server: PortServer, tmp_path: Path) -> None:
+    with start_collector(f"sqlite:///{tmp_path / 'x.db'}", serial_ports=[server.master]) as collector:
+        _deliver(f"{server.url}?baud=57600", range(1, 4))
+        assert [each.report.seq for each in collector.store.reports()] == [1, 2, 3]
+    if server.url.startswith("rfc2217"):
+        assert server.settings[-1] == 57_600, "the far port has the speed that was asked for"
+
+
+def test_a_collector_reads_a_network_port_and_takes_it_again(server: PortServer, tmp_path: Path) -> None:
+    said: list[str] = []
+    path = tmp_path / "ttyDevice"
+    master = server.master
+    # The device is at the master of the pty that the server hands out.
+    other_master, other_slave = os.openpty()
+    tty.setraw(other_slave)
+    path.symlink_to(os.ttyname(other_slave))
+
+    def carry() -> None:
+        with suppress(OSError):
+            while True:
+                ready, _, _ = select.select([master, other_master], [], [])
+                for source, sink in ((master, other_master), (other_master, master)):
+                    if source in ready:
+                        os.write(sink, os.read(source, 4096))
+
+    threading.Thread(target=carry, daemon=True).start()
+    with start_collector(f"sqlite:///{tmp_path / 'x.db'}", serial_ports=[server.url], say=said.append) as collector:
+        _deliver(f"serial://{path}?baud=4000000", range(1, 3))
+        server.drop()
+        wait_until(lambda: any("is back" in line for line in said), "the line is taken again")
+        _deliver(f"serial://{path}?baud=4000000", range(3, 5))
+        assert [each.report.seq for each in collector.store.reports()] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("scheme", ["socket", "rfc2217"])
+def test_nobody_there_is_one_line(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with pytest.raises(DeviceError, match="nobody listens") as caught:
+        open_transport(f"{scheme}://127.0.0.1:{port}").send([b"x"], 1.0)
+    assert "\n" not in str(caught.value)
+
+
+def test_addresses() -> None:
+    assert parse_serial("socket://pi:4001") == SerialPort("socket://pi:4001", 115_200)
+    assert parse_serial("rfc2217://[::1]:4001?baud=9600") == SerialPort("rfc2217://[::1]:4001", 9600)
+    assert is_serial_url("rfc2217://x:1")
+    assert not is_serial_url("http://x:1")
+    assert not is_serial_url("pi-1")
+    for wrong in ("socket://pi", "socket://:1", "rfc2217://u@pi:1", "socket://pi:1/x", "socket://pi:99999"):
+        with pytest.raises(UsageError):
+            parse_serial(wrong)
+        with pytest.raises(UsageError):
+            open_transport(wrong)
