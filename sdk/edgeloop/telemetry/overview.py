@@ -21,7 +21,7 @@ WINDOW_REPORTS = 30
 RATE_S = 1.0
 """Inferences per second are over at least this long, where there are reports for it."""
 
-_THROTTLED_NOW = 0xF  # vcgencmd get_throttled: bits 0-3 are now, bits 16-19 since boot
+THROTTLED_NOW = 0xF  # vcgencmd get_throttled: bits 0-3 are now, bits 16-19 since boot
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def describe_models(recent: Sequence[StoredReport]) -> tuple[DeviceView, ...]:
 def describe(recent: Sequence[StoredReport]) -> DeviceView:
     """recent: at least one report of one model, oldest first. Counters are summed over the window."""
     last = recent[-1].report
-    window = [each.report for each in recent if _model(each.report) == _model(last)]
+    window = [each.report for each in recent if model_of(each.report) == model_of(last)]
     parts: dict[str, list[Histogram]] = {}
     counters: dict[str, int] = {}
     for report in window:
@@ -119,7 +119,7 @@ def describe(recent: Sequence[StoredReport]) -> DeviceView:
         unsigned=last.unsigned,
         inferences_per_s=_rate(window),
         alerts=alerts_of(last),
-        throttled=None if flags is None else bool(int(flags) & _THROTTLED_NOW),
+        throttled=None if flags is None else bool(int(flags) & THROTTLED_NOW),
         gauges=dict(last.gauges),
         counters=counters,
         caches=hit_rates(counters),
@@ -142,7 +142,8 @@ def _rate(window: Sequence[Report]) -> float | None:
     return inferences / seconds if seconds > 0 else None
 
 
-def _model(report: Report) -> tuple[str, int, str, str]:
+def model_of(report: Report) -> tuple[str, int, str, str]:
+    """What latencies must have in common to belong together."""
     return report.bundle, report.version, report.variant, report.delegate_ran
 
 

@@ -14,13 +14,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgeloop.errors import DataError, EdgeloopError
 from edgeloop.telemetry.collector.ingest import Ingest
-from edgeloop.telemetry.collector.routes import exports, operations, page, queries, reports
+from edgeloop.telemetry.collector.routes import exports, operations, page, queries, reports, stream
 from edgeloop.telemetry.collector.services import Services
+from edgeloop.telemetry.fleet.live import LiveFleet
 from edgeloop.telemetry.overview import Overview
 from edgeloop.telemetry.store import StoreUnavailableError
 from edgeloop.telemetry.store.database import Store
 
-_ENDPOINTS = (reports, queries, exports, operations, page)
+_ENDPOINTS = (reports, queries, exports, operations, page, stream)
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _RETRY_AFTER_S = 5
@@ -74,12 +75,12 @@ def _host_name(host: str) -> str:
     return (name if colon and port.isdigit() else host).lower()
 
 
-def create_app(ingest: Ingest, store: Store, *, only_loopback_hosts: bool = True) -> Starlette:
-    """All endpoints over one ingest and one store.
+def create_app(ingest: Ingest, store: Store, fleet: LiveFleet, *, only_loopback_hosts: bool = True) -> Starlette:
+    """All endpoints over one ingest, one store and the fleet that both feed.
 
     only_loopback_hosts: refuse requests that name another host than this machine's loopback.
     """
-    services = Services(ingest, store, Overview(store))
+    services = Services(ingest, store, Overview(store), fleet)
     middleware = [Middleware(_WithHeaders)]
     if only_loopback_hosts:
         middleware.append(Middleware(_OnlyLoopbackHosts))

@@ -16,6 +16,7 @@ from edgeloop.telemetry.collector.limits import ListenAddress, check_exposure, p
 from edgeloop.telemetry.collector.notices import Notices, Say
 from edgeloop.telemetry.collector.serial_listener import SerialListener
 from edgeloop.telemetry.serial_link.address import OpenDescriptor, parse_serial
+from edgeloop.telemetry.fleet.live import LiveFleet
 from edgeloop.telemetry.store import DEFAULT_STORE_URL, open_store
 from edgeloop.telemetry.store.database import Store
 
@@ -37,11 +38,21 @@ class HttpServer:
     _thread: threading.Thread = field(repr=False)
 
     @classmethod
-    def start(cls, address: ListenAddress, ingest: Ingest, store: Store, *, open_to_all: bool = False) -> HttpServer:
+    def start(
+        cls,
+        address: ListenAddress,
+        ingest: Ingest,
+        store: Store,
+        fleet: LiveFleet | None = None,
+        *,
+        open_to_all: bool = False,
+    ) -> HttpServer:
         """Returns when it takes requests. DeviceError when the address is not to be had; MissingExtraError."""
         bound = _bind(address)
         try:
-            server, thread = _start_uvicorn(ingest, store, bound, only_loopback_hosts=not open_to_all)
+            server, thread = _start_uvicorn(
+                ingest, store, fleet or LiveFleet(store), bound, only_loopback_hosts=not open_to_all
+            )
         except BaseException:
             bound.close()
             raise
@@ -60,6 +71,7 @@ class CollectorHandle:
     store: Store
     ingest: Ingest
     http: HttpServer
+    fleet: LiveFleet
     listeners: Sequence[SerialListener] = ()
 
     @property
@@ -71,6 +83,7 @@ class CollectorHandle:
         """Finish what is in hand, answer it, close the store. May be called twice."""
         for listener in self.listeners:
             listener.stop()
+        self.fleet.stop()  # ends the open streams
         self.http.stop()
         self.store.close()
 
@@ -101,19 +114,22 @@ def start_collector(
     ports = [OpenDescriptor(p) if isinstance(p, int) else parse_serial(p) for p in serial_ports]
     store = open_store(store_url)
     listeners: list[SerialListener] = []
+    fleet = LiveFleet(store)
     try:
-        ingest = Ingest(store, Notices(say or _silent))
+        ingest = Ingest(store, Notices(say or _silent), on_stored=fleet.observe)
+        fleet.start()
         for port in ports:
             listener = SerialListener(port, ingest)
             listener.start()
             listeners.append(listener)
-        http = HttpServer.start(address, ingest, store, open_to_all=open_to_all)
+        http = HttpServer.start(address, ingest, store, fleet, open_to_all=open_to_all)
     except BaseException:
         for listener in listeners:
             listener.stop()
+        fleet.stop()
         store.close()
         raise
-    return CollectorHandle(store, ingest, http, listeners)
+    return CollectorHandle(store, ingest, http, fleet, listeners)
 
 
 def run_collector(
@@ -161,7 +177,7 @@ def _bind(address: ListenAddress) -> socket.socket:
 
 
 def _start_uvicorn(
-    ingest: Ingest, store: Store, bound: socket.socket, *, only_loopback_hosts: bool
+    ingest: Ingest, store: Store, fleet: LiveFleet, bound: socket.socket, *, only_loopback_hosts: bool
 ) -> tuple[Any, threading.Thread]:
     try:
         import uvicorn
@@ -172,7 +188,7 @@ def _start_uvicorn(
             raise
         raise MissingExtraError("the collector", "collector") from error
     config = uvicorn.Config(
-        create_app(ingest, store, only_loopback_hosts=only_loopback_hosts),
+        create_app(ingest, store, fleet, only_loopback_hosts=only_loopback_hosts),
         lifespan="off", ws="none", loop="asyncio", access_log=False, log_config=None, log_level="critical",
         server_header=False, proxy_headers=False, timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=3,
     )  # fmt: skip

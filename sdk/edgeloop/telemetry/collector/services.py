@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.notices import Notices
+from edgeloop.telemetry.fleet.live import LiveFleet
 from edgeloop.telemetry.overview import Overview
 from edgeloop.telemetry.store.database import Store
 
@@ -17,6 +18,7 @@ class Services:
     ingest: Ingest
     store: Store
     overview: Overview
+    fleet: LiveFleet
 
     @property
     def notices(self) -> Notices:

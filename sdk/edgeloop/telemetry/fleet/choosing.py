@@ -1,0 +1,101 @@
+"""Which rows a table shows: search, filter, order, page. Pure; the same for a stream and for one answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgeloop.errors import DataError
+from edgeloop.telemetry.fleet.row import FleetRow
+
+MAX_PAGE_ROWS = 200
+
+
+def _number(value: float | None) -> tuple[bool, float]:
+    return value is not None, value or 0.0
+
+
+_ORDERS: Mapping[str, Callable[[FleetRow], Any]] = {
+    "device": lambda row: (row.device, row.bundle),
+    "bundle": lambda row: (row.bundle, row.version, row.device),
+    "delegate": lambda row: (row.delegate_ran, row.device),
+    "p50": lambda row: _number(row.p50_ms),
+    "p95": lambda row: _number(row.p95_ms),
+    "p99": lambda row: _number(row.p99_ms),
+    "rate": lambda row: _number(row.inferences_per_s),
+    "temperature": lambda row: _number(row.temperature_c),
+    "seen": lambda row: row.received_s,
+}
+
+_FILTERS: Mapping[str, Callable[[FleetRow, float], bool]] = {
+    "all": lambda _row, _now: True,
+    "throttled": lambda row, _now: bool(row.throttled),
+    "fallback": lambda row, _now: row.fell_back,
+    "silent": lambda row, now: row.silent(now),
+    "errors": lambda row, _now: row.errors > 0,
+    "alerts": lambda row, _now: bool(row.alerts),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """search: every word must be in a row's names. only: see `_FILTERS`. order: see `_ORDERS`."""
+
+    search: str = ""
+    only: str = "all"
+    order: str = "device"
+    descending: bool = False
+    offset: int = 0
+    limit: int = 50
+    bundle: str | None = None
+    version: int | None = None
+    alerting: frozenset[str] = frozenset()
+    """Devices of which an alert fires now: they are in "alerts", too."""
+
+    @classmethod
+    def parse(cls, query: Mapping[str, str]) -> Choice:
+        """From a URL's query. DataError for what is not known."""
+        try:
+            made = cls(
+                search=query.get("search", "")[:200].lower(),
+                only=query.get("only", "all"),
+                order=query.get("order", "device"),
+                descending=query.get("descending", "0") == "1",
+                offset=max(int(query.get("offset", "0")), 0),
+                limit=min(max(int(query.get("limit", "50")), 1), MAX_PAGE_ROWS),
+                bundle=query.get("bundle"),
+                version=int(query["version"]) if "version" in query else None,
+            )
+        except ValueError as error:
+            raise DataError(str(error)) from error
+        if made.only not in _FILTERS:
+            raise DataError(f"cannot show only {made.only!r}", hint=f"known: {', '.join(_FILTERS)}")
+        if made.order not in _ORDERS:
+            raise DataError(f"cannot order by {made.order!r}", hint=f"known: {', '.join(_ORDERS)}")
+        return made
+
+
+@dataclass(frozen=True)
+class Page:
+    """matching: rows that were found in all; offset: where this page begins; ids: its rows, in order."""
+
+    matching: int
+    offset: int
+    ids: tuple[int, ...]
+
+
+def choose(rows: Iterable[FleetRow], choice: Choice, now_s: float) -> Page:
+    """The page of `rows` that `choice` asks for; an offset past the end gives the last page."""
+    words, wanted = choice.search.split(), _FILTERS[choice.only]
+    found = [
+        row
+        for row in rows
+        if (wanted(row, now_s) or (choice.only == "alerts" and row.device in choice.alerting))
+        and (choice.bundle is None or row.bundle == choice.bundle)
+        and (choice.version is None or row.version == choice.version)
+        and all(word in row.search for word in words)
+    ]
+    found.sort(key=_ORDERS[choice.order], reverse=choice.descending)
+    offset = choice.offset if choice.offset < len(found) else max(len(found) - 1, 0) // choice.limit * choice.limit
+    return Page(len(found), offset, tuple(row.id for row in found[offset : offset + choice.limit]))

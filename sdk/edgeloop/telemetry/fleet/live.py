@@ -1,0 +1,242 @@
+"""The fleet in memory: fed by the ingest, folded by a thread of its own, read by whoever shows or judges it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence, Set
+from dataclasses import asdict, dataclass
+
+from edgeloop.telemetry.fleet.arrivals import devices_since
+from edgeloop.telemetry.fleet.choosing import Choice, Page, choose
+from edgeloop.telemetry.fleet.minutes import Minute, MinuteBook
+from edgeloop.telemetry.fleet.row import FleetRow, RowState
+from edgeloop.telemetry.overview import WINDOW_REPORTS
+from edgeloop.telemetry.report import Report
+from edgeloop.telemetry.store import StoreUnavailableError
+from edgeloop.telemetry.store.database import Store
+
+MAX_ROWS = 100_000
+MAX_PENDING = 50_000
+FOLD_EVERY_S = 0.05
+"""Reports that come within so long are folded together."""
+SWEEP_EVERY_S = 5.0
+"""How often it looks for reports that others put into the store."""
+FILL_WINDOWS_OF = 1000
+"""After a start so many devices get their last reports back, the others their last one."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The fleet in numbers; rows are devices times their models."""
+
+    devices: int = 0
+    rows: int = 0
+    silent: int = 0
+    throttled: int = 0
+    fell_back: int = 0
+    errors: int = 0
+    reports: int = 0
+    inferences: int = 0
+    quarantined: int = 0
+
+
+class LiveFleet:
+    """Rows of all devices. Every public method may be called from any thread.
+
+    `observe` only puts reports aside; `start` makes the thread that folds them, first those that the store has.
+    """
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store, self._clock = store, clock
+        self.revision = 0
+        """Grows whenever a row changed."""
+        self._pending: deque[tuple[float, Report]] = deque(maxlen=MAX_PENDING)
+        self._states: dict[str, dict[str, RowState]] = {}
+        self._by_id: dict[int, RowState] = {}
+        self._minutes = MinuteBook()
+        self._lock = threading.RLock()
+        self._wake, self._closed = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self._summary = Summary()
+        self._next_id = 1
+        self._swept_to = 0
+        """The report up to which the store was looked through."""
+        self._on_tick: list[Callable[[float], None]] = []
+
+    # -- feeding
+
+    def observe(self, reports: Sequence[Report], received_s: float) -> None:
+        """New reports, oldest first, as the store took them. Cheap: it runs before their acknowledgement."""
+        self._pending.extend((received_s, report) for report in reports)
+        self._wake.set()
+
+    def start(self) -> None:
+        """Begin to fold; once is enough."""
+        with self._lock:
+            if self._thread is None and not self._closed.is_set():
+                self._thread = threading.Thread(target=self._run, name="collector fleet", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """Streams end, the thread too. May be called twice."""
+        self._closed.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
+    def every_second(self, call: Callable[[float], None]) -> None:
+        """`call(now_s)` about once a second from the fleet's thread, while it runs; it must not raise."""
+        self._on_tick.append(call)
+
+    def fold(self) -> None:
+        """Take in what was observed until now."""
+        by_model: dict[tuple[str, str], tuple[float, list[Report]]] = {}
+        while self._pending:
+            received_s, report = self._pending.popleft()
+            known = by_model.get((report.device, report.bundle))
+            if known is None:
+                by_model[report.device, report.bundle] = received_s, [report]
+            else:
+                known[1].append(report)
+                by_model[report.device, report.bundle] = received_s, known[1]
+        if by_model:
+            with self._lock:
+                self.revision += 1
+                for received_s, reports in by_model.values():
+                    state = self._add(reports, received_s)
+                    throttled = bool(state is not None and state.row is not None and state.row.throttled)
+                    self._minutes.add(received_s, ((report, throttled) for report in reports))
+
+    def _add(self, reports: Sequence[Report], received_s: float, *, anew: bool = False) -> RowState | None:
+        last = reports[-1]
+        models = self._states.setdefault(last.device, {})
+        for bundle in [name for name, each in models.items() if each.boot != last.boot and name != last.bundle]:
+            del self._by_id[models.pop(bundle).id]  # the device was started again, without this model
+        state = models.get(last.bundle)
+        if state is None or anew:
+            if state is None and len(self._by_id) >= MAX_ROWS:
+                return None
+            state = models[last.bundle] = RowState(self._next_id if state is None else state.id)
+            self._by_id[state.id] = state
+            self._next_id = max(self._next_id, state.id + 1)
+        if anew:
+            state.keys = frozenset((each.boot, each.seq) for each in reports)
+        elif state.keys:  # what was read from the store may still have been on its way here
+            reports = [each for each in reports if (each.boot, each.seq) not in state.keys]
+        if reports:
+            state.add(reports, received_s)
+        state.changed = self.revision
+        return state
+
+    # -- reading
+
+    def rows(self) -> list[FleetRow]:
+        with self._lock:
+            return [state.row for state in self._by_id.values() if state.row is not None]
+
+    def choose(self, choice: Choice) -> Page:
+        """The page of rows that matches."""
+        return choose(self.rows(), choice, self._clock())
+
+    def changed(self, ids: Sequence[int], since: int, fresh: Set[int] = frozenset()) -> tuple[int, list[FleetRow]]:
+        """(the revision now, those of the rows `ids` that changed after revision `since`, and those of `fresh`)."""
+        with self._lock:
+            states = [self._by_id[each] for each in ids if each in self._by_id]
+            return self.revision, [s.row for s in states if s.row is not None and (s.changed > since or s.id in fresh)]
+
+    def summary(self) -> Summary:
+        """As of the last second."""
+        return self._summary
+
+    def minutes(self, first: int, last: int, bundle: str | None, version: int | None) -> dict[int, Minute]:
+        """See `MinuteBook.between`."""
+        with self._lock:
+            return self._minutes.between(first, last, bundle, version)
+
+    def count(self) -> None:
+        """Make `summary` anew. StoreUnavailableError."""
+        now, rows, held = self._clock(), self.rows(), self._store.counts()
+        self._summary = Summary(
+            devices=held.devices,
+            rows=len(rows),
+            silent=sum(row.silent(now) for row in rows),
+            throttled=sum(bool(row.throttled) for row in rows),
+            fell_back=sum(row.fell_back for row in rows),
+            errors=sum(row.errors > 0 for row in rows),
+            reports=held.reports,
+            inferences=held.inferences,
+            quarantined=held.quarantined,
+        )
+
+    def summary_dict(self) -> dict[str, int]:
+        return asdict(self._summary)
+
+    # -- the thread
+
+    def _run(self) -> None:
+        next_count_s = next_sweep_s = 0.0
+        loaded = False
+        while not self._closed.is_set():
+            self._wake.wait(1.0)
+            self._wake.clear()
+            try:
+                if not loaded:
+                    self.load()
+                    loaded = True
+                self.fold()
+                now = time.monotonic()
+                if now >= next_sweep_s:
+                    self.sweep()
+                    next_sweep_s = now + SWEEP_EVERY_S
+                if now >= next_count_s:
+                    self.count()
+                    for call in self._on_tick:
+                        call(self._clock())
+                    next_count_s = now + 1.0
+            except StoreUnavailableError:
+                pass  # the ingest says so; what is shown stays as it was
+            self._closed.wait(FOLD_EVERY_S)
+
+    def load(self) -> None:
+        """What the store has: every device's last report, and the last ones of those that were seen last."""
+        newest = self._store.latest(limit=MAX_ROWS)
+        newest.sort(key=lambda stored: stored.received_s)
+        with self._lock:
+            self.revision += 1
+            for stored in newest:
+                if stored.report.device not in self._states:
+                    self._add([stored.report], stored.received_s)
+                self._swept_to = max(self._swept_to, stored.id)
+        for stored in reversed(newest[-FILL_WINDOWS_OF:]):
+            if self._closed.is_set():
+                return
+            self._read_again(stored.report.device)
+
+    def sweep(self) -> None:
+        """Take in what another collector or an import put into the same store."""
+        last = self._store.last_report_id()
+        if last == self._swept_to:
+            return
+        before, self._swept_to = self._swept_to, last
+        for device, received_s in devices_since(self._store.database, before):
+            with self._lock:
+                known = max((each.received_s for each in self._states.get(device, {}).values()), default=0.0)
+            if received_s > known:
+                self._read_again(device)
+
+    def _read_again(self, device: str) -> None:
+        recent = self._store.recent(device, WINDOW_REPORTS)
+        by_bundle: dict[str, list[Report]] = {}
+        for stored in recent:
+            if stored.report.boot == recent[-1].report.boot:
+                by_bundle.setdefault(stored.report.bundle, []).append(stored.report)
+        with self._lock:
+            self.revision += 1
+            for reports in by_bundle.values():
+                self._add(reports, recent[-1].received_s, anew=True)

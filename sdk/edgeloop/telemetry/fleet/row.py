@@ -1,0 +1,141 @@
+"""One model on one device, as a line of the fleet's table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgeloop.telemetry.fleet.window import LatencyWindow
+from edgeloop.telemetry.histogram import NS_PER_MS
+from edgeloop.telemetry.overview import THROTTLED_NOW, WINDOW_REPORTS, model_of
+from edgeloop.telemetry.report import HEADLINE_STAGE, Event, Report, alerts_of
+
+SILENT_PERIODS = 3
+SILENT_AT_LEAST_S = 30.0
+_STACKED = ("capture", "preprocess", "invoke", "postprocess")
+
+
+@dataclass(frozen=True)
+class FleetRow:
+    """What the table shows of one model on one device; latency is that of `invoke` over the last reports.
+
+    id: stays the row's own as long as the collector runs. stages_ms: mean of capture, preprocess, invoke, postprocess
+    in the last report. silent_after_s: how long it may be quiet before it counts as silent.
+    """
+
+    id: int
+    device: str
+    bundle: str
+    version: int
+    variant: str
+    delegate_asked: str
+    delegate_ran: str
+    delegated_share: float
+    unsigned: bool
+    n: int
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    trend_p95_ms: tuple[float, ...]
+    stages_ms: tuple[float, ...]
+    inferences_per_s: float | None
+    errors: int
+    throttled: bool | None
+    temperature_c: float | None
+    profile_p95_ms: float | None
+    alerts: Mapping[str, float]
+    event: Mapping[str, Any] | None
+    received_s: float
+    silent_after_s: float
+    search: str
+
+    @property
+    def fell_back(self) -> bool:
+        """Runs on another delegate than the one that was asked for."""
+        return bool(self.delegate_asked) and self.delegate_asked != self.delegate_ran
+
+    def silent(self, now_s: float) -> bool:
+        return now_s - self.received_s > self.silent_after_s
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON keys are the fields' names, without `search`; numbers are as exact as a screen shows them."""
+        data = {name: getattr(self, name) for name in _SHOWN}
+        data["trend_p95_ms"] = [round(value, 4) for value in self.trend_p95_ms]
+        data["stages_ms"] = [round(value, 4) for value in self.stages_ms]
+        data["fell_back"] = self.fell_back
+        return data
+
+
+_SHOWN = tuple(name for name in FleetRow.__dataclass_fields__ if name != "search")
+
+
+class RowState:
+    """What a row is made from, fed with the reports of its model as they come in."""
+
+    __slots__ = ("_event", "_model", "_window", "boot", "changed", "id", "keys", "received_s", "row")
+
+    def __init__(self, row_id: int) -> None:
+        self.id = row_id
+        self.boot = ""
+        self.received_s = 0.0
+        self.changed = 0
+        """The fleet's revision at which `row` last changed."""
+        self.row: FleetRow | None = None
+        self.keys: frozenset[tuple[str, int]] = frozenset()
+        """(boot, seq) of the reports that were read from the store rather than observed."""
+        self._model: tuple[str, int, str, str] | None = None
+        self._window = LatencyWindow(WINDOW_REPORTS)
+        self._event: Event | None = None
+
+    def add(self, reports: Sequence[Report], received_s: float) -> None:
+        """One or more reports of this row's device and bundle, oldest first."""
+        last = reports[-1]
+        if model_of(last) != self._model:
+            self._model, self._window = model_of(last), LatencyWindow(WINDOW_REPORTS)
+        mine = [each for each in reports[-WINDOW_REPORTS:] if model_of(each) == self._model]
+        self._window.add(each.latency[HEADLINE_STAGE] for each in mine if HEADLINE_STAGE in each.latency)
+        for report in reports:
+            if report.events:
+                self._event = report.events[-1]
+        self.boot, self.received_s = last.boot, received_s
+        self.row = self._make(last)
+
+    def _make(self, last: Report) -> FleetRow:
+        merged = self._window.histogram
+        p50, p95, p99 = (round(merged.percentile(p), 4) if merged.count else None for p in (50, 95, 99))
+        flags, event = last.gauges.get("throttle_flags"), self._event
+        names = (last.device, last.bundle, f"v{last.version}", last.variant, last.delegate_ran)
+        return FleetRow(
+            id=self.id,
+            device=last.device,
+            bundle=last.bundle,
+            version=last.version,
+            variant=last.variant,
+            delegate_asked=last.delegate_asked,
+            delegate_ran=last.delegate_ran,
+            delegated_share=last.delegated_share,
+            unsigned=last.unsigned,
+            n=merged.count,
+            p50_ms=p50,
+            p95_ms=p95,
+            p99_ms=p99,
+            trend_p95_ms=self._window.trend_p95_ms,
+            stages_ms=tuple(_mean_ms(last, stage) for stage in _STACKED),
+            inferences_per_s=last.counters.get("inferences", 0) / last.period_s if last.period_s > 0 else None,
+            errors=last.counters.get("errors", 0),
+            throttled=None if flags is None else bool(int(flags) & THROTTLED_NOW),
+            temperature_c=last.gauges.get("temperature_c"),
+            profile_p95_ms=last.gauges.get("profile_p95_ms"),
+            alerts=alerts_of(last),
+            event=None if event is None else {"kind": event.kind, "time_s": event.time_s, "detail": event.detail},
+            received_s=self.received_s,
+            silent_after_s=max(SILENT_PERIODS * last.period_s, SILENT_AT_LEAST_S),
+            search="\n".join(names).lower(),
+        )
+
+
+def _mean_ms(report: Report, stage: str) -> float:
+    histogram = report.latency.get(stage)
+    count = histogram.count if histogram is not None else 0
+    return histogram.sum_ns / NS_PER_MS / count if histogram is not None and count else 0.0

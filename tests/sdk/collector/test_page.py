@@ -1,0 +1,130 @@
+"""The page in a real browser: loads, is live, runs nothing of what devices say, works by keyboard and on a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeloop.telemetry.collector import CollectorHandle, start_collector
+from support.browsing import chromium, visit
+from support.collecting import batch_of, make_report, with_event
+
+pytestmark = pytest.mark.slow
+
+PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "has_touch": True}
+HOSTILE = '<img src=x onerror=alert(1)>"\\${}/..%2f#?'
+NASTY = "<script>document.title='taken'</script>"
+LONG = "w" * 120
+RIGHT_TO_LEFT = "אבג-pi-العربية"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def collector(tmp_path: Path) -> Iterator[CollectorHandle]:
+    with start_collector(f"sqlite:///{tmp_path / 'x.db'}") as handle:
+        yield handle
+
+
+def rows(page: Any) -> list[str]:
+    return page.locator("#devices tr th a").all_inner_texts()
+
+
+def test_an_empty_collector_says_how_to_begin(browser: Any, collector: CollectorHandle) -> None:
+    with visit(browser, collector.url) as seen:
+        seen.page.get_by_text("No reports yet").wait_for()
+        assert seen.complaints == []
+
+
+def test_it_is_live_without_loading_again(browser: Any, collector: CollectorHandle) -> None:
+    with visit(browser, collector.url) as seen:
+        seen.page.get_by_text("No reports yet").wait_for()
+        collector.ingest.handle(batch_of(make_report(1)))
+        seen.page.locator("#devices tr").wait_for()
+        seen.page.get_by_text("live", exact=True).wait_for()
+        collector.ingest.handle(
+            batch_of(with_event(make_report(2, gauges={"throttle_flags": 4.0, "temperature_c": 81.0})))
+        )
+        seen.page.locator("#devices .badge", has_text="throttled").wait_for()
+        row = seen.page.locator("#devices tr").inner_text()
+        assert "81 °C" in row
+        assert "not edgetpu" in row
+        assert "fallback: edgetpu -> xnnpack" in row
+        seen.page.locator("footer", has_text="1 device · 2 reports · 40 inferences").wait_for()
+        assert seen.complaints == []
+
+
+def test_what_devices_say_is_text(browser: Any, collector: CollectorHandle) -> None:
+    fields = {"bundle": NASTY, "variant": NASTY, "delegate_ran": NASTY, "runtime": NASTY}
+    hostile = with_event(make_report(1, device=HOSTILE, **fields), kind=NASTY, detail=NASTY)
+    collector.ingest.handle(batch_of(hostile))
+    collector.ingest.handle(batch_of(make_report(1, device=LONG), make_report(1, device=RIGHT_TO_LEFT)))
+    with visit(browser, collector.url) as seen:
+        seen.page.locator("#devices tr").nth(2).wait_for()
+        assert {HOSTILE, LONG, RIGHT_TO_LEFT} == set(rows(seen.page))
+        assert seen.page.locator("main img, main script").count() == 0
+        assert seen.page.title() == "edgeloop telemetry"
+        assert seen.complaints == []
+
+
+def test_sort_filter_search_and_pages(browser: Any, collector: CollectorHandle) -> None:
+    reports = [make_report(1, device=f"pi-{n:03d}", gauges={"temperature_c": 40.0 + n / 4}) for n in range(120)]
+    collector.ingest.handle(batch_of(*reports))
+    collector.ingest.handle(
+        batch_of(make_report(1, device="hot", gauges={"temperature_c": 85.0, "throttle_flags": 4.0}))
+    )
+    with visit(browser, collector.url) as seen:
+        page = seen.page
+        page.get_by_text("1–50 of 121").wait_for()
+        page.get_by_role("button", name="Board").click()
+        page.locator("#devices tr:first-child", has_text="hot").wait_for()
+        assert page.locator("th[aria-sort=descending]").inner_text().startswith("Board")
+        page.get_by_role("button", name="Last").click()
+        page.get_by_text("101–121 of 121").wait_for()
+        page.get_by_role("button", name="Throttled").click()
+        page.get_by_text("1–1 of 1").wait_for()
+        assert rows(page) == ["hot"]
+        page.get_by_role("button", name="Throttled").click()
+        page.get_by_label("Search").fill("PI-01 int8")
+        page.get_by_text("1–10 of 10").wait_for()
+        assert sorted(rows(page)) == [f"pi-{n:03d}" for n in range(10, 20)]
+        page.get_by_label("Search").fill("nothing like that")
+        page.get_by_text("No device matches").wait_for()
+        assert seen.complaints == []
+
+
+def test_nothing_sticks_out_on_a_phone(browser: Any, collector: CollectorHandle) -> None:
+    collector.ingest.handle(batch_of(with_event(make_report(1, device=LONG, bundle="b" * 100)), make_report(1)))
+    with visit(browser, collector.url, **PHONE) as seen:
+        seen.page.locator("#devices tr").nth(1).wait_for()
+        assert seen.page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert seen.complaints == []
+
+
+def test_the_theme_is_the_systems_until_one_is_chosen(browser: Any, collector: CollectorHandle) -> None:
+    with visit(browser, collector.url, color_scheme="dark") as seen:
+        ground = "getComputedStyle(document.body).backgroundColor"
+        seen.page.get_by_text("No reports yet").wait_for()
+        dark = seen.page.evaluate(ground)
+        seen.page.get_by_role("button", name="light and dark").click()
+        assert seen.page.evaluate(ground) != dark
+        seen.page.reload()
+        assert seen.page.evaluate(ground) != dark, "it is remembered"
+        assert seen.complaints == []
+
+
+def test_stopping_does_not_wait_for_open_pages(browser: Any, collector: CollectorHandle) -> None:
+    import time
+
+    with visit(browser, collector.url) as seen:
+        seen.page.get_by_text("No reports yet").wait_for()
+        began = time.monotonic()
+        collector.stop()
+        assert time.monotonic() - began < 2.5
