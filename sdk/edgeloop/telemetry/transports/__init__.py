@@ -33,8 +33,11 @@ class Transport(Protocol):
     def batch_bytes(self) -> int:
         """How much to put into a batch, at most, so that it passes well within the timeout on this kind of line."""
 
-    def send(self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S) -> Ack:
-        """Sends encoded reports, returns the collector's acknowledgement of them.
+    def send(
+        self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S, answers: Sequence[bytes] = ()
+    ) -> Ack:
+        """Sends encoded reports, and answers to commands, which may be all there is. Returns the collector's
+        acknowledgement of them.
 
         NotAcknowledgedError when none came in time, whether or not the batch arrived. The next call connects anew.
         """

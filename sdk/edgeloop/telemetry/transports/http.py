@@ -40,9 +40,11 @@ class HttpTransport:
         self._shown = shown or f"{'https' if tls else 'http'}://{host}{f':{port}' if port else ''}"
         self._connection: http.client.HTTPConnection | None = None
 
-    def send(self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S) -> Ack:
+    def send(
+        self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S, answers: Sequence[bytes] = ()
+    ) -> Ack:
         """See `Transport.send`."""
-        body = encode_batch(batch)
+        body = encode_batch(batch, answers)
         kept = self._connection is not None
         try:
             return self._post(body, timeout_s)

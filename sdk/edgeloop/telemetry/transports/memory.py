@@ -20,9 +20,11 @@ class MemoryTransport:
     def __init__(self, handle: Handle | None) -> None:
         self.handle = handle
 
-    def send(self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S) -> Ack:
+    def send(
+        self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S, answers: Sequence[bytes] = ()
+    ) -> Ack:
         """See `Transport.send`; there is nothing to wait for, so `timeout_s` is not used."""
-        body = encode_batch(batch)
+        body = encode_batch(batch, answers)
         if self.handle is None:
             raise NotAcknowledgedError("memory: no collector is there")
         try:

@@ -66,9 +66,11 @@ class SerialTransport:
             self._on_command = on_command
             self._start()
 
-    def send(self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S) -> Ack:
+    def send(
+        self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S, answers: Sequence[bytes] = ()
+    ) -> Ack:
         """See `Transport.send`. `timeout_s` starts when the line has had the time to carry the batch."""
-        body = encode_batch(batch)
+        body = encode_batch(batch, answers)
         deadline_s = time.monotonic() + timeout_s + len(body) / self._port.bytes_per_s
         with self._lock:
             self._request_id = (self._request_id + 1) & 0xFFFF_FFFF
