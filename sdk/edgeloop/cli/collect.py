@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from edgeloop.cli._collect_admin import add_subverbs, run_subverb
 from edgeloop.cli._console import Console
 from edgeloop.cli._words import counted
 from edgeloop.telemetry.store import DEFAULT_STORE_URL
@@ -16,6 +17,8 @@ EPILOG = """example:
   edgeloop collect
   edgeloop collect --listen 127.0.0.1:8080 --store sqlite:///telemetry.db
   edgeloop collect --serial /dev/ttyUSB0 --serial /dev/ttyACM0?baud=57600
+  edgeloop collect init --host collector.local
+  edgeloop collect token create --uses 20 --expires 7d --group lab
 
 Devices send to the printed address (edgeloop-agent run --telemetry URL); a browser shows the page there, Prometheus
 scrapes URL/metrics. Ctrl-C or SIGTERM stops it; nothing that was acknowledged is lost, not even by kill -9."""
@@ -47,8 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="allow an address that others can reach: there is no login and no encryption yet",
     )
 
+    add_subverbs(parser)
+
 
 def run(args: argparse.Namespace, console: Console) -> int:
+    if args.matter is not None:
+        return run_subverb(args, console)
     from edgeloop.telemetry.collector import run_collector
 
     def on_ready(handle: CollectorHandle) -> None:

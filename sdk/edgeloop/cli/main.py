@@ -63,11 +63,15 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
 
 
 def add_json_flag(parser: argparse.ArgumentParser) -> None:
-    """`--json` on the verb, or on each of its subverbs where it has some."""
+    """`--json` on the verb, or on each of its subverbs where it has some; on both where it goes without them, too."""
     groups = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-    leaves = [leaf for group in groups for leaf in group.choices.values()] or [parser]
-    for leaf in leaves:
-        leaf.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else there")
+    leaves = [leaf for group in groups for leaf in group.choices.values()]
+    line = "one JSON object on stdout, nothing else there"
+    if not any(group.required for group in groups):
+        parser.add_argument("--json", action="store_true", help=line)
+    for leaf in leaves:  # a default of its own would undo the verb's
+        default = False if all(group.required for group in groups) else argparse.SUPPRESS
+        leaf.add_argument("--json", action="store_true", default=default, help=line)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

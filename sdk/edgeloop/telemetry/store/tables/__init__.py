@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 
-TABLES: tuple[str, ...] = ()
+TABLES: tuple[str, ...] = ("registry",)
 """Modules of this package that declare tables."""
 
 
