@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from edgeloop.errors import DeviceError
 from edgeloop.telemetry.codec import MAX_BATCH
+from edgeloop.telemetry.pace import Pace
 from edgeloop.telemetry.spool_policy import ReportSpool, SpooledReport
 from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, NotAcknowledgedError, Transport
 
@@ -86,24 +87,28 @@ def deliver_pending(
     max_reports: int = MAX_BATCH,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     budget_s: float | None = None,
+    pace: Pace | None = None,
 ) -> DeliveryOutcome:
     """Sends batches until the spool is empty, a batch fails, or `budget_s` is over (the last wait is cut to it).
 
-    The first batch holds `max_reports` at most, each after it twice as many. A DeviceError, also of the spool, is in
-    the outcome and not raised.
+    The first batch holds `max_reports` at most, each after it twice as many, and no more than `pace` says. What waits
+    longer than the line can carry it away is folded. A DeviceError, also of the spool, is in the outcome, not raised.
     """
+    pace = pace or Pace(time.monotonic)
     ends_s = None if budget_s is None else time.monotonic() + budget_s
     outcome = DeliveryOutcome()
     batch: Sequence[SpooledReport] = ()
     try:
-        while pending := spool.pending(max_reports, transport.batch_bytes):
+        while pending := spool.pending(max_reports, max_bytes := min(transport.batch_bytes, pace.batch_bytes)):
             left_s = timeout_s if ends_s is None else ends_s - time.monotonic()
             if left_s <= 0:
                 outcome = replace(outcome, out_of_time=True)
                 break
-            batch = choose_batch(pending, max_reports, transport.batch_bytes)
+            batch = choose_batch(pending, max_reports, max_bytes)
             spool.mark_sent(batch)
+            began_s = time.monotonic()
             ack = transport.send([report.body for report in batch], min(timeout_s, left_s))
+            pace.acknowledged(sum(len(report.body) for report in batch), time.monotonic() - began_s)
             settled = spool.settle(ack)
             if not settled.accepted and not settled.rejected:
                 raise NotAcknowledgedError("the collector acknowledged none of the reports it was sent")
@@ -114,14 +119,27 @@ def deliver_pending(
                 batches=outcome.batches + 1,
             )
             max_reports = min(max_reports * 2, MAX_BATCH)
+            _keep_up(spool, pace)
         return replace(outcome, left=spool.stats().reports)
     except DeviceError as error:
+        pace.failed(sum(len(report.body) for report in batch))
         outcome = replace(outcome, error=error, failed_batch=len(batch), left=len(batch))
     with suppress(DeviceError):
         if lets_others_go_first(batch, outcome.error):
             spool.defer(batch[0])
         outcome = replace(outcome, left=spool.stats().reports)
     return outcome
+
+
+def _keep_up(spool: ReportSpool, pace: Pace) -> None:
+    """Fold what the line cannot carry away."""
+    if not pace.may_look():
+        return
+    stats = spool.stats()
+    went = stats.accepted + stats.rejected
+    limit_bytes = pace.backlog_limit_bytes(stats.bytes, stats.reports + stats.folded + went, went)
+    while limit_bytes is not None and spool.condense(limit_bytes):
+        pass
 
 
 class Courier:
@@ -140,11 +158,17 @@ class Courier:
         self.delay_s = 0.0
         self._timeout_s, self._chance = timeout_s, chance
         self._max_reports = MAX_BATCH
+        self._pace = Pace(time.monotonic)
 
     def deliver(self, budget_s: float | None = None) -> DeliveryOutcome:
         """See `deliver_pending`. Sets `delay_s`: how long to wait before the next call, 0.0 when all went well."""
         outcome = deliver_pending(
-            self.spool, self.transport, max_reports=self._max_reports, timeout_s=self._timeout_s, budget_s=budget_s
+            self.spool,
+            self.transport,
+            max_reports=self._max_reports,
+            timeout_s=self._timeout_s,
+            budget_s=budget_s,
+            pace=self._pace,
         )
         if outcome.error is None:
             self.failures, self._max_reports = 0, MAX_BATCH

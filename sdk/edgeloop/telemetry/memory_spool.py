@@ -59,6 +59,7 @@ class MemorySpool:
         self._quarantine: deque[tuple[str, int, bytes, str]] = deque()
         self._bytes = self._quarantine_bytes = 0
         self._counts: Counter[str] = Counter()
+        self._any_deferred = False
         self._lock = threading.Lock()
         self._clock, self._epoch_s = clock, clock()
         self._look_for_aged_s = 0.0
@@ -108,22 +109,23 @@ class MemorySpool:
         """See `ReportSpool.defer`."""
         with self._lock:
             self._change(report, deferred=1)
+            self._any_deferred = True
 
     def settle(self, ack: Ack) -> Settled:
         """See `ReportSpool.settle`."""
         with self._lock:
-            sent = {row_id: row.report for row_id, row in self._rows.items() if row.report.sends}
-            rejected = 0
+            rejected = accepted = 0
             for each in ack.rejected:
-                for row_id in [row_id for row_id, report in sent.items() if _means(each.boot, each.seq, report)]:
+                if each.boot == UNREADABLE_BOOT:
+                    found = [n for n, row in self._rows.items() if zlib.crc32(row.report.body) == each.seq]
+                else:
+                    found = self._within(each.boot, each.seq, each.seq)
+                for row_id in filter(self._was_sent, found):
                     self._set_aside(row_id, each.reason)
-                    del sent[row_id]
                     rejected += 1
-            accepted = 0
-            for boot, first, last in ack.accepted:
-                for row_id in [n for n, report in sent.items() if report.boot == boot and first <= report.seq <= last]:
+            for span in ack.accepted:
+                for row_id in filter(self._was_sent, self._within(*span)):
                     self._remove(row_id)
-                    del sent[row_id]
                     accepted += 1
             self._counts.update(accepted=accepted, rejected=rejected)
             return Settled(accepted, rejected)
@@ -154,8 +156,17 @@ class MemorySpool:
     def _used_bytes(self) -> int:
         return self._bytes + self._quarantine_bytes
 
+    def _was_sent(self, row_id: int) -> bool:
+        return self._rows[row_id].report.sends > 0
+
+    def _within(self, boot: str, first: int, last: int) -> list[int]:
+        """Ids of what is in a range of keys, which a stranger may have made as large as he likes."""
+        if last - first < len(self._rows):
+            return [self._ids[boot, seq] for seq in range(first, last + 1) if (boot, seq) in self._ids]
+        return [n for n, row in self._rows.items() if row.report.boot == boot and first <= row.report.seq <= last]
+
     def _in_order(self) -> Iterator[_Row]:
-        if not any(row.report.deferred for row in self._rows.values()):
+        if not self._any_deferred:
             return iter(self._rows.values())
         return iter(sorted(self._rows.values(), key=lambda row: row.report.deferred))
 
@@ -214,10 +225,3 @@ class MemorySpool:
         self._rows = dict(sorted(self._rows.items()))
         self._counts["folded"] += len(run) - 1
         return len(run) - 1
-
-
-def _means(boot: str, seq: int, report: SpooledReport) -> bool:
-    """Whether a rejection is of this report."""
-    if boot == UNREADABLE_BOOT:
-        return zlib.crc32(report.body) == seq
-    return (report.boot, report.seq) == (boot, seq)
