@@ -97,7 +97,7 @@ def test_a_bundle_that_does_not_fit_says_how_much_it_needs(disk: Path, bundle: P
     from support.tiny_models import TinyBuilder
 
     b = TinyBuilder(3)
-    model = b.finish(b.dense(b.dense(b.mean(b.conv(b.input("image", (1, 8, 8, 1)), 1000)), 6000), 1)).write()
+    model = b.finish(b.dense(b.dense(b.mean(b.conv(b.input("image", (1, 8, 8, 1)), 1000)), 1000), 1)).write()
     large = make_bundle(disk.parent / "large.bundle", model=model)
     done = run_on(disk, "true", "--bundle", large, "--source", "synthetic:", "--state", disk / "state", size="3m")
     assert (done.returncode, "no space left for it" in done.stderr) == (3, True), done.stderr
