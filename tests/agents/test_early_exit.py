@@ -155,6 +155,7 @@ def test_a_head_that_is_the_contracts_own_output_is_refused(agents: Agents, tmp_
     assert code == 2 and "must be another one" in summary["error"]["message"]
 
 
+@pytest.mark.slow
 def test_the_trade_of_an_exit_head_is_measured(tmp_path: Path, capsys) -> None:
     model = exit_model("int8")
     bundle = make_bundle(tmp_path / "e.bundle", model=model, contract=AT_SECOND)
