@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     simulate.add_argument("--reports", type=int, default=20, help="per device; default: %(default)s")
     simulate.add_argument("--interval", type=float, metavar="SECONDS", default=1.0, help="default: %(default)s")
     simulate.add_argument("--batch", type=int, default=1, help="reports of a device per request; default: %(default)s")
+    simulate.add_argument("--spool", choices=("memory", "sqlite"), default="memory", help="default: %(default)s")
     simulate.add_argument("--seed", type=int, default=0, help="same seed, same latencies; default: %(default)s")
 
 
@@ -67,18 +68,37 @@ def _export(args: argparse.Namespace, console: Console) -> int:
 def _simulate(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.telemetry.simulate import Simulation, simulate
 
-    plan = Simulation(args.devices, args.reports, args.interval, args.batch, seed=args.seed)
+    plan = Simulation(args.devices, args.reports, args.interval, args.batch, seed=args.seed, spool=args.spool)
     with console.step("simulate", total=plan.devices * plan.reports) as advance:
         result = simulate(args.to, plan, advance)
+    p50_ms, p95_ms = (round(result.ack_latency.percentile(p), 3) for p in (50, 95))
     data = {
         "devices": plan.devices,
         "reports": plan.devices * plan.reports,
         "acknowledged": result.acknowledged,
         "rejected": result.rejected,
+        "merged": result.merged,
+        "lost": result.lost,
+        "batches": result.batches,
         "retries": result.retries,
         "seconds": round(result.seconds, 3),
+        "reports_per_s": round(result.acknowledged / result.seconds, 1),
+        "ack_p50_ms": p50_ms,
+        "ack_p95_ms": p95_ms,
+        "spool": plan.spool,
     }
     sent = counted(plan.devices * plan.reports, "report")
-    text = f"{result.acknowledged} of {sent} acknowledged in {result.seconds:.1f} s"
-    console.result(data, text + (f", {counted(result.retries, 'request')} sent again" if result.retries else ""))
+    text = (
+        f"{result.acknowledged} of {sent} acknowledged in {result.seconds:.1f} s, p50 {p50_ms:g} ms, p95 {p95_ms:g} ms"
+    )
+    notes = [
+        counted(number, what) + rest
+        for number, what, rest in (
+            (result.retries, "request", " sent again"),
+            (result.merged, "report", " merged into others"),
+            (result.rejected, "report", " rejected"),
+        )
+        if number
+    ]
+    console.result(data, ", ".join([text, *notes]))
     return 0

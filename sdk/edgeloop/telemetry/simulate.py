@@ -1,29 +1,43 @@
-"""Devices that are not there: many of them, reporting to a real collector, to try out a page, an export or a load."""
+"""Devices that are not there: many of them, reporting to a real collector, to try out a page, an export or a load.
+
+Each one is what an agent has: an outbox (encoding, spool, courier), with its own boot, batches, backoff and folding.
+Only the threads and the connections are shared: a few workers take the devices in turn.
+"""
 
 from __future__ import annotations
 
+import heapq
 import random
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from edgeloop.errors import DeviceError, UsageError
-from edgeloop.telemetry.codec import MAX_BATCH, encode_report
+from edgeloop.telemetry.codec import MAX_BATCH, Ack
 from edgeloop.telemetry.histogram import Histogram
-from edgeloop.telemetry.report import Event, Report
-from edgeloop.telemetry.transports import open_transport
+from edgeloop.telemetry.memory_spool import MemorySpool
+from edgeloop.telemetry.outbox import Outbox
+from edgeloop.telemetry.simulated_devices import make_report
+from edgeloop.telemetry.spool import Spool
+from edgeloop.telemetry.spool_policy import ReportSpool
+from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, Transport, open_transport
 
 MAX_DEVICES = 100_000
-_THREADS = 16
-_RETRY_S = 0.5
-_SAMPLES = 60  # per report; enough for a p95
-_MEDIANS_MS = {"capture": 1.2, "preprocess": 0.4, "invoke": 9.0, "postprocess": 0.05}
+MAX_ON_DISK = 200
+"""Devices with a spool on the disk: each has a file and room in reserve, and waits for the disk at each report."""
+SPOOLS = ("memory", "sqlite")
+_WORKERS = 16
+_ONE_AT_A_TIME = frozenset({"serial", "socket", "rfc2217"})
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """What to simulate. interval_s: between two reports of one device; batch: reports per request of one device."""
+    """What to simulate. interval_s: between two reports of one device; batch: so many are made at once, `batch`
+    intervals apart; spool: "memory" or "sqlite"; patience_s: how long nothing may be acknowledged."""
 
     devices: int
     reports: int
@@ -31,6 +45,7 @@ class Simulation:
     batch: int = 1
     patience_s: float = 60.0
     seed: int = 0
+    spool: str = "memory"
 
     def __post_init__(self) -> None:
         if not 1 <= self.devices <= MAX_DEVICES or self.reports < 1:
@@ -39,121 +54,183 @@ class Simulation:
             raise UsageError(f"a batch has 1 to {MAX_BATCH} reports")
         if not 0 <= self.interval_s <= 3600:
             raise UsageError("the interval is 0 to 3600 seconds")
+        if self.spool not in SPOOLS:
+            raise UsageError(f"spool must be {' or '.join(SPOOLS)}, got '{self.spool}'")
+        if self.spool == "sqlite" and self.devices > MAX_ON_DISK:
+            raise UsageError(
+                f"with spools on the disk simulate takes up to {MAX_ON_DISK} devices", hint="--spool memory"
+            )
 
 
 @dataclass
 class SimulationResult:
-    """What came of it; `retries` counts requests that got no acknowledgement and were sent again."""
+    """What came of it. retries: batches that got no acknowledgement and were sent again; merged: reports folded into
+    others because they could not be sent in time; ack_latency: from sending a batch to its acknowledgement."""
 
     acknowledged: int = 0
     rejected: int = 0
+    merged: int = 0
+    lost: int = 0
+    batches: int = 0
     retries: int = 0
     seconds: float = 0.0
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def add(self, acknowledged: int, rejected: int, retries: int) -> None:
-        with self._lock:
-            self.acknowledged += acknowledged
-            self.rejected += rejected
-            self.retries += retries
+    ack_latency: Histogram = field(default_factory=lambda: Histogram.of_ns([]))
 
 
 def simulate(url: str, plan: Simulation, on_acknowledged: Callable[[int], None] = lambda _n: None) -> SimulationResult:
     """Send the reports of all devices; returns when all are acknowledged or rejected.
 
-    A collector that is away is tried again for `patience_s`; then DeviceError. UsageError for a wrong URL.
+    A collector that is away for `patience_s` is a DeviceError. UsageError for a wrong URL.
     """
     open_transport(url).close()
-    result, failures = SimulationResult(), []
+    failures: list[Exception] = []
     stopping = threading.Event()
+    scheme = url.partition(":")[0].lower()
+    count = 1 if scheme in _ONE_AT_A_TIME else min(_WORKERS, plan.devices)
+    began_s = time.monotonic()
+    with ExitStack() as stack:
+        folder = None
+        if plan.spool == "sqlite":
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeloop-simulate-")))
+        workers = [_Worker(url, plan, range(n, plan.devices, count), folder, on_acknowledged) for n in range(count)]
 
-    def work(first: int) -> None:
-        try:
-            _run_devices(url, plan, range(first, plan.devices, _THREADS), result, stopping, on_acknowledged)
-        except Exception as error:
-            failures.append(error)
-            stopping.set()
+        def work(worker: _Worker) -> None:
+            try:
+                worker.run(began_s, stopping)
+            except Exception as error:
+                failures.append(error)
+                stopping.set()
 
-    began = time.monotonic()
-    threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(min(_THREADS, plan.devices))]
-    for thread in threads:
-        thread.start()
-    try:
+        threads = [threading.Thread(target=work, args=(worker,), daemon=True) for worker in workers]
         for thread in threads:
-            thread.join()
-    finally:
-        stopping.set()
+            thread.start()
+        try:
+            for thread in threads:
+                thread.join()
+        finally:
+            stopping.set()
     if failures:
         raise failures[0]
-    result.seconds = time.monotonic() - began
-    return result
+    return _sum_of(workers, time.monotonic() - began_s)
 
 
-def make_report(plan: Simulation, device: int, seq: int, boot: str, time_s: float) -> Report:
-    """Report `seq` of one simulated device; device 0 falls back from edgetpu once, every tenth one runs hot."""
-    rng = random.Random(f"{plan.seed}/{device}/{seq}")
-    hot = device % 10 == 9 and seq % 20 > 10
-    slower = rng.uniform(0.9, 1.1) * (1.6 if hot else 1.0) * (1 + device % 7 / 10)
-    samples = {
-        stage: [rng.lognormvariate(0.0, 0.12) * median * slower for _ in range(_SAMPLES)]
-        for stage, median in _MEDIANS_MS.items()
-    }
-    samples["total"] = [sum(parts) for parts in zip(*samples.values(), strict=True)]
-    fell_back = device == 0 and seq == 1
-    return Report(
-        device=f"sim-{device:03d}",
-        boot=boot,
-        seq=seq,
-        time_s=time_s,
-        uptime_s=seq * max(plan.interval_s, 0.001),
-        period_s=max(plan.interval_s, 0.001),
-        bundle="simulated",
-        version=1,
-        variant="int8",
-        delegate_asked="edgetpu" if device == 0 else "xnnpack",
-        delegate_ran="xnnpack",
-        delegated_ops=14,
-        total_ops=16,
-        runtime="simulated",
-        counters={"frames": _SAMPLES, "inferences": _SAMPLES},
-        latency={stage: Histogram.of_ms(values) for stage, values in samples.items()},
-        gauges={"temperature_c": 78.0 if hot else rng.uniform(45, 60), "throttle_flags": 4.0 if hot else 0.0},
-        events=(Event("fallback", time_s, "edgetpu is not there, runs on xnnpack"),) if fell_back else (),
-    )
+class _Watched:
+    """A worker's transport: counts and times what goes through it."""
+
+    def __init__(self, transport: Transport, on_acknowledged: Callable[[int], None]) -> None:
+        self._transport, self._on_acknowledged = transport, on_acknowledged
+        self.latencies_ns: list[int] = []
+        self.failures = 0
+        self.last_error: DeviceError | None = None
+        self.answered_s = time.monotonic()
+
+    @property
+    def batch_bytes(self) -> int:
+        return self._transport.batch_bytes
+
+    def send(self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S, answers: Sequence[bytes] = ()) -> Ack:
+        began_ns = time.perf_counter_ns()
+        try:
+            ack = self._transport.send(batch, timeout_s, answers)
+        except DeviceError as error:
+            self.failures += 1
+            self.last_error = error
+            raise
+        self.latencies_ns.append(time.perf_counter_ns() - began_ns)
+        self.answered_s = time.monotonic()
+        self._on_acknowledged(sum(last - first + 1 for _boot, first, last in ack.accepted))
+        return ack
+
+    def close(self) -> None:
+        self._transport.close()
 
 
-def _run_devices(
-    url: str, plan: Simulation, devices: range, result: SimulationResult, stopping: threading.Event,
-    on_acknowledged: Callable[[int], None],
-) -> None:  # fmt: skip
-    transport = open_transport(url)
-    boots = {device: f"{random.getrandbits(64):016x}" for device in devices}
-    began = time.monotonic()
-    try:
-        for first in range(1, plan.reports + 1, plan.batch):
-            seqs = range(first, min(first + plan.batch, plan.reports + 1))
-            due_s = began + (seqs[-1] - 1) * plan.interval_s
-            if stopping.wait(max(due_s - time.monotonic(), 0)):
-                return
-            for device in devices:
-                now = time.time()
-                body = [encode_report(make_report(plan, device, seq, boots[device], now)) for seq in seqs]
-                retries, give_up_s = 0, time.monotonic() + plan.patience_s
-                while not stopping.is_set():
-                    try:
-                        ack = transport.send(body)
-                        break
-                    except DeviceError as error:
-                        if time.monotonic() > give_up_s:  # the transport's hint is for devices: they keep their reports
-                            raise DeviceError(
-                                error.message, hint="start a collector there: edgeloop collect"
-                            ) from error
-                        retries += 1
-                        stopping.wait(_RETRY_S)
-                else:
+class _Device:
+    """One simulated device: what an agent has between its loop and the line."""
+
+    def __init__(self, number: int, plan: Simulation, folder: Path | None, transport: Transport) -> None:
+        self._number, self._plan = number, plan
+        self._boot = f"{random.getrandbits(64) | 1:016x}"
+        self.spool: ReportSpool = MemorySpool() if folder is None else Spool(folder / f"{number}.db")
+        self.outbox = Outbox(self.spool, transport, lambda _line: None)
+        self._made = 0
+        self._next_made_s = plan.interval_s * number / plan.devices  # a fleet does not report all at once
+        self._next_try_s = 0.0
+
+    def step(self, now_s: float) -> float | None:
+        """Make what is due and deliver. Seconds since the simulation's start when to come again; None: all is done."""
+        if self._made < self._plan.reports and now_s >= self._next_made_s:
+            self._make(now_s)
+        if now_s >= self._next_try_s:
+            delay_s, done = self.outbox.deliver()
+            if done and self._made == self._plan.reports:
+                self.spool.close()
+                return None
+            self._next_try_s = now_s + (delay_s or 0.0) if not done else 0.0
+        if self._made == self._plan.reports:
+            return self._next_try_s
+        return self._next_made_s if self._next_try_s == 0.0 else min(self._next_made_s, self._next_try_s)
+
+    def _make(self, now_s: float) -> None:
+        plan = self._plan
+        last = min(self._made + plan.batch, plan.reports)
+        for seq in range(self._made + 1, last + 1):
+            age_s = (last - seq) * plan.interval_s
+            self.outbox.submit(
+                make_report(
+                    plan.seed, self._number, seq, self._boot, time_s=time.time() - age_s,
+                    uptime_s=seq * max(plan.interval_s, 0.001), period_s=max(plan.interval_s, 0.001),
+                )
+            )  # fmt: skip
+        self._made = last
+        self._next_made_s += plan.interval_s * plan.batch
+
+
+class _Worker:
+    """Some of the devices on one thread, over one connection."""
+
+    def __init__(
+        self, url: str, plan: Simulation, numbers: range, folder: Path | None, on_acknowledged: Callable[[int], None]
+    ) -> None:
+        self.watched = _Watched(open_transport(url), on_acknowledged)
+        self.devices = [_Device(number, plan, folder, self.watched) for number in numbers]
+        self._patience_s = plan.patience_s
+
+    def run(self, began_s: float, stopping: threading.Event) -> None:
+        due = [(0.0, n) for n in range(len(self.devices))]
+        try:
+            while due and not stopping.is_set():
+                due_s, n = heapq.heappop(due)
+                wait_s = began_s + due_s - time.monotonic()
+                if wait_s > 0 and stopping.wait(wait_s):
                     return
-                acknowledged = sum(last - low + 1 for _boot, low, last in ack.accepted)
-                result.add(acknowledged, len(ack.rejected), retries)
-                on_acknowledged(acknowledged)
-    finally:
-        transport.close()
+                again_s = self.devices[n].step(time.monotonic() - began_s)
+                self._give_up_when_nobody_answers()
+                if again_s is not None:
+                    heapq.heappush(due, (again_s, n))
+        finally:
+            self.watched.close()
+
+    def _give_up_when_nobody_answers(self) -> None:
+        error = self.watched.last_error
+        if error is not None and self.watched.answered_s + self._patience_s < time.monotonic():
+            # The transport's hint is for devices: they keep their reports.
+            raise DeviceError(error.message, hint="start a collector there: edgeloop collect") from error
+
+
+def _sum_of(workers: Sequence[_Worker], seconds: float) -> SimulationResult:
+    result = SimulationResult(seconds=seconds)
+    latencies_ns: list[int] = []
+    for worker in workers:
+        latencies_ns += worker.watched.latencies_ns
+        result.retries += worker.watched.failures
+        for device in worker.devices:
+            stats = device.spool.stats()
+            result.acknowledged += stats.accepted
+            result.rejected += stats.rejected
+            result.merged += stats.folded
+            result.lost += device.outbox.totals()["lost"]
+            device.spool.close()
+    result.batches = len(latencies_ns)
+    result.ack_latency = Histogram.of_ns(latencies_ns)
+    return result
