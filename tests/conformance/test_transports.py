@@ -19,6 +19,7 @@ from edgeloop.telemetry.spool import Spool
 from edgeloop.telemetry.store import Selection, open_store
 from edgeloop.telemetry.transports import NotAcknowledgedError
 from support.far_end import Collector, HttpLine, Key, Line, MemoryLine, SerialLine, TinyCollector
+from support.mqtt_far_end import MqttLine, MqttsLine
 from support.real_far_end import ListenerLine, UvicornLine
 from support.reports import BOOT, OTHER_BOOT, small_body, typical_report
 
@@ -46,6 +47,8 @@ LINES: dict[str, Callable[[Collector, Path], Line]] = {
     "serial": SerialLine,
     "uvicorn": UvicornLine,
     "serial listener": ListenerLine,
+    "mqtt": MqttLine,
+    "mqtts": MqttsLine,
 }
 
 

@@ -33,9 +33,7 @@ class Transport(Protocol):
     def batch_bytes(self) -> int:
         """How much to put into a batch, at most, so that it passes well within the timeout on this kind of line."""
 
-    def send(
-        self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S, answers: Sequence[bytes] = ()
-    ) -> Ack:
+    def send(self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S, answers: Sequence[bytes] = ()) -> Ack:
         """Sends encoded reports, and answers to commands, which may be all there is. Returns the collector's
         acknowledgement of them.
 
@@ -48,11 +46,12 @@ class Transport(Protocol):
 
 @dataclass(frozen=True)
 class Address:
-    """A transport's URL, taken apart."""
+    """A transport's URL, taken apart. `url` is for messages: a password in it is hidden. device: who sends, or ""."""
 
     url: str
     parts: SplitResult
     options: Mapping[str, str]
+    device: str = ""
 
     def only(self, *names: str) -> Address:
         """Self, when there are no options but these. UsageError naming the first other one."""
@@ -77,6 +76,8 @@ TRANSPORTS: Mapping[str, Callable[[Address], Transport]] = {
     "serial": _loader("serial"),
     "rfc2217": _loader("serial"),
     "socket": _loader("serial"),
+    "mqtt": _loader("mqtt"),
+    "mqtts": _loader("mqtt"),
     "memory": _loader("memory"),
 }
 """URL scheme -> what opens it. Modules, and what they import, load on first use."""
@@ -92,15 +93,32 @@ def _nearest(url: str) -> str:
     return f"use one of {', '.join(f'{name}:' for name in TRANSPORTS)}"
 
 
-def open_transport(url: str) -> Transport:
-    """The transport for a URL. UsageError for a URL that is wrong; a far end that is away shows at the first `send`."""
+def open_transport(url: str, *, device: str = "") -> Transport:
+    """The transport for a URL. UsageError for a URL that is wrong; a far end that is away shows at the first `send`.
+
+    device: the name in the reports; ways that several devices share (a broker, a stick) need it.
+    """
     scheme, colon, _rest = url.partition(":")
     if not colon or scheme.lower() not in TRANSPORTS:
-        raise UsageError(f"telemetry URL {url!r} has no known scheme", hint=_nearest(url))
+        raise UsageError(f"telemetry URL {_shown(url)!r} has no known scheme", hint=_nearest(url))
+    return TRANSPORTS[scheme.lower()](parse_address(url, device))
+
+
+def parse_address(url: str, device: str = "") -> Address:
+    """UsageError for a URL that cannot be taken apart."""
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises for a port that is no number
         options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     except ValueError as error:
-        raise UsageError(f"telemetry URL {url!r}: {error}") from None
-    return TRANSPORTS[scheme.lower()](Address(url, parts, options))
+        shown = _shown(url)
+        text = str(error) if shown == url else "cannot be read"  # the error quotes what is hidden
+        raise UsageError(f"telemetry URL {shown!r}: {text}") from None
+    return Address(_shown(url), parts, options, device)
+
+
+def _shown(url: str) -> str:
+    """Without what stands before an @, where people put passwords."""
+    scheme, _, rest = url.partition("://")
+    _, at, host = rest.rpartition("@")
+    return f"{scheme}://***@{host}" if at and not rest.startswith("/") else url

@@ -1,0 +1,85 @@
+"""The collector's end behind a real mosquitto, for the conformance suite."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+from edgeloop.telemetry.codec import Ack
+from edgeloop.telemetry.collector.ingest import Ingest
+from edgeloop.telemetry.collector.mqtt_listener import MqttListener
+from edgeloop.telemetry.store import open_store
+from edgeloop.telemetry.transports import open_transport
+from support.certificates import Certificates
+from support.collecting import wait_until
+from support.far_end import Collector, Line
+from support.mosquitto import Mosquitto
+
+DEVICE = "pi-1"  # whom the suite's reports are of
+
+
+class _Through(Ingest):
+    """An ingest that asks the line's collector."""
+
+    line: Line
+
+    def handle(self, batch: bytes, sender: str | None = None) -> Ack:
+        assert sender == DEVICE
+        return self.line.collector.handle(batch)
+
+
+class _FaultyListener(MqttListener):
+    line: Line
+
+    def _answer(self, device: str, payload: bytes) -> bytes | None:
+        answer = super()._answer(device, payload)
+        fault = "" if answer is None else self.line.take_fault()
+        if fault == "garbled":
+            return struct.pack(">I", struct.unpack_from(">I", payload)[0]) + os.urandom(30)
+        return None if fault else answer
+
+
+class MqttLine(Line):
+    """What goes away is the collector: the broker stays."""
+
+    def __init__(self, collector: Collector, folder: Path, certificates: Certificates | None = None) -> None:
+        super().__init__(collector)
+        self._store = open_store(f"sqlite:///{folder / 'page.db'}")
+        self.broker = Mosquitto(folder, certificates)
+        self._listen()
+        self.transport = open_transport(self.broker.url, device=DEVICE)
+
+    def _listen(self) -> None:
+        ingest = _Through(self._store)
+        self._listener = _FaultyListener(self.broker.url, ingest)
+        self._listener.line = ingest.line = self
+        self._listener.start()
+        wait_until(lambda: self._listener.is_connected, "the collector is at the broker")
+
+    def go_away(self) -> None:
+        self._listener.stop()
+
+    def come_back(self) -> None:
+        self._listen()
+
+    def close(self) -> None:
+        self.transport.close()
+        self._listener.stop()
+        self.broker.stop()
+        self._store.close()
+
+
+class MqttsLine(MqttLine):
+    """TLS and passwords; what goes away is the broker, with a kill -9."""
+
+    def __init__(self, collector: Collector, folder: Path) -> None:
+        super().__init__(collector, folder, Certificates(folder))
+
+    def go_away(self) -> None:
+        self.broker.stop()
+        wait_until(lambda: not self._listener.is_connected, "the collector misses the broker")
+
+    def come_back(self) -> None:
+        self.broker.start()
+        wait_until(lambda: self._listener.is_connected, "the collector is at the broker again")
