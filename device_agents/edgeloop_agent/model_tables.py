@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ OF_THE_AGENT = frozenset(
         "device",
         "state",
         "trust",
+        "operators",
         "allow_unsigned",
         "report_interval",
         "stop_timeout",
@@ -43,11 +45,13 @@ def split_models(
     UsageError for a flag that would be every model's.
     """
     if "model" not in table:
+        _refuse_misspelt(table, file)
         return {"": table}
     models = table["model"]
     shared = {key: value for key, value in table.items() if key != "model"}
     if not isinstance(models, Mapping) or not models or not all(isinstance(own, Mapping) for own in models.values()):
-        raise ConfigError(f"agent config {file}: 'model' is no key", hint="tables: [model.NAME] for each model")
+        hint = "a table with a name for each model: [model.NAME]; for one model its keys stand at the top"
+        raise ConfigError(f"agent config {file}: 'model' is no key", hint=hint)
     if len(models) > MAX_MODELS:
         raise ConfigError(f"agent config {file}: {len(models)} models, at most {MAX_MODELS}")
     for name, own in models.items():
@@ -66,6 +70,17 @@ def split_models(
             hint="set it in [model.NAME], or start the agent without --config",
         )
     return {name: {**shared, **own} for name, own in models.items()}
+
+
+def _refuse_misspelt(table: Mapping[str, Any], file: Path | str | None) -> None:
+    """Raises ConfigError for a table that is called nearly as one of a model."""
+    for key, value in table.items():
+        is_table = isinstance(value, Mapping) or (
+            isinstance(value, list) and any(isinstance(v, Mapping) for v in value)
+        )
+        if is_table and get_close_matches(key.lower(), ["model"], 1):
+            names = ", ".join(f"[model.{name}]" for name in value) if isinstance(value, Mapping) else "[model.NAME]"
+            raise ConfigError(f"agent config {file}: unknown table '{key}'", hint=f"a table for each model: {names}")
 
 
 def frames_of(config: AgentConfig) -> str:

@@ -4,7 +4,8 @@ must be."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -76,6 +77,18 @@ def words(text: str) -> str:
     if not text:
         raise ValueError("some text")
     return text
+
+
+def nearest_scheme(scheme: str, known: Iterable[str]) -> str | None:
+    """The known one that was meant."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(scheme.lower(), list(known), 1)), None)
+
+
+def without_secrets(text: str) -> str:
+    """Of what may be a URL: without user and password, for messages."""
+    return re.sub(r"//[^/@]*@", "//", text)
 
 
 def read_options(query: str, known: Mapping[str, Option], where: str, example: str) -> dict[str, Any]:

@@ -120,6 +120,9 @@ def test_keys_above_the_tables_are_every_models_and_a_tables_own_win(tmp_path: P
     [
         ("model = 3", "'model' is no key"),
         ("[model]", "'model' is no key"),
+        ("[models.a]\nbundle = 'x'", "unknown table 'models'"),
+        ("[[models]]\nbundle = 'x'", "unknown table 'models'"),
+        ("[modle.a]\nbundle = 'x'", "unknown table 'modle'"),
         ("[model.a]\nsource = 'synthetic:'", "[model.a] has no 'bundle'"),
         ("[model.a]\nbundel = 'x'", "unknown key 'bundel'"),
         ("[model.a]\nstate = 'x'", "is for all models"),
@@ -135,6 +138,13 @@ def test_what_does_not_hold_is_one_line(text: str, says: str, tmp_path: Path) ->
         load_configs({}, tmp_path / "a.toml")
     assert isinstance(caught.value, (ConfigError, UsageError))
     assert says in caught.value.message
+
+
+def test_a_table_that_is_called_nearly_right_is_told_how_to_write_it(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("[models.a]\nbundle = 'x'\n[models.b]\nbundle = 'y'")
+    with pytest.raises(ConfigError) as caught:
+        load_configs({}, tmp_path / "a.toml")
+    assert caught.value.hint == "a table for each model: [model.a], [model.b]"
 
 
 def test_a_flag_for_all_models_at_once_is_refused(tmp_path: Path) -> None:

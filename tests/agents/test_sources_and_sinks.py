@@ -243,6 +243,28 @@ def test_a_path_without_its_scheme_is_told_how_to_write_it(tmp_path: Path) -> No
         assert (caught.value.hint or "").startswith(meant)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("fodler:/tmp", "source 'fodler:/tmp' is not known (did you mean folder:/tmp?)"),
+        ("rstp://me:secret@cam/1", "source 'rstp://cam/1' is not known (did you mean rtsp://cam/1?)"),
+        ("Camera:0", "source 'Camera:0' is not known (did you mean camera:0?)"),
+        ("/dev/video0", "source '/dev/video0' is not known (camera:/dev/video0)"),
+        ("/dev/ttyUSB0", "source '/dev/ttyUSB0' is not known (serial:///dev/ttyUSB0)"),
+    ],
+)
+def test_a_misspelt_source_names_the_one_that_was_meant(text: str, said: str) -> None:
+    with pytest.raises(UsageError) as failed:
+        parse_source(text)
+    assert str(failed.value) == said
+
+
+def test_a_misspelt_sink_names_the_one_that_was_meant() -> None:
+    with pytest.raises(UsageError) as failed:
+        parse_sink("mqt://me:secret@broker/topic")
+    assert str(failed.value) == "sink 'mqt://broker/topic' is not known (did you mean mqtt://broker/topic?)"
+
+
 def test_a_sink_without_its_scheme_is_told_how_to_write_it(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not known") as caught:
         parse_sink("out.jsonl")

@@ -104,7 +104,9 @@ def parse_sink(text: str) -> SinkSpec:
     if not colon or kind is None or not rest:
         examples = ", ".join(dict.fromkeys(each.example.partition("?")[0] for each in SINKS.values()))
         hint = f"one of {examples}" if colon or not text else f"jsonl:{text}, or one of {examples}"
-        raise UsageError(f"sink {text.partition('?')[0]!r} is not known", hint=hint)
+        if colon and kind is None and (meant := option.nearest_scheme(scheme, SINKS)):
+            hint = f"did you mean {meant}:{option.without_secrets(rest.partition('?')[0])}?"
+        raise UsageError(f"sink {option.without_secrets(text.partition('?')[0])!r} is not known", hint=hint)
     if kind.place == "path" and not kind.options:
         return SinkSpec(scheme, rest)
     path, _, query = rest.partition("?")

@@ -7,6 +7,7 @@ The supervisor parses and checks the text (this module imports no numpy); the wo
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,20 +128,28 @@ def parse_source(text: str) -> SourceSpec:
     scheme, colon, rest = text.partition(":")
     kind = SOURCES.get(scheme)
     if not colon or kind is None:
-        raise UsageError(f"source {text!r} is not known", hint=_nearest(text))
+        raise UsageError(f"source {option.without_secrets(text)!r} is not known", hint=_nearest(text))
     place = PLACES[kind.place](scheme, rest, kind.example)
     values = option.read_options(place.query, kind.options, f"source {text!r}", kind.example)
     return SourceSpec(scheme, place.path, values, place.shown)
 
 
 def _nearest(text: str) -> str:
-    """A path without its scheme is what people give first."""
+    """A path without its scheme is what people give first; the next is a misspelt scheme."""
+    scheme, colon, rest = text.partition(":")
     path = Path(text)
-    if path.is_dir():
+    if text and path.is_dir():
         return f"folder:{text}"
-    scheme = {".npz": "npz", ".wav": "wav", ".mp4": "video", ".avi": "video"}.get(path.suffix.lower())
-    if scheme is not None and path.is_file():
-        return f"{scheme}:{text}"
+    if (device := re.match(r"/dev/(video|tty)", text)) is not None:
+        return f"camera:{text}" if device[1] == "video" else f"serial://{text}"
+    by_suffix = {".npz": "npz", ".wav": "wav", ".mp4": "video", ".avi": "video"}.get(path.suffix.lower())
+    if by_suffix is not None and path.is_file():
+        return f"{by_suffix}:{text}"
+    meant = option.nearest_scheme(scheme, SOURCES)
+    if meant is not None and (colon or not rest):
+        return (
+            f"did you mean {meant}:{option.without_secrets(rest)}?" if rest else f"for example {SOURCES[meant].example}"
+        )
     return f"one of {', '.join(each.example.partition('?')[0] for each in SOURCES.values())}"
 
 
