@@ -360,3 +360,10 @@ def test_doctor_speaks_json() -> None:
     done = run_cli("doctor", "--json")
     assert done.returncode in (0, 1)
     assert json.loads(done.stdout)
+
+
+def test_a_memory_limit_that_is_too_small_to_start_ends_it_with_what_is_needed(agents: Agents, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "digits.bundle")
+    code, _, said = agents.run("--bundle", bundle, "--source", "synthetic:", "--memory-limit", 1)
+    assert code == 3, said
+    assert "MiB once its model is open, and memory_limit is 1 MiB\n  -> memory_limit = " in said

@@ -20,6 +20,7 @@ from edgeloop_agent.supervisor.decisions import (
     describe_exit,
     invoke_limit_s,
     overdue,
+    too_large,
     try_again,
 )
 from edgeloop_agent.supervisor.endings import End, judged
@@ -216,6 +217,16 @@ def test_a_death_is_described(code, blame, text):
     fault = describe_exit(code, "ModuleNotFoundError: No module named 'numpy'")
     assert fault.blame is blame
     assert text in fault.detail
+
+
+def test_a_memory_limit_that_no_worker_can_keep_says_what_is_needed() -> None:
+    policy = Policy(memory_limit_bytes=1 << 20)
+    assert too_large(policy, 1 << 20) is None and too_large(Policy(), 1 << 40) is None
+    fault = too_large(policy, 40 << 20)
+    assert fault is not None and "takes 40 MiB once its model is open, and memory_limit is 1 MiB" in fault.detail
+    _, decision = after_fault(Standing.start(("cpu",)), policy, fault)
+    assert isinstance(decision, GiveUp)
+    assert decision.hint == "memory_limit = 60 leaves room to work, or a smaller variant"
 
 
 def test_what_happens_in_a_sink_is_not_held_against_the_delegate() -> None:

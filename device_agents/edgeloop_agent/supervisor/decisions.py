@@ -38,11 +38,13 @@ RECHECK_EVERY_S = 60.0
 
 @dataclass(frozen=True)
 class Fault:
-    """One failure of a worker. `detail`: one line for people; `ran_s`: seconds since it was ready (0: never was)."""
+    """One failure of a worker. `detail`: one line for people; `ran_s`: seconds since it was ready (0: never was);
+    `hint`: the next step, where it is known."""
 
     blame: Blame
     detail: str
     ran_s: float = 0.0
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class GiveUp:
     """No delegate is left and nothing ever worked."""
 
     detail: str
+    hint: str = ""
 
 
 def after_fault(
@@ -137,7 +140,7 @@ def after_fault(
     )
     to = _next_delegate(standing, limit, stay=fault.blame in (Blame.OTHER, Blame.OUTSIDE))
     if to is None and standing.proven is None:
-        return standing, GiveUp(f"no delegate left: {standing.delegates[at]}: {why}")
+        return standing, GiveUp(f"no delegate left: {standing.delegates[at]}: {why}", fault.hint)
     target = standing.proven if to is None else to
     assert target is not None
     moved = target != at
@@ -210,6 +213,19 @@ def overdue(
     if busy_s > policy.frame_timeout_s:
         return Fault(Blame.RUN, f"hung: one frame took more than {policy.frame_timeout_s:g} s")
     return None
+
+
+def too_large(policy: Policy, memory_bytes: int) -> Fault | None:
+    """The limit that no worker can keep: this one has just opened its model, and takes more already."""
+    limit = policy.memory_limit_bytes
+    if limit is None or memory_bytes <= limit:
+        return None
+    takes_mib = memory_bytes / 2**20
+    return Fault(
+        Blame.START,
+        f"takes {takes_mib:.0f} MiB once its model is open, and memory_limit is {limit / 2**20:g} MiB",
+        hint=f"memory_limit = {math.ceil(1.5 * takes_mib)} leaves room to work, or a smaller variant",
+    )
 
 
 def describe_exit(returncode: int, last_words: str = "", *, was_telling: bool = False) -> Fault:

@@ -16,7 +16,7 @@ from edgeloop.runtime.delegates import parse_delegate
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.report import HEADLINE_STAGE
 from edgeloop_agent.reports.tally import Counts
-from edgeloop_agent.supervisor.decisions import Blame, Fault, Policy, describe_exit, invoke_limit_s, overdue
+from edgeloop_agent.supervisor.decisions import Blame, Fault, Policy, describe_exit, invoke_limit_s, overdue, too_large
 from edgeloop_agent.supervisor.launcher import WorkerProcess
 
 CHECK_EVERY_S = 1.0
@@ -60,6 +60,7 @@ class WorkerLife:
         self._done: str | None = None
         self._said: Mapping[str, Any] | None = None
         self._killed_for: Fault | None = None
+        self._oversize: Fault | None = None
         self._memory_read_s = time.monotonic()
         self._is_library = bool(parse_delegate(start["delegate"]).library)
         self._slowest_invoke_s = 0.0
@@ -91,7 +92,7 @@ class WorkerLife:
     def watch(self) -> None:
         """Kill it where it hangs or takes too much memory."""
         worker, now = self.worker, time.monotonic()
-        fault = overdue(
+        fault = self._oversize or overdue(
             self._policy,
             ready=self.is_ready,
             since_start_s=now - worker.started_s,
@@ -137,6 +138,9 @@ class WorkerLife:
         if self._policy.memory_limit_bytes is None or now - self._memory_read_s < _MEMORY_EVERY_S:
             return 0
         self._memory_read_s = now
+        return self._memory_now()
+
+    def _memory_now(self) -> int:
         return probes.pss_bytes(self.worker.pid) or probes.rss_bytes(self.worker.pid) or 0
 
     def _on_stderr(self) -> None:
@@ -169,6 +173,8 @@ class WorkerLife:
         else:
             if kind == "ready":
                 self.worker.ready_s = time.monotonic()
+                if self._policy.memory_limit_bytes is not None:
+                    self._oversize = too_large(self._policy, self._memory_now())
             elif kind == "stats" and HEADLINE_STAGE in message["latency"]:
                 self._learn(Histogram.from_wire(message["latency"][HEADLINE_STAGE]))
             self._heard(message)

@@ -31,6 +31,7 @@ from edgeloop_agent.supervisor.stop_signals import StopSignals
 from edgeloop_agent.worker.frame_ring import FrameRing
 
 _WORKERS_SHARE = 0.6  # of the time that a stop has; the rest is for the last report
+_DOCTOR_HINT = "edgeloop-agent doctor checks the delegates"
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class SupervisedModel:
         self._stops = stops
         self._stop_deadline_s: float | None = None
         self._launch_at_s = time.monotonic()
+        self._is_paused = False
 
     def step(self) -> None:
         """Launch a worker if it is time for one; report if the period is over."""
@@ -87,7 +89,7 @@ class SupervisedModel:
                 return self._finish(End("stop"))
             if self._remaining == 0:
                 return self._finish(End("count"))
-            if now >= self._launch_at_s:
+            if now >= self._launch_at_s and not self._is_paused:
                 return self._launch()
         if self._reporting.due_in_s(now) <= 0:
             self._reporting.report(None if self._life is None else self._life.worker)
@@ -99,7 +101,10 @@ class SupervisedModel:
             return 0.0
         now = time.monotonic()
         until = [CHECK_EVERY_S, self._reporting.due_in_s(now)]
-        until.append(self._launch_at_s - now if self._life is None else self._life.patience_s())
+        if self._life is not None:
+            until.append(self._life.patience_s())
+        elif not self._is_paused:
+            until.append(self._launch_at_s - now)
         if self._stop_deadline_s is not None:
             until.append(self._stop_deadline_s - now)
         return max(0.0, min(until))
@@ -131,6 +136,8 @@ class SupervisedModel:
         if worker is not None:
             self._tally.counted(worker.counts)
         phase = "ended" if self.end is not None else "waiting" if worker is None else "loading"
+        if self.is_paused and self.end is None:
+            phase = "paused"
         return model_state(
             self._tally,
             self._standing.delegates,
@@ -142,6 +149,35 @@ class SupervisedModel:
             fallback_s=self._fallback.gauges(now).get(FALLBACK_GAUGE),
             next_try_s=max(0.0, self._launch_at_s - now) if phase == "waiting" else None,
         )
+
+    # -- what commands ask of it
+
+    @property
+    def is_paused(self) -> bool:
+        """Asked to pause, and no worker is there any more."""
+        return self.end is not None or (self._is_paused and self._life is None)
+
+    def pause(self) -> None:
+        """End the worker with the frame in hand; none is started until `resume`."""
+        self._is_paused = True
+        if self._life is not None and not self._life.is_leaving:
+            self._life.leave()
+
+    def resume(self) -> None:
+        self._is_paused, self._launch_at_s = False, time.monotonic()
+
+    def report_now(self) -> None:
+        """The period ends now."""
+        if self.end is None:
+            self._reporting.report(None if self._life is None else self._life.worker)
+
+    def noted(self, kind: str, detail: str) -> None:
+        """An event, for the next report."""
+        self._reporting.happened(kind, detail)
+
+    def counted(self, name: str) -> None:
+        """One more, in the next report."""
+        self._tally.count(name)
 
     def close(self) -> None:
         """End the worker, should there be one."""
@@ -186,8 +222,10 @@ class SupervisedModel:
         self._tally.worker_ended(death.counts, sinks)
         if unwritten := death.counts.unwritten(sinks):
             self._reporting.happened("results_lost", f"{unwritten} result lines were lost with the worker")
-        if death.counts.inferred:
+        if death.counts.inferred and death.fault.blame is not Blame.START:
             self._standing = self._standing.with_success()
+        if self._is_paused and death.was_leaving and death.done in (None, "stop") and not self._stops.count:
+            return  # the next one starts at `resume`
         if death.done == "stop" and death.was_leaving and not self._stops.count:
             self._go_back()
         elif death.done is not None:
@@ -209,9 +247,7 @@ class SupervisedModel:
             fault = replace(fault, detail=f"{fault.detail}: {hint}")
         self._standing, decision = after_fault(self._standing, self._policy, fault, time.monotonic())
         if isinstance(decision, GiveUp):
-            return self._finish(
-                End("failed", DeviceError(decision.detail, hint="edgeloop-agent doctor checks the delegates"))
-            )
+            return self._finish(End("failed", DeviceError(decision.detail, hint=decision.hint or _DOCTOR_HINT)))
         if decision.quarantined:
             self._reporting.happened("quarantine", f"{decision.quarantined} is not tried for {decision.again_in_s:g} s")
         if fault.blame is not Blame.START or decision.kind != "fallback":  # a delegate that is not there is no failure
