@@ -5,9 +5,8 @@ from __future__ import annotations
 import urllib.request
 from pathlib import Path
 
-from rich.console import Console as RichConsole
-
-from edgeloop.cli.monitor import table
+from edgeloop.cli._monitor_text import fleet_lines
+from edgeloop.cli._terminal import Look
 from edgeloop.telemetry.collector.server import start_collector
 from edgeloop.telemetry.overview import Overview
 from edgeloop.telemetry.report import alerts_of
@@ -52,13 +51,11 @@ def test_it_is_in_the_reports_the_overview_the_terminal_and_the_metrics(tmp_path
         overview = Overview(collector.store)
         (view,) = overview.devices()
         reports = [each.report for each in collector.store.reports()]
-        terminal = RichConsole(width=80, force_terminal=False)
         with urllib.request.urlopen(f"{collector.url}/metrics") as answer:
             metrics = answer.read().decode()
-        with terminal.capture() as shown:
-            terminal.print(table(overview.to_dict(view.received_s), "here"))
+        shown = fleet_lines(overview.to_dict(view.received_s)["devices"], view.received_s, Look())
     assert [event["kind"] for event in summary["events"]] == ["quarantine", "fallback", "alert"]
-    assert "ALERT fallback" in shown.get()
+    assert any("ALERT fallback" in line.text for block in shown for line in block)
     assert 0.3 < view.alerts["fallback"] < 60
     assert alerts_of(reports[-1]) == view.alerts
     assert 'edgeloop_device_alert_seconds{device="pi-1",bundle="digits",alert="fallback"}' in metrics

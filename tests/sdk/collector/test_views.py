@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rich.console import Console as RichConsole
 
 from edgeloop.cli.main import main
-from edgeloop.cli.monitor import table
 from edgeloop.errors import DataError, DeviceError, UsageError
 from edgeloop.telemetry.collector import CollectorHandle, start_collector
 from edgeloop.telemetry.histogram import Histogram
@@ -24,13 +22,6 @@ from support.collecting import make_report, with_event
 def collector(tmp_path: Path) -> Iterator[CollectorHandle]:
     with start_collector(f"sqlite:///{tmp_path / 'x.db'}") as handle:
         yield handle
-
-
-def render(data: dict[str, object], width: int = 80) -> str:
-    terminal = RichConsole(width=width, force_terminal=False, record=True)
-    with terminal.capture() as capture:
-        terminal.print(table(data, "here"))
-    return capture.get()
 
 
 def test_the_overview_is_over_the_last_reports_of_what_runs_now(collector: CollectorHandle) -> None:
@@ -56,75 +47,6 @@ def test_the_overview_is_over_the_last_reports_of_what_runs_now(collector: Colle
 def test_throttled_means_now_not_since_boot(collector: CollectorHandle, flags: float, throttled: bool) -> None:
     collector.store.insert([make_report(1, gauges={"throttle_flags": flags})])
     assert Overview(collector.store).devices()[0].throttled is throttled
-
-
-def test_a_report_with_nothing_in_it_can_be_shown(collector: CollectorHandle) -> None:
-    empty = {"latency": {}, "gauges": {}, "counters": {}, "total_ops": 0, "delegated_ops": 0, "delegate_ran": ""}
-    collector.store.insert([make_report(1, bundle="", period_s=0.0, **empty)])
-    data = Overview(collector.store).to_dict(1.0)
-    assert "pi-1" in render(json.loads(json.dumps(data)))
-
-
-def test_the_terminal_table_fits_80_columns_and_shows_every_stage(collector: CollectorHandle) -> None:
-    collector.store.insert([with_event(make_report(1, gauges={"temperature_c": 81.0, "throttle_flags": 4.0}))])
-    collector.store.insert([make_report(1, device="a-device-with-quite-a-long-name", bundle="b" * 60)])
-    text = render(Overview(collector.store).to_dict(2.0))
-    assert all(len(line) <= 80 for line in text.splitlines())
-    for words in ("capture", "preprocess", "invoke", "postprocess", "total", "xnnpack", "88% of ops", "not edgetpu",
-                  "ic v3 int8", "81 °C, throttled", "p50 ms", "p99 ms"):  # fmt: skip
-        assert words in text, words
-
-
-def test_the_terminal_shows_how_many_and_on_how_many_threads(collector: CollectorHandle) -> None:
-    collector.store.insert([make_report(1, gauges={"threads": 4.0})])
-    text = render(Overview(collector.store).to_dict(2.0))
-    assert "1 device, 1 report, " in text
-    assert "4 threads" in text
-    invoke = next(line for line in text.splitlines() if " invoke " in line)
-    assert invoke.split()[-1] == str(make_report(1).latency["invoke"].count)
-
-
-@pytest.mark.parametrize(
-    ("n", "shown"), [(99_999, "99999"), (1_234_567, "1234k"), (25 * 10**6, "25M"), (3 * 10**10, "30G")]
-)
-def test_counts_keep_to_five_characters(n: int, shown: str) -> None:
-    from edgeloop.cli.monitor import _count
-
-    assert _count(n) == shown
-
-
-def test_the_terminal_shows_hostile_names_as_text(collector: CollectorHandle) -> None:
-    collector.store.insert([make_report(1, device="[red]x[/red]\x1b[2J")])
-    text = render(Overview(collector.store).to_dict(2.0))
-    assert "[red]x[/red]?[2J" in text
-    assert "\x1b" not in text
-
-
-def test_monitor_reads_a_store_or_a_collector(collector: CollectorHandle, capsys: pytest.CaptureFixture[str]) -> None:
-    collector.store.insert([make_report(1)])
-    for source in (["--url", collector.url], ["--store", collector.store.url]):
-        assert main(["monitor", "--once", *source]) == 0
-        assert "pi-1" in capsys.readouterr().out
-        assert main(["monitor", "--json", *source]) == 0
-        data = json.loads(capsys.readouterr().out)
-        assert (data["totals"]["reports"], data["devices"][0]["delegate_ran"]) == (1, "xnnpack")
-
-
-def test_monitor_names_what_is_wrong(
-    collector: CollectorHandle, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    cases = [
-        (["--url", "http://127.0.0.1:1"], 3, "not reachable"),
-        (["--url", f"{collector.url}/nothing"], 3, "answered 404"),
-        (["--url", "ftp://x"], 2, "http://"),
-        (["--url", collector.url, "--store", "sqlite:///x.db"], 2, "two places"),
-        (["--store", f"sqlite:///{tmp_path / 'none.db'}"], 2, "no telemetry store"),
-    ]
-    for options, code, words in cases:
-        assert main(["monitor", "--once", *options]) == code
-        err = capsys.readouterr().err
-        assert words in err
-        assert len(err.splitlines()) <= 2
 
 
 def test_questions_from_python(collector: CollectorHandle) -> None:
@@ -191,5 +113,3 @@ def test_hit_rates_of_the_caches_are_shown_where_there_are_any(collector: Collec
     data = Overview(collector.store).to_dict(0.0)
     caches = data["devices"][0]["caches"]
     assert caches["l1"]["rate"] == 0.6 and caches["l2"]["rate"] == 1.0 and "l3" not in caches
-    shown = render(data)
-    assert "L1 hits 60%" in shown and "L2 hits 100%" in shown and "L3" not in shown

@@ -5,9 +5,9 @@ reader = open_reader("sqlite:///telemetry.db")      # or postgresql://..., http:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeloop.telemetry.store.selection import Selection
 
@@ -43,6 +43,12 @@ class Reader(Protocol):
 
     def latency(self, question: Question, by: Sequence[str] = ()) -> Latency:
         """by: any of "device", "boot", "bundle", "version", "variant", "delegate"; DataError for anything else."""
+
+    def recent(self, device: str) -> list[StoredReport]:
+        """The device's last reports (`overview.WINDOW_REPORTS` of them at most), oldest first."""
+
+    def overview(self, now_s: float) -> Mapping[str, Any]:
+        """Every device as it is now, in the form of `/v1/devices`."""
 
     def total(self) -> int:
         """Reports that are there."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from edgeloop.telemetry.histogram import Histogram
+from edgeloop.telemetry.overview import WINDOW_REPORTS, Overview
 from edgeloop.telemetry.reading import Latency, Question
 from edgeloop.telemetry.reading.members import members
 from edgeloop.telemetry.store.database import Store
@@ -42,6 +45,16 @@ class LocalReader:
             if device in wanted:
                 parts.setdefault((stage, *group), []).append(histogram)
         return {key: Histogram.merged(histograms) for key, histograms in parts.items()}
+
+    def recent(self, device: str) -> list[StoredReport]:
+        return self.store.recent(device, WINDOW_REPORTS)
+
+    def overview(self, now_s: float) -> Mapping[str, Any]:
+        return self._overview.to_dict(now_s)
+
+    @cached_property
+    def _overview(self) -> Overview:
+        return Overview(self.store)
 
     def total(self) -> int:
         return self.store.counts().reports

@@ -4,6 +4,7 @@ on the way, and they are read as strictly as a device's."""
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import ssl
 import urllib.request
@@ -25,6 +26,8 @@ TOKEN_VARIABLE = "EDGELOOP_TOKEN"
 _TIMEOUT_S = 60.0
 _MAX_ANSWER_BYTES = 64 << 20
 _PAGE_ROWS = 500
+_SHOWN = frozenset({"device", "received_s", "bundle", "stages", "gauges", "counters", "trend_p95_ms", "throttled"})
+"""Without these an answer is no collector's."""
 
 
 class CollectorClient:
@@ -117,9 +120,22 @@ class RemoteReader:
         except (TypeError, ValueError, DataError) as error:
             raise self._nonsense() from error
 
-    def total(self) -> int:
-        import json
+    def recent(self, device: str) -> list[Any]:
+        return self._stored("recent", Question(), device=device)
 
+    def overview(self, now_s: float) -> Mapping[str, Any]:
+        """By the collector's clock, whatever is said of this one's."""
+        try:
+            found: Mapping[str, Any] = json.loads(self._client.get("/v1/devices"))
+            for device in found["devices"]:
+                if not set(device) >= _SHOWN or not isinstance(device["stages"], dict):
+                    raise self._nonsense()
+            _ = float(found["now_s"]), found["totals"]["devices"]
+        except (ValueError, LookupError, TypeError) as error:
+            raise self._nonsense() from error
+        return found
+
+    def total(self) -> int:
         try:
             return int(json.loads(self._client.get("/healthz"))["reports"])
         except (ValueError, LookupError, TypeError) as error:

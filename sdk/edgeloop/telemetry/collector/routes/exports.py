@@ -23,7 +23,7 @@ MAX_PAGE_ROWS = 500
 
 
 def routes(services: Services) -> list[Route]:
-    """`/v1/export/reports`, `/v1/export/devices`, `/v1/export/latency`: CBOR arrays."""
+    """`/v1/export/reports`, `/v1/export/devices`, `/v1/export/recent`, `/v1/export/latency`: CBOR arrays."""
     reader = LocalReader(services.store)
 
     def get_reports(request: Request) -> Response:
@@ -36,6 +36,10 @@ def routes(services: Services) -> list[Route]:
     def get_devices(request: Request) -> Response:
         return _answer(_rows(reader.latest(parse_question(dict(request.query_params)))))
 
+    def get_recent(request: Request) -> Response:
+        query = dict(request.query_params)
+        return _answer(_rows(reader.recent(parse_question(query).selection.device or "")))
+
     def get_latency(request: Request) -> Response:
         query = dict(request.query_params)
         by = [name for name in query.get("by", "").split(",") if name]
@@ -45,6 +49,7 @@ def routes(services: Services) -> list[Route]:
     return [
         Route("/v1/export/reports", get_reports),
         Route("/v1/export/devices", get_devices),
+        Route("/v1/export/recent", get_recent),
         Route("/v1/export/latency", get_latency),
     ]
 
