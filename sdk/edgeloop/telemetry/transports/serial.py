@@ -51,7 +51,7 @@ class SerialTransport:
         self._on_command: OnCommand | None = None
         self._closing = threading.Event()
         self._request_id = random.getrandbits(32)  # an answer to a former process's batch must not fit
-        self._answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+        self._heard: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
         self.bad_frames = 0
         """Damaged frames that arrived since the line was opened."""
 
@@ -74,12 +74,12 @@ class SerialTransport:
         deadline_s = time.monotonic() + timeout_s + len(body) / self._port.bytes_per_s
         with self._lock:
             self._request_id = (self._request_id + 1) & 0xFFFF_FFFF
-            answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
-            self._answers = answers
+            heard: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+            self._heard = heard
             link = self._opened()
         link.send(KIND_BATCH, self._request_id, body)
         try:
-            answer = answers.get(timeout=max(0.0, deadline_s - time.monotonic()))
+            answer = heard.get(timeout=max(0.0, deadline_s - time.monotonic()))
         except queue.Empty:
             raise NotAcknowledgedError(
                 f"serial port {self._port}: no acknowledgement in time",
@@ -150,7 +150,7 @@ class SerialTransport:
             gone = error
         with self._lock:
             self._link = None
-            self._answers.put(gone)
+            self._heard.put(gone)
 
     def _count(self, link: Link) -> Callable[[], None]:
         def count() -> None:
@@ -164,7 +164,7 @@ class SerialTransport:
         except DataError:
             return
         if frame.kind == KIND_ACK and request_id == self._request_id:
-            self._answers.put(body)
+            self._heard.put(body)
         elif frame.kind == KIND_COMMAND and self._on_command is not None:
             self._on_command(body, lambda answer: link.send(KIND_ANSWER, request_id, answer))
 
