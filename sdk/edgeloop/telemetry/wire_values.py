@@ -126,5 +126,7 @@ def label_of(code: object, names: Sequence[str]) -> str:
 
 def tidy(text: str) -> str:
     """One printable line of at most MAX_DETAIL_CHARS for free text, whatever was in it."""
+    if len(text) <= MAX_DETAIL_CHARS and text.isprintable():  # as nearly all are
+        return " ".join(text.split())
     cut = text[: 2 * MAX_DETAIL_CHARS]
     return " ".join("".join(c if c.isprintable() else " " for c in cut).split())[:MAX_DETAIL_CHARS].rstrip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,13 +93,11 @@ def test_what_the_database_objects_to_is_found_and_rejected_alone(
 ) -> None:
     from edgeloop.telemetry.collector import ingest as module
 
-    def lenient(report, received_s, latency, to_rows=module.to_rows):  # type: ignore[no-untyped-def]
-        rows = to_rows(report, received_s, latency)
-        if report.seq == 2:
-            rows.report["bundle"] = None
-        return rows
+    def lenient(report, received_s, body, to_row=module.to_row):  # type: ignore[no-untyped-def]
+        row = to_row(report, received_s, body)
+        return row if report.seq != 2 else replace(row, values=(*row.values[:-1], None))
 
-    monkeypatch.setattr(module, "to_rows", lenient)
+    monkeypatch.setattr(module, "to_row", lenient)
     ack = ingest.handle(batch_of(*(make_report(n) for n in (1, 2, 3))))
     assert ack.accepted == ((BOOT, 1, 1), (BOOT, 3, 3))
     assert [(r.boot, r.seq) for r in ack.rejected] == [(BOOT, 2)]

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from edgeloop.errors import DataError
-from edgeloop.telemetry.codec import Ack, Rejected, accepted_ranges, decode_batch, decode_report, latency_wires
+from edgeloop.telemetry.codec import Ack, Rejected, accepted_ranges, decode_batch, decode_reports
 from edgeloop.telemetry.collector.metrics import IngestMetrics
 from edgeloop.telemetry.collector.notices import Notices, printable
 from edgeloop.telemetry.report import Report
 from edgeloop.telemetry.store import StoreUnavailableError
 from edgeloop.telemetry.store.database import Store
-from edgeloop.telemetry.store.rows import ReportRows, to_rows
+from edgeloop.telemetry.store.rows import ReportRow, to_row
 from edgeloop.telemetry.store.writing import Inserted, Quarantined
 
 _MAX_REASON_CHARS = 120  # times MAX_BATCH stays well below MAX_ACK_BYTES
@@ -51,7 +51,7 @@ class _Sorted:
     """A batch, sorted into what can be stored and what cannot."""
 
     reports: list[Report] = field(default_factory=list)
-    rows: list[ReportRows] = field(default_factory=list)
+    rows: list[ReportRow] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     refused: list[Quarantined] = field(default_factory=list)
 
@@ -119,7 +119,7 @@ class Ingest:
         try:
             return self.store.insert_rows(found.rows, refused=found.refused, received_s=now)
         except DataError:
-            pass  # the database took offence at a value that `to_rows` let through: find the report that has it
+            pass  # the database took offence at a value that `to_row` let through: find the report that has it
         reports, rows = found.reports, found.rows
         found.reports, found.rows = [], []
         new: list[int] = []
@@ -150,21 +150,14 @@ def _only_device(reports: Sequence[Report]) -> str | None:
 
 def _sort(bodies: Sequence[bytes], now: float, sender: str | None) -> _Sorted:
     found = _Sorted()
-    for body in bodies:
-        try:
-            report = decode_report(body)
-        except DataError as error:
-            found.reject(Rejected.unreadable(body, _reason(error)), "", body)
-            continue
-        try:
-            if sender is not None and report.device != sender:
-                raise DataError("is from another device")
-            row = to_rows(report, now, latency_wires(body))
-        except DataError as error:
-            found.reject(Rejected(report.boot, report.seq, _reason(error)), report.device, body)
-            continue
-        found.reports.append(report)
-        found.rows.append(row)
+    for body, report in zip(bodies, decode_reports(bodies), strict=True):
+        if isinstance(report, DataError):
+            found.reject(Rejected.unreadable(body, _reason(report)), "", body)
+        elif sender is not None and report.device != sender:
+            found.reject(Rejected(report.boot, report.seq, "is from another device"), report.device, body)
+        else:
+            found.reports.append(report)
+            found.rows.append(to_row(report, now, body))
     return found
 
 

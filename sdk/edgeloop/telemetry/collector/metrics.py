@@ -17,7 +17,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from edgeloop.telemetry.histogram import BUCKETS_PER_OCTAVE, Histogram
+from edgeloop.telemetry.histogram_arrays import RunningMerge
 from edgeloop.telemetry.report import COUNTERS, STAGES, Report, alerts_of
+from edgeloop.telemetry.wire_latency import wires_of
 
 if TYPE_CHECKING:
     from edgeloop.telemetry.store.database import Counts
@@ -35,7 +37,6 @@ _HALF_OCTAVE = BUCKETS_PER_OCTAVE // 2
 _FIRST_BOUND, _LAST_BOUND = 26, 70  # 2**(k / 2) ns: 8.2 us to 34 s
 _BOUNDS = range(_FIRST_BOUND, _LAST_BOUND + 1)
 _BOUND_INDICES = [bound * _HALF_OCTAVE - 1 for bound in _BOUNDS]  # the last bucket of ours below each bound
-_MERGE_AFTER = 256
 _MODELS_OF_A_DEVICE = 16
 
 Model = tuple[str, str, str, str]
@@ -49,7 +50,7 @@ class IngestMetrics:
 
     _counts: Counter[str] = field(default_factory=Counter, repr=False)
     _models: dict[Model, Counter[str]] = field(default_factory=dict, repr=False)
-    _latency: dict[tuple[Model, str], list[Histogram]] = field(default_factory=dict, repr=False)
+    _latency: dict[tuple[Model, str], RunningMerge] = field(default_factory=dict, repr=False)
     _alerts: dict[str, tuple[str, dict[str, dict[str, float]]]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -73,13 +74,13 @@ class IngestMetrics:
                 for name, value in report.counters.items():
                     if name in COUNTERS:
                         counts[name] += value
-                for stage, histogram in report.latency.items():
+                for stage, wire in wires_of(report.latency).items():
                     if stage not in STAGES:  # any name can be sent, and each would cost 46 series
                         continue
-                    parts = self._latency.setdefault((model, stage), [])
-                    parts.append(histogram)
-                    if len(parts) >= _MERGE_AFTER:
-                        parts[:] = [Histogram.merged(parts)]
+                    running = self._latency.get((model, stage))
+                    if running is None:
+                        running = self._latency[model, stage] = RunningMerge()
+                    running.add(wire)
 
     def _note_alerts(self, report: Report) -> None:
         """The last of each bundle in the device's last boot: a device may run several models."""
@@ -106,10 +107,8 @@ class IngestMetrics:
     def snapshot(self) -> tuple[dict[str, int], dict[Model, dict[str, int]], dict[tuple[Model, str], Histogram]]:
         """(process counts, counters by model, latency by model and stage) as they are now."""
         with self._lock:
-            for parts in self._latency.values():
-                parts[:] = [Histogram.merged(parts)]
             models = {model: dict(counts) for model, counts in self._models.items()}
-            return dict(self._counts), models, {key: parts[0] for key, parts in self._latency.items()}
+            return dict(self._counts), models, {key: running.total() for key, running in self._latency.items()}
 
 
 _PROCESS_COUNTERS = {

@@ -14,12 +14,14 @@ from sqlalchemy import func, select
 
 from edgeloop.errors import DataError
 from edgeloop.telemetry.histogram import Histogram
-from edgeloop.telemetry.report import Event, Report
+from edgeloop.telemetry.histogram_arrays import merged
+from edgeloop.telemetry.report import Report
+from edgeloop.telemetry.report_codec import latency_wires
 from edgeloop.telemetry.store import Selection, StoreUnavailableError
 from edgeloop.telemetry.store.dialects import Database
-from edgeloop.telemetry.store.rows import ReportRows, StoredReport, from_rows, to_rows
-from edgeloop.telemetry.store.schema import DEVICES, EVENTS, LATENCY, QUARANTINE, REPORTS, is_current, prepare
-from edgeloop.telemetry.store.selecting import conditions, group_column, matching, report_ids
+from edgeloop.telemetry.store.rows import ReportRow, StoredReport, from_row, to_row
+from edgeloop.telemetry.store.schema import DEVICES, QUARANTINE, REPORTS, is_current, prepare
+from edgeloop.telemetry.store.selecting import conditions, group_column, matching
 from edgeloop.telemetry.store.writing import Inserted, Job, Quarantined, Statements, device_ids, write
 
 _PAGE_ROWS = 500
@@ -81,9 +83,9 @@ class Store:
         Raises DataError for a report that cannot be stored, StoreUnavailableError when the database is locked or full.
         """
         now = time.time() if received_s is None else received_s
-        return self.insert_rows([to_rows(report, now) for report in reports], refused=refused, received_s=now)
+        return self.insert_rows([to_row(report, now) for report in reports], refused=refused, received_s=now)
 
-    def insert_rows(self, rows: list[ReportRows], *, refused: Sequence[Quarantined], received_s: float) -> Inserted:
+    def insert_rows(self, rows: list[ReportRow], *, refused: Sequence[Quarantined], received_s: float) -> Inserted:
         """`insert` for reports that were turned into rows before."""
         job = Job(rows, refused, received_s)
         with self._waiting_lock:
@@ -101,7 +103,7 @@ class Store:
         try:
             with _translated(self.database.url), self.database.writer.begin() as connection:
                 found = device_ids(connection, self._statements, jobs, self._known_devices)
-                results = [write(connection, self._statements, job, found) for job in jobs]
+                results = write(connection, self._statements, jobs, found)
         except DataError as error:
             if len(jobs) == 1:
                 jobs[0].error = error
@@ -135,12 +137,12 @@ class Store:
     def latest(
         self, selection: Selection = _EVERYTHING, *, details: bool = True, limit: int | None = None
     ) -> list[StoredReport]:
-        """The last report to arrive of every device, by device name; no latency and events without `details`.
+        """The last report to arrive of every device, by device name.
 
         `selection` is applied to that report: a device whose last report does not match is left out.
         """
         chosen = matching(selection, REPORTS.c.id == DEVICES.c.last_report_id).order_by(DEVICES.c.device)
-        return self._page(chosen.limit(limit), details=details)
+        return self._page(chosen.limit(limit))
 
     def recent(self, device: str, limit: int) -> list[StoredReport]:
         """Its last `limit` reports, oldest first."""
@@ -159,23 +161,26 @@ class Store:
         after_id = 0
         while True:
             statement = (
-                select(LATENCY.c.report_id, LATENCY.c.histogram, LATENCY.c.stage, *columns)
-                .join(REPORTS, REPORTS.c.id == LATENCY.c.report_id)
+                select(REPORTS.c.id, REPORTS.c.body, *columns)
                 .join(DEVICES, DEVICES.c.id == REPORTS.c.device_id)
-                .where(*conditions(selection), LATENCY.c.report_id.in_(report_ids(selection, after_id, _PAGE_ROWS)))
-                .order_by(LATENCY.c.report_id)
+                .where(*conditions(selection), REPORTS.c.id > after_id)
+                .order_by(REPORTS.c.id)
+                .limit(_PAGE_ROWS)
             )
             rows = self._read(statement)
             if not rows:
                 return parts
-            grouped: dict[tuple[str, ...], list[Histogram]] = {}
+            groups: dict[tuple[str, ...], int] = {}
+            wires, of = [], []
             for row in rows:
-                group = tuple(str(value) for value in row[2:])
-                grouped.setdefault(group, []).append(Histogram.from_wire(row.histogram))
-            for group, histograms in grouped.items():
+                names = tuple(str(value) for value in row[2:])
+                for stage, wire in latency_wires(row.body).items():
+                    wires.append(wire)
+                    of.append(groups.setdefault((stage, *names), len(groups)))
+            for group, histogram in zip(groups, merged(wires, of, len(groups)), strict=True):
                 known = parts.get(group)
-                parts[group] = Histogram.merged([known, *histograms] if known else histograms)
-            after_id = rows[-1].report_id
+                parts[group] = known.merge(histogram) if known else histogram
+            after_id = rows[-1].id
 
     def counts(self) -> Counts:
         """Totals; cheap, they are kept per device."""
@@ -204,20 +209,9 @@ class Store:
         with _translated(self.database.url), self.database.reader.connect() as connection:
             return connection.execute(statement).all()
 
-    def _page(self, chosen: Any, *, details: bool = True) -> list[StoredReport]:
+    def _page(self, chosen: Any) -> list[StoredReport]:
         with _translated(self.database.url), self.database.reader.connect() as connection:
-            rows = [dict(row) for row in connection.execute(chosen).mappings()]
-            ids = [row["id"] for row in rows] if details else []
-            latency: dict[int, dict[str, Histogram]] = {}
-            events: dict[int, list[Event]] = {}
-            for start in range(0, len(ids), _PAGE_ROWS):
-                some = ids[start : start + _PAGE_ROWS]
-                for item in connection.execute(select(LATENCY).where(LATENCY.c.report_id.in_(some))):
-                    latency.setdefault(item.report_id, {})[item.stage] = Histogram.from_wire(item.histogram)
-                in_order = select(EVENTS).where(EVENTS.c.report_id.in_(some)).order_by(EVENTS.c.position)
-                for item in connection.execute(in_order):
-                    events.setdefault(item.report_id, []).append(Event(item.kind, item.time_s, item.detail))
-        return [from_rows(row["device"], row, latency.get(row["id"], {}), events.get(row["id"], ())) for row in rows]
+            return [from_row(*row) for row in connection.execute(chosen)]
 
 
 @contextmanager

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     Column,
     Connection,
-    Float,
-    ForeignKey,
+    Double,
     Index,
     Integer,
     LargeBinary,
@@ -30,68 +28,51 @@ from edgeloop.telemetry.store.tables import load_tables
 SCHEMA_VERSION = 2
 
 METADATA = MetaData()
+"""No foreign keys: a store that only its own code writes pays for them with every report, and gets nothing."""
 
 # SQLite numbers rows itself only for a column declared INTEGER; everywhere else ids are 64 bits wide.
-_ROW_ID = BigInteger().with_variant(Integer, "sqlite")
+ROW_ID = BigInteger().with_variant(Integer, "sqlite")
 
 META = Table("edgeloop_meta", METADATA, Column("schema_version", Integer, nullable=False))
 
 DEVICES = Table(
     "devices",
     METADATA,
-    Column("id", _ROW_ID, primary_key=True),
+    Column("id", ROW_ID, primary_key=True),
     Column("device", Text, nullable=False, unique=True),
-    Column("first_received_s", Float, nullable=False),
-    Column("last_received_s", Float, nullable=False),
+    Column("first_received_s", Double, nullable=False),
+    Column("last_received_s", Double, nullable=False),
     Column("reports", BigInteger, nullable=False),  # totals, so that a page need not scan the reports
-    Column("inferences", Float, nullable=False),  # a float: a sum of integers from strangers can overflow
-    Column("last_report_id", BigInteger),  # no foreign key: the two tables would need each other
+    Column("inferences", Double, nullable=False),  # a float: a sum of integers from strangers can overflow
+    Column("last_report_id", BigInteger),
 )
 
 REPORTS = Table(
     "reports",
     METADATA,
-    Column("id", _ROW_ID, primary_key=True),
-    Column("device_id", ForeignKey(DEVICES.c.id), nullable=False),
+    Column("id", ROW_ID, primary_key=True),
+    Column("device_id", BigInteger, nullable=False),
     Column("boot", String(64), nullable=False),
     Column("seq", BigInteger, nullable=False),
-    Column("received_s", Float, nullable=False),  # the collector's clock; a board without a battery may be years off
-    Column("time_s", Float, nullable=False),  # the device's clock
-    Column("uptime_s", Float, nullable=False),
-    Column("period_s", Float, nullable=False),
+    Column("received_s", Double, nullable=False),  # the collector's clock; a board without a battery may be years off
+    Column("time_s", Double, nullable=False),  # the device's clock
     Column("bundle", Text, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("variant", Text, nullable=False),
-    Column("delegate_asked", Text, nullable=False),
     Column("delegate_ran", Text, nullable=False),
-    Column("delegated_ops", BigInteger, nullable=False),
-    Column("total_ops", BigInteger, nullable=False),
-    Column("runtime", Text, nullable=False),
-    Column("unsigned", Boolean, nullable=False),
-    Column("inferences", BigInteger, nullable=False),  # also in `counters`; here so that sums need no JSON
-    Column("counters", Text, nullable=False),  # JSON object
-    Column("gauges", Text, nullable=False),  # JSON object
-    Column("unknown", LargeBinary),  # CBOR of the keys this version does not know; NULL when there are none
+    Column("inferences", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # all of it, as it was sent: report_codec
     UniqueConstraint("device_id", "boot", "seq", name="report_key"),
     Index("reports_by_device", "device_id", "id"),
-)
-
-LATENCY = Table(
-    "latency",
-    METADATA,
-    Column("report_id", ForeignKey(REPORTS.c.id), primary_key=True, autoincrement=False),
-    Column("stage", Text, primary_key=True),
-    Column("histogram", LargeBinary, nullable=False),  # Histogram.to_wire()
-    sqlite_with_rowid=False,
 )
 
 EVENTS = Table(
     "events",
     METADATA,
-    Column("report_id", ForeignKey(REPORTS.c.id), primary_key=True, autoincrement=False),
+    Column("report_id", BigInteger, primary_key=True, autoincrement=False),
     Column("position", Integer, primary_key=True, autoincrement=False),
     Column("kind", Text, nullable=False),
-    Column("time_s", Float, nullable=False),
+    Column("time_s", Double, nullable=False),
     Column("detail", Text, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -99,8 +80,8 @@ EVENTS = Table(
 QUARANTINE = Table(
     "quarantine",
     METADATA,
-    Column("id", _ROW_ID, primary_key=True),
-    Column("received_s", Float, nullable=False),
+    Column("id", ROW_ID, primary_key=True),
+    Column("received_s", Double, nullable=False),
     Column("device", Text, nullable=False),
     Column("boot", Text, nullable=False),
     Column("seq", BigInteger, nullable=False),

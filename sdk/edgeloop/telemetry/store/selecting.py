@@ -14,14 +14,9 @@ from edgeloop.telemetry.store.schema import DEVICES, REPORTS
 
 
 def matching(selection: Selection, *more: ColumnElement[bool]) -> Any:
-    columns = (DEVICES.c.device, *REPORTS.c)
+    columns = (REPORTS.c.id, REPORTS.c.received_s, REPORTS.c.body)
     joined = select(*columns).join(DEVICES, DEVICES.c.id == REPORTS.c.device_id)
     return joined.where(*conditions(selection), *more)
-
-
-def report_ids(selection: Selection, after_id: int, limit: int) -> Any:
-    ids = select(REPORTS.c.id).join(DEVICES, DEVICES.c.id == REPORTS.c.device_id)
-    return ids.where(*conditions(selection), REPORTS.c.id > after_id).order_by(REPORTS.c.id).limit(limit)
 
 
 def conditions(selection: Selection) -> list[ColumnElement[bool]]:

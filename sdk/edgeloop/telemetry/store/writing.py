@@ -1,16 +1,16 @@
-"""The statements of one commit: devices, reports, their latency and events, and the quarantine."""
+"""The statements of one commit: devices, reports, their events, and the quarantine."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, select
 
 from edgeloop.telemetry.store.dialects import Database
-from edgeloop.telemetry.store.rows import ReportRows
-from edgeloop.telemetry.store.schema import DEVICES, EVENTS, LATENCY, QUARANTINE, REPORTS
+from edgeloop.telemetry.store.rows import ReportRow
+from edgeloop.telemetry.store.schema import DEVICES, EVENTS, QUARANTINE
 
 MAX_QUARANTINED = 1000
 MAX_QUARANTINED_BYTES = 4096
@@ -45,7 +45,7 @@ class Inserted:
 class Job:
     """One caller's batch on its way into a transaction, and what became of it."""
 
-    rows: list[ReportRows]
+    rows: list[ReportRow]
     refused: Sequence[Quarantined]
     received_s: float
     done: bool = False
@@ -57,10 +57,8 @@ class Statements:
     """The statements of a commit, made once: putting one together costs more than running it."""
 
     def __init__(self, database: Database) -> None:
-        key = (REPORTS.c.id, REPORTS.c.device_id, REPORTS.c.boot, REPORTS.c.seq)
+        self.add_reports = database.add_reports
         self.add_devices = database.insert_or_ignore(DEVICES).on_conflict_do_nothing()
-        self.add_reports = database.insert_or_ignore(REPORTS).on_conflict_do_nothing().returning(*key)
-        self.add_latency = LATENCY.insert()
         self.add_events = EVENTS.insert()
         self.add_totals = (
             DEVICES.update()
@@ -81,7 +79,7 @@ def device_ids(
     first_seen: dict[str, float] = {}
     for job in jobs:
         for rows in job.rows:
-            first_seen.setdefault(rows.key[0], job.received_s)
+            first_seen.setdefault(rows.device, job.received_s)
     unknown = {name: seen for name, seen in first_seen.items() if name not in known}
     found = {name: known[name] for name in first_seen if name in known}
     if unknown:
@@ -98,55 +96,54 @@ def device_ids(
     return found
 
 
-def write(connection: Connection, statements: Statements, job: Job, ids_of_devices: dict[str, int]) -> Inserted:
-    """Insert one job's new reports with their latency and events, and its refused ones."""
-    inserted = Inserted((), 0)
-    if job.rows:
-        rows = [{"device_id": ids_of_devices[each.key[0]], **each.report} for each in job.rows]
-        ids = {(row[1], row[2], row[3]): row[0] for row in connection.execute(statements.add_reports, rows)}
-        new: dict[int, int] = {}  # position in the batch -> id; what is left out is a duplicate
-        for position, row in enumerate(rows):
-            report_id = ids.pop((row["device_id"], row["boot"], row["seq"]), None)
-            if report_id is not None:
-                new[position] = report_id
-        if new:
-            _write_details(connection, statements, job, new)
-            _write_totals(connection, statements, job, rows, new)
-        inserted = Inserted(tuple(new), len(rows) - len(new))
-    if job.refused:
-        _quarantine(connection, job)
-    return inserted
+def write(
+    connection: Connection, statements: Statements, jobs: Sequence[Job], ids_of_devices: dict[str, int]
+) -> list[Inserted]:
+    """Insert the jobs' new reports with their events, and what they refused; what was inserted of each job."""
+    rows = [row for job in jobs for row in job.rows]
+    ids: list[int | None] = []
+    if rows:
+        ids = statements.add_reports(connection, [(ids_of_devices[row.device], *row.values) for row in rows])
+        _write_events(connection, statements, rows, ids)
+    results, start = [], 0
+    totals: dict[int, dict[str, Any]] = {}
+    for job in jobs:
+        mine = ids[start : start + len(job.rows)]
+        start += len(job.rows)
+        new = tuple(position for position, report_id in enumerate(mine) if report_id is not None)
+        for position in new:
+            _add_total(totals, ids_of_devices[job.rows[position].device], job, position, mine[position])
+        results.append(Inserted(new, len(mine) - len(new)))
+        if job.refused:
+            _quarantine(connection, job)
+    if totals:
+        # In order, so that two collectors on one database never wait for each other in a circle.
+        connection.execute(statements.add_totals, [totals[device_id] for device_id in sorted(totals)])
+    return results
 
 
-def _write_details(connection: Connection, statements: Statements, job: Job, new: Mapping[int, int]) -> None:
-    latency = [
-        {"report_id": report_id, "stage": stage, "histogram": wire}
-        for position, report_id in new.items()
-        for stage, wire in job.rows[position].latency
-    ]
+def _write_events(
+    connection: Connection, statements: Statements, rows: Sequence[ReportRow], ids: Sequence[int | None]
+) -> None:
     events = [
         {"report_id": report_id, "position": i, "kind": event.kind, "time_s": event.time_s, "detail": event.detail}
-        for position, report_id in new.items()
-        for i, event in enumerate(job.rows[position].events)
+        for row, report_id in zip(rows, ids, strict=True)
+        if report_id is not None
+        for i, event in enumerate(row.events)
     ]
-    if latency:
-        connection.execute(statements.add_latency, latency)
     if events:
         connection.execute(statements.add_events, events)
 
 
-def _write_totals(
-    connection: Connection, statements: Statements, job: Job, rows: list[dict[str, Any]], new: Mapping[int, int]
+def _add_total(
+    totals: dict[int, dict[str, Any]], device_id: int, job: Job, position: int, report_id: int | None
 ) -> None:
-    totals: dict[int, dict[str, Any]] = {}
-    for position, report_id in new.items():
-        row = rows[position]
-        start = {"of_device": row["device_id"], "seen_s": job.received_s, "last_id": 0, "more": 0, "done": 0.0}
-        total = totals.setdefault(row["device_id"], start)
-        total["last_id"] = max(total["last_id"], report_id)
-        total["more"] += 1
-        total["done"] += row["inferences"]
-    connection.execute(statements.add_totals, list(totals.values()))
+    start = {"of_device": device_id, "seen_s": 0.0, "last_id": 0, "more": 0, "done": 0.0}
+    total = totals.setdefault(device_id, start)
+    total["seen_s"] = max(total["seen_s"], job.received_s)
+    total["last_id"] = max(total["last_id"], report_id)
+    total["more"] += 1
+    total["done"] += job.rows[position].inferences
 
 
 def _quarantine(connection: Connection, job: Job) -> None:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import importlib
 
-TABLES: tuple[str, ...] = ("registry",)
+TABLES: tuple[str, ...] = (
+    "registry",
+    "rollups",
+)
 """Modules of this package that declare tables."""
 
 
