@@ -109,9 +109,9 @@ def simulate(url: str, plan: Simulation, on_acknowledged: Callable[[int], None] 
                 thread.join()
         finally:
             stopping.set()
-    if failures:
-        raise failures[0]
-    return _sum_of(workers, time.monotonic() - began_s)
+        if failures:
+            raise failures[0]
+        return _sum_of(workers, time.monotonic() - began_s)
 
 
 class _Watched:

@@ -1,0 +1,61 @@
+"""Simulated devices: the device's own path, many of them on few threads, against a real collector."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgeloop.cli.main import main
+from edgeloop.errors import UsageError
+from edgeloop.telemetry.codec import Ack
+from edgeloop.telemetry.collector import CollectorHandle, start_collector
+from edgeloop.telemetry.collector.ingest import Ingest
+from edgeloop.telemetry.simulate import MAX_ON_DISK, Simulation, simulate
+from edgeloop.telemetry.store import StoreUnavailableError
+
+
+@pytest.fixture
+def collector(tmp_path: Path) -> Iterator[CollectorHandle]:
+    with start_collector(f"sqlite:///{tmp_path / 'telemetry.db'}", listen="127.0.0.1:0") as handle:
+        yield handle
+
+
+@pytest.mark.parametrize("spool", ["memory", "sqlite"])
+def test_every_report_of_every_device_arrives_once(
+    collector: CollectorHandle, spool: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = ["--devices", "5", "--reports", "6", "--interval", "0.02", "--batch", "2", "--spool", spool]
+    assert main(["telemetry", "simulate", "--to", collector.url, "--json", *plan]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["acknowledged"], result["rejected"], result["merged"], result["lost"]) == (30, 0, 0, 0)
+    assert 0 < result["ack_p50_ms"] <= result["ack_p95_ms"]
+    stored = sorted((s.report.device, s.report.seq) for s in collector.store.reports())
+    assert stored == [(f"sim-{device:03d}", seq) for device in range(5) for seq in range(1, 7)]
+
+
+def test_a_batch_that_is_not_acknowledged_comes_again(
+    collector: CollectorHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle, failures = Ingest.handle, [1, 1, 1]
+
+    def sometimes(self: Ingest, batch: bytes, sender: str | None = None) -> Ack:
+        ack = handle(self, batch, sender)
+        if failures:
+            failures.pop()
+            raise StoreUnavailableError("for a moment")  # after the commit: what comes again is a duplicate
+        return ack
+
+    monkeypatch.setattr(Ingest, "handle", sometimes)
+    result = simulate(collector.url, Simulation(3, 2, 0.0))
+    assert (result.acknowledged, result.retries) == (6, 3)
+    assert collector.store.counts().reports == 6
+
+
+def test_what_cannot_be_simulated_is_wrong_use() -> None:
+    with pytest.raises(UsageError, match="on the disk"):
+        Simulation(MAX_ON_DISK + 1, 1, spool="sqlite")
+    with pytest.raises(UsageError, match="spool must be"):
+        Simulation(1, 1, spool="tape")
