@@ -158,6 +158,16 @@ def cpu_seconds(pid: int | str = "self", *, root: Path = ROOT) -> float | None:
         return None
 
 
+def is_asleep(pid: int, *, root: Path = ROOT) -> bool:
+    """Whether every thread of a process waits for something else than CPU and disk, right now."""
+    states = [stat.rpartition(")")[2].split()[:1] for stat in map(read_text, _tasks(pid, root)) if stat]
+    return bool(states) and all(state == ["S"] for state in states)
+
+
+def _tasks(pid: int, root: Path) -> list[Path]:
+    return [Path(entry) for entry in glob(f"{root}/proc/{pid}/task/*/stat")]  # noqa: PTH207
+
+
 def board_name(*, root: Path = ROOT) -> str:
     """The board's own name from the device tree, else the CPU's model name, else the architecture."""
     model = read_text(root / "proc/device-tree/model") or read_text(root / "sys/firmware/devicetree/base/model")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,16 +45,20 @@ def test_whatever_a_delegate_does_frames_go_on(
 
 
 def test_a_driver_that_hangs_is_found_by_what_it_took_before(
-    agents: Agents, inputs: tuple[Path, Path], tmp_path: Path
+    agents: Agents, inputs: tuple[Path, Path], tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     hanging = external(build_delegate(), claim_op=ADD, hang_invoke=1, after=250)
     code, summary, said = agents.run(
-        "--bundle", inputs[0], "--source", "synthetic:", "--count", 400, "--rate", 200, "--invoke-timeout", 0.5,
-        "--delegate", hanging, "--delegate", "cpu",
+        "--bundle", inputs[0], "--source", "synthetic:", "--count", 400, "--rate", 200,
+        "--sink", f"jsonl:{tmp_path}/out", "--delegate", hanging, "--delegate", "cpu",
     )  # fmt: skip
     assert code == 0, said
     (fallback,) = summary["fallbacks"]
     assert "hung: an invoke took more than" in fallback
+    times = [json.loads(line)["time"] for line in (tmp_path / "out").read_text().splitlines()]
+    gap_s = max(b - a for a, b in itertools.pairwise(times))
+    record_property("gap_s", round(gap_s, 3))
+    assert gap_s < ALLOWED_S * _PATIENCE
     assert (summary["frames"], summary["drops"], summary["delegate_ran"]) == (400, 1, "cpu")
 
 

@@ -198,6 +198,13 @@ def test_a_driver_that_hangs_is_found_by_what_it_took_before(invokes, slowest_s,
     assert invoke_limit_s(POLICY, invokes, slowest_s, is_library=is_library) == limit_s
 
 
+@pytest.mark.parametrize(
+    ("invokes", "slowest_s", "limit_s"), [(199, 0.01, 3), (200, 0.01, 0.4), (200, 0.1, 2), (200, 0.5, 10)]
+)
+def test_a_driver_in_which_nothing_moves_is_not_waited_for_that_long(invokes, slowest_s, limit_s):
+    assert invoke_limit_s(POLICY, invokes, slowest_s, is_library=True, is_asleep=True) == limit_s
+
+
 def test_the_watchdog_is_patient_while_a_model_loads_and_while_no_frames_come():
     assert overdue(POLICY, ready=False, since_start_s=60, since_message_s=60, busy_s=0) is None
     assert overdue(POLICY, ready=True, since_start_s=1e6, since_message_s=1, busy_s=0) is None

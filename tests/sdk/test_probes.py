@@ -95,3 +95,15 @@ def test_this_machine_knows_its_memory_and_this_process() -> None:
     assert (probes.rss_bytes() or 0) > 1 << 20
     assert (probes.cpu_seconds(os.getpid()) or 0) > 0
     assert probes.board_name()
+
+
+def test_a_process_is_asleep_where_none_of_its_threads_computes(tmp_path: Path) -> None:
+    for number, state in ((7, "S"), (8, "S"), (9, "S")):
+        folder = tmp_path / f"proc/7/task/{number}"
+        folder.mkdir(parents=True)
+        (folder / "stat").write_text(f"{number} (a ) name) {state} 1 7 7 0")
+    assert probes.is_asleep(7, root=tmp_path)
+    for state in "RDT":
+        (folder / "stat").write_text(f"9 (python) {state} 1 7 7 0")
+        assert not probes.is_asleep(7, root=tmp_path)
+    assert not probes.is_asleep(99, root=tmp_path)

@@ -31,6 +31,8 @@ _SIGNALS_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT
 
 
 _INVOKES_TO_KNOW = 50
+_INVOKES_TO_KNOW_WELL = 200
+_ASLEEP_S = 0.4  # and some 0.3 s for the next worker: results again within a second
 _TIMES_THE_SLOWEST = 20.0
 RECHECK_EVERY_S = 60.0
 """A worker that runs is tested with one golden sample this often."""
@@ -171,13 +173,20 @@ def try_again(standing: Standing, policy: Policy, now_s: float) -> Standing | No
     return None
 
 
-def invoke_limit_s(policy: Policy, invokes: int, slowest_s: float, *, is_library: bool) -> float:
+def invoke_limit_s(
+    policy: Policy, invokes: int, slowest_s: float, *, is_library: bool, is_asleep: bool = False
+) -> float:
     """How long an invoke may take. A driver that hangs is found by what it took before; the runtime's own kernels do
-    not hang, they wait for a busy board. slowest_s: of so many invokes of this worker.
+    not hang, they wait for a busy board. slowest_s: of so many invokes of this worker. is_asleep: no thread of it
+    computes, waits for the CPU or for a disk, so it is not the board that is slow: then a driver that is known well
+    is not waited for that long.
     """
     if not is_library or invokes < _INVOKES_TO_KNOW:
         return math.inf  # the whole frame has its limit
-    return max(policy.invoke_timeout_s, _TIMES_THE_SLOWEST * slowest_s)
+    patience_s = policy.invoke_timeout_s
+    if is_asleep and invokes >= _INVOKES_TO_KNOW_WELL:
+        patience_s = min(patience_s, _ASLEEP_S)
+    return max(patience_s, _TIMES_THE_SLOWEST * slowest_s)
 
 
 def overdue(

@@ -64,7 +64,7 @@ class WorkerLife:
         self._memory_read_s = time.monotonic()
         self._is_library = bool(parse_delegate(start["delegate"]).library)
         self._slowest_invoke_s = 0.0
-        self._invoke_limit_s = math.inf
+        self._look_at_invoke_s = math.inf
         self._is_buried = False
         selector.register(self.worker.channel.socket, selectors.EVENT_READ, self._on_message)
         selector.register(self.worker.stderr_fd, selectors.EVENT_READ, self._on_stderr)
@@ -86,7 +86,7 @@ class WorkerLife:
         if telling_s := self.worker.telling_s:
             left_s.append(self._policy.frame_timeout_s - telling_s)
         if invoking_s := self.worker.invoking_s:
-            left_s.append(self._invoke_limit_s - invoking_s)
+            left_s.append(self._look_at_invoke_s - invoking_s)
         return max(_CHECK_AT_MOST_EVERY_S, min(left_s))
 
     def watch(self) -> None:
@@ -100,7 +100,7 @@ class WorkerLife:
             busy_s=worker.busy_s,
             telling_s=worker.telling_s,
             invoking_s=worker.invoking_s,
-            invoke_limit_s=self._invoke_limit_s,
+            invoke_limit_s=self._invoke_limit_s(worker.invoking_s),
             memory_bytes=self._memory_bytes(now),
         )
         if fault is not None and self._killed_for is None:
@@ -181,9 +181,18 @@ class WorkerLife:
 
     def _learn(self, invokes: Histogram) -> None:
         self._slowest_invoke_s = max(self._slowest_invoke_s, invokes.max_ms * 1e-3)
-        self._invoke_limit_s = invoke_limit_s(
-            self._policy, self.worker.counts.inferred, self._slowest_invoke_s, is_library=self._is_library
-        )
+        self._look_at_invoke_s = self._limit_s(is_asleep=True)
+
+    def _invoke_limit_s(self, invoking_s: float) -> float:
+        """Of an invoke that has taken so long. The threads are looked at only where that matters."""
+        is_asleep = invoking_s > self._look_at_invoke_s and probes.is_asleep(self.worker.pid)
+        return self._limit_s(is_asleep=is_asleep)
+
+    def _limit_s(self, *, is_asleep: bool) -> float:
+        return invoke_limit_s(
+            self._policy, self.worker.counts.inferred, self._slowest_invoke_s,
+            is_library=self._is_library, is_asleep=is_asleep,
+        )  # fmt: skip
 
 
 def _fault_from(said: Mapping[str, Any] | None) -> Fault | None:
