@@ -85,6 +85,19 @@ def test_reports_wait_in_order_once_and_within_limits(spool: ReportSpool) -> Non
     assert stats.bytes > 3 * len(small_body(1))
 
 
+def test_reports_behind_one_are_found_also_when_it_is_gone(spool: ReportSpool) -> None:
+    put(spool, 1, 2, 3, 4)
+    first, second, third, _fourth = spool.pending(ALL)
+    assert [report.seq for report in spool.pending(ALL, after=second)] == [3, 4]
+    spool.mark_sent([first, second])
+    spool.settle(Ack(((BOOT, 1, 2),)))
+    assert [report.seq for report in spool.pending(1, after=second)] == [3]
+    spool.defer(third)
+    put(spool, 5)
+    assert [report.seq for report in spool.pending(ALL, after=second)] == [4, 5, 3]
+    assert spool.pending(ALL, after=spool.pending(ALL)[-1]) == []
+
+
 def test_what_is_no_report_of_this_key_is_refused(spool: ReportSpool) -> None:
     put(spool, 1)
     with pytest.raises(DataError, match="already"):

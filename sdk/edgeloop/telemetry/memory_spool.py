@@ -87,14 +87,19 @@ class MemorySpool:
             self._add(self._next_id, _Row(SpooledReport(boot, seq, body), subject, now_s))
             self._next_id += 1
 
-    def pending(self, limit: int, max_bytes: int = 256 * 1024) -> list[SpooledReport]:
+    def pending(
+        self, limit: int, max_bytes: int = 256 * 1024, after: SpooledReport | None = None
+    ) -> list[SpooledReport]:
         """See `ReportSpool.pending`."""
+        behind = (0, 0) if after is None else (after.deferred, after.place)
         with self._lock:
             reports: list[SpooledReport] = []
             total_bytes = 0
             for row in self._in_order():
                 if len(reports) == limit or total_bytes >= max_bytes:
                     break
+                if (row.report.deferred, row.report.place) <= behind:
+                    continue
                 reports.append(row.report)
                 total_bytes += len(row.report.body)
             return reports
@@ -171,6 +176,7 @@ class MemorySpool:
         return iter(sorted(self._rows.values(), key=lambda row: row.report.deferred))
 
     def _add(self, row_id: int, row: _Row) -> None:
+        row.report = replace(row.report, place=row_id)
         self._rows[row_id] = row
         self._ids[row.report.boot, row.report.seq] = row_id
         self._bytes += len(row.report.body) + ROW_OVERHEAD_BYTES

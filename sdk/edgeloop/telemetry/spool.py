@@ -94,15 +94,21 @@ class Spool:
                 self._refused += 1
                 raise
 
-    def pending(self, limit: int, max_bytes: int = 256 * 1024) -> list[SpooledReport]:
+    def pending(
+        self, limit: int, max_bytes: int = 256 * 1024, after: SpooledReport | None = None
+    ) -> list[SpooledReport]:
         """See `ReportSpool.pending`."""
+        behind = (0, 0) if after is None else (after.deferred, after.place)
 
         def work(db: sqlite3.Connection) -> list[SpooledReport]:
             reports: list[SpooledReport] = []
             damaged: list[int] = []
             total_bytes = 0
-            query = "SELECT id, crc, boot, seq, body, sends, deferred FROM reports ORDER BY deferred, id LIMIT ?"
-            for row in db.execute(query, (limit,)):
+            query = (
+                "SELECT id, crc, boot, seq, body, sends, deferred, id FROM reports WHERE (deferred, id) > (?, ?)"
+                " ORDER BY deferred, id LIMIT ?"
+            )
+            for row in db.execute(query, (*behind, limit)):
                 report = SpooledReport(*row[2:])
                 if zlib.crc32(report.body) != row[1]:
                     damaged.append(row[0])

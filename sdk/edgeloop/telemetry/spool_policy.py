@@ -38,13 +38,15 @@ class SpoolFullError(DeviceError):
 
 @dataclass(frozen=True)
 class SpooledReport:
-    """A report that waits. sends: how often it was handed to a transport; deferred: how often put behind others."""
+    """A report that waits. sends: how often it was handed to a transport; deferred: how often put behind others.
+    place: orders the reports of one spool that were deferred as often."""
 
     boot: str
     seq: int
     body: bytes
     sends: int = 0
     deferred: int = 0
+    place: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,9 @@ class ReportSpool(Protocol):
         next one, and it is counted as refused. DataError for what is no report, or a second one under another's key.
         """
 
-    def pending(self, limit: int, max_bytes: int = ...) -> list[SpooledReport]:
+    def pending(self, limit: int, max_bytes: int = ..., after: SpooledReport | None = ...) -> list[SpooledReport]:
         """Up to `limit` reports, and no more than it takes to pass `max_bytes`, in the order to send them: oldest
-        first, deferred ones after the others."""
+        first, deferred ones after the others. after: only those behind this one, which may be gone meanwhile."""
 
     def mark_sent(self, reports: Iterable[SpooledReport]) -> None:
         """To be called before reports are handed to a transport: from then on they are never folded."""
