@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeloop.cli._collect_admin import add_subverbs, run_subverb
@@ -13,11 +14,14 @@ from edgeloop.telemetry.store import DEFAULT_STORE_URL
 if TYPE_CHECKING:
     from edgeloop.telemetry.collector import CollectorHandle
 
+_DEFAULT_FOLDER = Path()
+
 EPILOG = """example:
   edgeloop collect
   edgeloop collect --listen 127.0.0.1:8080 --store sqlite:///telemetry.db
   edgeloop collect --serial /dev/ttyUSB0 --serial /dev/ttyACM0?baud=57600
   edgeloop collect init --host collector.local
+  edgeloop collect --tls --listen 0.0.0.0:8443
   edgeloop collect token create --uses 20 --expires 7d --group lab
 
 Devices send to the printed address (edgeloop-agent run --telemetry URL); a browser shows the page there, Prometheus
@@ -47,7 +51,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--open",
         action="store_true",
-        help="allow an address that others can reach: there is no login and no encryption yet",
+        help="let everybody in who reaches the address, without login",
+    )
+    parser.add_argument(
+        "--tls",
+        metavar="DIR",
+        nargs="?",
+        type=Path,
+        const=_DEFAULT_FOLDER,
+        help="HTTPS with the CA and certificate of `collect init`; devices enroll, people log in",
+    )
+    parser.add_argument("--log", choices=("text", "json"), default="text", help="events on stderr: lines, or objects")
+    parser.add_argument(
+        "--max-connections", type=int, default=4000, metavar="N", help="connections at once (default 4000)"
     )
 
     add_subverbs(parser)
@@ -57,11 +73,23 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.matter is not None:
         return run_subverb(args, console)
     from edgeloop.telemetry.collector import run_collector
+    from edgeloop.telemetry.collector.http_server import Doors
+    from edgeloop.telemetry.collector.limits import ConnectionLimits
+    from edgeloop.telemetry.collector.logs import Log
+    from edgeloop.telemetry.collector.security.authority import default_folder
+
+    log = Log(as_json=args.log == "json")
+    tls = default_folder() if args.tls == _DEFAULT_FOLDER else args.tls
+    doors = Doors(tls, args.open, ConnectionLimits(count=max(args.max_connections, 1)), on_entry=log.audit)
 
     def on_ready(handle: CollectorHandle) -> None:
         if args.open:
-            console.note("--open: whoever reaches this address can read the telemetry and send reports, unencrypted")
-        data = {"url": handle.url, "store": args.store, "serial": args.serial, "open": args.open}
+            how = "unencrypted" if tls is None else "without login"
+            log.notice(f"--open: whoever reaches this address can read the telemetry and send reports, {how}")
+        data = {
+            "url": handle.url, "store": args.store, "serial": args.serial, "open": args.open,
+            "tls": None if tls is None else str(tls),
+        }  # fmt: skip
         lines = [
             f"collector  {handle.url}",
             f"store      {args.store}",
@@ -69,11 +97,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
         ]
         console.result(data, "\n".join(lines))
 
-    handle = run_collector(
-        args.store, args.listen, args.serial, open_to_all=args.open, say=console.note, on_ready=on_ready
-    )
+    handle = run_collector(args.store, args.listen, args.serial, doors=doors, say=log.notice, on_ready=on_ready)
     counts, _models, _latency = handle.ingest.metrics.snapshot()
     stored, again = counts.get("reports_stored", 0), counts.get("reports_duplicate", 0)
     rejected = counts.get("reports_rejected", 0)
-    console.note(f"stopped; {counted(stored, 'report')} stored, {again} sent again, {rejected} rejected")
+    log.notice(f"stopped; {counted(stored, 'report')} stored, {again} sent again, {rejected} rejected")
     return 0

@@ -19,6 +19,7 @@ import pytest
 from edgeloop.errors import DeviceError, RefusedError, UsageError
 from edgeloop.telemetry.codec import MAX_BATCH_BYTES, decode_ack, encode_report
 from edgeloop.telemetry.collector import CollectorHandle, start_collector
+from edgeloop.telemetry.collector.http_server import Doors
 from edgeloop.telemetry.collector.limits import parse_listen
 from edgeloop.telemetry.store import open_store
 from edgeloop.telemetry.transports import open_transport
@@ -139,7 +140,7 @@ def test_health_devices_and_latency_as_json(collector: CollectorHandle) -> None:
     post(collector, batch_of(make_report(1), with_event(make_report(2)), make_report(1, device=HOSTILE)))
     health = json.loads(ask(collector, "GET", "/healthz")[2])
     assert health["ok"] is True
-    assert (health["devices"], health["reports"]) == (2, 3)
+    assert json.loads(ask(collector, "GET", "/readyz")[2]) == {"ready": True, "store_writable": True, "backlog": 0}
     body = json.loads(ask(collector, "GET", "/v1/devices")[2])
     hostile, pi = body["devices"]
     assert hostile["device"] == HOSTILE
@@ -187,13 +188,13 @@ def test_requests_that_name_another_host_are_refused(collector: CollectorHandle)
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])
 def test_addresses_that_others_reach_are_refused(tmp_path: Path, listen: str) -> None:
-    with pytest.raises(RefusedError, match="no login") as caught:
+    with pytest.raises(RefusedError, match="without TLS") as caught:
         start_collector(f"sqlite:///{tmp_path / 'x.db'}", listen)
     assert "--open" in str(caught.value)
 
 
 def test_open_lets_others_in(tmp_path: Path) -> None:
-    with start_collector(f"sqlite:///{tmp_path / 'x.db'}", "0.0.0.0:0", open_to_all=True) as collector:
+    with start_collector(f"sqlite:///{tmp_path / 'x.db'}", "0.0.0.0:0", doors=Doors(open_to_all=True)) as collector:
         assert collector.url.startswith("http://127.0.0.1:")
         assert ask(collector, "GET", "/healthz", Host="collector.lan")[0] == 200
 

@@ -123,7 +123,7 @@ def test_ready_is_one_json_object_with_the_real_address(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (["--listen", "0.0.0.0:0"], 4, "no login"),
+        (["--listen", "0.0.0.0:0"], 4, "without TLS"),
         (["--listen", "nonsense"], 2, "HOST:PORT"),
         (["--store", "postgres-in-my-head"], 2, "not a store URL"),
         (["--store", "sqlite:////nowhere/x.db"], 2, "does not exist"),

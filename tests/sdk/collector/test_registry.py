@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from edgeloop.errors import ConfigError, DataError, RefusedError, UsageError
+from edgeloop.telemetry.collector.limits import Rate
 from edgeloop.telemetry.collector.security.authority import Authority
 from edgeloop.telemetry.collector.security.enrollment import Issued, NameTakenError, Wanted
-from edgeloop.telemetry.collector.security.rate import Buckets, Rate
+from edgeloop.telemetry.collector.security.rate import Buckets
 from edgeloop.telemetry.collector.security.secrets import API, ENROLL, Secret, hash_password, is_password
 from edgeloop.telemetry.collector.security.security import Security
 from edgeloop.telemetry.store import open_store

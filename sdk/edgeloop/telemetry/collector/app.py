@@ -14,26 +14,40 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgeloop.errors import DataError, EdgeloopError
 from edgeloop.telemetry.collector.ingest import Ingest
-from edgeloop.telemetry.collector.routes import exports, operations, page, queries, reports, stream
+from edgeloop.telemetry.collector.routes import (
+    enrollment,
+    exports,
+    login,
+    operations,
+    page,
+    queries,
+    reports,
+    stream,
+    views,
+)
+from edgeloop.telemetry.collector.security.guard import Guard, LocalGuard
+from edgeloop.telemetry.collector.security.rate import Buckets
+from edgeloop.telemetry.collector.security.security import Security
 from edgeloop.telemetry.collector.services import Services
 from edgeloop.telemetry.fleet.live import LiveFleet
 from edgeloop.telemetry.overview import Overview
 from edgeloop.telemetry.store import StoreUnavailableError
 from edgeloop.telemetry.store.database import Store
 
-_ENDPOINTS = (reports, queries, exports, operations, page, stream)
+_ENDPOINTS = (reports, enrollment, login, queries, exports, operations, page, stream, views)
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _RETRY_AFTER_S = 5
+MAX_HEAD_BYTES = 16 << 10
 
 _HEADERS: Mapping[str, str] = {
     # Nothing but our own files, no inline script or style; nobody frames us, nobody guesses content types.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self';"
-        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        " base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
@@ -53,6 +67,23 @@ class _WithHeaders:
             await send(message)
 
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+class _SmallHeads:
+    """Refuses a request whose address and headers are large. The parser's own limit is for those that come in pieces."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            size = (
+                len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(n) + len(v) for n, v in scope["headers"])
+            )
+            if size > MAX_HEAD_BYTES:
+                await PlainTextResponse("address and headers are too large\n", 431)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 class _OnlyLoopbackHosts:
@@ -75,15 +106,30 @@ def _host_name(host: str) -> str:
     return (name if colon and port.isdigit() else host).lower()
 
 
-def create_app(ingest: Ingest, store: Store, fleet: LiveFleet, *, only_loopback_hosts: bool = True) -> Starlette:
+def create_app(
+    ingest: Ingest, store: Store, fleet: LiveFleet, security: Security, *, only_loopback_hosts: bool = True
+) -> Starlette:
     """All endpoints over one ingest, one store and the fleet that both feed.
 
+    security: with `enforced`, callers have to say who they are.
     only_loopback_hosts: refuse requests that name another host than this machine's loopback.
     """
-    services = Services(ingest, store, Overview(store), fleet)
-    middleware = [Middleware(_WithHeaders)]
+    services = Services(ingest, store, Overview(store), fleet, security)
+    middleware = [Middleware(_WithHeaders), Middleware(_SmallHeads)]
     if only_loopback_hosts:
         middleware.append(Middleware(_OnlyLoopbackHosts))
+    if security.enforced:
+        guard = Middleware(
+            Guard,
+            identities=security.identities,
+            addresses=Buckets(security.rates.address),
+            devices=Buckets(security.rates.device),
+            metrics=ingest.metrics,
+            notices=ingest.notices,
+        )
+        middleware.append(guard)
+    else:
+        middleware.append(Middleware(LocalGuard))
 
     async def say_defect(request: Request, error: Exception) -> Response:
         services.notices.once(f"defect {type(error).__name__}", f"{request.url.path} failed: {error!r}")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import resource
 import socket
 from dataclasses import dataclass
 
 from edgeloop.errors import RefusedError, UsageError
+
+_SPARE_DESCRIPTORS = 64
 
 
 @dataclass(frozen=True)
@@ -17,10 +20,52 @@ class ListenAddress:
     port: int
     loopback: bool
 
-    def url(self, port: int) -> str:
+    def url(self, port: int, scheme: str = "http") -> str:
         """What to type into a browser on this machine; `port` is the real one."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+@dataclass(frozen=True)
+class Rate:
+    """per_s: what comes back; burst: how much there is at first and at most."""
+
+    per_s: float
+    burst: float
+
+
+_DEVICE = Rate(per_s=10.0, burst=300.0)
+_ADDRESS = Rate(per_s=500.0, burst=5000.0)
+_TRIES = Rate(per_s=0.2, burst=10.0)
+
+
+@dataclass(frozen=True)
+class RequestRates:
+    """How often. A device empties a full spool at `device`'s rate; many devices may share one `address`.
+
+    tries: of passwords and enrollment tokens, by address and by user."""
+
+    device: Rate = _DEVICE
+    address: Rate = _ADDRESS
+    tries: Rate = _TRIES
+
+
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """count: connections at once. request_s: from a request's first byte (or the connection) to its last."""
+
+    count: int = 4000
+    request_s: float = 30.0
+
+    def within_descriptors(self) -> ConnectionLimits:
+        """As many as this process may have open, which is raised as far as it goes."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = self.count + _SPARE_DESCRIPTORS
+        if soft == resource.RLIM_INFINITY or soft >= wanted:
+            return self
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return ConnectionLimits(max(min(self.count, soft - _SPARE_DESCRIPTORS), 1), self.request_s)
 
 
 def parse_listen(text: str) -> ListenAddress:
@@ -34,15 +79,12 @@ def parse_listen(text: str) -> ListenAddress:
     return ListenAddress(host, int(port_text), _is_loopback(host))
 
 
-def check_exposure(address: ListenAddress, *, open_to_all: bool) -> None:
-    """RefusedError for an address that others can reach, unless the caller said `--open`.
-
-    Reports carry no login and no encryption yet, so whoever reaches the port can read and write telemetry.
-    """
-    if not address.loopback and not open_to_all:
+def check_exposure(address: ListenAddress, *, open_to_all: bool, tls: bool = False) -> None:
+    """RefusedError for an address that others can reach, without TLS (and so without login) and without `--open`."""
+    if not address.loopback and not open_to_all and not tls:
         raise RefusedError(
-            f"{address.host} can be reached by others and the collector has no login yet",
-            hint="listen on 127.0.0.1, or add --open on a network you trust",
+            f"{address.host} can be reached by others, and without TLS nobody has to say who they are",
+            hint="edgeloop collect init, then --tls; or listen on 127.0.0.1; or add --open on a network you trust",
         )
 
 

@@ -119,6 +119,11 @@ _PROCESS_COUNTERS = {
     "reports_duplicate": "Reports that had been stored before and were acknowledged again.",
     "reports_rejected": "Reports rejected and put into quarantine.",
     "frames_damaged": "Frames on serial lines that did not arrive whole; devices send them again.",
+    "requests_limited": "Requests answered 429: too many.",
+    "requests_unauthorized": "Requests answered 401 or 403.",
+    "handshakes_failed": "TLS handshakes that failed.",
+    "connections_many": "Connections ended because there were too many.",
+    "connections_slow": "Connections ended because a request took too long to arrive.",
     "reports_without_series": "Reports stored but left out of the series below, of which there are too many.",
 }
 

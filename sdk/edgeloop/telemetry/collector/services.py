@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.notices import Notices
+from edgeloop.telemetry.collector.security.security import Security
 from edgeloop.telemetry.fleet.live import LiveFleet
 from edgeloop.telemetry.overview import Overview
 from edgeloop.telemetry.store.database import Store
+
+
+@dataclass
+class Backlog:
+    """Batches that were taken and not answered yet. Of the event loop's thread."""
+
+    batches: int = 0
 
 
 @dataclass(frozen=True)
@@ -19,6 +27,8 @@ class Services:
     store: Store
     overview: Overview
     fleet: LiveFleet
+    security: Security
+    backlog: Backlog = field(default_factory=Backlog)
 
     @property
     def notices(self) -> Notices:

@@ -22,10 +22,13 @@ def routes(services: Services) -> list[Route]:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != CBOR:
             raise HTTPException(415, f"send {CBOR}")
         body = await _read_body(request)
+        services.backlog.batches += 1
         try:
-            ack = await run_in_threadpool(services.ingest.handle, body)
+            ack = await run_in_threadpool(services.ingest.handle, body, request.scope["edgeloop.device"])
         except DataError as error:
             raise HTTPException(400, error.message) from error
+        finally:
+            services.backlog.batches -= 1
         return Response(encode_ack(ack), media_type=CBOR)
 
     return [Route("/v1/reports", post_reports, methods=["POST"])]

@@ -35,13 +35,14 @@ RULES: Sequence[Rule] = (
     Rule(_WRITES, "/v1/enroll", PUBLIC),  # for a token, which the endpoint asks for
     Rule(_WRITES, "/v1/renew", DEVICE),
     Rule(_WRITES, "/v1/reports", DEVICE),
+    Rule(_READS, "/v1/", VIEWER),  # what is more than looking has a line of its own above
+    Rule(_WRITES, "/v1/", OPERATOR),
     Rule(_READS, "/metrics", VIEWER),
-    Rule(_READS, "/v1/openapi.json", VIEWER),
-    Rule(_READS, "/v1/devices", VIEWER),
-    Rule(_READS, "/v1/latency", VIEWER),
     Rule(_READS, "/", VIEWER),
-    Rule(_READS, "/page.js", VIEWER),
     Rule(_READS, "/page.css", VIEWER),
+    Rule(_READS, "/views.css", VIEWER),
+    Rule(_READS, "/js/", VIEWER),
+    Rule(_READS, "/vendor/", VIEWER),
 )
 
 

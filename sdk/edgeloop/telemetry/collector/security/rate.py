@@ -6,15 +6,9 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from edgeloop.telemetry.collector.limits import Rate
+
 _MAX_KEYS = 20_000
-
-
-@dataclass(frozen=True)
-class Rate:
-    """per_s: what comes back; burst: how much there is at first and at most."""
-
-    per_s: float
-    burst: float
 
 
 @dataclass

@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 from sqlalchemy import exc as sql_errors
 
 from edgeloop.errors import DataError, UsageError
 from edgeloop.telemetry.store import StoreUnavailableError
 from edgeloop.telemetry.store.dialects import Database
+from edgeloop.telemetry.store.schema import META
 from edgeloop.telemetry.wire_values import MAX_NAME_CHARS
 
 _MAX_TAGS = 32
@@ -39,6 +40,12 @@ def _translated(url: str) -> Iterator[None]:
         raise DataError(f"cannot be stored: {error.orig}") from error
     except sql_errors.DBAPIError as error:
         raise StoreUnavailableError(f"the store {url} is not available: {error.orig}") from error
+
+
+def check_writable(database: Database) -> None:
+    """A write that changes nothing. Raises StoreUnavailableError."""
+    with writing(database) as connection:
+        connection.execute(update(META).values(schema_version=META.c.schema_version))
 
 
 def check_name(text: str, what: str) -> str:

@@ -8,31 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import RefusedError
+from edgeloop.telemetry.collector.limits import RequestRates
 from edgeloop.telemetry.collector.security.audit import COMMAND_LINE, Audit, AuditEntry
 from edgeloop.telemetry.collector.security.authority import Authority
 from edgeloop.telemetry.collector.security.enrollment import Enrollment
 from edgeloop.telemetry.collector.security.identity import Identities
-from edgeloop.telemetry.collector.security.rate import Buckets, Rate
+from edgeloop.telemetry.collector.security.rate import Buckets
 from edgeloop.telemetry.collector.security.records import writing
 from edgeloop.telemetry.collector.security.registry import Registry
 from edgeloop.telemetry.collector.security.secrets import API, ENROLL, Secret
 from edgeloop.telemetry.collector.security.tokens import Tokens
 from edgeloop.telemetry.collector.security.users import Users
 from edgeloop.telemetry.store.dialects import Database
-
-_DEVICE = Rate(per_s=10.0, burst=300.0)
-_ADDRESS = Rate(per_s=500.0, burst=5000.0)
-_LOGIN = Rate(per_s=0.2, burst=10.0)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How often. A device empties a full spool at `device`'s rate; many devices may share one `address`."""
-
-    device: Rate = _DEVICE
-    address: Rate = _ADDRESS
-    login: Rate = _LOGIN
-    """Of passwords and enrollment tokens, by address."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +33,8 @@ class Security:
     enrollment: Enrollment
     identities: Identities
     enforced: bool = False
-    limits: Limits = field(default_factory=Limits)
-    tries: Buckets = field(default_factory=lambda: Buckets(_LOGIN))
+    rates: RequestRates = field(default_factory=RequestRates)
+    tries: Buckets = field(default_factory=lambda: Buckets(RequestRates.tries))
 
     @classmethod
     def over(
@@ -56,17 +43,17 @@ class Security:
         tls: Path | None = None,
         *,
         enforced: bool = False,
-        limits: Limits | None = None,
+        rates: RequestRates | None = None,
         on_entry: Callable[[AuditEntry], None] = lambda _entry: None,
     ) -> Security:
         """tls: the folder of the CA. Raises ConfigError, RefusedError for one that is of no use."""
         authority = None if tls is None else Authority.load(tls)
-        audit, tokens, limits = Audit(database, on_entry), Tokens(database), limits or Limits()
+        audit, tokens, rates = Audit(database, on_entry), Tokens(database), rates or RequestRates()
         registry, users = Registry(database, audit), Users(database, audit)
         enrollment = Enrollment(database, registry, tokens, audit, authority)
         identities = Identities(registry, tokens, users)
-        tries = Buckets(limits.login)
-        return cls(registry, tokens, users, audit, enrollment, identities, enforced, limits, tries)
+        tries = Buckets(rates.tries)
+        return cls(registry, tokens, users, audit, enrollment, identities, enforced, rates, tries)
 
     def create_token(self, kind: str, by: str, **what: Any) -> Secret:
         """See `Tokens.create`; in the audit log."""
