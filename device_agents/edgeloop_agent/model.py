@@ -113,21 +113,24 @@ class Model:
         count: int | None = None,
         loop: bool = False,
         on_bad_frame: Callable[[DataError], None] | None = None,
+        on_event: Callable[[str, str], object] | None = None,
     ) -> Iterator[StreamItem]:
         """The frames of a source by its URL, as `edgeloop-agent run --source` takes it, with their results.
 
         count: frames to take; loop: start over at the end. on_bad_frame: called for a frame that cannot be decoded or
-        does not fit, which is then passed over; without it the error is raised. The source is closed when the iterator
-        is. Raises UsageError, DataError, DeviceError (the source is lost).
+        does not fit, which is then passed over; without it the error is raised. on_event: called with kind and detail
+        of what happens to a live source ("source_lost", "source_back", "frame_size"); without it that is a
+        RuntimeWarning. The source is closed when the iterator is. Raises UsageError, DataError, DeviceError (the source
+        is lost).
         """
         from edgeloop_agent.sources import open_source, parse_source
-        from edgeloop_agent.streaming import results_of
+        from edgeloop_agent.streaming import results_of, warn_of
 
         if not isinstance(source, str):
             raise UsageError(f"a source is a text, got {source!r}", hint="for example 'folder:frames/' or 'camera:0'")
         count = None if count is None else as_count(count, "count", least=0)
         opened = open_source(parse_source(source), self._opened().wanted, loop=loop)
-        return results_of(self, opened, count, on_bad_frame)
+        return results_of(self, opened, count, on_bad_frame, on_event or warn_of)
 
     def run(self, source: str, callback: Callable[[StreamItem], object], **options: Any) -> int:
         """`callback` for every frame of `stream(source, **options)`, until it returns False; the number of results."""

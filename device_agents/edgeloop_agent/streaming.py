@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +24,17 @@ class StreamItem:
     name: str
 
 
+def warn_of(kind: str, detail: str) -> None:
+    """What happens to a source that nobody asked about: a stream that waits for a camera must not do so in silence."""
+    warnings.warn(f"{kind}: {detail}", RuntimeWarning, stacklevel=4)
+
+
 def results_of(
-    model: Model, source: Source, count: int | None, on_bad_frame: Callable[[DataError], None] | None
+    model: Model,
+    source: Source,
+    count: int | None,
+    on_bad_frame: Callable[[DataError], None] | None,
+    on_event: Callable[[str, str], object],
 ) -> Iterator[StreamItem]:
     """Closes the source at its end, and when the iterator is closed."""
     taken = 0
@@ -32,7 +42,7 @@ def results_of(
         while taken != count:
             taken += 1
             try:
-                item = _next(source)
+                item = _next(source, on_event)
                 if item is None:
                     return
                 frame, name = item
@@ -47,7 +57,11 @@ def results_of(
         source.close()
 
 
-def _next(source: Source) -> tuple[Any, str] | None:
-    while isinstance(source, LiveSource) and not source.wait(_LOOK_EVERY_S):
-        pass
+def _next(source: Source, on_event: Callable[[str, str], object]) -> tuple[Any, str] | None:
+    if isinstance(source, LiveSource):
+        has_frame = False
+        while not has_frame:
+            has_frame = source.wait(_LOOK_EVERY_S)
+            for kind, detail in source.take_events():
+                on_event(kind, detail)
     return source.read()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from pathlib import Path
 
 import cv2
@@ -50,6 +51,23 @@ def test_a_stream_gives_every_frame_with_its_name_and_result(bundle: Path, folde
         with pytest.raises(DataError, match=r"2\.png"):
             list(model.stream(f"folder:{folder}"))
         assert len(list(model.stream("synthetic:", count=5))) == 5
+
+
+def test_a_camera_that_is_away_is_a_warning_or_goes_to_who_asked(bundle: Path) -> None:
+    class StopError(Exception):
+        pass
+
+    def stop(kind: str, detail: str) -> None:
+        assert kind == "source_lost" and "/dev/video97 is not there" in detail
+        raise StopError
+
+    with edgeloop_agent.open(bundle) as model:
+        with pytest.raises(StopError):
+            next(model.stream("camera:97", on_event=stop))
+        with warnings.catch_warnings(), pytest.raises(RuntimeWarning, match=r"source_lost: .*/dev/video97") as caught:
+            warnings.simplefilter("error")
+            next(model.stream("camera:97"))
+    assert caught.traceback[0].path == Path(__file__)
 
 
 def test_a_callback_ends_the_stream_by_false(bundle: Path, folder: Path) -> None:
