@@ -1,0 +1,223 @@
+"""Versions of one thing in a folder, with a link to what runs and a link to what it falls back to.
+
+    FOLDER/versions/7-0123456789abcdef.bundle    whole, or not there
+    FOLDER/current.bundle   -> versions/...      what runs: what a config names
+    FOLDER/committed.bundle -> versions/...      what was well when it ran
+    FOLDER/record.json                           trial, highest number, what failed; lags behind the links at most
+
+A link is switched by one rename. The record is written before `current` leads to something new and after everything
+else, and `update.at_start` brings the two together again: whenever the power fails, `current` leads to a whole version.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgeloop_agent.delivery.disk import Disk
+from edgeloop_agent.delivery.update import (
+    Begin,
+    Follow,
+    RollBack,
+    Settle,
+    Standing,
+    Trial,
+    Version,
+    at_start,
+    to_remove,
+)
+
+DIGEST_CHARS = 16
+_NEW = ".new-"
+_MAX_FAILED = 32
+"""So many refused versions are remembered; the oldest are forgotten first."""
+
+
+@dataclass(frozen=True)
+class _Record:
+    trial: Trial | None = None
+    highest: int = 0
+    failed: Mapping[str, str] | None = None
+
+    def encode(self) -> bytes:
+        trial = None
+        if self.trial is not None:
+            trial = {**vars(self.trial.version), "starts": self.trial.starts}
+        return json.dumps({"trial": trial, "highest": self.highest, "failed": dict(self.failed or {})}).encode()
+
+
+class VersionFolder:
+    """For one process at a time (the agent's state folder is locked). Every method raises OSError of the disk."""
+
+    def __init__(self, folder: Path, *, suffix: str = ".bundle", disk: Disk | None = None) -> None:
+        self.folder = folder
+        self.current = folder / f"current{suffix}"
+        self.committed = folder / f"committed{suffix}"
+        self._suffix = suffix
+        self._versions = folder / "versions"
+        self._record_path = folder / "record.json"
+        self._disk = disk or Disk()
+        self._name = re.compile(rf"(\d{{1,10}})-([0-9a-f]{{{DIGEST_CHARS}}}){re.escape(suffix)}")
+
+    def path_of(self, version: Version) -> Path:
+        """Where this version's file is, or would be."""
+        return self._versions / f"{version.number}-{version.digest}{self._suffix}"
+
+    def standing(self) -> Standing:
+        """As the disk has it now."""
+        record = self._record()
+        committed = self._led_to(self.committed)
+        highest = max(record.highest, committed.number if committed is not None else 0)
+        kept = sorted(self._kept())
+        return Standing(self._led_to(self.current), committed, record.trial, highest, record.failed or {}, kept)
+
+    def take_in(self, version: Version, pieces: Iterable[bytes]) -> Path:
+        """Keep a version's file; nothing runs it yet."""
+        self._disk.make_folder(self._versions)
+        path = self.path_of(version)
+        partial = path.with_name(_NEW + path.name)
+        try:
+            self._disk.create(partial, pieces)
+        except OSError:
+            self._disk.unlink(partial)
+            raise
+        self._disk.rename(partial, path)
+        self._disk.sync(self._versions)
+        self._disk.sync(self.folder)
+        return path
+
+    def begin_trial(self, version: Version) -> None:
+        """From the next start on this version runs, to be committed or rolled back."""
+        self._write(replace(self._record(), trial=Trial(version)))
+        self._lead(self.current, version)
+
+    def count_start(self) -> None:
+        """Of the agent, with what is on trial."""
+        record = self._record()
+        if record.trial is not None:
+            self._write(replace(record, trial=replace(record.trial, starts=record.trial.starts + 1)))
+
+    def commit(self) -> None:
+        """What runs is what to fall back to from now on; older versions make room."""
+        running = self._led_to(self.current)
+        if running is None:
+            return
+        self._lead(self.committed, running)
+        self.settle()
+        self.prune()
+
+    def go_back_to(self, version: Version) -> None:
+        """By an operator's will: what runs and what to fall back to is this one. The highest number stays."""
+        self._lead(self.committed, version)
+        self._lead(self.current, version)
+        self.settle()
+
+    def settle(self) -> None:
+        """Write down that no trial is going on."""
+        standing = self.standing()
+        well = standing.committed.digest if standing.committed is not None else ""
+        failed = {digest: why for digest, why in standing.failed.items() if digest != well}
+        self._write(_Record(None, standing.highest, failed))
+
+    def roll_back(self, reason: str) -> None:
+        """What runs is refused from now on, for this reason, and what was committed last runs again."""
+        standing = self.standing()
+        failed = dict(standing.failed)
+        if standing.running is not None and standing.running != standing.committed:
+            failed.setdefault(standing.running.digest, reason)
+        # Written down first: after a power cut between the two it is neither lost nor tried again.
+        self._write(_Record(None, standing.highest, _latest(failed)))
+        self.follow()
+
+    def follow(self) -> None:
+        """What was committed runs; nothing does where there is none."""
+        committed = self._led_to(self.committed)
+        if committed is not None:
+            self._lead(self.current, committed)
+        else:
+            self._disk.unlink(self.current)
+            self._disk.sync(self.folder)
+        self.settle()
+        self.prune()
+
+    def recover(self) -> RollBack | None:
+        """What an agent does before it runs anything, see `update.at_start`. The rollback, if it came to one."""
+        match at_start(self.standing()):
+            case Begin():
+                self.count_start()
+            case Settle():
+                self.settle()
+            case Follow():
+                self.follow()
+            case RollBack() as verdict:
+                self.roll_back(verdict.reason)
+                return verdict
+        return None
+
+    def refuse(self, version: Version, reason: str) -> None:
+        """It never ran here, and is not to be tried again."""
+        record = self._record()
+        self._write(replace(record, failed=_latest({**(record.failed or {}), version.digest: reason})))
+        self._disk.unlink(self.path_of(version))
+
+    def prune(self) -> None:
+        """Remove what is beyond the versions to keep, and what an update that was cut short left."""
+        for version in to_remove(self.standing()):
+            self._disk.unlink(self.path_of(version))
+        for folder in (self.folder, self._versions):
+            for leftover in folder.glob(f"{_NEW}*") if folder.is_dir() else ():
+                self._disk.unlink(leftover)
+
+    # -- inside
+
+    def _lead(self, link: Path, version: Version) -> None:
+        fresh = link.with_name(_NEW + link.name)
+        self._disk.symlink(f"{self._versions.name}/{self.path_of(version).name}", fresh)
+        self._disk.rename(fresh, link)
+        self._disk.sync(self.folder)
+
+    def _write(self, record: _Record) -> None:
+        self._disk.make_folder(self.folder)
+        fresh = self._record_path.with_name(_NEW + self._record_path.name)
+        self._disk.create(fresh, [record.encode()])
+        self._disk.rename(fresh, self._record_path)
+        self._disk.sync(self.folder)
+
+    def _led_to(self, link: Path) -> Version | None:
+        try:
+            version = self._version(link.readlink().name)
+        except OSError:
+            return None
+        return version if version is not None and self.path_of(version).is_file() else None
+
+    def _kept(self) -> list[Version]:
+        names = [path.name for path in self._versions.iterdir()] if self._versions.is_dir() else []
+        return [version for version in map(self._version, names) if version is not None]
+
+    def _version(self, name: str) -> Version | None:
+        found = self._name.fullmatch(name)
+        return None if found is None else Version(int(found[1]), found[2])
+
+    def _record(self) -> _Record:
+        """Empty where it cannot be read: the links say what runs, and what failed is tried once more."""
+        try:
+            return _decode(json.loads(self._record_path.read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return _Record()
+
+
+def _decode(said: Any) -> _Record:
+    trial = said["trial"]
+    failed = {str(digest): str(why) for digest, why in said["failed"].items()}
+    if trial is None:
+        return _Record(None, int(said["highest"]), failed)
+    version = Version(int(trial["number"]), str(trial["digest"]))
+    return _Record(Trial(version, int(trial["starts"])), int(said["highest"]), failed)
+
+
+def _latest(failed: Mapping[str, str]) -> dict[str, str]:
+    return dict(list(failed.items())[-_MAX_FAILED:])
