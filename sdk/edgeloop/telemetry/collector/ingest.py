@@ -14,7 +14,7 @@ from edgeloop.telemetry.report import Report
 from edgeloop.telemetry.store import StoreUnavailableError
 from edgeloop.telemetry.store.database import Store
 from edgeloop.telemetry.store.rows import ReportRow, to_row
-from edgeloop.telemetry.store.writing import Inserted, Quarantined
+from edgeloop.telemetry.store.writing import Inserted, Job, Quarantined
 
 _MAX_REASON_CHARS = 120  # times MAX_BATCH stays well below MAX_ACK_BYTES
 
@@ -46,10 +46,20 @@ def _no_answers(_device: str, _answers: Sequence[bytes]) -> None:
     return
 
 
+@dataclass(frozen=True)
+class Request:
+    """An encoded batch, and the device that the transport knows to have sent it."""
+
+    batch: bytes
+    sender: str | None = None
+
+
 @dataclass
 class _Sorted:
     """A batch, sorted into what can be stored and what cannot."""
 
+    sender: str | None
+    answers: Sequence[bytes] = ()
     reports: list[Report] = field(default_factory=list)
     rows: list[ReportRow] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
@@ -67,6 +77,7 @@ class Ingest:
     A report that is broken or cannot be stored is rejected with a reason and kept in the store's quarantine; it never
     holds up the others of its batch. Every other report is acknowledged once it is durable, new or duplicate alike.
     pending_commands, on_answers: what goes to a device with an acknowledgement, and what comes from it with a batch.
+    on_stored: who wants to know of new reports.
     """
 
     store: Store
@@ -86,16 +97,55 @@ class Ingest:
         Raises DataError when the batch as a whole cannot be read, StoreUnavailableError when it could not be committed;
         the sender then has no acknowledgement and sends again.
         """
+        outcome = self.handle_all([Request(batch, sender)])[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def handle_all(self, requests: Sequence[Request]) -> list[Ack | Exception]:
+        """`handle` of each, or what it raises: decoded at once, and committed in one transaction."""
         now = self.clock()
+        found = self._sort(requests, now)
+        jobs = [Job(each.rows, each.refused, now) for each in found if isinstance(each, _Sorted)]
+        self.store.commit(jobs)
+        to_come = iter(jobs)
+        outcomes: list[Ack | Exception] = []
+        for each in found:
+            try:
+                outcomes.append(self._answer(each, next(to_come), now) if isinstance(each, _Sorted) else each)
+            except Exception as error:
+                outcomes.append(error)
+        return outcomes
+
+    def _sort(self, requests: Sequence[Request], now: float) -> list[_Sorted | DataError]:
+        found: list[_Sorted | DataError] = []
+        bodies: list[bytes] = []
+        owners: list[_Sorted] = []
+        for request in requests:
+            try:
+                parts = decode_batch(request.batch)
+            except DataError as error:
+                self.metrics.count("batches_refused")
+                self.notices.once("batch", f"refused a batch that cannot be read: {error.message}")
+                found.append(error)
+                continue
+            mine = _Sorted(request.sender, parts.answers)
+            found.append(mine)
+            bodies += parts.reports
+            owners += [mine] * len(parts.reports)
+        for body, report, mine in zip(bodies, decode_reports(bodies), owners, strict=True):
+            if isinstance(report, DataError):
+                mine.reject(Rejected.unreadable(body, _reason(report)), "", body)
+            elif mine.sender is not None and report.device != mine.sender:
+                mine.reject(Rejected(report.boot, report.seq, "is from another device"), report.device, body)
+            else:
+                mine.reports.append(report)
+                mine.rows.append(to_row(report, now, body))
+        return found
+
+    def _answer(self, found: _Sorted, job: Job, now: float) -> Ack:
         try:
-            parts = decode_batch(batch)
-        except DataError as error:
-            self.metrics.count("batches_refused")
-            self.notices.once("batch", f"refused a batch that cannot be read: {error.message}")
-            raise
-        found = _sort(parts.reports, now, sender)
-        try:
-            inserted = self._commit(found, now)
+            inserted = self._outcome(found, job, now)
         except StoreUnavailableError as error:
             self.metrics.count("commits_failed")
             self.notices.trouble("store", f"{error.message}; nothing is acknowledged, devices keep their reports")
@@ -109,17 +159,18 @@ class Ingest:
         new = [found.reports[position] for position in inserted.new]
         self.metrics.observe(new)
         self.on_stored(new, now)
-        device = sender if sender is not None else _only_device(found.reports)
-        if device is not None and parts.answers:
-            self.on_answers(device, parts.answers)
+        device = found.sender if found.sender is not None else _only_device(found.reports)
+        if device is not None and found.answers:
+            self.on_answers(device, found.answers)
         commands = () if device is None else tuple(self.pending_commands(device))
         return Ack(accepted_ranges([(r.boot, r.seq) for r in found.reports]), tuple(found.rejected), commands)
 
-    def _commit(self, found: _Sorted, now: float) -> Inserted:
-        try:
-            return self.store.insert_rows(found.rows, refused=found.refused, received_s=now)
-        except DataError:
-            pass  # the database took offence at a value that `to_row` let through: find the report that has it
+    def _outcome(self, found: _Sorted, job: Job, now: float) -> Inserted:
+        if job.error is None:
+            return job.result
+        if not isinstance(job.error, DataError):
+            raise job.error
+        # The database took offence at a value that `to_row` let through: find the report that has it.
         reports, rows = found.reports, found.rows
         found.reports, found.rows = [], []
         new: list[int] = []
@@ -146,19 +197,6 @@ class Ingest:
 def _only_device(reports: Sequence[Report]) -> str | None:
     devices = {report.device for report in reports}
     return devices.pop() if len(devices) == 1 else None
-
-
-def _sort(bodies: Sequence[bytes], now: float, sender: str | None) -> _Sorted:
-    found = _Sorted()
-    for body, report in zip(bodies, decode_reports(bodies), strict=True):
-        if isinstance(report, DataError):
-            found.reject(Rejected.unreadable(body, _reason(report)), "", body)
-        elif sender is not None and report.device != sender:
-            found.reject(Rejected(report.boot, report.seq, "is from another device"), report.device, body)
-        else:
-            found.reports.append(report)
-            found.rows.append(to_row(report, now, body))
-    return found
 
 
 def _reason(error: DataError) -> str:

@@ -88,16 +88,23 @@ class Store:
     def insert_rows(self, rows: list[ReportRow], *, refused: Sequence[Quarantined], received_s: float) -> Inserted:
         """`insert` for reports that were turned into rows before."""
         job = Job(rows, refused, received_s)
-        with self._waiting_lock:
-            self._waiting.append(job)
-        with self._write_lock:
-            if not job.done:  # else the thread that had the lock before took it along
-                with self._waiting_lock:
-                    jobs, self._waiting = self._waiting, []
-                self._commit(jobs)
+        self.commit([job])
         if job.error is not None:
             raise job.error
         return job.result
+
+    def commit(self, jobs: Sequence[Job]) -> None:
+        """Write the jobs, and what other threads have waiting, in one transaction; each then has its result or error.
+
+        A job whose values the database refuses has a DataError and does not touch the others.
+        """
+        with self._waiting_lock:
+            self._waiting += jobs
+        with self._write_lock:
+            with self._waiting_lock:
+                mine, self._waiting = self._waiting, []
+            if mine:  # else the thread that had the lock before took them along
+                self._commit(mine)
 
     def _commit(self, jobs: list[Job]) -> None:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,6 +9,7 @@ from starlette.routing import Route
 
 from edgeloop.errors import DataError
 from edgeloop.telemetry.codec import MAX_BATCH_BYTES, encode_ack
+from edgeloop.telemetry.collector.gathering import Gathering
 from edgeloop.telemetry.collector.services import Services
 
 CBOR = "application/cbor"
@@ -17,6 +17,7 @@ CBOR = "application/cbor"
 
 def routes(services: Services) -> list[Route]:
     """`POST /v1/reports`: a batch, answered after its commit."""
+    gathering = Gathering(services.ingest)
 
     async def post_reports(request: Request) -> Response:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != CBOR:
@@ -24,7 +25,7 @@ def routes(services: Services) -> list[Route]:
         body = await _read_body(request)
         services.backlog.batches += 1
         try:
-            ack = await run_in_threadpool(services.ingest.handle, body, request.scope["edgeloop.device"])
+            ack = await gathering.handle(body, request.scope["edgeloop.device"])
         except DataError as error:
             raise HTTPException(400, error.message) from error
         finally:
