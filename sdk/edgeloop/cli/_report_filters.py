@@ -16,7 +16,7 @@ def add_device_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="ID", help="only this device")
     parser.add_argument("--bundle", metavar="NAME", help="only this bundle")
     parser.add_argument("--group", metavar="NAME", help="only devices of this group of the collector's registry")
-    parser.add_argument("--tag", metavar="TAG", help="only devices with this tag of the collector's registry")
+    parser.add_argument("--tag", metavar="KEY=VALUE", help="only devices with this tag of the collector's registry")
 
 
 def add_report_filters(parser: argparse.ArgumentParser) -> None:

@@ -35,6 +35,8 @@ COUNTERS = (
     "reports_quarantined",
     "reports_refused",
     "events_dropped",
+    "hard_samples_kept",
+    "hard_samples_sent",
 )
 """Counters with a one-byte code on the wire; any other name travels as text. All count what happened in the period."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,8 +11,11 @@ from pathlib import Path
 import pytest
 
 import edgeloop as el
+from edgeloop.cli.main import main
 from edgeloop.errors import DataError, DeviceError, EdgeloopError, RefusedError, UsageError
 from edgeloop.telemetry.collector import CollectorHandle, start_collector
+from edgeloop.telemetry.collector.security.audit import Audit
+from edgeloop.telemetry.collector.security.registry import Registry
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.query import Telemetry
 from edgeloop.telemetry.report import Report
@@ -177,3 +181,29 @@ def test_readme_grade_examples_run(collector: CollectorHandle, tmp_path: Path, m
     for example in examples:
         code = example.replace("sqlite:///telemetry.db", collector.store.url)
         exec(compile(code, "docs/collector.md", "exec"), {})  # noqa: S102
+
+
+def test_groups_and_tags_are_those_of_the_registry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with start_collector(f"sqlite:///{tmp_path / 'x.db'}") as collector:
+        collector.store.insert([make_report(n, device=f"pi-{n % 4}") for n in range(1, 13)])
+        registry = Registry(collector.store.database, Audit(collector.store.database))
+        registry.set_group(["pi-1", "pi-2"], "line-2", by="me")
+        registry.tag(["pi-2", "pi-3"], {"site": "berlin"}, [], by="me")
+        for url in (collector.store.url, collector.url):
+            with el.telemetry.open(url) as telemetry:
+                assert {report.device for report in telemetry.reports(group="line-2")} == {"pi-1", "pi-2"}
+                assert [d.device for d in telemetry.devices(tag="site=berlin")] == ["pi-2", "pi-3"]
+                assert set(telemetry.latency(group="line-2", tag="site=berlin").histograms) == {"pi-2"}
+                assert telemetry.histogram(group="line-2").count == 120
+                assert telemetry.latency(group="nobody").count() == {}
+                with pytest.raises(DataError, match="KEY=VALUE"):
+                    telemetry.devices(tag="berlin")
+            assert main(["monitor", "--json", "--group", "line-2", "--store", url]) == 0
+            shown = json.loads(capsys.readouterr().out)["devices"]
+            assert [device["device"] for device in shown] == ["pi-1", "pi-2"]
+            path = tmp_path / "r.jsonl"
+            options = ["--store", url, "--tag", "site=berlin", "--format", "jsonl", "-o", str(path)]
+            assert main(["telemetry", "export", *options]) == 0
+            assert len(path.read_text().splitlines()) == 6
+            path.unlink()
+            capsys.readouterr()

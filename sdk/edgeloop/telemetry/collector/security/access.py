@@ -35,6 +35,9 @@ RULES: Sequence[Rule] = (
     Rule(_WRITES, "/v1/enroll", PUBLIC),  # for a token, which the endpoint asks for
     Rule(_WRITES, "/v1/renew", DEVICE),
     Rule(_WRITES, "/v1/reports", DEVICE),
+    Rule(frozenset({"POST"}), "/v1/samples", DEVICE),
+    Rule(_READS | _WRITES, "/v1/samples", OPERATOR),  # what is in them are pictures
+    Rule(_READS | _WRITES, "/v1/samples/", OPERATOR),
     Rule(_READS, "/v1/", VIEWER),  # what is more than looking has a line of its own above
     Rule(_WRITES, "/v1/", OPERATOR),
     Rule(_READS, "/metrics", VIEWER),
