@@ -56,6 +56,20 @@ shutil.rmtree(folder, ignore_errors=True)
 os.rename(fresh, folder)
 """
 
+# Runs on the device, by its own Python. Where root installs, a service of its own user can keep no bytecode: it would
+# compile at every start. Of the libraries only what the agent loads is compiled, by loading it. Argument: the site.
+COMPILE_SCRIPT = r"""
+import compileall, os, subprocess, sys
+site = sys.argv[1]
+for name in ("edgeloop", "edgeloop_agent"):
+    compileall.compile_dir(os.path.join(site, name), quiet=2)
+load = "import contextlib, sys\nsys.path.insert(0, sys.argv[1])\n" \
+    "for name in sys.argv[2:]:\n with contextlib.suppress(Exception): __import__(name)"
+libraries = ("numpy", "numpy.random", "cv2", "ai_edge_litert.interpreter", "cbor2", "serial", "paho.mqtt.client",
+    "securesystemslib._vendor.ed25519.ed25519")
+subprocess.run([sys.executable, "-I", "-c", load, site, *libraries], stdout=subprocess.DEVNULL)
+"""
+
 _WRITE_FILE = r"""
 import os, sys
 path, within = sys.argv[1:]
@@ -170,6 +184,10 @@ def install_agent(
         timeout_s=_INSTALL_TIMEOUT_S,
     )
     _require(done, f"installing the agent on {device.url}")
+    # Without bytecode it only starts more slowly: what comes of this is no error.
+    device.run(
+        [DEVICE_PYTHON, "-I", "-c", COMPILE_SCRIPT, str(layout.site(site.version))], timeout_s=_INSTALL_TIMEOUT_S
+    )
     check = device.run(
         [DEVICE_PYTHON, "-I", launcher, "--version"],
         timeout_s=_INSTALL_TIMEOUT_S,
