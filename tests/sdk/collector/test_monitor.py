@@ -26,7 +26,8 @@ from edgeloop.cli.main import main
 from edgeloop.cli.monitor import Picture, paged
 from edgeloop.telemetry.collector import CollectorHandle, start_collector
 from edgeloop.telemetry.histogram import Histogram
-from edgeloop.telemetry.overview import Overview
+from edgeloop.telemetry.overview import Overview, describe
+from edgeloop.telemetry.store.rows import StoredReport
 from support.collecting import PATIENCE_S, make_report, with_event
 
 HOSTILE = "[red]x\x1b[2J\u202e名前"
@@ -121,15 +122,16 @@ def test_what_is_wrong_is_named_in_a_line(
 
 @pytest.mark.parametrize("columns", [20, 60, 80, 200])
 @pytest.mark.parametrize("utf8", [True, False])
-def test_any_width_holds_and_hostile_names_are_text(collector: CollectorHandle, columns: int, utf8: bool) -> None:
-    collector.store.insert([with_event(make_report(n, device=HOSTILE, bundle="名" * 50), "k\x1b") for n in (1, 2)])
+def test_any_width_holds_and_hostile_names_are_text(columns: int, utf8: bool) -> None:
+    hostile = [with_event(make_report(n, device=HOSTILE, bundle="名" * 50), "k\x1b") for n in (1, 2)]
     empty = {"latency": {}, "gauges": {}, "counters": {}, "total_ops": 0, "delegated_ops": 0, "delegate_ran": ""}
-    collector.store.insert([make_report(1, bundle="", period_s=0.0, **empty)])
-    data = Overview(collector.store).to_dict(2.0)
+    bare = [make_report(1, bundle="", period_s=0.0, **empty)]
+    views = [describe([StoredReport(n, 1.0, r) for n, r in enumerate(each)]) for each in (hostile, bare)]
+    devices = [view.to_dict() for view in views]
     look = Look(columns, 24, utf8)
-    lines = [line for block in fleet_lines(data["devices"], 2.0, look) for line in block]
+    lines = [line for block in fleet_lines(devices, 2.0, look) for line in block]
     event = {"time_s": 0, "kind": HOSTILE, "detail": HOSTILE}
-    lines += device_lines(data["devices"], [event], 2.0, look)
+    lines += device_lines(devices, [event], 2.0, look)
     if columns >= 60:
         assert all(width(line.text) <= columns for line in lines)
     for line in lines:
