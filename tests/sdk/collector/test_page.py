@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,14 @@ PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "h
 HOSTILE = '<img src=x onerror=alert(1)>"\\${}/..%2f#?'
 NASTY = "<script>document.title='taken'</script>"
 LONG = "w" * 120
+STICKS_OUT = "Math.max(0, document.documentElement.scrollWidth - innerWidth)"
+INKED = """(() => {
+  const canvas = document.querySelector(".heat canvas");
+  const { data } = canvas.getContext("2d").getImageData(60, 20, canvas.width - 70, canvas.height - 50);
+  let inked = 0;
+  for (let i = 0; i < data.length; i += 4) inked += data[i] < 200;
+  return inked;
+})()"""
 RIGHT_TO_LEFT = "אבג-pi-العربية"
 
 
@@ -104,7 +113,7 @@ def test_nothing_sticks_out_on_a_phone(browser: Any, collector: CollectorHandle)
     collector.ingest.handle(batch_of(with_event(make_report(1, device=LONG, bundle="b" * 100)), make_report(1)))
     with visit(browser, collector.url, **PHONE) as seen:
         seen.page.locator("#devices tr").nth(1).wait_for()
-        assert seen.page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert seen.page.evaluate(STICKS_OUT) == 0
         assert seen.complaints == []
 
 
@@ -120,11 +129,70 @@ def test_the_theme_is_the_systems_until_one_is_chosen(browser: Any, collector: C
         assert seen.complaints == []
 
 
-def test_stopping_does_not_wait_for_open_pages(browser: Any, collector: CollectorHandle) -> None:
-    import time
+def test_it_says_since_when_nothing_came(browser: Any, collector: CollectorHandle) -> None:
+    collector.store.insert([make_report(1)], received_s=time.time() - 200)
+    with visit(browser, collector.url) as seen:
+        seen.page.get_by_text("last report 3 min ago").wait_for()
+        seen.page.get_by_role("button", name="Silent").locator("b", has_text="1").wait_for()
 
+
+def test_stopping_does_not_wait_for_open_pages(browser: Any, collector: CollectorHandle) -> None:
     with visit(browser, collector.url) as seen:
         seen.page.get_by_text("No reports yet").wait_for()
         began = time.monotonic()
         collector.stop()
         assert time.monotonic() - began < 2.5
+
+
+def test_by_keyboard_into_a_device_and_back(browser: Any, collector: CollectorHandle) -> None:
+    now = time.time()
+    for seq in range(1, 6):
+        reports = [make_report(seq, device=name, time_s=now - 60 * (6 - seq)) for name in ("pi-1", HOSTILE, "pi-2")]
+        collector.ingest.handle(batch_of(*reports))
+    collector.ingest.handle(batch_of(with_event(make_report(6, device=HOSTILE, time_s=now))))
+    with visit(browser, collector.url) as seen:
+        page = seen.page
+        page.locator("#devices tr").nth(2).wait_for()
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        page.locator("#devices tr").first.focus()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowUp")
+        assert page.evaluate("document.activeElement.querySelector('a').textContent") == HOSTILE, "the first by name"
+        page.keyboard.press("Enter")
+        page.locator("h2", has_text=HOSTILE).wait_for()
+        page.locator(".u-over").first.wait_for()
+        assert page.locator(".uplot").count() >= 3
+        assert page.locator("canvas[role=img]").get_attribute("aria-label").startswith("invoke")
+        assert "fallback" in page.locator(".events").inner_text()
+        assert page.evaluate(INKED) > 50, "the heat map is drawn"
+        page.keyboard.press("Escape")
+        page.locator("#devices tr").nth(2).wait_for()
+        page.wait_for_function("document.activeElement.matches('#devices tr')")
+        assert page.evaluate("document.activeElement.querySelector('a').textContent") == HOSTILE, "where it was before"
+        assert seen.complaints == []
+
+
+def test_the_other_views(browser: Any, collector: CollectorHandle) -> None:
+    now = time.time()
+    for seq in range(1, 4):
+        old = [make_report(seq, device=f"old-{n}", version=2, time_s=now - 60) for n in range(3)]
+        new = [make_report(seq, device=f"new-{n}", version=3, bundle="ic", time_s=now - 60) for n in range(2)]
+        collector.ingest.handle(batch_of(*old, *new))
+    for width in (1300, 360):
+        with visit(browser, collector.url + "/#/rollout", viewport={"width": width, "height": 800}) as seen:
+            page = seen.page
+            page.get_by_role("link", name="v2").wait_for()
+            assert "60 %" in page.locator("main").inner_text()
+            page.get_by_role("link", name="v2").click()
+            page.get_by_text("Both versions").wait_for()
+            page.get_by_text("Slowest devices").wait_for()
+            assert page.evaluate(STICKS_OUT) == 0
+            page.get_by_role("link", name="Latency").click()
+            page.get_by_label("Model").wait_for()
+            page.get_by_label("Model").select_option(label="ic v3")
+            page.get_by_role("button", name="24 hours").click()
+            page.locator("[data-key='span-24h'][aria-pressed=true]").wait_for()
+            page.locator(".uplot").nth(1).wait_for()
+            assert page.evaluate(STICKS_OUT) == 0
+            assert seen.complaints == []

@@ -1,11 +1,13 @@
-"""Which devices have something new in a store that others write to as well."""
+"""What the live fleet and its views ask the store's tables themselves."""
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from typing import Any
+
+from sqlalchemy import func, select
 
 from edgeloop.telemetry.store.dialects import Database
-from edgeloop.telemetry.store.schema import DEVICES
+from edgeloop.telemetry.store.schema import DEVICES, EVENTS, REPORTS
 
 
 def devices_since(database: Database, report_id: int) -> list[tuple[str, float]]:
@@ -13,3 +15,25 @@ def devices_since(database: Database, report_id: int) -> list[tuple[str, float]]
     chosen = select(DEVICES.c.device, DEVICES.c.last_received_s).where(DEVICES.c.last_report_id > report_id)
     with database.reader.connect() as connection:
         return [(row.device, row.last_received_s) for row in connection.execute(chosen)]
+
+
+def events_of(database: Database, device: str, limit: int = 100) -> list[dict[str, Any]]:
+    """A device's last events, the newest first: {kind, time_s, detail}."""
+    chosen = (
+        select(EVENTS.c.kind, EVENTS.c.time_s, EVENTS.c.detail)
+        .join(REPORTS, REPORTS.c.id == EVENTS.c.report_id)
+        .join(DEVICES, DEVICES.c.id == REPORTS.c.device_id)
+        .where(DEVICES.c.device == device)
+        .order_by(REPORTS.c.id.desc(), EVENTS.c.position.desc())
+        .limit(limit)
+    )
+    with database.reader.connect() as connection:
+        return [dict(row) for row in connection.execute(chosen).mappings()]
+
+
+def first_seen(database: Database) -> dict[tuple[str, int], float]:
+    """When the first report of each (bundle, version) came in. Reads the whole table: not for every request."""
+    chosen = select(REPORTS.c.bundle, REPORTS.c.version, func.min(REPORTS.c.received_s))
+    with database.reader.connect() as connection:
+        rows = connection.execute(chosen.group_by(REPORTS.c.bundle, REPORTS.c.version))
+        return {(bundle, version): seen for bundle, version, seen in rows}

@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict, dataclass
 
-from edgeloop.telemetry.fleet.arrivals import devices_since
+from edgeloop.telemetry.fleet.arrivals import devices_since, first_seen
 from edgeloop.telemetry.fleet.choosing import Choice, Page, choose
-from edgeloop.telemetry.fleet.minutes import Minute, MinuteBook
+from edgeloop.telemetry.fleet.minutes import MINUTES, Minute, MinuteBook
 from edgeloop.telemetry.fleet.row import FleetRow, RowState
-from edgeloop.telemetry.overview import WINDOW_REPORTS
+from edgeloop.telemetry.overview import THROTTLED_NOW, WINDOW_REPORTS
 from edgeloop.telemetry.report import Report
-from edgeloop.telemetry.store import StoreUnavailableError
+from edgeloop.telemetry.store import Selection, StoreUnavailableError
 from edgeloop.telemetry.store.database import Store
 
 MAX_ROWS = 100_000
@@ -23,6 +23,8 @@ FOLD_EVERY_S = 0.05
 """Reports that come within so long are folded together."""
 SWEEP_EVERY_S = 5.0
 """How often it looks for reports that others put into the store."""
+MAX_LOADED_REPORTS = 20_000
+"""Read at a start for the minutes before it."""
 FILL_WINDOWS_OF = 1000
 """After a start so many devices get their last reports back, the others their last one."""
 
@@ -60,6 +62,7 @@ class LiveFleet:
         self._wake, self._closed = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._summary = Summary()
+        self._first_seen: dict[tuple[str, int], float] = {}
         self._next_id = 1
         self._swept_to = 0
         """The report up to which the store was looked through."""
@@ -159,6 +162,14 @@ class LiveFleet:
         with self._lock:
             return self._minutes.between(first, last, bundle, version)
 
+    def first_seen(self) -> dict[tuple[str, int], float]:
+        """When each (bundle, version) was first heard of; read from the store when one is new to this process."""
+        with self._lock:
+            present = {(row.bundle, row.version) for row in self.rows()}
+        if not present <= self._first_seen.keys():
+            self._first_seen = first_seen(self._store.database)
+        return self._first_seen
+
     def count(self) -> None:
         """Make `summary` anew. StoreUnavailableError."""
         now, rows, held = self._clock(), self.rows(), self._store.counts()
@@ -217,6 +228,21 @@ class LiveFleet:
             if self._closed.is_set():
                 return
             self._read_again(stored.report.device)
+
+        self._load_minutes()
+
+    def _load_minutes(self) -> None:
+        """The last hours by the minute, from the newest reports; what came in since the start is there already."""
+        before, newest = self._swept_to, max(self._swept_to - MAX_LOADED_REPORTS, 0)
+        since_s = self._clock() - MINUTES * 60
+        book = MinuteBook()
+        for stored in self._store.reports(Selection(since_s=since_s), after_id=newest):
+            if stored.id > before or self._closed.is_set():
+                break
+            flags = stored.report.gauges.get("throttle_flags", 0)
+            book.add(stored.received_s, [(stored.report, bool(int(flags) & THROTTLED_NOW))])
+        with self._lock:
+            self._minutes = book
 
     def sweep(self) -> None:
         """Take in what another collector or an import put into the same store."""

@@ -11,7 +11,10 @@ from starlette.routing import Route
 
 from edgeloop.telemetry.collector.services import Services
 
-_SCRIPTS = ("theme", "main", "dom", "words", "fleet", "row")
+_SCRIPTS = (
+    *("theme", "main", "dom", "words", "panels", "fleet", "row"),
+    *("charts", "heatmap", "latency", "device", "model", "rollout", "alerts"),
+)
 _FILES = {
     "/": "index.html",
     **{f"/{name}": name for name in ("page.css", "views.css", "icon.svg")},

@@ -2,7 +2,7 @@
 
 import { byId } from "./dom.js";
 import { showFleet } from "./fleet.js";
-import { age, counted } from "./words.js";
+import { ago, counted } from "./words.js";
 
 const SILENT_S = 15; // agents report every 10 s
 
@@ -17,7 +17,7 @@ const ROUTES = [
 const shell = {
   standing(connected, words, seconds) {
     const live = connected && !words && seconds <= SILENT_S;
-    byId("standing").textContent = words ?? (live ? "live" : `last report ${age(seconds)} ago`);
+    byId("standing").textContent = words ?? (live ? "live" : `last report ${ago(seconds)}`);
     byId("status").className = `status ${live ? "live" : connected ? "" : "trouble"}`;
   },
   summary(summary) {

@@ -63,12 +63,13 @@ function againstProfile(row) {
 
 const cell = (label, kind, ...children) => element(kind, { "data-label": label }, ...children);
 
-export function fleetRow(row, now) {
+// still: a row of another table, which is no link by itself.
+export function fleetRow(row, now, still = false) {
   const event = row.event ? `${row.event.kind}: ${row.event.detail}` : null;
-  const link = element("a", { href: deviceLink(row.device), tabindex: "-1", dir: "auto" }, row.device);
+  const link = element("a", { href: deviceLink(row.device), tabindex: still ? null : "-1", dir: "auto" }, row.device);
   const where = row.bundle ? modelLink(row.bundle, row.version) : null;
   const made = element(
-    "tr", { tabindex: "0", "data-id": String(row.id) },
+    "tr", still ? {} : { tabindex: "0", "data-id": String(row.id) },
     element("th.name", { scope: "row" }, link, event && element("span.small.event", { title: event }, event)),
     cell("Model", "td.model", where ? element("a", { href: where, tabindex: "-1" }, model(row.bundle, row.version)) : "–",
       element("span.small", {}, row.variant)),

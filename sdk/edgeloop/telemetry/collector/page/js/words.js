@@ -20,6 +20,8 @@ export function age(seconds) {
   return `${Math.round(seconds / 86400)} d`;
 }
 
+export const ago = (seconds) => (seconds < 1 ? "now" : `${age(seconds)} ago`);
+
 export function clock(seconds) {
   const when = new Date(seconds * 1000);
   const today = new Date().toDateString() === when.toDateString();
