@@ -169,6 +169,9 @@ class RunningMerge:
         if len(self._waiting) >= _MERGE_AFTER:
             self.total()
 
+    def include(self, histogram: Histogram) -> None:
+        self._merged = self._merged.merge(histogram)
+
     def total(self) -> Histogram:
         """A histogram that later additions do not change."""
         if self._waiting:

@@ -189,7 +189,7 @@ def check_version(body: Mapping[Any, object], what: str) -> None:
 def _body(data: bytes) -> Mapping[Any, Any]:
     body = as_map(strict_cbor.loads(data, what="report", max_bytes=MAX_REPORT_BYTES), "report")
     check_version(body, "report")
-    if not all(isinstance(key, int) and 0 <= key <= MAX_NUMBER for key in body):
+    if not body.keys() <= _KNOWN_KEYS and not all(isinstance(key, int) and 0 <= key <= MAX_NUMBER for key in body):
         raise DataError("report has a key that is not a number")
     return body
 

@@ -70,6 +70,7 @@ def _sizes() -> tuple[int, ...]:
 
 
 _SIZES = _sizes()
+_CONTAINERS = frozenset({dict, list, tuple})
 _MAX_CONTAINERS = 100  # bounds how deep cbor2 can get, before the depth is known
 
 
@@ -136,11 +137,12 @@ def _items_of(value: object, levels: int) -> int:
 
     A key that came twice, or bytes behind the value, make this less than what stood in the data.
     """
-    if not isinstance(value, (dict, list, tuple)):
+    if type(value) not in _CONTAINERS:
         return 1
     if not levels:
         return -(2**32)
-    items = 1
+    assert isinstance(value, (dict, list, tuple))
+    items = 1 + len(value)
     parts: Iterable[object] = value
     if isinstance(value, dict):
         if not {int, str}.issuperset(map(type, value)):
@@ -148,7 +150,8 @@ def _items_of(value: object, levels: int) -> int:
         items += len(value)
         parts = value.values()
     for part in parts:
-        items += _items_of(part, levels - 1) if isinstance(part, (dict, list, tuple)) else 1
+        if type(part) in _CONTAINERS:
+            items += _items_of(part, levels - 1) - 1
     return items
 
 

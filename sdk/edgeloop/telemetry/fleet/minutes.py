@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from edgeloop.telemetry.histogram import Histogram
+from edgeloop.telemetry.histogram_arrays import RunningMerge
 from edgeloop.telemetry.report import Report
+from edgeloop.telemetry.wire_latency import wires_of
 
 MINUTES = 120
 MAX_MODELS = 200
@@ -21,21 +23,32 @@ Model = tuple[str, int]
 class Minute:
     """What came in within one minute."""
 
-    stages: dict[str, Histogram] = field(default_factory=dict)
+    running: dict[str, RunningMerge] = field(default_factory=dict)
     events: Counter[str] = field(default_factory=Counter)
     reports: int = 0
     throttled: int = 0
     """Reports of a board that was held back at that time."""
 
+    @property
+    def stages(self) -> dict[str, Histogram]:
+        """Latency by stage; not to be changed."""
+        return {stage: running.total() for stage, running in self.running.items()}
+
+    def settle(self) -> None:
+        """Give away what waits to be merged: nothing more is to come."""
+        for running in self.running.values():
+            running.total()
+
     def add(self, report: Report, throttled: bool) -> None:
         self.reports += 1
         self.throttled += throttled
-        for stage, histogram in report.latency.items():
-            known = self.stages.get(stage)
-            if known is not None:
-                _merge_into(known, histogram)
-            elif len(self.stages) < MAX_STAGES:
-                self.stages[stage] = Histogram.merged((histogram,))
+        for stage, wire in wires_of(report.latency).items():
+            known = self.running.get(stage)
+            if known is None:
+                if len(self.running) >= MAX_STAGES:
+                    continue
+                known = self.running[stage] = RunningMerge()
+            known.add(wire)
         for event in report.events:
             if event.kind in self.events or len(self.events) < MAX_STAGES:
                 self.events[event.kind] += 1
@@ -61,6 +74,8 @@ class MinuteBook:
             if minute is None:
                 for old in [each for each in minutes if each <= now - MINUTES]:
                     del minutes[old]
+                for past in minutes.values():
+                    past.settle()
                 minute = minutes[now] = Minute()
             minute.add(report, throttled)
 
@@ -80,19 +95,5 @@ class MinuteBook:
                     into.throttled += minute.throttled
                     into.events.update(minute.events)
                     for stage, histogram in minute.stages.items():
-                        parts = [histogram, into.stages[stage]] if stage in into.stages else [histogram]
-                        into.stages[stage] = Histogram.merged(parts)
+                        into.running.setdefault(stage, RunningMerge()).include(histogram)
         return merged
-
-
-def _merge_into(known: Histogram, more: Histogram) -> None:
-    """`Histogram.merge` without a new one: this runs for every stage of every report."""
-    if not more.count:
-        return
-    known.min_ns = min(known.min_ns, more.min_ns) if known.count else more.min_ns
-    known.max_ns = max(known.max_ns, more.max_ns)
-    known.sum_ns += more.sum_ns
-    known.zero_count += more.zero_count
-    buckets = known.buckets
-    for index, count in more.buckets.items():
-        buckets[index] = buckets.get(index, 0) + count
