@@ -25,6 +25,7 @@ from edgeloop_agent.reports.sums import agent_summary, model_summary
 from edgeloop_agent.reports.tally import Identity, Tally
 from edgeloop_agent.service.desk import Desk
 from edgeloop_agent.service.reload import Reload, may_reload, same_state
+from edgeloop_agent.service.said_once import first_time
 from edgeloop_agent.service.statedir import BUNDLES, locked_state
 from edgeloop_agent.sinks import parse_sink
 from edgeloop_agent.sources import parse_source
@@ -98,7 +99,8 @@ def _planned_one(config: AgentConfig, tell: Callable[[str], None], at_start: boo
 
         tune_if_new(config, staged, tell)
     config, delegates, tuned = settled(config, staged, order)
-    said = {"tuned": tuned, "other_board": made_for_another(staged.manifest.target)}
+    other_board = first_time(config.state, staged.path.name, made_for_another(staged.manifest.target))
+    said = {"tuned": tuned, "other_board": other_board}
     notes = tuple((kind, text) for kind, text in said.items() if text)
     for kind, text in notes:
         tell(f"{kind}: {text}")

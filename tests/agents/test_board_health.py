@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from edgeloop_agent.reports.board_health import BoardHealth, made_for_another
+from edgeloop_agent.service.said_once import first_time
 from support.boards import TREES, write_tree
 
 FLAGS = "sys/devices/platform/soc/soc:firmware/get_throttled"
@@ -38,3 +40,16 @@ def test_a_bundle_of_another_board_is_said_and_runs(tmp_path: Path) -> None:
 def test_a_machine_that_tells_nothing_is_no_error(tmp_path: Path) -> None:
     health = BoardHealth(root=tmp_path)
     assert (health.gauges(), health.news(), health.state()["throttled_now"]) == ({}, (), [])
+
+
+def test_that_a_bundle_is_of_another_board_is_said_once_in_a_state_folder(tmp_path: Path) -> None:
+    assert first_time(tmp_path, "a-1-00", "text") == "text"
+    assert first_time(tmp_path, "a-1-00", "text") == ""
+    assert first_time(tmp_path, "a-1-00", "another text") == "another text"
+    assert first_time(tmp_path, "b-1-00", "text") == "text"
+    assert first_time(tmp_path / "else", "b-1-00", "") == ""
+    (tmp_path / "said.json").write_text("[")
+    assert first_time(tmp_path, "b-1-00", "text") == "text"
+    for i in range(20):
+        first_time(tmp_path, str(i), "text")
+    assert len(json.loads((tmp_path / "said.json").read_text())) == 16

@@ -39,7 +39,8 @@ class NoOutlet:
 
 
 class Reporting:
-    """The reports of one run. `tell` gets lines for people; `worker` is the one that runs now, None between two.
+    """The reports of one run. `tell` gets lines for people; `board` is all models' of the agent, so that what it does
+    is said once; `worker` is the one that runs now, None between two.
 
     Messages are those of a worker, see `ipc`: KeyError, TypeError, ValueError or DataError where one is nonsense.
     """
@@ -50,6 +51,7 @@ class Reporting:
         outlet: Outlet,
         tell: Callable[[str], None],
         fallback: FallbackClock,
+        board: BoardHealth,
         *,
         threads: int,
         interval_s: float,
@@ -59,7 +61,7 @@ class Reporting:
         self._tell = tell
         self._fallback = fallback
         self._threads = threads
-        self._board = BoardHealth()
+        self._board = board
         self._interval_s = interval_s
         self._worker_rss_bytes = 0
         self._worker_gauges: dict[str, float] = {}

@@ -12,6 +12,7 @@ from edgeloop import probes
 from edgeloop.errors import DeviceError
 from edgeloop.runtime.libedgetpu import crash_hint
 from edgeloop_agent.config import AgentConfig
+from edgeloop_agent.reports.board_health import BoardHealth
 from edgeloop_agent.reports.reporting import Outlet, Reporting
 from edgeloop_agent.reports.tally import RunsOn, Tally
 from edgeloop_agent.service.agent_state import model_state
@@ -58,8 +59,9 @@ class SupervisedModel:
         tell: Callable[[str], None],
         selector: selectors.BaseSelector,
         stops: StopSignals,
+        board: BoardHealth,
     ) -> None:
-        """tell: gets lines for people."""
+        """tell: gets lines for people; board: the agent's, of all models."""
         self.end: End | None = None
         self._config = config = assignment.config
         if config.model:
@@ -70,8 +72,9 @@ class SupervisedModel:
         self._tally.runs_on = RunsOn(asked=assignment.delegates[0])
         self._fallback = FallbackClock(assignment.delegates[0], config.fallback_alert)
         self._reporting = Reporting(
-            self._tally, outlet, tell, self._fallback, threads=config.threads, interval_s=config.report_interval
-        )
+            self._tally, outlet, tell, self._fallback, board,
+            threads=config.threads, interval_s=config.report_interval,
+        )  # fmt: skip
         self._standing = Standing.start(assignment.delegates)
         self._life: WorkerLife | None = None
         self._first_bad_frame = ""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
+from edgeloop_agent.reports.board_health import BoardHealth
 from edgeloop_agent.reports.reporting import Outlet
 from edgeloop_agent.service.desk import Desk
 from edgeloop_agent.supervisor.endings import End
@@ -30,9 +31,9 @@ def supervise(
     A model that ends, however, leaves the others alone. `tell` gets lines for people; who stands at the `desk` may ask
     for a stop, too. The ends are in the same order.
     """
-    stops = StopSignals()
+    stops, board = StopSignals(), BoardHealth()
     with selectors.DefaultSelector() as selector, stops.wake_up(selector), ExitStack() as attended:
-        models = [SupervisedModel(a, outlet, tell, selector, stops) for a in assignments]
+        models = [SupervisedModel(a, outlet, tell, selector, stops, board) for a in assignments]
         if desk is not None:
             attended.enter_context(desk.attending(selector, models, stops))
         try:
