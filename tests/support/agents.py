@@ -64,10 +64,12 @@ def make_bundle(
     signed: bool = True,
     runtime: Mapping[str, str] | None = None,
     name: str = "digits",
+    version: int = 7,
+    target: str = "generic-x86-64",
 ) -> Path:
-    """A bundle, version 7, with one variant "int8"."""
+    """A bundle with one variant "int8"."""
     variant = VariantDraft("int8", digits_int8() if model is None else model, "int8", delegates)
-    draft = BundleDraft(name, 7, "generic-x86-64", contract, [variant], golden)
+    draft = BundleDraft(name, version, target, contract, [variant], golden)
     draft = draft if runtime is None else replace(draft, runtime=runtime)
     write_bundle(path, draft, load_or_create_signing_key() if signed else None)
     return path

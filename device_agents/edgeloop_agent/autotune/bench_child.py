@@ -58,9 +58,11 @@ class _Bench:
 
     def _open_one(self, order: dict[str, Any]) -> dict[str, Any]:
         from edgeloop.bench import random_inputs
-        from edgeloop.runtime import open_session
+        from edgeloop.bundle.needs import check_runtime
+        from edgeloop.runtime import open_session, runtime_info
         from edgeloop_agent.worker.pipeline import self_test
 
+        check_runtime(self._manifest, runtime_info())
         variant = self._manifest.variant(order["variant"])
         began = time.perf_counter()
         session = open_session(self._staged / variant.file, delegate=order["delegate"], threads=order["threads"])

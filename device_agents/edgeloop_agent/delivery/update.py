@@ -11,7 +11,7 @@ tell.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 TRIAL_STARTS = 3
@@ -74,10 +74,11 @@ class Offer:
 
 @dataclass(frozen=True)
 class Device:
-    """What an offer has to fit. targets: ids of bundles that run here; () where the board is not known and any does.
+    """What an offer has to fit. strangers: ids of targets whose bundles cannot run on this board.
     free_bytes: on the disk of the state folder; reserve_bytes of them stay free."""
 
-    targets: Sequence[str]
+    board: str
+    strangers: Collection[str]
     free_bytes: int
     reserve_bytes: int = 16 << 20
 
@@ -109,8 +110,8 @@ def judge_offer(offer: Offer, standing: Standing, device: Device) -> Admit | IsT
         return Refuse(
             f"version {standing.trial.version} is on trial here", "wait until it is committed or rolled back: status"
         )
-    if device.targets and offer.target not in device.targets:
-        return Refuse(f"it was made for {offer.target}, this is {device.targets[0]}", "convert it for this target")
+    if offer.target in device.strangers:
+        return Refuse(f"it was made for {offer.target}, this is {device.board}", "convert it for this target")
     if offer.version.digest in standing.failed and not offer.again:
         return Refuse(f"version {number} failed here before: {standing.failed[offer.version.digest]}", "--again tries")
     if number < standing.highest and not offer.may_go_back:

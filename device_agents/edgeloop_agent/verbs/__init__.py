@@ -18,6 +18,8 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "capture": ("collect calibration data through this device's camera", "edgeloop_agent.verbs.capture"),
     "simulate": ("a recorded load under other settings of the governor", "edgeloop_agent.verbs.simulate"),
     "autotune": ("find the best threads, delegate and variant here", "edgeloop_agent.verbs.autotune"),
+    "update": ("let a newer bundle in: verified, rehearsed, on trial", "edgeloop_agent.verbs.update"),
+    "rollback": ("let the version before run again", "edgeloop_agent.verbs.rollback"),
     "service": ("run the agent under systemd", "edgeloop_agent.verbs.service"),
 }
 

@@ -31,7 +31,7 @@ from edgeloop_agent.delivery.update import (
 
 OLD, NOW, NEW = Version(6, "a" * 16), Version(7, "b" * 16), Version(8, "c" * 16)
 STANDING = Standing(NOW, NOW, None, 7, {}, [OLD, NOW])
-BOARD = Device(("rpi4", "generic-aarch64"), 1 << 30)
+BOARD = Device("rpi4", {"rpi-armv7", "generic-x86-64"}, 1 << 30)
 OFFER = Offer(NEW, "rpi4", 5 << 20)
 
 
@@ -54,7 +54,7 @@ def test_what_runs_already_is_no_update() -> None:
     [
         (replace(OFFER, version=OLD), STANDING, BOARD, "version 6 is older than 7, which ran here"),
         (replace(OFFER, version=Version(7, "d" * 16)), STANDING, BOARD, "another version 7 runs here"),
-        (replace(OFFER, target="coral-usb"), STANDING, BOARD, "it was made for coral-usb, this is rpi4"),
+        (replace(OFFER, target="generic-x86-64"), STANDING, BOARD, "it was made for generic-x86-64, this is rpi4"),
         (OFFER, replace(STANDING, failed={NEW.digest: "too slow"}), BOARD, "version 8 failed here before: too slow"),
         (OFFER, replace(STANDING, trial=Trial(Version(9, "e" * 16))), BOARD, "version 9 is on trial here"),
         (OFFER, STANDING, replace(BOARD, free_bytes=20 << 20), "the disk has 1.0 MB too little for it"),

@@ -1,0 +1,208 @@
+"""Through the door: verify, keep, rehearse, switch. What decides is `update`; this does it.
+
+For any process of the device that may write to the state folder, while the agent runs or not; a lock lets one in at a
+time. The agent itself takes it from there, see `watch`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeloop.boards import detect_board
+from edgeloop.bundle import StagedBundle, TrustStore
+from edgeloop.bundle.reader import Bundle
+from edgeloop.errors import DeviceError, UsageError
+from edgeloop.targets import TARGETS
+from edgeloop_agent.autotune.child import ChildGoneError, MeasuringChild
+from edgeloop_agent.delivery.update import (
+    Budget,
+    Device,
+    IsThere,
+    Offer,
+    Refuse,
+    Rehearsal,
+    Version,
+    back_to,
+    judge_offer,
+    judge_rehearsal,
+)
+from edgeloop_agent.delivery.versions import DIGEST_CHARS, VersionFolder
+from edgeloop_agent.service.statedir import BUNDLES
+
+MODELS = "models"
+_LOCK = ".door"
+_PATIENCE_S = 60.0
+"""For a large model on a small board to load; a hang in an inference is noticed after so long."""
+_PIECE_BYTES = 1 << 20
+
+Rehearse = Callable[[StagedBundle], Rehearsal]
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """What came of an offer. state: "trial" (it runs from the next start on), "there" (it ran already) or "refused"
+    with a `reason` and a `hint`. link: what a config names as its bundle. rehearsal: None where it came to none."""
+
+    state: str
+    name: str
+    version: int
+    link: Path
+    reason: str = ""
+    hint: str = ""
+    rehearsal: Rehearsal | None = None
+
+
+def model_folder(state: Path, name: str) -> VersionFolder:
+    """The versions of the bundles with this name."""
+    return VersionFolder(state / MODELS / name)
+
+
+def version_of(bundle: Bundle) -> Version:
+    """Number and digest of a bundle: two with the same number are told apart by what was signed."""
+    return Version(bundle.manifest.version, hashlib.sha256(bundle.raw_manifest).hexdigest()[:DIGEST_CHARS])
+
+
+def offer_bundle(
+    path: Path, state: Path, *, trust: TrustStore, rehearse: Rehearse, budget: Budget, again: bool = False,
+    note: Callable[[str], None] = lambda _line: None,
+) -> Admitted:  # fmt: skip
+    """Take a bundle file in. Nothing that runs is touched before everything else held.
+
+    note: gets a line for people per step. Raises RefusedError for a file that no trusted key signed or that is damaged,
+    UsageError where there is none, DeviceError where the disk cannot be written.
+    """
+    with _door(state):
+        bundle = Bundle.open(path, trust=trust)
+        manifest, version = bundle.manifest, version_of(bundle)
+        note(f"{manifest.name} version {version}: signed by {bundle.signed_by}, all files are whole")
+        folder = model_folder(state, manifest.name)
+        standing = folder.standing()
+
+        def refused(verdict: Refuse, rehearsal: Rehearsal | None = None) -> Admitted:
+            return Admitted(
+                "refused", manifest.name, version.number, folder.current, verdict.reason, verdict.hint, rehearsal
+            )
+
+        size = path.stat().st_size + sum(entry.bytes for entry in manifest.members().values())
+        verdict = judge_offer(Offer(version, manifest.target, size, again=again), standing, _this_device(state))
+        if isinstance(verdict, IsThere):
+            return Admitted("there", manifest.name, version.number, folder.current)
+        if isinstance(verdict, Refuse):
+            return refused(verdict)
+        try:
+            kept = folder.take_in(version, _pieces(path))
+            # Read again from where it will run: what was verified a moment ago was another file.
+            staged = _same(Bundle.open(kept, trust=trust), version).stage(state / BUNDLES)
+            note("rehearsal: golden samples, latency and memory, beside what runs")
+            rehearsal = rehearse(staged)
+            judged = judge_rehearsal(rehearsal, budget)
+            if isinstance(judged, Refuse):
+                folder.refuse(version, judged.reason)
+                return refused(judged, rehearsal)
+            folder.begin_trial(version)
+        except OSError as error:
+            raise DeviceError(f"{folder.folder}: {error.strerror}", hint="what runs is as it was") from error
+        return Admitted("trial", manifest.name, version.number, folder.current, rehearsal=rehearsal)
+
+
+def go_back(state: Path, name: str) -> Version:
+    """Let the version before the one that runs run from the next start on. Raises UsageError where there is none."""
+    with _door(state):
+        folder = model_folder(state, name)
+        target = back_to(folder.standing())
+        if isinstance(target, Refuse):
+            known = ", ".join(installed_names(state)) or "nothing"
+            raise UsageError(f"{name}: {target.reason}", hint=f"installed through `update` is: {known}")
+        try:
+            folder.go_back_to(target)
+        except OSError as error:
+            raise DeviceError(f"{folder.folder}: {error.strerror}") from error
+        return target
+
+
+def installed_names(state: Path) -> list[str]:
+    """Names of the bundles that have versions here."""
+    folder = state / MODELS
+    return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+
+
+def rehearse_in_a_child(
+    staged: StagedBundle, *, delegates: Sequence[str], variant: str | None, threads: int, seconds: float
+) -> Rehearsal:
+    """Run it in a process of its own, which may crash or hang: the first delegate of the order that works is what will
+    run it. Golden samples first; p95 over `seconds` of inferences; memory of a process with nothing else in it."""
+    failures = []
+    for delegate in delegates:
+        name = staged.manifest.variant_for(delegate, variant).name
+        child = MeasuringChild(staged.path)
+        try:
+            opened = child.ask({"open": 0, "variant": name, "delegate": delegate, "threads": threads}, _PATIENCE_S)
+            ran = opened if "failed" in opened else child.ask({"run": 0, "for_s": seconds}, seconds + _PATIENCE_S)
+        except ChildGoneError as gone:
+            ran = {"failed": str(gone)}
+        finally:
+            child.end()
+        if "failed" in ran:
+            failures.append(f"{delegate}: {ran['failed']}")
+            continue
+        times_ns = ran["times_ns"]
+        return Rehearsal(str(opened["ran"]), len(times_ns), _p95_ms(times_ns), int(opened["rss_bytes"]))
+    return Rehearsal(failed="; ".join(failures) or "no delegate to run it on")
+
+
+def _p95_ms(times_ns: Sequence[int]) -> float:
+    ordered = sorted(times_ns)
+    return ordered[max(0, -(-95 * len(ordered) // 100) - 1)] / 1e6
+
+
+def _same(bundle: Bundle, version: Version) -> Bundle:
+    if version_of(bundle) != version:
+        raise OSError(0, "the file changed while it was taken in")
+    return bundle
+
+
+def _this_device(state: Path) -> Device:
+    there = next(place for place in (state, *state.absolute().parents) if place.exists())
+    board = detect_board().id
+    return Device(board, strangers(board), shutil.disk_usage(there).free)
+
+
+def strangers(board: str) -> frozenset[str]:
+    """Targets of another architecture than this board's; none where the board is not one that edgeloop knows."""
+    if board not in TARGETS:
+        return frozenset()
+    here = TARGETS[board].architecture
+    return frozenset(target.id for target in TARGETS.values() if target.architecture != here)
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            yield piece
+
+
+@contextlib.contextmanager
+def _door(state: Path) -> Iterator[None]:
+    """Raises UsageError while another update goes through."""
+    try:
+        (state / MODELS).mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(state / MODELS / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise DeviceError(
+            f"{state}: {error.strerror}", hint="--state DIR names a folder that can be written"
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another update is going on in {state}", hint="wait for its end") from None
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,38 @@
+"""`edgeloop-agent rollback`: the version before the one that runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from edgeloop.errors import EXIT_DONE, UsageError
+from edgeloop.mains import json_text
+from edgeloop_agent.verbs._state import add_state_arguments, state_folders
+
+EPILOG = """example:
+  edgeloop-agent rollback
+  edgeloop-agent rollback ic --config /etc/edgeloop/agent.toml
+
+Only a version that ran well here before is gone back to. An older version never comes in by `update`."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", nargs="?", help="the bundle's name, where there are several")
+    add_state_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from edgeloop_agent.delivery.apply import go_back, installed_names
+
+    state = next((place for place in state_folders(args) if installed_names(place)), None)
+    if state is None:
+        places = " or ".join(map(str, state_folders(args)))
+        raise UsageError(f"nothing came in by `update` in {places}", hint="--state DIR names the agent's folder")
+    names = installed_names(state)
+    if args.name is None and len(names) > 1:
+        raise UsageError(f"which one of {', '.join(names)}?", hint=f"edgeloop-agent rollback {names[0]}")
+    name = args.name or names[0]
+    version = go_back(Path(state), name)
+    text = f"{name}: version {version} runs from the next start of the agent on"
+    print(json_text({"name": name, "version": version.number}) if args.json else text, flush=True)
+    return EXIT_DONE

@@ -1,0 +1,141 @@
+"""`edgeloop-agent update` and `rollback`: what comes in, what stays out, and that what runs is not touched by it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeloop.bundle import Golden
+from edgeloop_agent.cli import main
+from edgeloop_agent.delivery.apply import model_folder, strangers
+from support.agents import frames, golden_of, make_bundle
+from support.delegate_lib import RESHAPE, build_delegate, external
+
+
+def update(bundle: Path, state: Path, capsys: Any, *more: str) -> tuple[int, dict[str, Any]]:
+    words = ["update", str(bundle), "--state", str(state), "--rehearsal", "0.1", "--json", *more]
+    code = main(words)
+    return code, json.loads(capsys.readouterr().out)
+
+
+def running(state: Path) -> int | None:
+    version = model_folder(state, "digits").standing().running
+    return None if version is None else version.number
+
+
+@pytest.fixture
+def state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A state folder in which version 7 is committed."""
+    state = tmp_path / "state"
+    code, done = update(make_bundle(tmp_path / "7.bundle"), state, capsys)
+    assert (code, done["state"]) == (0, "trial")
+    model_folder(state, "digits").commit()
+    return state
+
+
+def test_a_newer_bundle_is_on_trial_after_its_rehearsal(
+    tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = make_bundle(tmp_path / "8.bundle", version=8, golden=golden_of(frames(2)))
+    code, done = update(bundle, state, capsys)
+    assert (code, done["state"], done["version"]) == (0, "trial", 8)
+    assert done["rehearsal"]["n"] > 0 and done["rehearsal"]["memory_bytes"] > 1 << 20
+    assert Path(done["link"]).read_bytes() == bundle.read_bytes()
+    assert update(bundle, state, capsys)[1]["state"] == "there"
+
+
+def test_what_stays_out_leaves_everything_as_it_is(
+    tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = [
+        (make_bundle(tmp_path / "6.bundle", version=6), (), "version 6 is older than 7"),
+        (make_bundle(tmp_path / "other7.bundle", golden=golden_of(frames(2))), (), "another version 7 runs here"),
+        (make_bundle(tmp_path / "slow.bundle", version=8), ("--max-p95", "1e-6"), "too slow here: p95"),
+        (make_bundle(tmp_path / "big.bundle", version=9), ("--max-memory", "1"), "too large here:"),
+        (make_bundle(tmp_path / "new.bundle", version=10, runtime={"litert": "99.0"}), (), "needs ai-edge-litert 99.0"),
+        (make_bundle(tmp_path / "hw.bundle", version=11, delegates=("edgetpu",)), (), "edgetpu: "),
+    ]
+    for bundle, more, why in cases:
+        code, done = update(bundle, state, capsys, *more)
+        assert (code, done["state"]) == (1, "refused"), bundle
+        assert why in done["reason"], done["reason"]
+        assert running(state) == 7
+    assert [v.number for v in model_folder(state, "digits").standing().kept] == [7]
+
+
+def test_wrong_golden_outputs_are_refused(tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    golden = golden_of(frames(16))
+    turned = {family: [outputs[0][::-1].copy()] for family, outputs in golden.outputs["int8"].items()}
+    wrong = Golden(golden.inputs, {"int8": turned}, golden.tolerance_steps)
+    code, done = update(make_bundle(tmp_path / "8.bundle", version=8, golden=wrong), state, capsys)
+    assert (code, done["state"]) == (1, "refused") and "golden self-test" in done["reason"], done
+
+
+def test_a_crash_in_the_rehearsal_is_one_line(tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    library = external(build_delegate(), claim_op=RESHAPE, crash_invoke=1)
+    code, done = update(make_bundle(tmp_path / "8.bundle", version=8), state, capsys, "--delegate", library)
+    assert (code, done["state"]) == (1, "refused") and "crashed (signal 11)" in done["reason"]
+
+
+def test_a_version_that_failed_here_is_tried_again_only_when_asked(
+    tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = make_bundle(tmp_path / "8.bundle", version=8)
+    assert update(bundle, state, capsys, "--max-p95", "1e-6")[0] == 1
+    code, done = update(bundle, state, capsys)
+    assert code == 1 and "failed here before: too slow here" in done["reason"] and done["hint"] == "--again tries"
+    assert update(bundle, state, capsys, "--again")[1]["state"] == "trial"
+
+
+@pytest.mark.parametrize("damage", ["unsigned", "flipped", "cut"])
+def test_what_no_trusted_key_signed_exits_4(
+    tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    bundle = make_bundle(tmp_path / "8.bundle", version=8, signed=damage != "unsigned")
+    content = bytearray(bundle.read_bytes())
+    if damage == "flipped":
+        content[len(content) // 2] ^= 1
+    bundle.write_bytes(bytes(content[: len(content) - (100 if damage == "cut" else 0)]))
+    code, done = update(bundle, state, capsys)
+    assert code == 4 and "8.bundle" in done["error"]["message"]
+    assert running(state) == 7
+
+
+def test_one_update_at_a_time(tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    held = os.open(state / "models" / ".door", os.O_RDWR)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        code, done = update(make_bundle(tmp_path / "8.bundle", version=8), state, capsys)
+    finally:
+        os.close(held)
+    assert code == 2 and "another update is going on" in done["error"]["message"]
+
+
+def test_rollback_by_hand_leads_to_the_version_before(
+    tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rollback", "--state", str(state)]) == 2
+    assert "no other version here" in capsys.readouterr().err
+    update(make_bundle(tmp_path / "8.bundle", version=8), state, capsys)
+    model_folder(state, "digits").commit()
+    assert main(["rollback", "--state", str(state), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"name": "digits", "version": 7}
+    assert running(state) == 7
+    code, done = update(make_bundle(tmp_path / "other7.bundle", golden=golden_of(frames(2))), state, capsys)
+    assert code == 1 and "older than 8" in done["reason"]
+
+
+def test_nothing_to_roll_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rollback", "--state", str(tmp_path)]) == 2
+    assert "nothing came in by `update`" in capsys.readouterr().err
+
+
+def test_bundles_for_another_architecture_are_strangers() -> None:
+    assert "generic-x86-64" in strangers("rpi4")
+    assert strangers("rpi4").isdisjoint({"rpi4", "rpi5", "coral-usb", "generic-aarch64"})
+    assert strangers("generic") == frozenset()
