@@ -51,16 +51,18 @@ def open(
     gallery: str | Path | None = None,
     trust: Sequence[str | Path] = (),
     allow_unsigned: bool = False,
+    exit_head: str | None = None,
 ) -> Model:
     """Verify a bundle and open one of its variants on the first delegate that works and passes the golden self-test.
 
     delegates: fallback order, default the variant's own list; gallery: known vectors of an embedding (.npz with
-    `vectors` and `labels`) instead of the contract's; trust: key files or folders, default this machine's.
+    `vectors` and `labels`) instead of the contract's; trust: key files or folders, default this machine's;
+    exit_head: "OUTPUT:CONFIDENCE", an output at which the model stops where it is so sure (`result.variant` says so).
     Raises RefusedError (signature, damage), DelegateError (none works), UsageError.
     """
     from edgeloop_agent.model import open_model
 
     return open_model(
         bundle, delegates=delegates, variant=variant, threads=threads, gallery=gallery, trust=trust,
-        allow_unsigned=allow_unsigned,
+        allow_unsigned=allow_unsigned, exit_head=exit_head,
     )  # fmt: skip

@@ -29,6 +29,13 @@ def as_count(value: object, name: str, *, least: int) -> int:
     return int(number)
 
 
+def as_text(value: object, name: str, example: str) -> str:
+    """Raises UsageError."""
+    if not isinstance(value, str):
+        raise UsageError(f"{name} must be a text, got {_shown(value)}", hint=f"for example {example}")
+    return value
+
+
 def as_texts(value: object, name: str, example: str) -> tuple[str, ...]:
     """One text or several. Raises UsageError."""
     several = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else (None,)

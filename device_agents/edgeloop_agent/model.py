@@ -15,13 +15,16 @@ from edgeloop.contract_files import with_gallery
 from edgeloop.errors import DataError, DelegateError, UsageError
 from edgeloop.postprocess import Result
 from edgeloop.runtime import DelegateFailure, RanOn, open_session, runtime_info
-from edgeloop_agent.arguments import as_count, as_path, as_paths, as_texts
+from edgeloop_agent.activation.early_exit import open_joined, with_exit
+from edgeloop_agent.activation.settings import parse_exit_head
+from edgeloop_agent.arguments import as_count, as_path, as_paths, as_text, as_texts
 from edgeloop_agent.worker.buckets import Buckets
 from edgeloop_agent.worker.pipeline import FALLBACK_ORDER, Pipeline, build_pipeline, self_test
 
 if TYPE_CHECKING:
     from edgeloop.bundle.manifest import Manifest
     from edgeloop.contract import Contract
+    from edgeloop.runtime import Session
     from edgeloop_agent.streaming import StreamItem
 
 
@@ -184,6 +187,7 @@ def open_model(
     gallery: str | Path | None,
     trust: Sequence[str | Path],
     allow_unsigned: bool,
+    exit_head: str | None = None,
 ) -> Model:
     """See `edgeloop_agent.open`."""
     where = as_path(bundle, "bundle", "'ic.bundle'")
@@ -197,14 +201,20 @@ def open_model(
     manifest, golden = opened.manifest, opened.golden()
     contract = manifest.contract if vectors is None else with_gallery(manifest.contract, vectors)
     several = manifest.buckets() if variant is None else ()
+    exits = None if exit_head is None else parse_exit_head(as_text(exit_head, "exit_head", "'early:0.8'"))
     failures: list[DelegateFailure] = []
     for delegate in names or manifest.fallback_order(variant) or FALLBACK_ORDER:
         chosen = manifest.variant_for(delegate, variant)
 
-        def open_one(variant: Variant, delegate: str = delegate) -> Pipeline:
-            session = open_session(opened.model(variant.name), delegate=delegate, threads=threads)
-            self_test(session, contract, golden, variant.name)
-            return build_pipeline(session, contract)
+        def open_file(model: Path | bytes, delegate: str = delegate) -> Session:
+            return open_session(model, delegate=delegate, threads=threads)
+
+        def open_one(one: Variant, open_file: Callable[[Path | bytes], Session] = open_file) -> Pipeline:
+            model = opened.model(one.name)
+            session = open_file(model) if exits is None else open_joined(model, exits, open_file)
+            self_test(session, contract, golden, one.name)
+            pipeline = build_pipeline(session, contract)
+            return pipeline if exits is None else with_exit(pipeline, contract, exits, one.name)
 
         try:
             pipeline = Buckets(several, contract, open_one).pipeline if several else open_one(chosen)

@@ -251,6 +251,14 @@ def test_settings_that_do_not_fit_are_one_line(agents: Agents, two_variants: Pat
     assert agent.process.returncode == 2 and message in (agent.said + out) and "Traceback" not in agent.said
 
 
+def test_a_cascade_of_models_that_do_not_say_how_sure_they_are_is_refused(agents: Agents, tmp_path: Path) -> None:
+    raw = replace(CONTRACT, output=OutputSpec("raw"))
+    bundle = make_bundle(tmp_path / "raw.bundle", contract=raw)
+    code, _, said = agents.run("--bundle", bundle, "--source", "synthetic:", "--count", "3", "--cascade", "0.5")
+    assert code == 2
+    assert "an output of kind raw does not say how sure it is\n  -> it is for classification and detection" in said
+
+
 class FakePipeline:
     def __init__(self, name: str) -> None:
         self.name, self.closed = name, False

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import edgeloop_agent
 from edgeloop.bundle.golden_maker import make_golden
 from edgeloop.cli.main import main
 from edgeloop.errors import UsageError
@@ -123,6 +124,21 @@ def test_the_agent_stops_at_the_head_where_it_is_sure_and_self_tests_both_halves
     agents.run("--bundle", bundle, "--source", f"npz:{tmp_path}/x.npz", "--sink", f"jsonl:{plain}")
     for line, full, early in zip(lines, map(json.loads, plain.read_text().splitlines()), stopped, strict=True):
         assert early or line["top"] == full["top"]
+
+
+def test_the_library_stops_at_the_head_too(tmp_path: Path) -> None:
+    model, pictures = exit_model("int8"), frames(40)
+    golden = make_golden(AT_SECOND, list(pictures[:4]), {"int8": model})
+    bundle = make_bundle(tmp_path / "e.bundle", model=model, contract=AT_SECOND, golden=golden)
+    head = head_of(model)
+    with edgeloop_agent.open(bundle) as plain, edgeloop_agent.open(bundle, exit_head=f"{head}:1") as never:
+        assert [never(picture).top for picture in pictures] == [plain(picture).top for picture in pictures]
+        assert {never(picture).variant for picture in pictures} == {"int8"}
+    with edgeloop_agent.open(bundle, exit_head=f"{head}:0.0001") as always:
+        assert {always(picture).variant for picture in pictures} == {f"int8@{head}"}
+    for wrong, said in ((0.8, "exit_head must be a text"), ("0.8", "not an output and"), ("none:0.5", "no exit head")):
+        with pytest.raises(UsageError, match=said):
+            edgeloop_agent.open(bundle, exit_head=wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeloop.postprocess import ClassScore, Result
+from edgeloop.postprocess import Box, ClassScore, Detection, Result
 from edgeloop.postprocess.confidence import confidence
 from edgeloop_agent.activation.gate import Gate
 from edgeloop_agent.activation.judging import differs
@@ -121,6 +121,10 @@ def test_confidence_is_the_score_of_probabilities_and_the_margin_of_logits():
     assert confidence(scores(0.7, 0.2, 0.1)) == 0.7
     assert confidence(scores(3.0, 3.0, -1.0)) == 0.5
     assert confidence(scores(9.0, -9.0)) == pytest.approx(1.0)
+    found = [Detection(0, "a", score, Box(0, 0, 1, 1)) for score in (0.4, 0.7)]
+    assert confidence(Result("detection", detections=tuple(found))) == 0.7
+    assert confidence(Result("detection")) == 0.0
+    assert confidence(Result("detection"), of_nothing=None) is None
     assert confidence(Result("raw", values=(np.zeros(3, np.float32),))) is None
 
 

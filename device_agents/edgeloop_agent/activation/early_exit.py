@@ -79,7 +79,7 @@ def with_exit(whole: Pipeline, contract: Contract, exits: ExitSettings, name: st
     return EarlyExit(whole, contract, exits, name).pipeline
 
 
-def open_joined(model: Path, exits: ExitSettings, open_one: Callable[[bytes], Session]) -> JoinedSession:
+def open_joined(model: Path | bytes, exits: ExitSettings, open_one: Callable[[bytes], Session]) -> JoinedSession:
     """Raises UsageError where the model has no such head, and whatever `open_one` does."""
     from edgeloop.graph import Graph
     from edgeloop.graph.parts import halves

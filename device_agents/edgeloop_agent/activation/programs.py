@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeloop.errors import ConfigError
+from edgeloop.postprocess.confidence import KINDS as CONFIDENT_KINDS
 from edgeloop_agent.activation.cache import WarmModels
 from edgeloop_agent.activation.cascade import FIRST_SHARE
 from edgeloop_agent.activation.levels import Program
@@ -46,6 +47,11 @@ def open_activation(
     if settings.gate is not None and opened.wanted.others:
         raise ConfigError(
             "the gate compares one picture or array; this model has several inputs", hint="leave out gate"
+        )
+    if settings.cascade is not None and manifest.contract.output.kind not in CONFIDENT_KINDS:
+        raise ConfigError(
+            f"cascade: an output of kind {manifest.contract.output.kind} does not say how sure it is",
+            hint=f"it is for {' and '.join(CONFIDENT_KINDS)}; leave out cascade",
         )
     variants = {v.name: v for v in manifest.variants if v.name == base.name or (not is_bucketed and not v.input_shapes)}
     bytes_of = {v.name: _MODEL_COPIES * v.bytes + _MODEL_BYTES for v in variants.values()}

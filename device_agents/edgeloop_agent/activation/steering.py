@@ -150,7 +150,7 @@ class Activation:
             self._now.ran.clear()
         if self._gate is not None:
             self._gate.inferred(result, times[4])
-        self._confidence = confidence(result)
+        self._confidence = confidence(result, of_nothing=None)  # an empty scene is no reason to look more often
 
     def _decode(self, raw: Any) -> Result:
         result = self._now.decode(raw)

@@ -6,14 +6,20 @@ import math
 
 from edgeloop.postprocess.results import Result
 
+KINDS = ("classification", "detection")
+"""Output kinds that have one."""
 
-def confidence(result: Result) -> float | None:
-    """0..1 for a classification (0 where no class reaches the contract's threshold), None for anything else.
+
+def confidence(result: Result, *, of_nothing: float | None = 0.0) -> float | None:
+    """0..1 for a classification (0 where no class reaches the contract's threshold) and a detection, None for anything
+    else. Of a detection it is the best score; of_nothing: where it found nothing.
 
     The best class's score where the scores can be probabilities (each in 0..1, the best few at most 1 together); else
     they are taken for logits: the probability of the best of the first two.
     """
     top = result.top
+    if result.kind == "detection":
+        return max((found.score for found in result.detections), default=of_nothing)
     if not top:
         return 0.0 if result.kind == "classification" else None
     best = top[0].score
