@@ -125,8 +125,8 @@ def test_a_source_of_which_no_frame_fits_is_wrong_use(agents: Agents, bundle: Pa
     code, summary, said = agents.run("--bundle", bundle, "--source", f"npz:{tmp_path / 'bad.npz'}")
     assert (code, summary["frames"], summary["inferences"], summary["errors"]) == (2, 5, 0, 5)
     assert summary["end"] == "failed"
-    assert summary["error"]["message"].startswith("none of the 5 frames fits the model: bad.npz[0]: ")
-    assert "\nedgeloop-agent: none of the 5 frames fits" in said
+    assert summary["error"]["message"].startswith("none of the 5 frames could be used, the first: bad.npz[0]: ")
+    assert "\nedgeloop-agent: none of the 5 frames could be used" in said
     assert kinds(summary) == ["bad_input", "failed"]
 
 
@@ -136,7 +136,7 @@ def test_a_source_that_is_looped_over_misfits_until_its_count_fails_the_same(
     np.savez(tmp_path / "bad.npz", x=np.zeros((1, 3), np.float32))
     source = ("--bundle", bundle, "--source", f"npz:{tmp_path / 'bad.npz'}")
     assert agents.run(*source, "--loop", "--count", 7)[0] == 2
-    assert agents.run(*source)[1]["error"]["message"].startswith("the only frame does not fit the model: bad.npz[0]")
+    assert agents.run(*source)[1]["error"]["message"].startswith("the only frame could not be used: bad.npz[0]")
 
 
 def test_a_sink_on_a_full_disk_does_not_stop_inference(agents: Agents, bundle: Path, npz: Path) -> None:

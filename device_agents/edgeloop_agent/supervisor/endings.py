@@ -52,10 +52,12 @@ def _misfit(totals: Mapping[str, int], first_bad_frame: str) -> DataError | None
     frames = totals["frames"]
     if totals["inferences"] or not totals["errors"] or totals["errors"] != frames:
         return None
-    what = "the only frame does not fit" if frames == 1 else f"none of the {frames} frames fits"
+    what = (
+        "the only frame could not be used" if frames == 1 else f"none of the {frames} frames could be used, the first"
+    )
     return DataError(
-        f"{what} the model: {first_bad_frame}",
-        hint="the source must give what the contract says: edgeloop bundle inspect BUNDLE shows it",
+        f"{what}: {first_bad_frame}",
+        hint="if its files are whole, edgeloop bundle inspect BUNDLE shows what the model takes",
     )
 
 
