@@ -235,14 +235,16 @@ class Histogram:
         return bytes(out)
 
     @classmethod
-    def from_wire(cls, data: bytes) -> Histogram:
+    def from_wire(cls, data: bytes, *, max_count: int | None = MAX_COUNT) -> Histogram:
         """Reads `to_wire`. DataError unless it is exactly what a histogram writes: the indices within range, the counts
         bounded, minimum, maximum and sum possible for the counts, nothing left over. `data` may be a stranger's.
+
+        max_count: None for our own sums of many, which may count further than one device can.
         """
         histogram = cls()
         if not data:
             return histogram
-        if len(data) > MAX_WIRE_BYTES:
+        if max_count is not None and len(data) > MAX_WIRE_BYTES:
             raise DataError(f"histogram of {len(data)} bytes is larger than {MAX_WIRE_BYTES}")
         numbers = _varints(data)
         if len(numbers) < 4:
@@ -251,7 +253,7 @@ class Histogram:
         histogram.max_ns = histogram.min_ns + spread
         if len(numbers) > 4:
             _read_buckets(numbers, histogram.buckets)
-        _check_possible(histogram)
+        _check_possible(histogram, max_count)
         return histogram
 
 
@@ -275,9 +277,9 @@ def _read_buckets(numbers: list[int], buckets: dict[int, int]) -> None:
         raise DataError("histogram is cut short")
 
 
-def _check_possible(histogram: Histogram) -> None:
+def _check_possible(histogram: Histogram, max_count: int | None) -> None:
     count, buckets = histogram.count, histogram.buckets
-    if not 0 < count <= MAX_COUNT:
+    if count <= 0 or (max_count is not None and count > max_count):
         raise DataError(f"histogram count {count} is out of range")
     if histogram.max_ns > MAX_VALUE_NS:
         raise DataError("histogram maximum is out of range")

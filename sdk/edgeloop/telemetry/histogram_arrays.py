@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgeloop.telemetry.histogram import (
     BUCKETS_PER_OCTAVE,
+    MAX_COUNT,
     MAX_INDEX,
     MAX_VALUE_NS,
     MAX_WIRE_BYTES,
@@ -139,10 +140,12 @@ def read(wires: Sequence[bytes]) -> HistogramArrays:
     return HistogramArrays(~bad, zero_count, sum_ns, min_ns, max_ns, owner[kept], index[kept], count[kept])
 
 
-def merged(wires: Sequence[bytes], groups: Sequence[int], group_count: int) -> list[Histogram]:
+def merged(
+    wires: Sequence[bytes], groups: Sequence[int], group_count: int, *, max_count: int | None = MAX_COUNT
+) -> list[Histogram]:
     """A histogram of all wires of each group 0..group_count-1. DataError where `Histogram.from_wire` raises it.
 
-    groups: the group of each wire. Exact, however large the sums grow.
+    groups: the group of each wire. Exact, however large the sums grow. max_count: see `from_wire`.
     """
     of = np.asarray(groups, np.int64)
     arrays = read(wires)
@@ -150,7 +153,7 @@ def merged(wires: Sequence[bytes], groups: Sequence[int], group_count: int) -> l
     if group_count and len(wires):
         _add(result, arrays, of)
     for number in np.flatnonzero(~arrays.plain).tolist():
-        result[of[number]] = result[of[number]].merge(Histogram.from_wire(wires[number]))
+        result[of[number]] = result[of[number]].merge(Histogram.from_wire(wires[number], max_count=max_count))
     return result
 
 

@@ -14,14 +14,14 @@ from sqlalchemy import func, select
 
 from edgeloop.errors import DataError
 from edgeloop.telemetry.histogram import Histogram
-from edgeloop.telemetry.histogram_arrays import merged
 from edgeloop.telemetry.report import Report
-from edgeloop.telemetry.report_codec import latency_wires
 from edgeloop.telemetry.store import Selection, StoreUnavailableError
 from edgeloop.telemetry.store.dialects import Database
+from edgeloop.telemetry.store.latency import read_latency
+from edgeloop.telemetry.store.rollups import Scope, fold
 from edgeloop.telemetry.store.rows import ReportRow, StoredReport, from_row, to_row
 from edgeloop.telemetry.store.schema import DEVICES, QUARANTINE, REPORTS, is_current, prepare
-from edgeloop.telemetry.store.selecting import conditions, group_column, matching
+from edgeloop.telemetry.store.selecting import group_column, matching
 from edgeloop.telemetry.store.writing import Inserted, Job, Quarantined, Statements, device_ids, write
 
 _PAGE_ROWS = 500
@@ -157,37 +157,22 @@ class Store:
         return self._page(chosen)[::-1]
 
     def latency(
-        self, selection: Selection = _EVERYTHING, *, by: Sequence[str] = ()
+        self, selection: Selection = _EVERYTHING, *, by: Sequence[str] = (), stage: str | None = None
     ) -> dict[tuple[str, ...], Histogram]:
         """Merged histograms by (stage, then the columns named in `by`, as text).
 
-        by: any of "device", "boot", "bundle", "version", "variant", "delegate".
+        by: any of "device", "boot", "bundle", "version", "variant", "delegate". stage: only this one. From roll-ups as
+        far as they go (`store.rollups`); a time range whose reports are gone is answered for its whole hours or days.
         """
-        columns = [group_column(name) for name in by]
-        parts: dict[tuple[str, ...], Histogram] = {}
-        after_id = 0
-        while True:
-            statement = (
-                select(REPORTS.c.id, REPORTS.c.body, *columns)
-                .join(DEVICES, DEVICES.c.id == REPORTS.c.device_id)
-                .where(*conditions(selection), REPORTS.c.id > after_id)
-                .order_by(REPORTS.c.id)
-                .limit(_PAGE_ROWS)
-            )
-            rows = self._read(statement)
-            if not rows:
-                return parts
-            groups: dict[tuple[str, ...], int] = {}
-            wires, of = [], []
-            for row in rows:
-                names = tuple(str(value) for value in row[2:])
-                for stage, wire in latency_wires(row.body).items():
-                    wires.append(wire)
-                    of.append(groups.setdefault((stage, *names), len(groups)))
-            for group, histogram in zip(groups, merged(wires, of, len(groups)), strict=True):
-                known = parts.get(group)
-                parts[group] = known.merge(histogram) if known else histogram
-            after_id = rows[-1].id
+        for name in by:
+            group_column(name)  # DataError for one that is unknown
+        with _translated(self.database.url):
+            return read_latency(self.database, selection, by, stage, _PAGE_ROWS)
+
+    def fold(self, scope: Scope, limit: int) -> int:
+        """Put the next reports into the roll-ups, `limit` at most; how many it were."""
+        with _translated(self.database.url):
+            return fold(self.database, scope, limit)
 
     def counts(self) -> Counts:
         """Totals; cheap, they are kept per device."""

@@ -43,8 +43,9 @@ class ReportRow:
     events: tuple[Event, ...]
 
 
-def to_row(report: Report, received_s: float, body: bytes | None = None) -> ReportRow:
-    """body: what `report` was decoded from, where it was.
+def to_row(report: Report, received_s: float, body: bytes | None = None, made_s: float | None = None) -> ReportRow:
+    """body: what `report` was decoded from, where it was. made_s: when it was made, where its own clock is not believed
+    (`telemetry.clock`); what it says itself stays in the body.
 
     Without it DataError for a report with a value that no store can hold: a NUL, more than 63 bits, NaN, a wild time.
     """
@@ -55,7 +56,7 @@ def to_row(report: Report, received_s: float, body: bytes | None = None) -> Repo
         body = encode_report(report)
     inferences = report.counters.get("inferences", 0)
     values = (
-        *(report.boot, report.seq, received_s, report.time_s),
+        *(report.boot, report.seq, received_s, report.time_s if made_s is None else made_s),
         *(report.bundle, report.version, report.variant, report.delegate_ran, inferences, body),
     )
     return ReportRow(report.device, values, inferences, report.events)

@@ -55,7 +55,7 @@ REPORTS = Table(
     Column("boot", String(64), nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("received_s", Double, nullable=False),  # the collector's clock; a board without a battery may be years off
-    Column("time_s", Double, nullable=False),  # the device's clock
+    Column("time_s", Double, nullable=False),  # when it was made; by the device's clock: in `body`
     Column("bundle", Text, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("variant", Text, nullable=False),
@@ -64,6 +64,7 @@ REPORTS = Table(
     Column("body", LargeBinary, nullable=False),  # all of it, as it was sent: report_codec
     UniqueConstraint("device_id", "boot", "seq", name="report_key"),
     Index("reports_by_device", "device_id", "id"),
+    Index("reports_by_time", "time_s"),
 )
 
 EVENTS = Table(

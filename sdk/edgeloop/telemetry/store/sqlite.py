@@ -47,7 +47,9 @@ def connect(url: str, *, create: bool, busy_timeout_s: float) -> Database:
 def add_reports(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> list[int | None]:
     """`dialects.AddReports`. Ids are given here, as the write lock is held: what has its id afterwards is new."""
     # Not below the watermark of the roll-ups, should everything up to it have been deleted.
-    last = "SELECT max(coalesce((SELECT max(id) FROM reports), 0), coalesce((SELECT folded_id FROM rollup_state), 0))"
+    last = (
+        "SELECT max(coalesce((SELECT max(id) FROM reports), 0), coalesce((SELECT max(folded_id) FROM rollup_state), 0))"
+    )
     first: int = connection.exec_driver_sql(last).scalar_one() + 1
     position = 0
     for size in _CHUNKS:

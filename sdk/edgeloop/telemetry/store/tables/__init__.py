@@ -8,6 +8,9 @@ from __future__ import annotations
 import importlib
 
 TABLES: tuple[str, ...] = (
+    "hard_samples",
+    "alerts",
+    "commands",
     "registry",
     "rollups",
 )

@@ -37,6 +37,7 @@ ROLLUPS = Table(
 ROLLUP_STATE = Table(
     "rollup_state",
     METADATA,
-    # Every report up to this id is in the roll-ups, none behind it; changed in the transaction that changes them.
+    Column("scope", Integer, primary_key=True, autoincrement=False),  # rollups.Scope
+    # Every report up to this id is in the scope's roll-ups, none behind it; changed in their transaction.
     Column("folded_id", BigInteger, nullable=False),
 )
