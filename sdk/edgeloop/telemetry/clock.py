@@ -6,7 +6,7 @@ at the right distances from each other by themselves, and only one number per bo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from edgeloop.telemetry.report import Report
@@ -26,6 +26,19 @@ class SentAt:
     uptime_s: float
 
 
+class ReportsSentNow(tuple[bytes, ...]):
+    """Encoded reports on their way to a collector that gets them within seconds; `sent`: the device's clocks now."""
+
+    sent: SentAt
+
+    @classmethod
+    def of(cls, reports: Iterable[bytes], sent: SentAt) -> ReportsSentNow:
+        """The same reports, with the time of sending."""
+        stamped = cls(reports)
+        stamped.sent = sent
+        return stamped
+
+
 def corrected_times(reports: Sequence[Report], received_s: float, sent: SentAt | None = None) -> list[float]:
     """Unix time at which each report of one batch of one device was made, as well as the collector can tell.
 
@@ -41,7 +54,7 @@ def corrected_times(reports: Sequence[Report], received_s: float, sent: SentAt |
     for report in reports:
         made_s = begins[report.boot] + report.uptime_s
         is_right = abs(made_s - report.time_s) <= TOLERANCE_S
-        corrected.append(report.time_s if is_right else min(made_s, received_s))
+        corrected.append(report.time_s if is_right else min(max(made_s, 0.0), received_s))
     return corrected
 
 

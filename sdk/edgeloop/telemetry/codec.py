@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from edgeloop.errors import DataError
 from edgeloop.telemetry import strict_cbor
+from edgeloop.telemetry.clock import ReportsSentNow, SentAt
 from edgeloop.telemetry.report_codec import (
     MAX_REPORT_BYTES,
     SCHEMA_VERSION,
@@ -28,8 +29,10 @@ from edgeloop.telemetry.wire_values import (
     as_number,
     as_range,
     as_text,
+    as_time_ms,
     boot_bytes,
     boot_text,
+    milliseconds,
     tidy,
 )
 
@@ -94,10 +97,12 @@ class Ack:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a device sends at once, each part still encoded: reports, and its answers to commands."""
+    """What a device sends at once, each part still encoded: reports, and its answers to commands. sent: its clocks at
+    that moment, where it says so."""
 
     reports: tuple[bytes, ...]
     answers: tuple[bytes, ...] = ()
+    sent: SentAt | None = None
 
 
 # -- batches and acknowledgements
@@ -105,6 +110,7 @@ class Batch:
 
 def encode_batch(reports: Sequence[bytes], answers: Sequence[bytes] = ()) -> bytes:
     """Encoded reports, and answers to commands, as one body; reports may be missing where there are answers.
+    `ReportsSentNow` tell the time of sending, too.
 
     DataError for none of both, more than MAX_BATCH or MAX_ANSWERS, or more bytes than MAX_BATCH_BYTES.
     """
@@ -112,6 +118,9 @@ def encode_batch(reports: Sequence[bytes], answers: Sequence[bytes] = ()) -> byt
     body: dict[int, object] = {0: SCHEMA_VERSION, 1: list(reports)}
     if answers:
         body[2] = list(answers)
+    if isinstance(reports, ReportsSentNow):
+        sent = reports.sent
+        body[3] = [boot_bytes(sent.boot), milliseconds(sent.time_s, "time"), milliseconds(sent.uptime_s, "uptime")]
     data = strict_cbor.dumps(body)
     if len(data) > MAX_BATCH_BYTES:
         raise DataError(f"batch of {len(data)} bytes is larger than {MAX_BATCH_BYTES}")
@@ -126,8 +135,15 @@ def decode_batch(data: bytes) -> Batch:
     answers = as_array(body.get(2, []), "batch's answers")
     _check_batch(reports, answers)
     return Batch(
-        tuple(as_bytes(report, "report") for report in reports), tuple(as_bytes(answer, "answer") for answer in answers)
+        tuple(as_bytes(report, "report") for report in reports),
+        tuple(as_bytes(answer, "answer") for answer in answers),
+        _sent_at(body[3]) if 3 in body else None,
     )
+
+
+def _sent_at(value: object) -> SentAt:
+    boot, time_ms, uptime_ms = as_array(value, "time of sending", length=3)
+    return SentAt(boot_text(boot), as_time_ms(time_ms, "time") / 1000, as_time_ms(uptime_ms, "uptime") / 1000)
 
 
 def _check_batch(reports: Sequence[object], answers: Sequence[object]) -> None:

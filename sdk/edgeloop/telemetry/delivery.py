@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from edgeloop.errors import DeviceError
+from edgeloop.telemetry.clock import ReportsSentNow, SentAt
 from edgeloop.telemetry.codec import MAX_BATCH
 from edgeloop.telemetry.pace import Pace
 from edgeloop.telemetry.spool_policy import ReportSpool, SpooledReport
@@ -35,7 +36,8 @@ _FRAME_BYTES = 8  # what a report adds to a batch beside its own bytes
 class DeliveryOutcome:
     """What one call of `deliver_pending` did. error: why it stopped early; None when the spool was emptied.
 
-    failed_batch: reports in the batch that failed. out_of_time: stopped at the budget. left: reports that still wait.
+    failed_batch: reports in the batch that failed. out_of_time: stopped at the budget. left: reports that still wait;
+    carried: of these, the ones that wait for nothing but their acknowledgement (`carrying`).
     """
 
     accepted: int = 0
@@ -45,11 +47,12 @@ class DeliveryOutcome:
     error: DeviceError | None = None
     failed_batch: int = 0
     out_of_time: bool = False
+    carried: int = 0
 
     @property
     def done(self) -> bool:
-        """Nothing waits any more."""
-        return self.error is None and self.left == 0
+        """There is nothing more to do at present."""
+        return self.error is None and self.left <= self.carried
 
 
 def choose_batch(pending: Sequence[SpooledReport], max_reports: int, max_bytes: int) -> Sequence[SpooledReport]:
@@ -88,11 +91,13 @@ def deliver_pending(
     timeout_s: float = DEFAULT_TIMEOUT_S,
     budget_s: float | None = None,
     pace: Pace | None = None,
+    sent_at: Callable[[], SentAt | None] = lambda: None,
 ) -> DeliveryOutcome:
     """Sends batches until the spool is empty, a batch fails, or `budget_s` is over (the last wait is cut to it).
 
     The first batch holds `max_reports` at most, each after it twice as many, and no more than `pace` says. What waits
-    longer than the line can carry it away is folded. A DeviceError, also of the spool, is in the outcome, not raised.
+    longer than the line can carry it away is folded. `sent_at`: see `Courier`. A DeviceError, also of the spool, is in
+    the outcome, not raised.
     """
     pace = pace or Pace(time.monotonic)
     ends_s = None if budget_s is None else time.monotonic() + budget_s
@@ -107,7 +112,7 @@ def deliver_pending(
             batch = choose_batch(pending, max_reports, max_bytes)
             spool.mark_sent(batch)
             began_s = time.monotonic()
-            ack = transport.send([report.body for report in batch], min(timeout_s, left_s))
+            ack = transport.send(_stamped(batch, sent_at()), min(timeout_s, left_s))
             pace.acknowledged(sum(len(report.body) for report in batch), time.monotonic() - began_s)
             settled = spool.settle(ack)
             if not settled.accepted and not settled.rejected:
@@ -131,6 +136,11 @@ def deliver_pending(
     return outcome
 
 
+def _stamped(batch: Sequence[SpooledReport], sent: SentAt | None) -> Sequence[bytes]:
+    bodies = [report.body for report in batch]
+    return bodies if sent is None else ReportsSentNow.of(bodies, sent)
+
+
 def _keep_up(spool: ReportSpool, pace: Pace) -> None:
     """Fold what the line cannot carry away."""
     if not pace.may_look():
@@ -152,11 +162,13 @@ class Courier:
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         chance: Callable[[], float] = random.random,
+        sent_at: Callable[[], SentAt | None] = lambda: None,
     ) -> None:
+        """sent_at: this device's clocks, asked at each batch; None where it does not know them."""
         self.spool, self.transport = spool, transport
         self.failures = 0
         self.delay_s = 0.0
-        self._timeout_s, self._chance = timeout_s, chance
+        self._timeout_s, self._chance, self._sent_at = timeout_s, chance, sent_at
         self._max_reports = MAX_BATCH
         self._pace = Pace(time.monotonic)
 
@@ -169,6 +181,7 @@ class Courier:
             timeout_s=self._timeout_s,
             budget_s=budget_s,
             pace=self._pace,
+            sent_at=self._sent_at,
         )
         if outcome.error is None:
             self.failures, self._max_reports = 0, MAX_BATCH
@@ -176,5 +189,6 @@ class Courier:
             self.failures = 1 if outcome.batches else self.failures + 1
             # A bad report ends up alone, and while nobody listens few are marked as sent.
             self._max_reports = max(outcome.failed_batch // 2, 1)
-        self.delay_s = retry_delay_s(self.failures, self._chance())
+        asked_s = getattr(outcome.error, "retry_after_s", 0.0)
+        self.delay_s = max(retry_delay_s(self.failures, self._chance()), asked_s)
         return outcome

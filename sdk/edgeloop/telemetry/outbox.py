@@ -5,11 +5,13 @@ The agent calls `deliver` on a thread of its own, `simulate` on a few threads fo
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
 from edgeloop.errors import EdgeloopError
+from edgeloop.telemetry.clock import SentAt
 from edgeloop.telemetry.codec import encode_report
 from edgeloop.telemetry.delivery import Courier
 from edgeloop.telemetry.report import Report
@@ -27,7 +29,8 @@ class Outbox:
 
     def __init__(self, spool: ReportSpool, transport: Transport, tell: Callable[[str], None]) -> None:
         self._spool = spool
-        self._courier = Courier(spool, transport)
+        self._courier = Courier(spool, transport, sent_at=self._sent_at)
+        self._newest: tuple[Report, float] | None = None
         self._tell = tell
         self._held: deque[tuple[bytes, str, int]] = deque(maxlen=_HELD_REPORTS)
         self._counts: Counter[str] = Counter()
@@ -36,6 +39,7 @@ class Outbox:
 
     def submit(self, report: Report) -> None:
         """In the spool when this returns, or held in memory and counted as refused."""
+        self._newest = report, time.monotonic()
         try:
             body = encode_report(report)
         except EdgeloopError as error:
@@ -94,6 +98,13 @@ class Outbox:
             "rejected": self._counts["rejected"],
             "lost": self._counts["lost"],
         }
+
+    def _sent_at(self) -> SentAt | None:
+        """The clocks now: the uptime counts on from the newest report's."""
+        if self._newest is None:
+            return None
+        report, made_s = self._newest
+        return SentAt(report.boot, max(time.time(), 0.0), report.uptime_s + time.monotonic() - made_s)
 
     def _spool_held(self) -> None:
         try:

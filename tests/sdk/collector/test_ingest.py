@@ -93,8 +93,8 @@ def test_what_the_database_objects_to_is_found_and_rejected_alone(
 ) -> None:
     from edgeloop.telemetry.collector import ingest as module
 
-    def lenient(report, received_s, body, to_row=module.to_row):  # type: ignore[no-untyped-def]
-        row = to_row(report, received_s, body)
+    def lenient(report, received_s, body, made_s, to_row=module.to_row):  # type: ignore[no-untyped-def]
+        row = to_row(report, received_s, body, made_s)
         return row if report.seq != 2 else replace(row, values=(*row.values[:-1], None))
 
     monkeypatch.setattr(module, "to_row", lenient)

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeloop.errors import DataError
+from edgeloop.telemetry.clock import ReportsSentNow, SentAt
 from edgeloop.telemetry.codec import (
     MAX_BATCH,
     MAX_BATCH_BYTES,
@@ -361,3 +362,11 @@ def test_the_clock_of_the_far_past_and_future_is_only_a_number() -> None:
     """A board without a battery starts in 1970."""
     for time_s in (0.0, time.time(), 4_102_444_800.0):
         assert decode_report(encode_report(replace(small_report(1), time_s=time_s))).time_s == pytest.approx(time_s)
+
+
+def test_a_batch_tells_when_it_was_sent() -> None:
+    sent = SentAt(BOOT, 1_790_000_000.125, 12.5)
+    assert decode_batch(encode_batch(ReportsSentNow.of([small_body(1)], sent))) == Batch((small_body(1),), sent=sent)
+    for nonsense in (1, [1, 2, 3], [b"x" * 8, -1, 2], [b"x" * 8, 1, 2, 3], [b"x" * 8, 1, 1 << 62]):
+        with pytest.raises(DataError):
+            decode_batch(cbor2.dumps({0: 1, 1: [small_body(1)], 3: nonsense}))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from edgeloop.errors import DataError
+from edgeloop.telemetry.clock import SentAt, corrected_times
 from edgeloop.telemetry.codec import Ack, Rejected, accepted_ranges, decode_batch, decode_reports
 from edgeloop.telemetry.collector.metrics import IngestMetrics
 from edgeloop.telemetry.collector.notices import Notices, printable
@@ -60,7 +61,9 @@ class _Sorted:
 
     sender: str | None
     answers: Sequence[bytes] = ()
+    sent: SentAt | None = None
     reports: list[Report] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
     rows: list[ReportRow] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     refused: list[Quarantined] = field(default_factory=list)
@@ -129,7 +132,7 @@ class Ingest:
                 self.notices.once("batch", f"refused a batch that cannot be read: {error.message}")
                 found.append(error)
                 continue
-            mine = _Sorted(request.sender, parts.answers)
+            mine = _Sorted(request.sender, parts.answers, parts.sent)
             found.append(mine)
             bodies += parts.reports
             owners += [mine] * len(parts.reports)
@@ -140,7 +143,11 @@ class Ingest:
                 mine.reject(Rejected(report.boot, report.seq, "is from another device"), report.device, body)
             else:
                 mine.reports.append(report)
-                mine.rows.append(to_row(report, now, body))
+                mine.bodies.append(body)
+        for mine in found:
+            if isinstance(mine, _Sorted):
+                made = corrected_times(mine.reports, now, mine.sent)
+                mine.rows = [to_row(r, now, *known) for r, *known in zip(mine.reports, mine.bodies, made, strict=True)]
         return found
 
     def _answer(self, found: _Sorted, job: Job, now: float) -> Ack:
