@@ -1,10 +1,11 @@
-"""Export stored reports, or simulate devices that send some."""
+"""Export stored reports, take in those that a stick brought, or simulate devices that send some."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from edgeloop.cli._carried import add_import, run_import
 from edgeloop.cli._console import Console
 from edgeloop.cli._report_filters import add_report_filters, asked
 from edgeloop.cli._words import counted
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export.add_argument("--format", choices=("csv", "jsonl", "parquet"), default="csv", help="default: %(default)s")
     export.add_argument("-o", "--output", metavar="FILE", default="-", help="default: stdout")
     add_report_filters(export)
+    add_import(verbs)
     simulate = verbs.add_parser("simulate", help="devices that are not there, reporting to a collector", epilog=EPILOG,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     simulate.add_argument("--to", metavar="URL", required=True, help="the collector, for example http://127.0.0.1:8080")
@@ -39,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    return {"export": _export, "simulate": _simulate}[args.subverb](args, console)
+    return {"export": _export, "simulate": _simulate, "import": run_import}[args.subverb](args, console)
 
 
 def _export(args: argparse.Namespace, console: Console) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -19,11 +20,16 @@ DEFAULT_TIMEOUT_S = 10.0
 
 
 class NotAcknowledgedError(DeviceError):
-    """No acknowledgement came. `blames_batch`: the far end is there and it was this batch that it could not answer."""
+    """No acknowledgement came. `blames_batch`: the far end is there and it was this batch that it could not answer.
 
-    def __init__(self, message: str, *, hint: str | None = None, blames_batch: bool = False) -> None:
+    retry_after_s: how long it asked to be left alone.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, blames_batch: bool = False, retry_after_s: float = 0.0
+    ) -> None:
         super().__init__(message, hint=hint)
-        self.blames_batch = blames_batch
+        self.blames_batch, self.retry_after_s = blames_batch, retry_after_s
 
 
 class Transport(Protocol):
@@ -46,12 +52,16 @@ class Transport(Protocol):
 
 @dataclass(frozen=True)
 class Address:
-    """A transport's URL, taken apart. `url` is for messages: a password in it is hidden. device: who sends, or ""."""
+    """A transport's URL, taken apart. `url` is for messages: a password in it is hidden. device: who sends, or "".
+
+    state: the folder of what the device keeps, its credentials among it; None where there is none.
+    """
 
     url: str
     parts: SplitResult
     options: Mapping[str, str]
     device: str = ""
+    state: Path | None = None
 
     def only(self, *names: str) -> Address:
         """Self, when there are no options but these. UsageError naming the first other one."""
@@ -78,6 +88,7 @@ TRANSPORTS: Mapping[str, Callable[[Address], Transport]] = {
     "socket": _loader("serial"),
     "mqtt": _loader("mqtt"),
     "mqtts": _loader("mqtt"),
+    "file": _loader("file"),
     "memory": _loader("memory"),
 }
 """URL scheme -> what opens it. Modules, and what they import, load on first use."""
@@ -93,18 +104,19 @@ def _nearest(url: str) -> str:
     return f"use one of {', '.join(f'{name}:' for name in TRANSPORTS)}"
 
 
-def open_transport(url: str, *, device: str = "") -> Transport:
+def open_transport(url: str, *, device: str = "", state: Path | None = None) -> Transport:
     """The transport for a URL. UsageError for a URL that is wrong; a far end that is away shows at the first `send`.
 
     device: the name in the reports; ways that several devices share (a broker, a stick) need it.
+    state: the device's state folder, with the credentials it was given.
     """
     scheme, colon, _rest = url.partition(":")
     if not colon or scheme.lower() not in TRANSPORTS:
         raise UsageError(f"telemetry URL {_shown(url)!r} has no known scheme", hint=_nearest(url))
-    return TRANSPORTS[scheme.lower()](parse_address(url, device))
+    return TRANSPORTS[scheme.lower()](parse_address(url, device, state))
 
 
-def parse_address(url: str, device: str = "") -> Address:
+def parse_address(url: str, device: str = "", state: Path | None = None) -> Address:
     """UsageError for a URL that cannot be taken apart."""
     try:
         parts = urlsplit(url)
@@ -114,7 +126,7 @@ def parse_address(url: str, device: str = "") -> Address:
         shown = _shown(url)
         text = str(error) if shown == url else "cannot be read"  # the error quotes what is hidden
         raise UsageError(f"telemetry URL {shown!r}: {text}") from None
-    return Address(_shown(url), parts, options, device)
+    return Address(_shown(url), parts, options, device, state)
 
 
 def _shown(url: str) -> str:
