@@ -24,7 +24,8 @@ class _Through(Ingest):
     line: Line
     failure: type[DeviceError] = DeviceError
 
-    def handle(self, batch: bytes) -> Ack:
+    def handle(self, batch: bytes, sender: str | None = None) -> Ack:
+        del sender
         ack = self.line.collector.handle(batch)
         if self.line.take_fault():
             raise self.failure("the answer was lost")
