@@ -25,6 +25,7 @@ from edgeloop_agent.activation.settings import (
     parse_exit_head,
 )
 from edgeloop_agent.autotune.objectives import OBJECTIVES
+from edgeloop_agent.hard_samples.settings import OFF, HardSampleSettings, read_settings
 from edgeloop_agent.model_tables import check_together, split_models
 from edgeloop_agent.reports.spool_place import SpoolPlace
 from edgeloop_agent.service.statedir import LOAD_TRACE, MODELS, SPOOL
@@ -95,6 +96,7 @@ class AgentConfig:
     warm_memory: float = DEFAULT_WARM_MIB
     record_load: bool = False
     autotune: str | None = None
+    hard_samples: HardSampleSettings = OFF
 
     def __post_init__(self) -> None:
         if not 0 <= self.threads <= 256:
@@ -276,6 +278,8 @@ def _typed(name: str, key: str, value: Any, file: Path) -> Any:
     def wrong(expected: str) -> ConfigError:
         return ConfigError(f"agent config {file}: '{key}' must be {expected}")
 
+    if name == "hard_samples":
+        return read_settings(value, file)
     if name in _SWITCHES:
         if not isinstance(value, bool):
             raise wrong("true or false")

@@ -17,6 +17,7 @@ from edgeloop.runtime.delegates import parse_delegate
 from edgeloop.telemetry.report import Event
 from edgeloop_agent.autotune.tuned import settled
 from edgeloop_agent.config import AgentConfig
+from edgeloop_agent.hard_samples.opening import open_sender
 from edgeloop_agent.model_tables import frames_of
 from edgeloop_agent.reports.board_health import made_for_another
 from edgeloop_agent.reports.publisher import open_publisher
@@ -114,12 +115,16 @@ def _run(plans: Sequence[_Plan], desk: Desk, tell: Callable[[str], None]) -> Out
     assignments = [_assignment(plan, boot, numbers, desk, rings) for plan in plans]
     publisher = open_publisher(shared.telemetry, shared.spool, tell) if shared.telemetry else None
     desk.telemetry = None if publisher is None else publisher.state
+    samples = open_sender(assignments, publisher, tell)
+    desk.hard_samples = None if samples is None else samples.state
     began = time.monotonic()
     try:
         ends = supervise(assignments, publisher or NoOutlet(), tell, desk)
     finally:
         for ring in rings.values():
             ring.close()
+        if samples is not None:
+            samples.close()
         if publisher is not None:
             # A second Ctrl-C does not wait for the collector: what is not delivered stays in the spool.
             with contextlib.suppress(KeyboardInterrupt):

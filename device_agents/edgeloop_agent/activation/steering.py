@@ -124,6 +124,11 @@ class Activation:
     def level(self) -> Level:
         return self._levels[self._state.level]
 
+    @property
+    def audit_differences(self) -> int:
+        """Audits of the gate that found another result, up to now."""
+        return 0 if self._gate is None else self._gate.differences
+
     def follow(self, live: LiveSource | None) -> None:
         """The source sets the pace: its drops and the time without work are load, too."""
         self._live = live

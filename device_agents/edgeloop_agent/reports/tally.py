@@ -86,6 +86,8 @@ class Tally:
     on_event: Callable[[Event], None] | None = None
     """Hears of every event at once."""
     last_event: Event | None = None
+    more_counts: Callable[[], Mapping[str, int]] = dict
+    """What others counted since the last report, asked for each."""
     _seen: Counts = field(default_factory=Counts)
     _passed_over: int = 0
     _period: Counter[str] = field(default_factory=Counter)
@@ -154,6 +156,8 @@ class Tally:
 
     def take_report(self, *, time_s: float, uptime_s: float, period_s: float, gauges: Mapping[str, float]) -> Report:
         """The report of the period that ends now."""
+        for name, count in self.more_counts().items():
+            self.count(name, count)
         self.made += 1
         seq = self.made if self.next_seq is None else self.next_seq()
         who, on = self.identity, self.runs_on

@@ -97,6 +97,10 @@ def state_text(state: Mapping[str, Any]) -> str:
     if telemetry is not None:
         counts = ", ".join(f"{telemetry[name]} {name}" for name in ("delivered", "waiting", "rejected", "lost"))
         lines.append(f"telemetry: {counts}")
+    if samples := state.get("hard_samples"):
+        counts = ", ".join(f"{samples[name]} {name}" for name in ("sent", "waiting", "refused"))
+        trouble = f"; {samples['trouble']}" if samples["trouble"] else ""
+        lines.append(f"hard samples: {counts}, {samples['sent_bytes']} bytes{trouble}")
     lines += [f"ALERT {text}" for text in state["alerts"]]
     return "\n".join(lines)
 

@@ -43,6 +43,7 @@ class Desk:
         """folder: the state folder, locked by this process."""
         self.events = EventLog(folder, tell, run=os.urandom(4).hex())
         self.telemetry: Callable[[], Mapping[str, Any]] | None = None
+        self.hard_samples: Callable[[], Mapping[str, Any]] | None = None
         self._folder = folder
         self._tell = tell
         self._device = device
@@ -126,6 +127,7 @@ class Desk:
             "models": [model.state() for model in self._models],
             "board": self._health.state(),
             "telemetry": None if self.telemetry is None else self.telemetry(),
+            "hard_samples": None if self.hard_samples is None else self.hard_samples(),
             "disk_free_bytes": free,
             "events_lost": self.events.lost,
         }

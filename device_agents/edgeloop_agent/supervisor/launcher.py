@@ -195,6 +195,7 @@ def start_message(
         "loop": config.loop,
         "rate": config.rate,
         "recheck_s": config.recheck,
+        "hard_samples": config.hard_samples.for_worker(config.folder),
         "activation": None if config.activation is None else config.activation.to_dict(),
     }
 

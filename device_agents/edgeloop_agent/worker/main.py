@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeloop.errors import DelegateError, DeviceError, EdgeloopError, UsageError, install_hint
 from edgeloop.runtime.child import die_with_parent
+from edgeloop_agent.hard_samples.choosing import open_hard_samples, with_counters
 from edgeloop_agent.ipc import Channel, Page
 from edgeloop_agent.sinks import Surroundings, open_sink
 from edgeloop_agent.sources.shared import open_frames
@@ -82,6 +83,9 @@ def _work(start: Mapping[str, Any], channel: Channel, page: Page, control: Contr
     sinks = [open_sink(text, where) for text in start["sinks"]]
     source = open_frames(start, pipeline.wanted)
     statistics = dict if activation is None else activation.statistics
+    if (hard := open_hard_samples(start, pipeline, variant, activation)) is not None:
+        sinks.append(hard)
+        statistics = with_counters(statistics, hard)
     recorder = Recorder(channel, page.slots, sinks, control, pipeline.ran, statistics)
     ready = {
         "ran_on": asdict(pipeline.session.ran_on),

@@ -8,6 +8,7 @@ from pathlib import Path
 from edgeloop.cli._carried import add_import, run_import
 from edgeloop.cli._console import Console
 from edgeloop.cli._report_filters import add_report_filters, asked
+from edgeloop.cli._samples import add_samples_arguments, run_samples
 from edgeloop.cli._words import counted
 from edgeloop.errors import UsageError
 from edgeloop.telemetry.store import DEFAULT_STORE_URL
@@ -16,6 +17,7 @@ EPILOG = """example:
   edgeloop telemetry export --store sqlite:///telemetry.db --format csv -o reports.csv
   edgeloop telemetry export --format jsonl --device pi-1 --since 2h | jq .p95_ms
   edgeloop telemetry export --store https://host:8443?ca=ca.pem --format parquet --group line-2 -o line-2.parquet
+  edgeloop telemetry samples pull --bundle ic -o calib/
   edgeloop telemetry simulate --devices 50 --reports 20 --interval 0.3 --to http://127.0.0.1:8080"""
 
 
@@ -29,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export.add_argument("-o", "--output", metavar="FILE", default="-", help="default: stdout")
     add_report_filters(export)
     add_import(verbs)
+    samples = verbs.add_parser("samples", help="hard samples that devices sent: list, pull, delete", epilog=EPILOG,
+                               formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    add_samples_arguments(samples)
     simulate = verbs.add_parser("simulate", help="devices that are not there, reporting to a collector", epilog=EPILOG,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     simulate.add_argument("--to", metavar="URL", required=True, help="the collector, for example http://127.0.0.1:8080")
@@ -41,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    return {"export": _export, "simulate": _simulate, "import": run_import}[args.subverb](args, console)
+    return {"export": _export, "samples": run_samples, "simulate": _simulate, "import": run_import}[args.subverb](args, console)
 
 
 def _export(args: argparse.Namespace, console: Console) -> int:

@@ -22,6 +22,7 @@ from edgeloop.telemetry.collector.routes import (
     page,
     queries,
     reports,
+    samples,
     stream,
     views,
 )
@@ -34,7 +35,7 @@ from edgeloop.telemetry.overview import Overview
 from edgeloop.telemetry.store import StoreUnavailableError
 from edgeloop.telemetry.store.database import Store
 
-_ENDPOINTS = (reports, enrollment, login, queries, exports, operations, page, stream, views)
+_ENDPOINTS = (reports, samples, enrollment, login, queries, exports, operations, page, stream, views)
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _RETRY_AFTER_S = 5

@@ -31,7 +31,7 @@ _SHOWN = frozenset({"device", "received_s", "bundle", "stages", "gauges", "count
 
 
 class CollectorClient:
-    """GET requests to a collector: `https://host:8443?ca=ca.pem`. No proxies; the certificate is always verified."""
+    """Requests to a collector: `https://host:8443?ca=ca.pem`. No proxies; the certificate is always verified."""
 
     def __init__(self, url: str, *, timeout_s: float = _TIMEOUT_S) -> None:
         parts = urlsplit(url)
@@ -51,12 +51,19 @@ class CollectorClient:
         token = os.environ.get(TOKEN_VARIABLE, "").strip()
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    def get(self, path: str, query: Mapping[str, Any] | None = None) -> bytes:
-        """The answer's body. DeviceError where there is none, RefusedError where a login is missing, DataError for a
-        question that the collector does not understand."""
+    def get(self, path: str, query: Mapping[str, Any] | None = None, *, method: str = "GET") -> bytes:
+        """The answer's body; a request never has one. DeviceError where there is none, RefusedError where a login is
+        missing, DataError for a question that the collector does not understand."""
         given = {name: value for name, value in (query or {}).items() if value is not None}
         address = f"{self.shown}{path}" + (f"?{urlencode(given)}" if given else "")
-        request = urllib.request.Request(address, headers=self._headers)
+        return self._ask(urllib.request.Request(address, headers=self._headers))
+
+    def post(self, path: str, body: bytes, content_type: str) -> bytes:
+        """The answer's body. Raises as `get`."""
+        headers = {**self._headers, "Content-Type": content_type}
+        return self._ask(urllib.request.Request(f"{self.shown}{path}", body, headers, method="POST"))
+
+    def _ask(self, request: urllib.request.Request) -> bytes:
         try:
             with self._opener.open(request, timeout=self._timeout_s) as answer:
                 body: bytes = answer.read(_MAX_ANSWER_BYTES + 1)
@@ -74,10 +81,11 @@ class CollectorClient:
     def _refused(self, error: HTTPError) -> Exception:
         if error.code in (401, 403):
             return RefusedError(
-                f"{self.shown} wants a login", hint=f"a viewer's token in the environment: {TOKEN_VARIABLE}=..."
+                f"{self.shown} wants a login that may do this", hint=f"a token in the environment: {TOKEN_VARIABLE}=..."
             )
-        if error.code == 400:
-            return DataError(f"{self.shown}: {tidy(error.read(1000).decode('utf-8', 'replace'))}")
+        if error.code in (400, 404, 429):
+            kind = DataError if error.code == 400 else DeviceError
+            return kind(f"{self.shown}: {tidy(error.read(1000).decode('utf-8', 'replace'))}")
         return DeviceError(f"{self.shown} answered {error.code}", hint="is it an edgeloop collector?")
 
 
