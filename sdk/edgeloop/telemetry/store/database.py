@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,10 +18,12 @@ from edgeloop.telemetry.report import Report
 from edgeloop.telemetry.store import Selection, StoreUnavailableError
 from edgeloop.telemetry.store.dialects import Database
 from edgeloop.telemetry.store.latency import read_latency
+from edgeloop.telemetry.store.retention import Retention
 from edgeloop.telemetry.store.rollups import Scope, fold
 from edgeloop.telemetry.store.rows import ReportRow, StoredReport, from_row, to_row
 from edgeloop.telemetry.store.schema import DEVICES, QUARANTINE, REPORTS, is_current, prepare
 from edgeloop.telemetry.store.selecting import group_column, matching
+from edgeloop.telemetry.store.upkeep import Upkeep
 from edgeloop.telemetry.store.writing import Inserted, Job, Quarantined, Statements, device_ids, write
 
 _PAGE_ROWS = 500
@@ -51,6 +53,7 @@ class Store:
     _waiting_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _write_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _known_devices: dict[str, int] = field(default_factory=dict, repr=False)
+    _upkeep: Upkeep | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self._statements = Statements(self.database)
@@ -69,7 +72,14 @@ class Store:
     def url(self) -> str:
         return self.database.url
 
+    def keep_up(self, retention: Retention | None = None, say: Callable[[str], None] | None = None) -> None:
+        """Fold and delete in a thread of its own until `close`; for those who write, one process at least."""
+        self._upkeep = Upkeep(self.database, retention or Retention(), say)
+        self._upkeep.start()
+
     def close(self) -> None:
+        if self._upkeep is not None:
+            self._upkeep.stop()
         self.database.dispose()
 
     # -- writing

@@ -55,6 +55,13 @@ def folded_id(connection: Connection, scope: Scope) -> int:
     return int(found or 0)
 
 
+def waiting(database: Database, scope: Scope) -> int:
+    """About how many reports are not folded yet; never too few."""
+    with database.reader.connect() as connection:
+        last = connection.execute(select(func.coalesce(func.max(REPORTS.c.id), 0))).scalar_one()
+        return int(last) - folded_id(connection, scope)
+
+
 def fold(database: Database, scope: Scope, limit: int) -> int:
     """Fold the next `limit` reports at most; how many it were. 0 too when another process did it just now.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 
 TABLES: tuple[str, ...] = (
+    "alerts",
     "hard_samples",
     "alerts",
     "commands",

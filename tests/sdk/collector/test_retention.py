@@ -1,0 +1,108 @@
+"""Old reports go, in small steps and only once they are summed up; what was asked before is answered as before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgeloop.errors import UsageError
+from edgeloop.telemetry.store import Selection, open_store, retention
+from edgeloop.telemetry.store.database import Store
+from edgeloop.telemetry.store.retention import Retention, delete_hours, delete_old, delete_reports, parse_days
+from edgeloop.telemetry.store.rollups import DAY_S, HOUR_S, Scope
+from edgeloop.telemetry.store.upkeep import Upkeep
+from support.collecting import make_report, with_event
+
+NOW_S = 1_750_000_000.0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = open_store(f"sqlite:///{tmp_path / 'x.db'}")
+    for day in range(10):
+        received_s = NOW_S - (10 - day) * DAY_S
+        reports = [
+            with_event(make_report(10 * day + n, device=f"pi-{n % 2}", time_s=received_s + 60 * n))
+            for n in range(1, 11)
+        ]
+        opened.insert(reports, received_s=received_s)
+    opened.insert([make_report(1, device="gone", time_s=NOW_S - 30 * DAY_S)], received_s=NOW_S - 9.5 * DAY_S)
+    yield opened
+    opened.close()
+
+
+def fold_all(store: Store) -> None:
+    for scope in Scope:
+        while store.fold(scope, 1000):
+            pass
+
+
+def test_nothing_goes_that_is_not_summed_up(store: Store) -> None:
+    assert delete_reports(store.database, NOW_S) == 0
+    store.fold(Scope.ALL, 1000)
+    store.fold(Scope.DEVICE, 5)
+    assert delete_reports(store.database, NOW_S) == 5
+
+
+def test_old_reports_go_and_every_answer_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "STEP_ROWS", 7)
+    before = store.latency(by=("device", "version"))
+    fold_all(store)
+    steps = 0
+    while delete_old(store.database, Retention(report_days=3.5), NOW_S):
+        steps += 1
+    left = [each.report for each in store.reports()]
+    assert steps == 10
+    assert sorted({r.seq for r in left if r.device != "gone"}) == list(range(71, 101))
+    assert [r.device for r in left if r.device == "gone"] == ["gone"], "the last report of a device stays"
+    assert {each.report.device for each in store.latest()} == {"gone", "pi-0", "pi-1"}
+    assert store.latency(by=("device", "version")) == before
+    assert store.counts().reports == 101
+    again = store.insert([make_report(100, device="pi-0"), make_report(101, device="pi-0")])
+    assert (again.stored, again.duplicates) == (1, 1)
+
+
+def test_ids_are_not_given_again_when_the_newest_reports_go(store: Store) -> None:
+    last = store.last_report_id()
+    fold_all(store)
+    with store.database.writer.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM reports")
+    store.insert([make_report(500)])
+    assert store.last_report_id() == last + 1
+    assert store.fold(Scope.ALL, 10) == 1
+
+
+def test_hours_go_and_days_stay(store: Store) -> None:
+    fold_all(store)
+    first_day = (NOW_S - 9 * DAY_S) // DAY_S * DAY_S
+    of_a_day = Selection(since_s=first_day, until_s=first_day + DAY_S)
+    of_an_hour = Selection(since_s=NOW_S - 2 * DAY_S, until_s=NOW_S - 2 * DAY_S + 4 * HOUR_S)
+    before = store.latency(of_a_day), store.latency(of_an_hour)
+    while delete_hours(store.database, NOW_S - 5 * DAY_S):
+        pass
+    while delete_reports(store.database, NOW_S - 5 * DAY_S):
+        pass
+    assert (store.latency(of_a_day), store.latency(of_an_hour)) == before
+
+
+def test_the_upkeep_does_all_that_is_due(store: Store) -> None:
+    upkeep = Upkeep(store.database, Retention(report_days=3.5), clock=lambda: NOW_S)
+    before = store.latency(by=("device",))
+    upkeep.run_once()
+    upkeep.run_once()
+    upkeep.stop()
+    assert len(list(store.reports())) == 31
+    assert store.latency(by=("device",)) == before
+
+
+@pytest.mark.parametrize(("text", "days"), [("30d", 30.0), ("2w", 14.0), ("12h", 0.5), ("forever", None)])
+def test_times_to_keep_something(text: str, days: float | None) -> None:
+    assert parse_days(text, "--retain") == days
+
+
+@pytest.mark.parametrize("text", ["", "30", "0d", "-1d", "1y", "d"])
+def test_other_times_are_one_clear_line(text: str) -> None:
+    with pytest.raises(UsageError, match="--retain"):
+        parse_days(text, "--retain")
