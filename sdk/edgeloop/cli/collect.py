@@ -42,6 +42,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default sqlite:///telemetry.db, in this folder",
     )
     parser.add_argument(
+        "--retain",
+        metavar="TIME",
+        default="forever",
+        help="how long reports are kept: 30d, 12w, forever (default); hourly and daily sums stay",
+    )
+    parser.add_argument(
+        "--retain-hourly",
+        metavar="TIME",
+        default="forever",
+        help="how long sums by the hour are kept (default forever); those by the day always stay",
+    )
+    parser.add_argument(
         "--serial",
         metavar="PORT",
         action="append",
@@ -77,7 +89,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.telemetry.collector.limits import ConnectionLimits
     from edgeloop.telemetry.collector.logs import Log
     from edgeloop.telemetry.collector.security.authority import default_folder
+    from edgeloop.telemetry.store.retention import Retention, parse_days
 
+    retention = Retention(parse_days(args.retain, "--retain"), parse_days(args.retain_hourly, "--retain-hourly"))
     log = Log(as_json=args.log == "json")
     tls = default_folder() if args.tls == _DEFAULT_FOLDER else args.tls
     doors = Doors(tls, args.open, ConnectionLimits(count=max(args.max_connections, 1)), on_entry=log.audit)
@@ -97,7 +111,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
         ]
         console.result(data, "\n".join(lines))
 
-    handle = run_collector(args.store, args.listen, args.serial, doors=doors, say=log.notice, on_ready=on_ready)
+    handle = run_collector(
+        args.store, args.listen, args.serial, doors=doors, retention=retention, say=log.notice, on_ready=on_ready
+    )
     counts, _models, _latency = handle.ingest.metrics.snapshot()
     stored, again = counts.get("reports_stored", 0), counts.get("reports_duplicate", 0)
     rejected = counts.get("reports_rejected", 0)

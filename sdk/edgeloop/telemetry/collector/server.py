@@ -16,6 +16,7 @@ from edgeloop.telemetry.fleet.live import LiveFleet
 from edgeloop.telemetry.serial_link.address import OpenDescriptor, parse_serial
 from edgeloop.telemetry.store import DEFAULT_STORE_URL, open_store
 from edgeloop.telemetry.store.database import Store
+from edgeloop.telemetry.store.retention import Retention
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
 
@@ -59,13 +60,14 @@ def start_collector(
     serial_ports: Sequence[SerialSpec] = (),
     *,
     doors: Doors = LOOPBACK_ONLY,
+    retention: Retention | None = None,
     say: Say | None = None,
 ) -> CollectorHandle:
     """A collector in this process; returns when it takes reports. Port 0 takes a free one, `.url` has the real one.
 
     serial_ports: paths (`/dev/ttyUSB0?baud=57600`) or open descriptors, which then belong to the collector.
-    doors: who is let in; without it everybody on this machine. say: takes a line when something is wrong or well again;
-    nothing is said without it.
+    doors: who is let in; without it everybody on this machine. retention: what the store deletes; without it nothing.
+    say: takes a line when something is wrong or well again; nothing is said without it.
     Raises UsageError, RefusedError (an address that others reach, without TLS or `open_to_all`; a collector that nobody
     could use), ConfigError (certificates), DeviceError (address or serial port not to be had), and what `open_store`
     raises.
@@ -79,6 +81,7 @@ def start_collector(
     try:
         ingest = Ingest(store, Notices(say or _silent), on_stored=fleet.observe)
         fleet.start()
+        store.keep_up(retention, say)
         for port in ports:
             listener = SerialListener(port, ingest)
             listener.start()
@@ -99,6 +102,7 @@ def run_collector(
     serial_ports: Sequence[SerialSpec] = (),
     *,
     doors: Doors = LOOPBACK_ONLY,
+    retention: Retention | None = None,
     say: Say | None = None,
     on_ready: Callable[[CollectorHandle], None] | None = None,
 ) -> CollectorHandle:
@@ -106,7 +110,7 @@ def run_collector(
     done = threading.Event()
     former = {number: signal.signal(number, lambda *_: done.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with start_collector(store_url, listen, serial_ports, doors=doors, say=say) as handle:
+        with start_collector(store_url, listen, serial_ports, doors=doors, retention=retention, say=say) as handle:
             if on_ready is not None:
                 on_ready(handle)
             while not done.wait(1.0):
