@@ -22,6 +22,7 @@ EPILOG = """example:
   edgeloop collect --serial /dev/ttyUSB0 --serial /dev/ttyACM0?baud=57600
   edgeloop collect init --host collector.local
   edgeloop collect --tls --listen 0.0.0.0:8443
+  edgeloop collect --alerts alerts.toml
   edgeloop collect token create --uses 20 --expires 7d --group lab
 
 Devices send to the printed address (edgeloop-agent run --telemetry URL); a browser shows the page there, Prometheus
@@ -60,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="listen on a serial port too (repeatable); ?baud= sets its speed",
     )
+    parser.add_argument("--alerts", metavar="FILE", type=Path, help="rules to watch and webhooks to call, as TOML")
     parser.add_argument(
         "--open",
         action="store_true",
@@ -84,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     if args.matter is not None:
         return run_subverb(args, console)
+    from edgeloop.telemetry.alerts.rules import NO_ALERTS, read_alerts
     from edgeloop.telemetry.collector import run_collector
     from edgeloop.telemetry.collector.http_server import Doors
     from edgeloop.telemetry.collector.limits import ConnectionLimits
@@ -111,8 +114,16 @@ def run(args: argparse.Namespace, console: Console) -> int:
         ]
         console.result(data, "\n".join(lines))
 
+    alerts = NO_ALERTS if args.alerts is None else read_alerts(args.alerts)
     handle = run_collector(
-        args.store, args.listen, args.serial, doors=doors, retention=retention, say=log.notice, on_ready=on_ready
+        args.store,
+        args.listen,
+        args.serial,
+        doors=doors,
+        alerts=alerts,
+        retention=retention,
+        say=log.notice,
+        on_ready=on_ready,
     )
     counts, _models, _latency = handle.ingest.metrics.snapshot()
     stored, again = counts.get("reports_stored", 0), counts.get("reports_duplicate", 0)

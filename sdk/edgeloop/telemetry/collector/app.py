@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edgeloop.errors import DataError, EdgeloopError
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.routes import (
+    alerts,
     enrollment,
     exports,
     login,
@@ -35,7 +36,7 @@ from edgeloop.telemetry.overview import Overview
 from edgeloop.telemetry.store import StoreUnavailableError
 from edgeloop.telemetry.store.database import Store
 
-_ENDPOINTS = (reports, samples, enrollment, login, queries, exports, operations, page, stream, views)
+_ENDPOINTS = (reports, samples, enrollment, login, queries, exports, operations, page, stream, views, alerts)
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _RETRY_AFTER_S = 5

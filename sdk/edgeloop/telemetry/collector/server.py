@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from edgeloop.telemetry.alerts.keeper import watch
+from edgeloop.telemetry.alerts.rules import NO_ALERTS, AlertSettings
 from edgeloop.telemetry.collector.http_server import LOOPBACK_ONLY, Doors, HttpServer
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.limits import check_exposure, parse_listen
@@ -61,13 +63,15 @@ def start_collector(
     *,
     doors: Doors = LOOPBACK_ONLY,
     retention: Retention | None = None,
+    alerts: AlertSettings = NO_ALERTS,
     say: Say | None = None,
 ) -> CollectorHandle:
     """A collector in this process; returns when it takes reports. Port 0 takes a free one, `.url` has the real one.
 
     serial_ports: paths (`/dev/ttyUSB0?baud=57600`) or open descriptors, which then belong to the collector.
     doors: who is let in; without it everybody on this machine. retention: what the store deletes; without it nothing.
-    say: takes a line when something is wrong or well again; nothing is said without it.
+    alerts: rules to watch, and whom
+    to tell. say: takes a line when something is wrong or well again; nothing is said without it.
     Raises UsageError, RefusedError (an address that others reach, without TLS or `open_to_all`; a collector that nobody
     could use), ConfigError (certificates), DeviceError (address or serial port not to be had), and what `open_store`
     raises.
@@ -80,6 +84,7 @@ def start_collector(
     fleet = LiveFleet(store)
     try:
         ingest = Ingest(store, Notices(say or _silent), on_stored=fleet.observe)
+        watch(fleet, alerts, store.database, say or _silent)
         fleet.start()
         store.keep_up(retention, say)
         for port in ports:
@@ -103,6 +108,7 @@ def run_collector(
     *,
     doors: Doors = LOOPBACK_ONLY,
     retention: Retention | None = None,
+    alerts: AlertSettings = NO_ALERTS,
     say: Say | None = None,
     on_ready: Callable[[CollectorHandle], None] | None = None,
 ) -> CollectorHandle:
@@ -110,7 +116,9 @@ def run_collector(
     done = threading.Event()
     former = {number: signal.signal(number, lambda *_: done.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with start_collector(store_url, listen, serial_ports, doors=doors, retention=retention, say=say) as handle:
+        with start_collector(
+            store_url, listen, serial_ports, doors=doors, retention=retention, alerts=alerts, say=say
+        ) as handle:
             if on_ready is not None:
                 on_ready(handle)
             while not done.wait(1.0):

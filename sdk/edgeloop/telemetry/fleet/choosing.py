@@ -34,7 +34,7 @@ _FILTERS: Mapping[str, Callable[[FleetRow, float], bool]] = {
     "fallback": lambda row, _now: row.fell_back,
     "silent": lambda row, now: row.silent(now),
     "errors": lambda row, _now: row.errors > 0,
-    "alerts": lambda row, _now: bool(row.alerts),
+    "alerts": lambda row, _now: bool(row.alerts or row.firing),
 }
 
 
@@ -50,8 +50,6 @@ class Choice:
     limit: int = 50
     bundle: str | None = None
     version: int | None = None
-    alerting: frozenset[str] = frozenset()
-    """Devices of which an alert fires now: they are in "alerts", too."""
 
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> Choice:
@@ -91,7 +89,7 @@ def choose(rows: Iterable[FleetRow], choice: Choice, now_s: float) -> Page:
     found = [
         row
         for row in rows
-        if (wanted(row, now_s) or (choice.only == "alerts" and row.device in choice.alerting))
+        if wanted(row, now_s)
         and (choice.bundle is None or row.bundle == choice.bundle)
         and (choice.version is None or row.version == choice.version)
         and all(word in row.search for word in words)

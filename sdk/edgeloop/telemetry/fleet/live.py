@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 
 from edgeloop.telemetry.fleet.arrivals import devices_since, first_seen
@@ -39,6 +39,7 @@ class Summary:
     throttled: int = 0
     fell_back: int = 0
     errors: int = 0
+    firing: int = 0
     reports: int = 0
     inferences: int = 0
     quarantined: int = 0
@@ -66,7 +67,10 @@ class LiveFleet:
         self._next_id = 1
         self._swept_to = 0
         """The report up to which the store was looked through."""
+        self.rules: tuple[str, ...] = ()
+        """Names of the alert rules that are watched."""
         self._on_tick: list[Callable[[float], None]] = []
+        self._on_stop: list[Callable[[], None]] = []
 
     # -- feeding
 
@@ -88,6 +92,8 @@ class LiveFleet:
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout=10)
+        for call in self._on_stop:
+            call()
 
     @property
     def closed(self) -> bool:
@@ -96,6 +102,10 @@ class LiveFleet:
     def every_second(self, call: Callable[[float], None]) -> None:
         """`call(now_s)` about once a second from the fleet's thread, while it runs; it must not raise."""
         self._on_tick.append(call)
+
+    def when_stopped(self, call: Callable[[], None]) -> None:
+        """`call()` once the fleet has stopped."""
+        self._on_stop.append(call)
 
     def fold(self) -> None:
         """Take in what was observed until now."""
@@ -125,7 +135,9 @@ class LiveFleet:
         if state is None or anew:
             if state is None and len(self._by_id) >= MAX_ROWS:
                 return None
-            state = models[last.bundle] = RowState(self._next_id if state is None else state.id)
+            was, state = state, RowState(self._next_id if state is None else state.id)
+            state.firing = was.firing if was is not None else ()
+            models[last.bundle] = state
             self._by_id[state.id] = state
             self._next_id = max(self._next_id, state.id + 1)
         if anew:
@@ -136,6 +148,16 @@ class LiveFleet:
             state.add(reports, received_s)
         state.changed = self.revision
         return state
+
+    def set_firing(self, rules: Mapping[str, Sequence[str]]) -> None:
+        """device -> names of the rules that fire there; nobody else has any."""
+        with self._lock:
+            self.revision += 1
+            for device, models in self._states.items():
+                names = tuple(sorted(rules.get(device, ())))
+                for state in models.values():
+                    if state.set_firing(names):
+                        state.changed = self.revision
 
     # -- reading
 
@@ -180,6 +202,7 @@ class LiveFleet:
             throttled=sum(bool(row.throttled) for row in rows),
             fell_back=sum(row.fell_back for row in rows),
             errors=sum(row.errors > 0 for row in rows),
+            firing=sum(bool(row.alerts or row.firing) for row in rows),
             reports=held.reports,
             inferences=held.inferences,
             quarantined=held.quarantined,

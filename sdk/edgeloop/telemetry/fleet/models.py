@@ -34,7 +34,7 @@ class VersionState:
 
 
 def is_healthy(row: FleetRow, now_s: float) -> bool:
-    return not (row.silent(now_s) or row.fell_back or row.throttled or row.errors or row.alerts)
+    return not (row.silent(now_s) or row.fell_back or row.throttled or row.errors or row.alerts or row.firing)
 
 
 def rollout(rows: Iterable[FleetRow], now_s: float, first_seen: dict[tuple[str, int], float]) -> list[VersionState]:

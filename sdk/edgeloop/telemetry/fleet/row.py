@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeloop.telemetry.fleet.window import LatencyWindow
@@ -21,7 +21,8 @@ class FleetRow:
     """What the table shows of one model on one device; latency is that of `invoke` over the last reports.
 
     id: stays the row's own as long as the collector runs. stages_ms: mean of capture, preprocess, invoke, postprocess
-    in the last report. silent_after_s: how long it may be quiet before it counts as silent.
+    in the last report. alerts: what the device itself says, and for how many seconds; firing: the collector's rules.
+    silent_after_s: how long it may be quiet before it counts as silent.
     """
 
     id: int
@@ -45,8 +46,10 @@ class FleetRow:
     temperature_c: float | None
     profile_p95_ms: float | None
     alerts: Mapping[str, float]
+    firing: tuple[str, ...]
     event: Mapping[str, Any] | None
     received_s: float
+    period_s: float
     silent_after_s: float
     search: str
 
@@ -73,7 +76,7 @@ _SHOWN = tuple(name for name in FleetRow.__dataclass_fields__ if name != "search
 class RowState:
     """What a row is made from, fed with the reports of its model as they come in."""
 
-    __slots__ = ("_event", "_model", "_window", "boot", "changed", "id", "keys", "received_s", "row")
+    __slots__ = ("_event", "_model", "_window", "boot", "changed", "firing", "id", "keys", "received_s", "row")
 
     def __init__(self, row_id: int) -> None:
         self.id = row_id
@@ -82,6 +85,7 @@ class RowState:
         self.changed = 0
         """The fleet's revision at which `row` last changed."""
         self.row: FleetRow | None = None
+        self.firing: tuple[str, ...] = ()
         self.keys: frozenset[tuple[str, int]] = frozenset()
         """(boot, seq) of the reports that were read from the store rather than observed."""
         self._model: tuple[str, int, str, str] | None = None
@@ -100,6 +104,13 @@ class RowState:
                 self._event = report.events[-1]
         self.boot, self.received_s = last.boot, received_s
         self.row = self._make(last)
+
+    def set_firing(self, rules: tuple[str, ...]) -> bool:
+        """Whether that changed anything."""
+        if rules == self.firing or self.row is None:
+            return False
+        self.firing, self.row = rules, replace(self.row, firing=rules)
+        return True
 
     def _make(self, last: Report) -> FleetRow:
         merged = self._window.histogram
@@ -128,8 +139,10 @@ class RowState:
             temperature_c=last.gauges.get("temperature_c"),
             profile_p95_ms=last.gauges.get("profile_p95_ms"),
             alerts=alerts_of(last),
+            firing=self.firing,
             event=None if event is None else {"kind": event.kind, "time_s": event.time_s, "detail": event.detail},
             received_s=self.received_s,
+            period_s=last.period_s,
             silent_after_s=max(SILENT_PERIODS * last.period_s, SILENT_AT_LEAST_S),
             search="\n".join(names).lower(),
         )
