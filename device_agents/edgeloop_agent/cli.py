@@ -99,6 +99,8 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
         help="older reports that were never sent become one a day (default: 7)")  # fmt: skip
     add("--trust", metavar="PATH", type=Path, action="append",
         help="accept bundles signed by a key of this .pub file or folder, and no others; may be repeated")  # fmt: skip
+    add("--operators", metavar="PATH", type=Path, action="append",
+        help="obey commands signed by these keys (.pub files, folders), no others (default: trusted ones)")  # fmt: skip
     add("--allow-unsigned", action="store_true",
         help="run a bundle that no trusted key signed (for the bench; said in every report)")  # fmt: skip
     add_activation_flags(run.add_argument_group("doing less: gate, governor and cascade"))

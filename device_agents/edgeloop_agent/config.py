@@ -68,6 +68,7 @@ class AgentConfig:
     spool_size: float = 16.0
     spool_max_age: float = 7.0
     trust: tuple[Path, ...] = ()
+    operators: tuple[Path, ...] = ()
     allow_unsigned: bool = False
     heartbeat_timeout: float = Policy.heartbeat_timeout_s
     frame_timeout: float = Policy.frame_timeout_s
@@ -121,7 +122,7 @@ class AgentConfig:
             raise UsageError(f"stop_timeout must be 0 to 300 seconds, got {self.stop_timeout:g}")
         if len(self.device) > MAX_NAME_CHARS or not self.device.isprintable():
             raise UsageError(f"device must be at most {MAX_NAME_CHARS} printable characters")
-        for text in (self.bundle, self.state, self.source, *self.sinks, *self.delegates, *self.trust):
+        for text in (self.bundle, self.state, self.source, *self.sinks, *self.delegates, *self.trust, *self.operators):
             _check_is_text(str(text))
         if self.autotune not in (None, *OBJECTIVES):
             raise UsageError(f"autotune must be {', '.join(OBJECTIVES)}, got '{self.autotune}'")
@@ -199,8 +200,8 @@ def _check_is_text(text: str) -> None:
 # The key in the file (and the flag, with - for _) where it differs from the field.
 _KEYS = {"delegates": "delegate", "sinks": "sink"}
 _FIELD_OF_KEY = {_KEYS.get(f.name, f.name): f.name for f in fields(AgentConfig) if f.name != "model"}
-_LISTS = frozenset({"delegates", "sinks", "trust"})
-_PATHS = frozenset({"bundle", "gallery", "state", "trust"})
+_LISTS = frozenset({"delegates", "sinks", "trust", "operators"})
+_PATHS = frozenset({"bundle", "gallery", "state", "trust", "operators"})
 _SWITCHES = frozenset({"loop"}) | SWITCHES
 _NUMBERS = {
     "threads": int, "count": int, "rate": float, "report_interval": float, "heartbeat_timeout": float,

@@ -16,6 +16,8 @@ from edgeloop.errors import EdgeloopError
 from edgeloop.runtime.delegates import parse_delegate
 from edgeloop.telemetry.report import Event
 from edgeloop_agent.autotune.tuned import settled
+from edgeloop_agent.commands.log_level import LogLevel, NarratedOutlet
+from edgeloop_agent.commands.opening import open_executor
 from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.hard_samples.opening import open_sender
 from edgeloop_agent.model_tables import frames_of
@@ -67,7 +69,8 @@ def run_agent(
     file now, for a reload; the outcome is then the last run's. Raises EdgeloopError for what is wrong before the first
     worker starts.
     """
-    meant = configs[0].state
+    meant, log = configs[0].state, LogLevel(tell)
+    tell = log.tell
     with locked_state(meant, tell) as state, contextlib.ExitStack() as cleanup:
         plans = _planned([replace(config, state=state) for config in configs], tell, at_start=True)
         reload = None
@@ -76,7 +79,7 @@ def run_agent(
             cleanup.enter_context(reload.on_hangup())
         desk = Desk(state, tell, device=configs[0].device, reload=reload)
         while True:
-            outcome = _run(plans, desk, tell)
+            outcome = _run(plans, desk, log)
             after = None if reload is None else reload.take_next()
             if after is None or desk.was_stopped:
                 return outcome
@@ -108,18 +111,19 @@ def _planned_one(config: AgentConfig, tell: Callable[[str], None], at_start: boo
     return _Plan(config, staged, unsigned, delegates, notes)
 
 
-def _run(plans: Sequence[_Plan], desk: Desk, tell: Callable[[str], None]) -> Outcome:
-    shared = plans[0].config
+def _run(plans: Sequence[_Plan], desk: Desk, log: LogLevel) -> Outcome:
+    shared, tell = plans[0].config, log.tell
     boot, numbers = os.urandom(8).hex(), count(1)
     rings = {name: FrameRing() for name in map(frames_of, (plan.config for plan in plans)) if name}
     assignments = [_assignment(plan, boot, numbers, desk, rings) for plan in plans]
-    publisher = open_publisher(shared.telemetry, shared.spool, tell) if shared.telemetry else None
+    desk.commands = open_executor(shared, boot, [plan.staged for plan in plans], log)
+    publisher = open_publisher(shared.telemetry, shared.spool, tell, desk.commands) if shared.telemetry else None
     desk.telemetry = None if publisher is None else publisher.state
     samples = open_sender(assignments, publisher, tell)
     desk.hard_samples = None if samples is None else samples.state
     began = time.monotonic()
     try:
-        ends = supervise(assignments, publisher or NoOutlet(), tell, desk)
+        ends = supervise(assignments, NarratedOutlet(publisher or NoOutlet(), log), tell, desk)
     finally:
         for ring in rings.values():
             ring.close()

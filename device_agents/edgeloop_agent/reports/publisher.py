@@ -7,20 +7,30 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from edgeloop.telemetry.commands.correspondence import CorrespondingTransport
 from edgeloop.telemetry.outbox import Outbox
 from edgeloop.telemetry.report import Report
 from edgeloop.telemetry.spool import Spool
 from edgeloop.telemetry.spool_policy import ReportSpool
 from edgeloop.telemetry.transports import Transport, open_transport
+from edgeloop_agent.commands.executor import Executor
 from edgeloop_agent.reports.spool_place import SpoolPlace
 
 _CLOSING_RETRY_S = 0.2
+_ANSWERS_RETRY_S = 5.0
 
 
 class Publisher:
     """An `Outlet` to one collector. What it cannot deliver now stays in the spool for the next run."""
 
-    def __init__(self, spool: ReportSpool, transport: Transport, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, spool: ReportSpool, transport: Transport, tell: Callable[[str], None], commands: Executor | None = None
+    ) -> None:
+        """commands: gets what an operator asks, and its answers go out with the reports."""
+        self._answers: CorrespondingTransport | None = None
+        if commands is not None:
+            transport = self._answers = CorrespondingTransport(transport, commands.mailbox, commands.take)
+            commands.mailbox.on_put = self.wake
         self._transport = transport
         self._outbox = Outbox(spool, transport, tell)
         self._wake = threading.Event()
@@ -31,6 +41,10 @@ class Publisher:
     def submit(self, report: Report) -> None:
         """See `Outlet.submit`: on the disk when this returns, or held in memory and counted as refused."""
         self._outbox.submit(report)
+        self._wake.set()
+
+    def wake(self) -> None:
+        """There is something to send."""
         self._wake.set()
 
     def gauges(self) -> dict[str, float]:
@@ -63,6 +77,8 @@ class Publisher:
             if budget_s is not None and budget_s <= 0:
                 return
             delay_s, done = self._outbox.deliver(budget_s)
+            if done and self._answers is not None and not self._answers.post_answers(budget_s):
+                delay_s, done = _ANSWERS_RETRY_S, False
             if closing_by_s is not None and done:
                 return
             self._pause(delay_s)
@@ -83,8 +99,10 @@ class Publisher:
             self._wake.clear()
 
 
-def open_publisher(url: str, place: SpoolPlace, tell: Callable[[str], None]) -> Publisher:
+def open_publisher(
+    url: str, place: SpoolPlace, tell: Callable[[str], None], commands: Executor | None = None
+) -> Publisher:
     """Raises UsageError for a wrong URL, DeviceError where the spool cannot be opened. Does not connect."""
     transport = open_transport(url)
     spool = Spool(place.path, max_bytes=place.max_bytes, max_age_s=place.max_age_s, on_notice=tell)
-    return Publisher(spool, transport, tell)
+    return Publisher(spool, transport, tell, commands)

@@ -13,9 +13,10 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from edgeloop.version import VERSION
+from edgeloop_agent.commands.executor import CommandedModel, Executor
 from edgeloop_agent.reports.board_health import BoardHealth
 from edgeloop_agent.service.agent_state import alerts_of, status_line
 from edgeloop_agent.service.event_log import EventLog
@@ -35,7 +36,7 @@ class Model(Protocol):
 
 
 class Desk:
-    """For one agent, whatever models it runs one after another. `telemetry` is set by whoever opens it."""
+    """For one agent, whatever models it runs one after another. `telemetry` and `commands` are set from outside."""
 
     def __init__(
         self, folder: Path, tell: Callable[[str], None], *, device: str, reload: Reload[Any] | None = None
@@ -43,6 +44,7 @@ class Desk:
         """folder: the state folder, locked by this process."""
         self.events = EventLog(folder, tell, run=os.urandom(4).hex())
         self.telemetry: Callable[[], Mapping[str, Any]] | None = None
+        self.commands: Executor | None = None
         self.hard_samples: Callable[[], Mapping[str, Any]] | None = None
         self._folder = folder
         self._tell = tell
@@ -51,7 +53,7 @@ class Desk:
         self._reloads = 0
         self._notifier = Notifier()
         self._health = BoardHealth()
-        self._models: Sequence[Model] = ()
+        self._models: Sequence[CommandedModel] = ()
         self._stops = StopSignals()
         self._own_stops = 0
         self._socket: StatusSocket | None = None
@@ -71,7 +73,7 @@ class Desk:
 
     @contextlib.contextmanager
     def attending(
-        self, selector: selectors.BaseSelector, models: Sequence[Model], stops: StopSignals
+        self, selector: selectors.BaseSelector, models: Sequence[CommandedModel], stops: StopSignals
     ) -> Iterator[None]:
         """While these models run."""
         self._models, self._stops, self._own_stops = models, stops, 0
@@ -81,7 +83,8 @@ class Desk:
         # Bundle, keys and config hold: from here on faults are mended, not reported to whoever started us.
         self._notifier.ready()
         try:
-            yield
+            with contextlib.nullcontext() if self.commands is None else self.commands.attending(selector, models):
+                yield
         finally:
             self._socket.close(selector)
             self._models = ()
@@ -90,6 +93,8 @@ class Desk:
         """Once per round of the supervisor's loop, so at least once a second."""
         now = time.monotonic()
         self._notifier.alive(now)
+        if self.commands is not None:
+            self.commands.look()
         if self._stops.count:
             if self._reload is None or self._reload.next is None:
                 self._notifier.stopping()

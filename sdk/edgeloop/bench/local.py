@@ -83,18 +83,23 @@ def judged(
     """What a measuring process came to; `folder` is where its models were, which is nobody's matter. Raises
     DelegateError for a crash, DeviceError, and the error that it printed.
     """
-    said = stderr.decode("utf-8", "replace").splitlines()
+    raise_for_crash(exit_code, stderr, where=where)
+    for line in stderr.decode("utf-8", "replace").splitlines():
+        if not line.startswith(CASE_MARK):
+            note(line)
+    return BenchReport.from_json(stdout.replace(f"{folder}/".encode(), b""))
+
+
+def raise_for_crash(exit_code: int, stderr: bytes, *, where: str) -> None:
+    """DelegateError naming the case that was measured when the process crashed, if it did."""
     number = _signal_of(exit_code)
     if number:
+        said = stderr.decode("utf-8", "replace").splitlines()
         cases = [line.removeprefix(CASE_MARK) for line in said if line.startswith(CASE_MARK)] or ["the model"]
         hint = (
             "was there too little memory?" if number == signal.SIGKILL else "its library does not fit: edgeloop doctor"
         )
         raise DelegateError(f"{cases[-1]} crashed (signal {number}) on {where}", hint=hint)
-    for line in said:
-        if not line.startswith(CASE_MARK):
-            note(line)
-    return BenchReport.from_json(stdout.replace(f"{folder}/".encode(), b""))
 
 
 def _signal_of(exit_code: int) -> int:

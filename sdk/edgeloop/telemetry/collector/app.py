@@ -13,7 +13,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgeloop.errors import DataError, EdgeloopError
+from edgeloop.telemetry.collector.commands import CommandQueue
 from edgeloop.telemetry.collector.ingest import Ingest
+from edgeloop.telemetry.collector.routes import (
+    commands as command_routes,
+)
 from edgeloop.telemetry.collector.routes import (
     alerts,
     enrollment,
@@ -36,7 +40,7 @@ from edgeloop.telemetry.overview import Overview
 from edgeloop.telemetry.store import StoreUnavailableError
 from edgeloop.telemetry.store.database import Store
 
-_ENDPOINTS = (reports, samples, enrollment, login, queries, exports, operations, page, stream, views, alerts)
+_ENDPOINTS = (reports, command_routes, samples, enrollment, login, queries, exports, operations, page, stream, views, alerts)
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _RETRY_AFTER_S = 5
@@ -109,14 +113,20 @@ def _host_name(host: str) -> str:
 
 
 def create_app(
-    ingest: Ingest, store: Store, fleet: LiveFleet, security: Security, *, only_loopback_hosts: bool = True
+    ingest: Ingest,
+    store: Store,
+    fleet: LiveFleet,
+    security: Security,
+    commands: CommandQueue,
+    *,
+    only_loopback_hosts: bool = True,
 ) -> Starlette:
     """All endpoints over one ingest, one store and the fleet that both feed.
 
     security: with `enforced`, callers have to say who they are.
     only_loopback_hosts: refuse requests that name another host than this machine's loopback.
     """
-    services = Services(ingest, store, Overview(store), fleet, security)
+    services = Services(ingest, store, Overview(store), fleet, security, commands)
     middleware = [Middleware(_WithHeaders), Middleware(_SmallHeads)]
     if only_loopback_hosts:
         middleware.append(Middleware(_OnlyLoopbackHosts))

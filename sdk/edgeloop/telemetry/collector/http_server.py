@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.errors import DeviceError, MissingExtraError
+from edgeloop.telemetry.collector.commands import CommandQueue
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.limits import ConnectionLimits, ListenAddress, RequestRates
 from edgeloop.telemetry.fleet.live import LiveFleet
@@ -64,12 +65,14 @@ class HttpServer:
         ingest: Ingest,
         store: Store,
         fleet: LiveFleet | None = None,
+        commands: CommandQueue | None = None,
         *,
         doors: Doors = LOOPBACK_ONLY,
     ) -> HttpServer:
         """Returns when it takes requests. DeviceError when the address is not to be had; MissingExtraError; ConfigError
         and RefusedError for a CA that is of no use."""
-        config = _configured(ingest, store, fleet or LiveFleet(store), doors)
+        queue = commands or CommandQueue(store.database)
+        config = _configured(ingest, store, fleet or LiveFleet(store), queue, doors)
         bound = _bind(address)
         try:
             server, thread = _start(config, bound)
@@ -101,7 +104,7 @@ def _bind(address: ListenAddress) -> socket.socket:
     return bound
 
 
-def _configured(ingest: Ingest, store: Store, fleet: LiveFleet, doors: Doors) -> Any:
+def _configured(ingest: Ingest, store: Store, fleet: LiveFleet, commands: CommandQueue, doors: Doors) -> Any:
     try:
         import uvicorn
 
@@ -122,8 +125,9 @@ def _configured(ingest: Ingest, store: Store, fleet: LiveFleet, doors: Doors) ->
         words = {"many": "too many connections: new ones are ended", "slow": "a client was too slow and was cut off"}
         ingest.notices.once(f"connections {reason}", words[reason])
 
+    only_loopback_hosts = doors.tls is None and not doors.open_to_all
     config = uvicorn.Config(
-        create_app(ingest, store, fleet, security, only_loopback_hosts=doors.tls is None and not doors.open_to_all),
+        create_app(ingest, store, fleet, security, commands, only_loopback_hosts=only_loopback_hosts),
         http=guarded_protocol(doors.connections.within_descriptors(), refused),
         lifespan="off", ws="none", loop="asyncio", access_log=False, log_config=None, log_level="critical",
         server_header=False, proxy_headers=False, timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=3,

@@ -167,8 +167,8 @@ class Ingest:
         self.metrics.observe(new)
         self.on_stored(new, now)
         device = found.sender if found.sender is not None else _only_device(found.reports)
-        if device is not None and found.answers:
-            self.on_answers(device, found.answers)
+        if found.answers and (device is not None or not found.reports):
+            self.on_answers(device or "", found.answers)
         commands = () if device is None else tuple(self.pending_commands(device))
         return Ack(accepted_ranges([(r.boot, r.seq) for r in found.reports]), tuple(found.rejected), commands)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
 from secrets import randbits
 
 from edgeloop.errors import DataError, DeviceError
@@ -30,6 +30,7 @@ _STUCK_AFTER_S = 5.0
 _REOPEN_AFTER_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # then every 5 s
 _NONSENSE_AFTER_BAD = 5
 _MAX_BOOTS = 1000
+_FIRST_ASK_PAUSE_S, _MAX_ASK_PAUSE_S = 1.0, 60.0  # who is there? while nobody is known
 
 
 class SerialListener:
@@ -39,13 +40,9 @@ class SerialListener:
     It learns which devices are at the other end from their batches, and from who answers its ping.
     """
 
-    def __init__(
-        self, port: SerialPort | OpenDescriptor, ingest: Ingest, on_answer: Callable[[bytes], None] = lambda _body: None
-    ) -> None:
-        """on_answer: takes a device's encoded answer to a command; may raise StoreUnavailableError."""
+    def __init__(self, port: SerialPort | OpenDescriptor, ingest: Ingest) -> None:
         self._port = port
         self._ingest = ingest
-        self._on_answer = on_answer
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"serial {port}", daemon=True)
         self._line: Line | None = None
@@ -54,6 +51,7 @@ class SerialListener:
         self._damaged = 0
         self._device_of_boot: dict[str, str] = {}
         self._ping = ""
+        self._ask_again_s = self._ask_pause_s = 0.0
 
     @property
     def devices(self) -> frozenset[str]:
@@ -121,15 +119,19 @@ class SerialListener:
         self._link = link = Link(line, FrameReader(), stuck_after_s=_STUCK_AFTER_S)
         if self._stopping.is_set():
             link.stop()
+        self._ask_again_s, self._ask_pause_s = time.monotonic(), _FIRST_ASK_PAUSE_S
         try:
-            self._ask_who_is_there(link)
-            link.serve(lambda frame: self._take(link, frame), lambda: self._count(link))
+            link.serve(lambda frame: self._take(link, frame), lambda: self._look(link))
         finally:
             self._link = None
 
-    def _ask_who_is_there(self, link: Link) -> None:
-        self._ping = new_command_id()
-        link.send(KIND_COMMAND, randbits(32), unsigned(Command("ping", self._ping)))
+    def _look(self, link: Link) -> None:
+        self._count(link)
+        now = time.monotonic()
+        if not self._device_of_boot and now >= self._ask_again_s:
+            self._ask_again_s, self._ask_pause_s = now + self._ask_pause_s, min(2 * self._ask_pause_s, _MAX_ASK_PAUSE_S)
+            self._ping = self._ping or new_command_id()
+            link.send(KIND_COMMAND, randbits(32), unsigned(Command("ping", self._ping)))
 
     def _count(self, link: Link) -> None:
         if link.reader.bad == self._damaged:
@@ -164,7 +166,7 @@ class SerialListener:
         if answer.id == self._ping:
             self._met(answer)
         else:
-            self._on_answer(body)
+            self._ingest.on_answers("", [body])
 
     def _met(self, answer: Answer) -> None:
         device, boot = answer.body.get("device"), answer.body.get("boot")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from edgeloop.telemetry.alerts.keeper import watch
 from edgeloop.telemetry.alerts.rules import NO_ALERTS, AlertSettings
+from edgeloop.telemetry.collector.commands import CommandQueue
 from edgeloop.telemetry.collector.http_server import LOOPBACK_ONLY, Doors, HttpServer
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.limits import check_exposure, parse_listen
@@ -83,7 +84,11 @@ def start_collector(
     listeners: list[SerialListener] = []
     fleet = LiveFleet(store)
     try:
-        ingest = Ingest(store, Notices(say or _silent), on_stored=fleet.observe)
+        commands = CommandQueue(store.database)
+        ingest = Ingest(
+            store, Notices(say or _silent), on_stored=fleet.observe,
+            pending_commands=commands.pending, on_answers=commands.answered,
+        )  # fmt: skip
         watch(fleet, alerts, store.database, say or _silent)
         fleet.start()
         store.keep_up(retention, say)
@@ -91,7 +96,8 @@ def start_collector(
             listener = SerialListener(port, ingest)
             listener.start()
             listeners.append(listener)
-        http = HttpServer.start(address, ingest, store, fleet, doors=doors)
+            commands.lines.append(listener)
+        http = HttpServer.start(address, ingest, store, fleet, commands, doors=doors)
     except BaseException:
         for listener in listeners:
             listener.stop()

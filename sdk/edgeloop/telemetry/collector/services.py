@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from edgeloop.telemetry.collector.commands import CommandQueue
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.notices import Notices
 from edgeloop.telemetry.collector.security.security import Security
@@ -28,6 +29,7 @@ class Services:
     overview: Overview
     fleet: LiveFleet
     security: Security
+    commands: CommandQueue
     backlog: Backlog = field(default_factory=Backlog)
 
     @property

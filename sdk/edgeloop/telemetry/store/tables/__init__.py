@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 
 TABLES: tuple[str, ...] = (
+    "commands",
     "alerts",
     "hard_samples",
     "alerts",

@@ -1,0 +1,67 @@
+"""A device that reports to a running collector, by its name."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+from urllib.parse import quote
+
+from edgeloop.devices.commanding.commander import Start
+from edgeloop.errors import DeviceError
+from edgeloop.telemetry.commands.values import Answer, Command
+from edgeloop.telemetry.reading.remote import CollectorClient
+
+DEFAULT_COLLECTOR = "http://127.0.0.1:8080"
+_WAIT_S = 10.0
+
+
+class ThroughCollector:
+    """The collector hands the command over with its next acknowledgement, on a serial line at once."""
+
+    def __init__(self, url: str, device: str) -> None:
+        self._client = CollectorClient(url)
+        self._device = device
+
+    def start(self) -> Start:
+        """See `Way.start`."""
+        found = self._json(self._client.get(f"/v1/devices/{quote(self._device, safe='')}/commands"))
+        try:
+            return Start(str(found["device"]), str(found["boot"]), float(found["uptime_s"]), int(found["last_counter"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._nonsense() from error
+
+    def ask(self, command: Command, encoded: bytes, timeout_s: float) -> Answer:
+        """See `Way.ask`."""
+        deadline_s = time.monotonic() + timeout_s
+        path = f"/v1/devices/{quote(self._device, safe='')}/commands"
+        found = self._json(self._client.post(path, encoded, "application/cbor"))
+        while found.get("state") not in ("answered", "expired"):
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                reached = "has the command and did not answer" if found.get("state") == "delivered" else "took nothing"
+                raise DeviceError(
+                    f"{self._device} {reached} within {timeout_s:g} s",
+                    hint="without a serial line a command goes out with the next report's acknowledgement; --timeout",
+                )
+            wait_s = f"{min(left_s, _WAIT_S):.2f}"
+            found = self._json(self._client.get(f"/v1/commands/{command.id}", {"wait_s": wait_s}))
+        if found["state"] == "expired":
+            raise DeviceError(f"{self._device} was not there in time: the command has expired")
+        body = found.get("answer")
+        return Answer(command.id, body if isinstance(body, dict) else {}, str(found.get("error", "")))
+
+    def close(self) -> None:
+        """See `Way.close`."""
+
+    def _json(self, body: bytes) -> dict[str, Any]:
+        try:
+            found = json.loads(body)
+        except ValueError as error:
+            raise self._nonsense() from error
+        if not isinstance(found, dict):
+            raise self._nonsense()
+        return found
+
+    def _nonsense(self) -> DeviceError:
+        return DeviceError(f"{self._client.shown} answered something else", hint="is it an edgeloop collector?")

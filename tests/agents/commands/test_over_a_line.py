@@ -1,0 +1,150 @@
+"""A real agent on a real pty: what anybody on the line may ask, what only its operator may, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import time
+import tty
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from secrets import randbits
+
+import pytest
+
+from edgeloop.bundle.keys import load_or_create_signing_key
+from edgeloop.devices.commanding.commander import Commander
+from edgeloop.devices.commanding.direct import DirectLine
+from edgeloop.errors import DeviceError, RefusedError
+from edgeloop.telemetry.commands.signing import signed, unsigned
+from edgeloop.telemetry.commands.values import Command, new_command_id
+from edgeloop.telemetry.framing import KIND_COMMAND
+from edgeloop.telemetry.serial_link.address import OpenDescriptor
+from support.agents import Agent, Agents, make_bundle
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Iterator[Agents]:
+    started = Agents(tmp_path)
+    yield started
+    started.close()
+
+
+class Board:
+    """A running agent and the host's end of its line."""
+
+    def __init__(self, agents: Agents, folder: Path, *arguments: str) -> None:
+        self.master, self.slave = os.openpty()
+        tty.setraw(self.slave)
+        bundle = make_bundle(folder / "digits.bundle")
+        self.agent: Agent = agents.start(
+            "--bundle", bundle, "--source", "synthetic:", "--rate", "50", "--device", "pi-1", "--report-interval",
+            "3600", "--telemetry", f"serial://{os.ttyname(self.slave)}?baud=4000000", *arguments,
+        )  # fmt: skip
+        self.agent.wait_until_said("runs on")
+        self.line = DirectLine(OpenDescriptor(self.master))
+        self.operator = Commander(self.line, load_or_create_signing_key)
+
+    def send(self, encoded: bytes) -> None:
+        self.line._link.send(KIND_COMMAND, randbits(32), encoded)
+
+    def close(self) -> None:
+        self.operator.close()
+        os.close(self.slave)
+
+
+@pytest.fixture
+def board(agents: Agents, tmp_path: Path) -> Iterator[Board]:
+    made = Board(agents, tmp_path)
+    yield made
+    made.close()
+
+
+def test_a_ping_is_answered_at_once_though_no_report_is_due(board: Board) -> None:
+    board.operator.ask("ping")
+    began = time.monotonic()
+    answer = board.operator.ask("ping")
+    assert time.monotonic() - began < 1.0
+    assert answer["device"] == "pi-1"
+    info = board.operator.ask("info")
+    assert info["boot"] == answer["boot"]
+    assert (info["last_counter"], info["busy"], info["log_level"]) == (0, "", "info")
+    (model,) = info["models"]
+    assert (model["bundle"], model["version"], model["phase"], model["delegate_ran"]) == (
+        "digits", 7, "running", "xnnpack",
+    )  # fmt: skip
+
+
+def test_the_operator_is_obeyed_and_what_was_asked_is_in_the_report(board: Board) -> None:
+    assert board.operator.ask("log_level", {"level": "debug"}) == {"level": "debug", "was": "info"}
+    assert board.operator.ask("report_now") == {"reports": 1}
+    board.agent.wait_until_said("debug: report 1 of digits")
+    assert board.operator.ask("info")["last_counter"] > 0
+    summary = board.agent.stop()
+    said = [event["detail"] for event in summary["events"] if event["kind"] == "command"]
+    fingerprint = load_or_create_signing_key().fingerprint
+    assert said == [f"log_level, signed by {fingerprint}", f"report_now, signed by {fingerprint}"]
+
+
+def test_what_is_not_for_here_and_now_is_refused_counted_and_said_once(board: Board, tmp_path: Path) -> None:
+    key, stranger = load_or_create_signing_key(), load_or_create_signing_key(tmp_path / "stranger")
+    start = board.line.start()
+    good = Command("log_level", new_command_id(), {"level": "warning"}, "pi-1", start.boot, 5, start.uptime_s + 600)
+    fresh = [replace(good, id=new_command_id()) for _ in range(8)]
+    refused = {
+        "other boot": signed(replace(fresh[0], boot="f" * 16), key),
+        "expired": signed(replace(fresh[1], until_uptime_s=0.001), key),
+        "not signed": unsigned(fresh[2]),
+        "forged": signed(fresh[3], stranger),
+        "unknown kind": unsigned(Command("reboot", fresh[4].id)),
+    }
+    for reason, data in refused.items():
+        for _ in range(2):
+            time.sleep(1.1 if reason == "unknown kind" else 0)
+            answer = board.line.ask(replace(good, id=_id_of(data)), data, 10.0)
+            assert answer.error, reason
+    for data in (signed(replace(fresh[5], device="pi-2"), key), b"\xff" * 30, b""):
+        board.send(data)
+    time.sleep(1.1)  # no signature is looked at for a second after a forged one
+    assert board.line.ask(good, signed(good, key), 10.0).is_ok
+    replayed = board.line.ask(fresh[6], signed(fresh[6], key), 10.0)
+    assert "counter" in replayed.error
+    assert board.operator.ask("info")["log_level"] == "warning"
+    summary = board.agent.stop()
+    assert summary["inferences"] > 0, "nothing else is affected"
+    said = [e["detail"].partition(":")[0] for e in summary["events"] if e["kind"] == "command_refused"]
+    assert sorted(said) == sorted({*refused, "other device", "unreadable", "replayed", "too soon"})
+
+
+def test_a_command_that_is_sent_again_for_want_of_an_answer_is_obeyed_once(board: Board) -> None:
+    start = board.line.start()
+    command = Command("report_now", new_command_id(), {}, "pi-1", start.boot, 9, start.uptime_s + 600)
+    data = signed(command, load_or_create_signing_key())
+    answers = [board.line.ask(command, data, 10.0) for _ in range(3)]
+    assert answers[0] == answers[1] == answers[2]
+    assert board.agent.stop()["reports"]["made"] == 2, "the one that was asked for, and the last"
+
+
+def test_operators_can_be_others_than_those_who_sign_bundles(agents: Agents, tmp_path: Path) -> None:
+    operator = load_or_create_signing_key(tmp_path / "operator")
+    board = Board(agents, tmp_path, "--operators", str(operator.public_path))
+    with pytest.raises(RefusedError, match="not signed by an operator"):
+        board.operator.ask("report_now")
+    time.sleep(1.1)
+    assert Commander(board.line, lambda: operator).ask("report_now") == {"reports": 1}
+    board.close()
+
+
+def test_nobody_at_the_other_end_is_one_line() -> None:
+    master, slave = os.openpty()
+    line = Commander(DirectLine(OpenDescriptor(master)), load_or_create_signing_key)
+    with pytest.raises(DeviceError, match="no answer to ping within"):
+        line.ask("ping", timeout_s=0.2)
+    line.close()
+    os.close(slave)
+
+
+def _id_of(data: bytes) -> str:
+    from edgeloop.telemetry.commands.codec import decode_envelope
+
+    return decode_envelope(data).command.id
