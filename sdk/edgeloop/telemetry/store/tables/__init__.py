@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 
 TABLES: tuple[str, ...] = (
-    "commands",
     "alerts",
     "hard_samples",
     "alerts",
