@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import tty
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgeloop.errors import DeviceError
 from edgeloop.telemetry.codec import Ack
-from edgeloop.telemetry.collector.ingest import Ingest
+from edgeloop.telemetry.collector.ingest import Ingest, Request
 from edgeloop.telemetry.collector.limits import parse_listen
 from edgeloop.telemetry.collector.serial_listener import SerialListener
 from edgeloop.telemetry.collector.server import HttpServer
@@ -24,8 +25,16 @@ class _Through(Ingest):
     line: Line
     failure: type[DeviceError] = DeviceError
 
-    def handle(self, batch: bytes, sender: str | None = None) -> Ack:
-        del sender
+    def handle_all(self, requests: Sequence[Request]) -> list[Ack | Exception]:
+        outcomes: list[Ack | Exception] = []
+        for request in requests:
+            try:
+                outcomes.append(self._through(request.batch))
+            except Exception as error:
+                outcomes.append(error)
+        return outcomes
+
+    def _through(self, batch: bytes) -> Ack:
         ack = self.line.collector.handle(batch)
         if self.line.take_fault():
             raise self.failure("the answer was lost")

@@ -20,6 +20,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "autotune": ("find the best threads, delegate and variant here", "edgeloop_agent.verbs.autotune"),
     "update": ("let a newer bundle in: verified, rehearsed, on trial", "edgeloop_agent.verbs.update"),
     "rollback": ("let the version before run again", "edgeloop_agent.verbs.rollback"),
+    "enroll": ("get this device its credential from a collector", "edgeloop_agent.verbs.enroll"),
     "service": ("run the agent under systemd", "edgeloop_agent.verbs.service"),
 }
 

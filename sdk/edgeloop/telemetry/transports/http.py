@@ -1,31 +1,24 @@
-"""`http://host:port` and `https://host:port?ca=FILE`: one POST per batch, the acknowledgement in the answer."""
+"""`http://host:port`, `https://host:port?ca=FILE&cert=FILE&key=FILE`: a POST per batch, acknowledged in the answer."""
 
 from __future__ import annotations
 
 import http.client
 import socket
-import ssl
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from edgeloop.errors import ConfigError, DataError, DeviceError, UsageError
+from edgeloop.errors import DataError, DeviceError, EdgeloopError, UsageError
 from edgeloop.telemetry.codec import MAX_ACK_BYTES, MAX_BATCH_BYTES, Ack, decode_ack, encode_batch
+from edgeloop.telemetry.identity.enrolling import MAX_ANSWER_BYTES, explained
+from edgeloop.telemetry.identity.kept import IdentityFolder
 from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, Address, NotAcknowledgedError
-from edgeloop.telemetry.wire_values import tidy
+from edgeloop.telemetry.transports.http_credentials import Credentials, Given, Kept, make_context
+from edgeloop.telemetry.transports.http_troubles import failed, refused_batch
 
 REPORTS_PATH = "/v1/reports"
 CONTENT_TYPE = "application/cbor"
-
-_HINTS = {
-    401: "the collector wants a token",
-    403: "the collector does not take reports from here",
-    404: "is it an edgeloop collector?",
-    413: "the batch is too large for it",
-    503: "its store is not available; reports are kept",
-}
-_BLAMES_BATCH = frozenset({400, 413, 422, 500})
 
 
 class HttpTransport:
@@ -34,17 +27,30 @@ class HttpTransport:
     batch_bytes = MAX_BATCH_BYTES // 4
 
     def __init__(
-        self, host: str, port: int | None = None, *, path: str = "", tls: ssl.SSLContext | None = None, shown: str = ""
+        self,
+        host: str,
+        port: int | None = None,
+        *,
+        path: str = "",
+        tls: bool = False,
+        credentials: Credentials | None = None,
+        shown: str = "",
     ) -> None:
-        self._host, self._port, self._path, self._tls = host, port, path.rstrip("/") + REPORTS_PATH, tls
+        """credentials: they decide about TLS and its trust; without them the system's, and nothing is shown."""
+        self._host, self._port, self._path = host, port, path.rstrip("/")
+        self._tls = tls
+        self._credentials = credentials or Given(make_context(None) if tls else None)
         self._shown = shown or f"{'https' if tls else 'http'}://{host}{f':{port}' if port else ''}"
         self._connection: http.client.HTTPConnection | None = None
 
-    def send(
-        self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S, answers: Sequence[bytes] = ()
-    ) -> Ack:
+    def send(self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S, answers: Sequence[bytes] = ()) -> Ack:
         """See `Transport.send`."""
         body = encode_batch(batch, answers)
+        try:
+            self.prepare(timeout_s)
+        except (OSError, http.client.HTTPException, EdgeloopError) as error:
+            self.close()
+            raise self._failed(error) from error
         kept = self._connection is not None
         try:
             return self._post(body, timeout_s)
@@ -52,13 +58,13 @@ class HttpTransport:
             self.close()
             if not kept:
                 raise self._failed(error) from error
-        except (OSError, http.client.HTTPException, DeviceError) as error:
+        except (OSError, http.client.HTTPException, EdgeloopError) as error:
             self.close()
             raise self._failed(error) from error
         # The collector had closed the kept connection. Sending twice is harmless, so once more on a new one.
         try:
             return self._post(body, timeout_s)
-        except (OSError, http.client.HTTPException, DeviceError) as error:
+        except (OSError, http.client.HTTPException, EdgeloopError) as error:
             self.close()
             raise self._failed(error) from error
 
@@ -68,20 +74,33 @@ class HttpTransport:
         if connection is not None:
             connection.close()
 
-    def _post(self, body: bytes, timeout_s: float) -> Ack:
-        connection = self._connect(timeout_s)
-        with _cut_after(timeout_s, connection.sock):
-            connection.request("POST", self._path, body, {"Content-Type": CONTENT_TYPE, "Accept": CONTENT_TYPE})
-            response = connection.getresponse()
-            answer = response.read(MAX_ACK_BYTES + 1)
-        if response.will_close or not response.isclosed():
+    def post(self, path: str, body: bytes, timeout_s: float, limit: int) -> tuple[int, bytes]:
+        """(status, the answer's first `limit` bytes) of something else than reports. NotAcknowledgedError."""
+        try:
+            self.prepare(timeout_s)
+            about = {"Content-Type": CONTENT_TYPE, "Accept": CONTENT_TYPE}
+            status, _said, answer = self._exchange(path, body, about, timeout_s, limit)
+        except (OSError, http.client.HTTPException, EdgeloopError) as error:
             self.close()
-        if response.status != 200:
-            raise NotAcknowledgedError(
-                f"{self._shown} answered {response.status} to a batch of reports",
-                hint=_HINTS.get(response.status),
-                blames_batch=response.status in _BLAMES_BATCH,
-            )
+            raise self._failed(error) from error
+        return status, answer
+
+    def prepare(self, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        """Enroll or renew where that is to be done; `send` does so by itself. Raises OSError, HTTPException and
+        EdgeloopError."""
+
+        def post(path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+            status, _said, answer = self._exchange(path, body, headers, timeout_s, MAX_ANSWER_BYTES)
+            return status, answer
+
+        if self._credentials.prepare(post):
+            self.close()
+
+    def _post(self, body: bytes, timeout_s: float) -> Ack:
+        about = {"Content-Type": CONTENT_TYPE, "Accept": CONTENT_TYPE}
+        status, said, answer = self._exchange(REPORTS_PATH, body, about, timeout_s, MAX_ACK_BYTES + 1)
+        if status != 200:
+            raise refused_batch(self._shown, status, explained(answer).get("error"), said.get("Retry-After"))
         try:
             return decode_ack(answer)
         except DataError as error:
@@ -89,11 +108,25 @@ class HttpTransport:
                 f"{self._shown} sent no acknowledgement: {error.message}", hint="is it an edgeloop collector?"
             ) from error
 
+    def _exchange(
+        self, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float, limit: int
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        """(status, headers, at most `limit` bytes of the answer)."""
+        connection = self._connect(timeout_s)
+        with _cut_after(timeout_s, connection.sock):
+            connection.request("POST", self._path + path, body, {**self._credentials.headers(), **headers})
+            response = connection.getresponse()
+            answer = response.read(limit)
+        if response.will_close or not response.isclosed():
+            self.close()
+        return response.status, response.headers, answer
+
     def _connect(self, timeout_s: float) -> http.client.HTTPConnection:
         connection = self._connection
         if connection is None or connection.sock is None:
-            if self._tls is not None:
-                connection = http.client.HTTPSConnection(self._host, self._port, timeout=timeout_s, context=self._tls)
+            tls = self._credentials.context()
+            if tls is not None:
+                connection = http.client.HTTPSConnection(self._host, self._port, timeout=timeout_s, context=tls)
             else:
                 connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
             self._connection = connection
@@ -104,14 +137,9 @@ class HttpTransport:
     def _failed(self, error: Exception) -> DeviceError:
         if isinstance(error, DeviceError):
             return error
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return NotAcknowledgedError(
-                f"{self._shown}: its certificate was refused: {tidy(error.verify_message)}",
-                hint="give the collector's CA with ?ca=FILE",
-            )
-        # A stranger's words may be in the error.
-        text = "no answer in time" if isinstance(error, TimeoutError) else tidy(str(error)) or type(error).__name__
-        return NotAcknowledgedError(f"{self._shown} is not reachable: {text}", hint="reports are kept until it is back")
+        if isinstance(error, EdgeloopError):  # a token that was refused, a file that cannot be read
+            return NotAcknowledgedError(f"{self._shown}: {error.message}", hint=error.hint)
+        return failed(self._shown, error, tls=self._tls)
 
 
 @contextmanager
@@ -138,8 +166,12 @@ def _cut_after(timeout_s: float, sock: socket.socket) -> Iterator[None]:
 
 
 def open_url(address: Address) -> HttpTransport:
-    """UsageError for a URL without a host, ConfigError for a CA file that cannot be read."""
-    parts = address.only("ca").parts
+    """UsageError for a URL without a host, ConfigError for a CA, certificate or key that cannot be read.
+
+    Options: ca, cert, key, token_file (with a bearer's token). Without the last three, `https` uses what the state
+    folder keeps.
+    """
+    parts = address.only("ca", "cert", "key", "token_file").parts
     try:
         host = (parts.hostname or "").encode("idna").decode()
     except UnicodeError:
@@ -148,15 +180,26 @@ def open_url(address: Address) -> HttpTransport:
         raise UsageError(f"telemetry URL {address.url!r} has no valid host", hint="http://host:port")
     if parts.username is not None:
         raise UsageError("a telemetry URL takes no user or password")
-    tls = None
-    ca = address.options.get("ca")
-    if parts.scheme == "https":
-        try:
-            tls = ssl.create_default_context(cafile=str(Path(ca).expanduser()) if ca else None)
-        except OSError as error:
-            raise ConfigError(f"CA file {ca!r} cannot be used: {error}", hint="it must be a PEM certificate") from error
-    elif ca is not None:
-        raise UsageError(f"telemetry URL {address.url!r}: ca needs https")
+    secure = parts.scheme == "https"
+    if address.options and not secure:
+        raise UsageError(f"telemetry URL {address.url!r}: {min(address.options)} needs https")
     return HttpTransport(
-        host, parts.port, path=parts.path, tls=tls, shown=f"{parts.scheme}://{parts.netloc}{parts.path}"
+        host,
+        parts.port,
+        path=parts.path,
+        tls=secure,
+        credentials=_credentials(address) if secure else None,
+        shown=f"{parts.scheme}://{parts.netloc}{parts.path}",
     )
+
+
+def _credentials(address: Address) -> Credentials:
+    files = {name: Path(text).expanduser() for name, text in address.options.items()}
+    named = files.keys() & {"cert", "key", "token_file"}
+    if "key" in named and "cert" not in named:
+        raise UsageError("a telemetry URL with key needs cert, too")
+    if address.state is not None and not named:
+        kept = Kept(IdentityFolder(address.state), address.url, files.get("ca"))
+        kept.context()  # a file that cannot be used is said now
+        return kept
+    return Given(make_context(files.get("ca"), files.get("cert"), files.get("key")), files.get("token_file"))

@@ -254,7 +254,9 @@ def _key_usage(*, signs_certificates: bool) -> Any:
 
 def _name(text: str) -> Any:
     x509, _hashes, _serialization, _ec = _cryptography()
-    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text[:_MAX_COMMON_NAME])])
+    return x509.Name(
+        [x509.NameAttribute(x509.NameOID.COMMON_NAME, text.encode()[:_MAX_COMMON_NAME].decode(errors="ignore"))]
+    )
 
 
 def _general_name(host: str) -> Any:
