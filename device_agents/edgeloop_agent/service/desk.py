@@ -29,12 +29,6 @@ _STATUS_LINE_EVERY_S = 5.0
 _UNHURRIED = 2.5
 
 
-class Model(Protocol):
-    """A supervised model, as far as it is asked about itself."""
-
-    def state(self) -> dict[str, Any]: ...
-
-
 class Desk:
     """For one agent, whatever models it runs one after another. `telemetry` and `commands` are set from outside."""
 
