@@ -140,6 +140,11 @@ def test_history_by_the_minute_and_from_the_store(store: Store, fleet: LiveFleet
         assert sum(data["throttled"]) == 5
         assert {mark["kind"] for mark in data["marks"]} == {"fallback"}
     assert [v for v in data["gauges"]["temperature_c"] if v] == [45.0, 44.0, 43.0, 42.0, 41.0]
+    for span in ("24h", "30d"):
+        for scope in (Scope(), Scope(bundle="ic"), Scope(device="pi-1")):
+            data = history_dict(read_history(store, fleet, scope, span, NOW_S))
+            assert sum(n for n in data["stages"]["invoke"]["n"] if n) == total, (span, scope)
+            assert sum(mark["n"] for mark in data["marks"]) == 5
     assert not read_history(store, fleet, Scope(bundle="other"), "24h", NOW_S).bins
     with pytest.raises(DataError):
         read_history(store, fleet, Scope(), "1y", NOW_S)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func, select
 
 from edgeloop.telemetry.store.dialects import Database
 from edgeloop.telemetry.store.schema import DEVICES, EVENTS, REPORTS
+from edgeloop.telemetry.store.selecting import conditions
+from edgeloop.telemetry.store.selection import Selection
+
+MAX_EVENTS = 5000
+"""With a mark in one picture."""
 
 
 def devices_since(database: Database, report_id: int) -> list[tuple[str, float]]:
@@ -29,6 +35,20 @@ def events_of(database: Database, device: str, limit: int = 100) -> list[dict[st
     )
     with database.reader.connect() as connection:
         return [dict(row) for row in connection.execute(chosen).mappings()]
+
+
+def marked_events(database: Database, selection: Selection, kinds: Sequence[str]) -> list[tuple[str, float]]:
+    """(kind, time_s) of the newest events of these kinds, in reports that `selection` takes."""
+    chosen = (
+        select(EVENTS.c.kind, EVENTS.c.time_s)
+        .join(REPORTS, REPORTS.c.id == EVENTS.c.report_id)
+        .join(DEVICES, DEVICES.c.id == REPORTS.c.device_id)
+        .where(EVENTS.c.kind.in_(kinds), *conditions(selection))
+        .order_by(EVENTS.c.report_id.desc())
+        .limit(MAX_EVENTS)
+    )
+    with database.reader.connect() as connection:
+        return [(row.kind, row.time_s) for row in connection.execute(chosen)]
 
 
 def first_seen(database: Database) -> dict[tuple[str, int], float]:

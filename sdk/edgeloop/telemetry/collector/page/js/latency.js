@@ -22,7 +22,6 @@ export function showLatency(main, shell) {
     } }, options.map(([value, title]) => element("option", { value, selected: value === now }, title)));
     return [
       element("div.head", {}, element("h2", {}, "Latency over time"), picker, spanChooser(again)),
-      history.cut ? element("p.small", {}, "Only the newest reports of this time are shown.") : null,
       heatmap("invoke, ms (logarithmic); the stronger the color, the more inferences", history),
       markLegend(history),
       percentileChart("invoke, ms", history, "invoke"),
