@@ -55,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how long sums by the hour are kept (default forever); those by the day always stay",
     )
     parser.add_argument(
+        "--mqtt",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="take reports from a broker too (repeatable): mqtts://host:8883?ca=ca.pem&login=FILE",
+    )
+    parser.add_argument(
         "--serial",
         metavar="PORT",
         action="append",
@@ -104,13 +111,14 @@ def run(args: argparse.Namespace, console: Console) -> int:
             how = "unencrypted" if tls is None else "without login"
             log.notice(f"--open: whoever reaches this address can read the telemetry and send reports, {how}")
         data = {
-            "url": handle.url, "store": args.store, "serial": args.serial, "open": args.open,
+            "url": handle.url, "store": args.store, "serial": args.serial, "mqtt": args.mqtt, "open": args.open,
             "tls": None if tls is None else str(tls),
         }  # fmt: skip
         lines = [
             f"collector  {handle.url}",
             f"store      {args.store}",
             *(f"serial     {port}" for port in args.serial),
+            *(f"mqtt       {url}" for url in args.mqtt),
         ]
         console.result(data, "\n".join(lines))
 
@@ -119,6 +127,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         args.store,
         args.listen,
         args.serial,
+        brokers=args.mqtt,
         doors=doors,
         alerts=alerts,
         retention=retention,

@@ -13,6 +13,7 @@ from edgeloop.telemetry.collector.commands import CommandQueue
 from edgeloop.telemetry.collector.http_server import LOOPBACK_ONLY, Doors, HttpServer
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.limits import check_exposure, parse_listen
+from edgeloop.telemetry.collector.mqtt_listener import MqttListener
 from edgeloop.telemetry.collector.notices import Notices, Say
 from edgeloop.telemetry.collector.serial_listener import SerialListener
 from edgeloop.telemetry.fleet.live import LiveFleet
@@ -35,7 +36,7 @@ class CollectorHandle:
     ingest: Ingest
     http: HttpServer
     fleet: LiveFleet
-    listeners: Sequence[SerialListener] = ()
+    listeners: Sequence[SerialListener | MqttListener] = ()
 
     @property
     def url(self) -> str:
@@ -61,6 +62,7 @@ def start_collector(
     store_url: str = DEFAULT_STORE_URL,
     listen: str = "127.0.0.1:0",
     serial_ports: Sequence[SerialSpec] = (),
+    brokers: Sequence[str] = (),
     *,
     doors: Doors = LOOPBACK_ONLY,
     retention: Retention | None = None,
@@ -70,6 +72,7 @@ def start_collector(
     """A collector in this process; returns when it takes reports. Port 0 takes a free one, `.url` has the real one.
 
     serial_ports: paths (`/dev/ttyUSB0?baud=57600`) or open descriptors, which then belong to the collector.
+    brokers: URLs as `MqttListener` takes them; one that is away is waited for.
     doors: who is let in; without it everybody on this machine. retention: what the store deletes; without it nothing.
     alerts: rules to watch, and whom
     to tell. say: takes a line when something is wrong or well again; nothing is said without it.
@@ -81,7 +84,7 @@ def start_collector(
     check_exposure(address, open_to_all=doors.open_to_all, tls=doors.tls is not None)
     ports = [OpenDescriptor(p) if isinstance(p, int) else parse_serial(p) for p in serial_ports]
     store = open_store(store_url)
-    listeners: list[SerialListener] = []
+    listeners: list[SerialListener | MqttListener] = []
     fleet = LiveFleet(store)
     try:
         commands = CommandQueue(store.database)
@@ -97,10 +100,14 @@ def start_collector(
             listener.start()
             listeners.append(listener)
             commands.lines.append(listener)
+        for url in brokers:
+            broker = MqttListener(url, ingest)
+            broker.start()
+            listeners.append(broker)
         http = HttpServer.start(address, ingest, store, fleet, commands, doors=doors)
     except BaseException:
-        for listener in listeners:
-            listener.stop()
+        for each in listeners:
+            each.stop()
         fleet.stop()
         store.close()
         raise
@@ -111,6 +118,7 @@ def run_collector(
     store_url: str,
     listen: str = DEFAULT_LISTEN,
     serial_ports: Sequence[SerialSpec] = (),
+    brokers: Sequence[str] = (),
     *,
     doors: Doors = LOOPBACK_ONLY,
     retention: Retention | None = None,
@@ -123,7 +131,7 @@ def run_collector(
     former = {number: signal.signal(number, lambda *_: done.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with start_collector(
-            store_url, listen, serial_ports, doors=doors, retention=retention, alerts=alerts, say=say
+            store_url, listen, serial_ports, brokers, doors=doors, retention=retention, alerts=alerts, say=say
         ) as handle:
             if on_ready is not None:
                 on_ready(handle)
