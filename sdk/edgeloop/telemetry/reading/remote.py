@@ -56,7 +56,7 @@ class CollectorClient:
         missing, DataError for a question that the collector does not understand."""
         given = {name: value for name, value in (query or {}).items() if value is not None}
         address = f"{self.shown}{path}" + (f"?{urlencode(given)}" if given else "")
-        return self._ask(urllib.request.Request(address, headers=self._headers))
+        return self._ask(urllib.request.Request(address, headers=self._headers, method=method))
 
     def post(self, path: str, body: bytes, content_type: str) -> bytes:
         """The answer's body. Raises as `get`."""
@@ -83,10 +83,11 @@ class CollectorClient:
             return RefusedError(
                 f"{self.shown} wants a login that may do this", hint=f"a token in the environment: {TOKEN_VARIABLE}=..."
             )
-        if error.code in (400, 404, 429):
-            kind = DataError if error.code == 400 else DeviceError
-            return kind(f"{self.shown}: {tidy(error.read(1000).decode('utf-8', 'replace'))}")
-        return DeviceError(f"{self.shown} answered {error.code}", hint="is it an edgeloop collector?")
+        said = tidy(error.read(1000).decode("utf-8", "replace"))
+        if error.code == 400:
+            return DataError(f"{self.shown}: {said}")
+        more = f": {said}" if error.code in (404, 429) else ""
+        return DeviceError(f"{self.shown} answered {error.code}{more}", hint="is it an edgeloop collector?")
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
