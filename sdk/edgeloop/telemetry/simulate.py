@@ -21,7 +21,7 @@ from edgeloop.telemetry.codec import MAX_BATCH, Ack
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.memory_spool import MemorySpool
 from edgeloop.telemetry.outbox import Outbox
-from edgeloop.telemetry.simulated_devices import make_report
+from edgeloop.telemetry.simulated_devices import device_name, make_report
 from edgeloop.telemetry.spool import Spool
 from edgeloop.telemetry.spool_policy import ReportSpool
 from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, Transport, open_transport
@@ -32,6 +32,9 @@ MAX_ON_DISK = 200
 SPOOLS = ("memory", "sqlite")
 _WORKERS = 16
 _ONE_AT_A_TIME = frozenset({"serial", "socket", "rfc2217"})
+_OF_ONE_DEVICE = frozenset({"mqtt", "mqtts", "file"})
+"""Ways that name the device: each has its own."""
+MAX_OWN_WAYS = 500
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,14 @@ def simulate(url: str, plan: Simulation, on_acknowledged: Callable[[int], None] 
 
     A collector that is away for `patience_s` is a DeviceError. UsageError for a wrong URL.
     """
-    open_transport(url).close()
+    open_transport(url, device=device_name(0)).close()
+    scheme = url.partition(":")[0].lower()
+    if scheme in _OF_ONE_DEVICE and plan.devices > MAX_OWN_WAYS:
+        raise UsageError(
+            f"over {scheme}: simulate takes up to {MAX_OWN_WAYS} devices, each with a connection of its own"
+        )
     failures: list[Exception] = []
     stopping = threading.Event()
-    scheme = url.partition(":")[0].lower()
     count = 1 if scheme in _ONE_AT_A_TIME else min(_WORKERS, plan.devices)
     began_s = time.monotonic()
     with ExitStack() as stack:
@@ -131,7 +138,7 @@ class _Watched:
     def send(self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S, answers: Sequence[bytes] = ()) -> Ack:
         began_ns = time.perf_counter_ns()
         try:
-            ack = self._transport.send(batch, timeout_s, answers)
+            ack = self._transport.send(batch, timeout_s)  # simulated devices get no commands to answer
         except DeviceError as error:
             self.failures += 1
             self.last_error = error
@@ -192,8 +199,12 @@ class _Worker:
     def __init__(
         self, url: str, plan: Simulation, numbers: range, folder: Path | None, on_acknowledged: Callable[[int], None]
     ) -> None:
-        self.watched = _Watched(open_transport(url), on_acknowledged)
-        self.devices = [_Device(number, plan, folder, self.watched) for number in numbers]
+        own = url.partition(":")[0].lower() in _OF_ONE_DEVICE
+        names = [device_name(number) for number in (numbers if own else numbers[:1])]
+        self.ways = [_Watched(open_transport(url, device=name), on_acknowledged) for name in names]
+        self.devices = [
+            _Device(number, plan, folder, self.ways[position if own else 0]) for position, number in enumerate(numbers)
+        ]
         self._patience_s = plan.patience_s
 
     def run(self, began_s: float, stopping: threading.Event) -> None:
@@ -209,11 +220,13 @@ class _Worker:
                 if again_s is not None:
                     heapq.heappush(due, (again_s, n))
         finally:
-            self.watched.close()
+            for way in self.ways:
+                way.close()
 
     def _give_up_when_nobody_answers(self) -> None:
-        error = self.watched.last_error
-        if error is not None and self.watched.answered_s + self._patience_s < time.monotonic():
+        answered_s = max(way.answered_s for way in self.ways)
+        error = next((way.last_error for way in self.ways if way.last_error is not None), None)
+        if error is not None and answered_s + self._patience_s < time.monotonic():
             # The transport's hint is for devices: they keep their reports.
             raise DeviceError(error.message, hint="start a collector there: edgeloop collect") from error
 
@@ -222,8 +235,9 @@ def _sum_of(workers: Sequence[_Worker], seconds: float) -> SimulationResult:
     result = SimulationResult(seconds=seconds)
     latencies_ns: list[int] = []
     for worker in workers:
-        latencies_ns += worker.watched.latencies_ns
-        result.retries += worker.watched.failures
+        for way in worker.ways:
+            latencies_ns += way.latencies_ns
+            result.retries += way.failures
         for device in worker.devices:
             stats = device.spool.stats()
             result.acknowledged += stats.accepted
