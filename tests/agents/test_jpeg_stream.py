@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeloop.errors import DataError
-from edgeloop_agent.sources.jpeg_stream import MAX_PICTURE_BYTES, JpegSplitter
+from edgeloop_agent.sources.jpeg_stream import MAX_BETWEEN_BYTES, MAX_PICTURE_BYTES, JpegSplitter
 from support import cameras
 
 
@@ -45,6 +45,14 @@ def test_pictures_are_found_wherever_the_stream_is_cut(steps: list[int], between
 @given(st.binary(max_size=2000))
 def test_any_bytes_are_taken_without_a_crash(data: bytes) -> None:
     split(b"\xff\xd8\xff" + data, iter([64] * 100))
+
+
+def test_a_stream_without_pictures_is_an_error_again_and_again() -> None:
+    found, errors = split(b"\x89PNG and so on" * 60_000, iter([10_000] * 100))
+    assert (found, errors) == ([], 900_000 // MAX_BETWEEN_BYTES)
+    picture = cameras.jpeg(1)
+    found, errors = split(bytes(MAX_BETWEEN_BYTES + 99) + picture, iter([10_000] * 100))
+    assert (found, errors) == ([picture], 1)
 
 
 def test_a_picture_inside_a_picture_stays_there_and_a_cut_one_is_an_error() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -281,6 +282,40 @@ def test_a_source_that_is_wrong_says_what_is_right(text: str, said: str) -> None
         parse_source(text)
     assert said in error.value.message
     assert error.value.hint
+
+
+def stand_in(folder: Path, script: str) -> str:
+    """A `rpicam-vid` of a shell script; the PATH on which it is found."""
+    (folder / "one.jpg").write_bytes(cameras.jpeg(1))
+    program = folder / "rpicam-vid"
+    program.write_text(f"#!/bin/sh\ncd {folder}\n{script}\n")
+    program.chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+def test_a_camera_program_that_talks_a_lot_is_listened_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = "head -c 100000 /dev/zero | tr '\\0' x >&2"
+    frames = f"for i in 1 2 3 4 5 6; do cat one.jpg; {talk}; done; echo 'ERROR: no room' >&2; exit 3"
+    monkeypatch.setenv("PATH", stand_in(tmp_path, frames))
+    feed = PipeFeed("csi:", [], JpegSplitter())
+    began_s, seen = time.monotonic(), 0
+    with pytest.raises(DeviceError, match=r"ended with code 3: .*ERROR: no room"):
+        while True:
+            seen += feed.read() is not None
+    feed.close()
+    assert seen == 6 and time.monotonic() - began_s < 5.0
+    assert len(feed._said) <= 2000
+
+
+def test_a_camera_program_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "PATH", stand_in(tmp_path, "trap '' TERM; echo $$ > pid; exec 2>&-; cat one.jpg; exec sleep 1000")
+    )
+    source = open_source(parse_source("csi:"), IMAGE)
+    take(source)
+    source.close()
+    pid = (tmp_path / "pid").read_text().strip()
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_connecting_again_and_again_leaks_no_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import os
 import select
 import shutil
 import subprocess
-import tempfile
+import time
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.errors import DataError, DeviceError, UsageError
@@ -25,7 +25,9 @@ DEFAULT_SIZE, DEFAULT_FPS = (640, 480), 30.0
 _STRIDE = 64  # rows of raw frames are filled up to this: other widths would shear
 _PIECE_BYTES = 1 << 20
 _POLL_S = 0.5
-_SILENT_POLLS = 20
+_SILENT_S = 10.0
+_END_S = 0.3  # for a program that was asked to end: with a poll less than the worker waits for its source
+_WORDS_BYTES = 2000
 
 
 def open_csi(spec: SourceSpec, wanted: Wanted, *, skip: int = 0, loop: bool = False) -> Newest:
@@ -81,16 +83,18 @@ class PipeFeed:
         """Raises DeviceError."""
         self._name = name
         self._splitter = splitter
-        self._silent = 0
+        self._spoke_s = time.monotonic()
         program = next((found for each in PROGRAMS if (found := shutil.which(each))), None)
         if program is None:
             raise DeviceError(f"source {name}: {PROGRAMS[0]} is not installed", hint="sudo apt install rpicam-apps")
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  a pipe that nobody empties would block it
+        self._said = b""
         self._process = subprocess.Popen(
-            [program, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._said, bufsize=0
+            [program, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
         )
-        assert self._process.stdout is not None
-        self._fd = self._process.stdout.fileno()
+        assert self._process.stdout is not None and self._process.stderr is not None
+        self._fd, self._stderr_fd = self._process.stdout.fileno(), self._process.stderr.fileno()
+        os.set_blocking(self._stderr_fd, False)
+        self._pipes = [self._fd, self._stderr_fd]
 
     def read(self) -> bytes | None:
         try:
@@ -99,12 +103,14 @@ class PipeFeed:
             raise DataError(f"source {self._name}: {error.message}") from None
         if piece is not None:
             return piece
-        if not select.select([self._fd], [], [], _POLL_S)[0]:
-            self._silent += 1
-            if self._silent >= _SILENT_POLLS:
-                raise DeviceError(f"source {self._name}: no frame for {_SILENT_POLLS * _POLL_S:g} s")
+        ready = select.select(self._pipes, [], [], _POLL_S)[0]
+        if self._stderr_fd in ready and not self._listen():
+            self._pipes.remove(self._stderr_fd)
+        if self._fd not in ready:
+            if time.monotonic() - self._spoke_s > _SILENT_S:
+                raise DeviceError(f"source {self._name}: no frame for {_SILENT_S:g} s")
             return None
-        self._silent = 0
+        self._spoke_s = time.monotonic()
         data = os.read(self._fd, _PIECE_BYTES)
         if not data:
             code = self._process.wait()
@@ -115,17 +121,25 @@ class PipeFeed:
     def close(self) -> None:
         self._process.terminate()
         try:
-            self._process.wait(1.0)
+            self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        with contextlib.suppress(OSError, ValueError):
-            if self._process.stdout is not None:
-                self._process.stdout.close()
-            self._said.close()
+        for pipe in (self._process.stdout, self._process.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                if pipe is not None:
+                    pipe.close()
+
+    def _listen(self) -> bool:
+        """Empty its stderr, or it blocks there some day: it says a line per frame. The end is kept. False: closed."""
+        try:
+            while piece := os.read(self._stderr_fd, _PIECE_BYTES):
+                self._said = (self._said + piece)[-_WORDS_BYTES:]
+        except BlockingIOError:
+            return True
+        return False
 
     def _last_words(self) -> str:
-        size = self._said.seek(0, os.SEEK_END)
-        self._said.seek(max(0, size - 2000))
-        lines = [x.strip() for x in self._said.read().decode("utf-8", "replace").splitlines() if x.strip()]
+        self._listen()
+        lines = [x.strip() for x in self._said.decode("utf-8", "replace").splitlines() if x.strip()]
         return f": {lines[-1][:200]}" if lines else ""

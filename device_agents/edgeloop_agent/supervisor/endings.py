@@ -57,7 +57,7 @@ def _misfit(totals: Mapping[str, int], first_bad_frame: str) -> DataError | None
     )
     return DataError(
         f"{what}: {first_bad_frame}",
-        hint="if its files are whole, edgeloop bundle inspect BUNDLE shows what the model takes",
+        hint="where what it gives is whole: edgeloop bundle inspect BUNDLE shows what the model takes",
     )
 
 
