@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ class AgentConfig:
     telemetry: str | None = None
     device: str = ""
     state: Path = Path()
+    enroll_token: str = field(default="", repr=False)
     report_interval: float = 10.0
     spool_size: float = 16.0
     spool_max_age: float = 7.0

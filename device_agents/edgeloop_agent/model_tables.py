@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 OF_THE_AGENT = frozenset(
     {
         "telemetry",
+        "enroll_token",
         "device",
         "state",
         "trust",

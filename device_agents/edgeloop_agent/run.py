@@ -27,6 +27,7 @@ from edgeloop_agent.reports.reporting import NoOutlet
 from edgeloop_agent.reports.sums import agent_summary, model_summary
 from edgeloop_agent.reports.tally import Identity, Tally
 from edgeloop_agent.service.desk import Desk
+from edgeloop_agent.service.enrolled import prepare_identity
 from edgeloop_agent.service.reload import Reload, may_reload, same_state
 from edgeloop_agent.service.said_once import first_time
 from edgeloop_agent.service.statedir import BUNDLES, locked_state
@@ -72,6 +73,7 @@ def run_agent(
     meant, log = configs[0].state, LogLevel(tell)
     tell = log.tell
     with locked_state(meant, tell) as state, contextlib.ExitStack() as cleanup:
+        prepare_identity(configs[0], state)
         plans = _planned([replace(config, state=state) for config in configs], tell, at_start=True)
         reload = None
         if reread is not None and may_reload():

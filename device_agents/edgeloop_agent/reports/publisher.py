@@ -103,6 +103,6 @@ def open_publisher(
     url: str, place: SpoolPlace, tell: Callable[[str], None], commands: Executor | None = None
 ) -> Publisher:
     """Raises UsageError for a wrong URL, DeviceError where the spool cannot be opened. Does not connect."""
-    transport = open_transport(url)
+    transport = open_transport(url, state=place.path.parent)
     spool = Spool(place.path, max_bytes=place.max_bytes, max_age_s=place.max_age_s, on_notice=tell)
     return Publisher(spool, transport, tell, commands)

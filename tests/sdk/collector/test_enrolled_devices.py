@@ -227,7 +227,7 @@ def test_a_device_that_is_told_to_wait_waits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("query", "words"), [
-    ("cert=/nowhere", "cannot be used"), ("key=/nowhere", "needs cert"), ("ca=/nowhere", "cannot be used"),
+    ("cert=/nowhere", "cannot be used"), ("key=/nowhere", "no certificate"), ("ca=/nowhere", "cannot be used"),
     ("token=elt-abc", "unknown option"),
 ])  # fmt: skip
 def test_urls_that_are_wrong(query: str, words: str) -> None:

@@ -14,8 +14,9 @@ from edgeloop.telemetry.codec import MAX_ACK_BYTES, MAX_BATCH_BYTES, Ack, decode
 from edgeloop.telemetry.identity.enrolling import MAX_ANSWER_BYTES, explained
 from edgeloop.telemetry.identity.kept import IdentityFolder
 from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, Address, NotAcknowledgedError
-from edgeloop.telemetry.transports.http_credentials import Credentials, Given, Kept, make_context
+from edgeloop.telemetry.transports.http_credentials import Credentials, Given, Kept
 from edgeloop.telemetry.transports.http_troubles import failed, refused_batch
+from edgeloop.telemetry.transports.tls import client_context
 
 REPORTS_PATH = "/v1/reports"
 CONTENT_TYPE = "application/cbor"
@@ -39,7 +40,7 @@ class HttpTransport:
         """credentials: they decide about TLS and its trust; without them the system's, and nothing is shown."""
         self._host, self._port, self._path = host, port, path.rstrip("/")
         self._tls = tls
-        self._credentials = credentials or Given(make_context(None) if tls else None)
+        self._credentials = credentials or Given(client_context() if tls else None)
         self._shown = shown or f"{'https' if tls else 'http'}://{host}{f':{port}' if port else ''}"
         self._connection: http.client.HTTPConnection | None = None
 
@@ -194,12 +195,11 @@ def open_url(address: Address) -> HttpTransport:
 
 
 def _credentials(address: Address) -> Credentials:
-    files = {name: Path(text).expanduser() for name, text in address.options.items()}
-    named = files.keys() & {"cert", "key", "token_file"}
-    if "key" in named and "cert" not in named:
-        raise UsageError("a telemetry URL with key needs cert, too")
-    if address.state is not None and not named:
-        kept = Kept(IdentityFolder(address.state), address.url, files.get("ca"))
+    options = address.options
+    token_file, ca = options.get("token_file"), options.get("ca")
+    if address.state is not None and not options.keys() & {"cert", "key", "token_file"}:
+        kept = Kept(IdentityFolder(address.state), address.url, Path(ca).expanduser() if ca else None)
         kept.context()  # a file that cannot be used is said now
         return kept
-    return Given(make_context(files.get("ca"), files.get("cert"), files.get("key")), files.get("token_file"))
+    tls = client_context(ca, options.get("cert"), options.get("key"))
+    return Given(tls, Path(token_file).expanduser() if token_file else None)

@@ -13,6 +13,7 @@ from typing import Protocol
 from edgeloop.errors import ConfigError, EdgeloopError
 from edgeloop.telemetry.identity.enrolling import CERTIFICATE, Post, enroll, renew
 from edgeloop.telemetry.identity.kept import Identity, IdentityFolder, base_of
+from edgeloop.telemetry.transports.tls import client_context
 
 _RENEW_AGAIN_S = 3600.0
 _MAX_TOKEN_CHARS = 1000
@@ -100,24 +101,9 @@ class Kept:
         here = found is not None and found.url == base_of(self.url)
         self._identity = found if here else None
         client = self.folder.client_path if self._identity is not None and self._identity.kind == CERTIFICATE else None
-        self._context = make_context(self.ca or self.folder.ca_path, client)
+        self._context = client_context(_text(self.ca or self.folder.ca_path), _text(client))
         self._seen = stamp
 
 
-def make_context(ca: Path | None, certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
-    """Verifies certificate and host name, TLS 1.2 at least. ConfigError for files that cannot be used."""
-    try:
-        context = ssl.create_default_context(cafile=str(ca) if ca else None)
-    except OSError as error:
-        raise ConfigError(f"CA file '{ca}' cannot be used: {error}", hint="it must be a PEM certificate") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if certificate is not None:
-        try:
-            # An empty password: a key that has one would be asked for on a terminal.
-            context.load_cert_chain(str(certificate), str(key) if key else None, password="")
-        except OSError as error:
-            raise ConfigError(
-                f"certificate '{certificate}' and its key cannot be used: {error}",
-                hint="PEM files of one certificate and its key, without a passphrase",
-            ) from error
-    return context
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

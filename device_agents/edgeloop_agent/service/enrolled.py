@@ -1,0 +1,36 @@
+"""The credential that the agent reports with: at hand, or asked for with the token of its settings."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeloop.errors import UsageError
+from edgeloop.telemetry.identity.kept import FOLDER, IdentityFolder
+
+if TYPE_CHECKING:
+    from edgeloop_agent.config import AgentConfig
+
+
+def prepare_identity(config: AgentConfig, state: Path) -> None:
+    """Before the first report: a token that is given and not used yet is laid where the transport finds it.
+
+    state: where the state is kept now, which may stand in for the folder that is meant; the credential is lent to it.
+    Raises UsageError where this device is enrolled by another name: the collector would reject every report.
+    """
+    meant = IdentityFolder(config.state)
+    folder = IdentityFolder(state)
+    if state != config.state and meant.path.is_dir() and not folder.path.exists():
+        shutil.copytree(meant.path, state / FOLDER)
+    identity = folder.identity()
+    if identity is None:
+        if config.enroll_token:
+            folder.plant(config.enroll_token, config.device)
+        return
+    reports_there = config.telemetry is not None and config.telemetry.startswith(f"{identity.url}")
+    if identity.device != config.device and reports_there:
+        raise UsageError(
+            f"this device is enrolled as {identity.device!r} and would report as {config.device!r}",
+            hint=f"--device {identity.device!r}, or enroll it again: edgeloop-agent enroll",
+        )
