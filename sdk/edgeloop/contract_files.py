@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,12 @@ def load_gallery(path: Path) -> tuple[tuple[str, ...], list[list[float]]]:
             f"gallery {path}: {len(labels)} labels for {len(rows)} vectors",
             hint="numpy.savez(FILE, vectors=[n, size], labels=[n])",
         )
+    for label, row in zip(labels, rows, strict=True):
+        if not any(row) or not math.isfinite(sum(row)):
+            raise ConfigError(
+                f"gallery {path}: the vector of {label!r} is all zeros, or holds NaN or infinity",
+                hint="leave it out, or make it anew: nothing is near to it",
+            )
     return labels, rows
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeloop.contract import Contract, InputSpec, OutputSpec, load_contract
-from edgeloop.contract_files import load_labels
+from edgeloop.contract_files import load_gallery, load_labels
 from edgeloop.errors import ConfigError, EdgeloopError
 
 
@@ -141,3 +141,10 @@ def test_anchors_and_gallery_are_read_from_files_and_travel_inline(tmp_path):
         load_contract(write(tmp_path, text.replace("anchors.npz", "faces.npz")))
     with pytest.raises(ConfigError, match=r"absent\.npz"):
         load_contract(write(tmp_path, text.replace("anchors.npz", "absent.npz")))
+
+
+@pytest.mark.parametrize("row", [[0.0, 0.0], [1.0, float("nan")], [float("inf"), 1.0]])
+def test_a_gallery_vector_that_nothing_can_be_near_to_is_refused(tmp_path, row):
+    np.savez(tmp_path / "g.npz", vectors=np.array([[0.3, 0.4], row], np.float32), labels=["ann", "bob"])
+    with pytest.raises(ConfigError, match="the vector of 'bob' is all zeros, or holds NaN"):
+        load_gallery(tmp_path / "g.npz")
