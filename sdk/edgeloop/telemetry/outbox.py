@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from edgeloop.errors import EdgeloopError
 from edgeloop.telemetry.clock import SentAt
 from edgeloop.telemetry.codec import encode_report
 from edgeloop.telemetry.delivery import Courier
-from edgeloop.telemetry.report import Report
+from edgeloop.telemetry.report import MAX_EVENTS, Event, Report
 from edgeloop.telemetry.spool_policy import ReportSpool
 from edgeloop.telemetry.transports import Transport
+from edgeloop.telemetry.ways import Way, Ways
 
 _HELD_REPORTS = 64
 """So many are kept in memory while the disk under the spool takes none."""
@@ -27,9 +29,24 @@ class Outbox:
     """One device's reports on their way to one collector. Nothing here raises: what fails is told, counted and tried
     again. `submit` is for one thread, `deliver` for another."""
 
-    def __init__(self, spool: ReportSpool, transport: Transport, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        spool: ReportSpool,
+        transport: Transport | Sequence[Way],
+        tell: Callable[[str], None],
+        on_event: Callable[[Event], None] = lambda _event: None,
+    ) -> None:
+        """transport: or several ways, in order; that another one is used goes into the next report as an event, which
+        `on_event` gets in the thread that submits."""
         self._spool = spool
-        self._courier = Courier(spool, transport, sent_at=self._sent_at)
+        self._ways: Ways | None = None
+        self._courier: Courier | Ways
+        if isinstance(transport, Sequence):
+            self._courier = self._ways = Ways(spool, transport, sent_at=self._sent_at)
+        else:
+            self._courier = Courier(spool, transport, sent_at=self._sent_at)
+        self._on_event = on_event
+        self._events: deque[Event] = deque()
         self._newest: tuple[Report, float] | None = None
         self._tell = tell
         self._held: deque[tuple[bytes, str, int]] = deque(maxlen=_HELD_REPORTS)
@@ -39,6 +56,7 @@ class Outbox:
 
     def submit(self, report: Report) -> None:
         """In the spool when this returns, or held in memory and counted as refused."""
+        report = self._with_news(report)
         self._newest = report, time.monotonic()
         try:
             body = encode_report(report)
@@ -63,6 +81,7 @@ class Outbox:
             return _DEFECT_RETRY_S, False
         self._counts["delivered"] += outcome.accepted
         self._counts["rejected"] += outcome.rejected
+        self._tell_of_ways()
         self._note(outcome.error.message if outcome.error is not None else "")
         return (self._courier.delay_s if outcome.error is not None else None), outcome.done
 
@@ -84,7 +103,8 @@ class Outbox:
 
     def state(self) -> dict[str, Any]:
         """The totals, and why nothing can be delivered or kept at present ("" when it can)."""
-        return {**self.totals(), "trouble": self._trouble or self._spool_trouble}
+        way = {} if self._ways is None else {"way": self._ways.used.name}
+        return {**self.totals(), "trouble": self._trouble or self._spool_trouble, **way}
 
     def totals(self) -> dict[str, int]:
         """Reports delivered and rejected since the start (older ones from the spool too), waiting now, and lost."""
@@ -98,6 +118,21 @@ class Outbox:
             "rejected": self._counts["rejected"],
             "lost": self._counts["lost"],
         }
+
+    def _tell_of_ways(self) -> None:
+        for kind, detail in () if self._ways is None else self._ways.take_news():
+            self._events.append(Event(kind, time.time(), detail))
+            self._tell(f"{kind}: {detail}")
+            self._trouble = ""  # told with it
+
+    def _with_news(self, report: Report) -> Report:
+        counts = {} if self._ways is None else self._ways.take_counts()
+        events = [self._events.popleft() for _ in range(len(self._events))]
+        for event in events:
+            self._on_event(event)
+        if not counts and not events:
+            return report
+        return replace(report, events=(*report.events, *events)[-MAX_EVENTS:], counters={**report.counters, **counts})
 
     def _sent_at(self) -> SentAt | None:
         """The clocks now: the uptime counts on from the newest report's."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from edgeloop.errors import DeviceError, UsageError
 from edgeloop.telemetry.carrying import Carrier, CarryingCourier
+from edgeloop.telemetry.clock import SentAt
 from edgeloop.telemetry.delivery import Courier, DeliveryOutcome
 from edgeloop.telemetry.spool_policy import ReportSpool
 from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, Transport, open_transport, parse_address
@@ -69,12 +70,16 @@ class Way:
 
 
 def courier_for(
-    spool: ReportSpool, transport: Transport, timeout_s: float = DEFAULT_TIMEOUT_S
+    spool: ReportSpool,
+    transport: Transport,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    sent_at: Callable[[], SentAt | None] = lambda: None,
 ) -> Courier | CarryingCourier:
-    """What gets a spool's reports through a transport of either kind."""
+    """What gets a spool's reports through a transport of either kind. sent_at: see `Courier`; what is carried arrives
+    nobody knows when."""
     if isinstance(transport, Carrier):
         return CarryingCourier(spool, transport)
-    return Courier(spool, transport, timeout_s=timeout_s)
+    return Courier(spool, transport, timeout_s=timeout_s, sent_at=sent_at)
 
 
 def open_ways(urls: Sequence[str], device: str) -> list[Way]:
@@ -93,11 +98,12 @@ class Ways:
         ways: Sequence[Way],
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        sent_at: Callable[[], SentAt | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.delay_s = 0.0
         self._ways, self._clock = ways, clock
-        self._couriers = [courier_for(spool, way.transport, timeout_s) for way in ways]
+        self._couriers = [courier_for(spool, way.transport, timeout_s, sent_at) for way in ways]
         self._states = [WayState() for _ in ways]
         self._used = 0
         self._carried: set[int] = set()  # carriers on which reports may lie
@@ -119,6 +125,11 @@ class Ways:
             if outcome.error is None or following in tried or (ends_s is not None and self._clock() >= ends_s):
                 self.delay_s = self._couriers[following].delay_s
                 return outcome
+
+    @property
+    def used(self) -> Way:
+        """By which reports went last, or are to go first."""
+        return self._ways[self._used]
 
     def take_news(self) -> list[tuple[str, str]]:
         """(kind, detail) of events since the last call: another way is used now."""

@@ -47,8 +47,10 @@ class FileTransport:
         self._lying: dict[str, _Lying] = {}
         self._last = ""  # the file that may grow
 
-    def send(self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S) -> Ack:
-        """See `Transport.send`: for a folder that a collector watches, or a person who is quick."""
+    def send(self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S, answers: Sequence[bytes] = ()) -> Ack:
+        """See `Transport.send`: for a folder that a collector watches. Commands do not travel by stick, nor answers."""
+        if answers:
+            raise NotAcknowledgedError(f"{self._root} carries reports, no answers to commands")
         body = encode_batch(batch)
         self.look()
         new = [report for report in batch if not self.holds(report)]
