@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -19,8 +18,8 @@ NOW_S = 1_750_000_000.0
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(f"sqlite:///{tmp_path / 'x.db'}")
+def store(store_url: str) -> Iterator[Store]:
+    opened = open_store(store_url)
     for day in range(10):
         received_s = NOW_S - (10 - day) * DAY_S
         reports = [

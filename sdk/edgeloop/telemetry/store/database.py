@@ -63,6 +63,7 @@ class Store:
                     ready = is_current(connection)
                 if not ready:
                     with self.database.writer.begin() as connection:
+                        self.database.settle(connection)  # others may be about to do the same
                         prepare(connection)
         except BaseException:
             self.close()
@@ -222,6 +223,8 @@ def _translated(url: str) -> Iterator[None]:
     try:
         yield
     except (sql_errors.IntegrityError, sql_errors.DataError, sql_errors.InterfaceError) as error:
+        if error.connection_invalidated:
+            raise StoreUnavailableError(f"the store {url} is not available: {error.orig}") from error
         raise DataError(f"cannot be stored: {error.orig}") from error
     except sql_errors.DBAPIError as error:
         raise StoreUnavailableError(f"the store {url} is not available: {error.orig}") from error

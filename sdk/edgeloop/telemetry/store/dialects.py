@@ -27,6 +27,7 @@ class Database:
     writer: its transactions take the write lock when they begin, where there is one, so that none fails half way.
     insert_or_ignore: an INSERT which can skip rows whose key is there already.
     settle: waits until no transaction is writing reports, so that each id up to the last one is there or never will be.
+    forget: drops what is kept of the reports with these ids beside their rows, before those are deleted.
     """
 
     url: str
@@ -35,6 +36,7 @@ class Database:
     insert_or_ignore: Callable[[Table], Any]
     add_reports: AddReports
     settle: Callable[[Connection], None]
+    forget: Callable[[Connection, Sequence[int]], None]
 
     def dispose(self) -> None:
         self.reader.dispose()
@@ -71,4 +73,5 @@ def _connecting(module: str) -> Dialect:
 
 DIALECTS: Mapping[str, Dialect] = {
     "sqlite": _connecting("sqlite"),
+    "postgresql": _connecting("postgresql"),
 }

@@ -52,6 +52,7 @@ def delete_reports(database: Database, before_s: float) -> int:
         ids = list(connection.execute(chosen).scalars())
     if ids:
         with database.writer.begin() as connection:
+            database.forget(connection, ids)
             connection.execute(delete(EVENTS).where(EVENTS.c.report_id.in_(ids)))
             connection.execute(delete(REPORTS).where(REPORTS.c.id.in_(ids)))
     return len(ids)

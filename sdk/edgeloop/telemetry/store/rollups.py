@@ -129,26 +129,29 @@ def _add_up(
     for row in rows:
         device_id = row.device_id if scope is Scope.DEVICE else ALL_DEVICES
         model_id = models[row.bundle, row.version, row.variant, row.delegate_ran]
-        latency = latency_wires(row.body)
         for width_s in WIDTHS:
             key = width_s, device_id, int(row.time_s // width_s) * width_s, model_id
             total = sums.setdefault(key, _Sum())
             total.reports += 1
             total.inferences += row.inferences
-            for stage, wire in latency.items():
-                wires.append(wire)
-                of.append(groups.setdefault((key, stage), len(groups)))
+        hour = HOUR_S, device_id, int(row.time_s // HOUR_S) * HOUR_S, model_id
+        for stage, wire in latency_wires(row.body).items():
+            wires.append(wire)
+            of.append(groups.setdefault((hour, stage), len(groups)))
     parts: dict[Key, dict[str, Histogram]] = {key: {} for key in sums}
-    for (key, stage), histogram in zip(groups, merged(wires, of, len(groups)), strict=True):
-        parts[key][stage] = histogram
+    for (hour, stage), histogram in zip(groups, merged(wires, of, len(groups)), strict=True):
+        day = DAY_S, hour[1], hour[2] // DAY_S * DAY_S, hour[3]
+        parts[hour][stage] = histogram
+        known = parts[day].get(stage)
+        parts[day][stage] = known.merge(histogram) if known is not None else histogram
     for old in _existing(connection, list(sums)):
         key = old.width_s, old.device_id, old.start_s, old.model_id
         sums[key].reports += old.reports
         sums[key].inferences += old.inferences
         for stage, wire in cbor2.loads(old.latency).items():
-            known = Histogram.from_wire(wire, max_count=None)
+            before = Histogram.from_wire(wire, max_count=None)
             mine = parts[key].get(stage)
-            parts[key][stage] = known.merge(mine) if mine is not None else known
+            parts[key][stage] = before.merge(mine) if mine is not None else before
     return [
         {
             **dict(zip(("width_s", "device_id", "start_s", "model_id"), key, strict=True)),

@@ -110,12 +110,21 @@ def prepare(
                 f"the database already has a table '{min(foreign)}' that is not edgeloop's",
                 hint="give the telemetry store a file or database of its own",
             )
-        METADATA.create_all(connection)
+        create_tables(connection)
         connection.execute(META.insert(), {"schema_version": current})
         return
     for version in range(_version(connection, current), current):
         migrations[version](connection, METADATA)
         connection.execute(META.update(), {"schema_version": version + 1})
+
+
+def create_tables(connection: Connection) -> None:
+    """Those that are not there."""
+    if connection.dialect.name == "postgresql":
+        from edgeloop.telemetry.store.postgresql import create_reports
+
+        create_reports(connection)
+    METADATA.create_all(connection, checkfirst=True)
 
 
 def is_current(connection: Connection) -> bool:

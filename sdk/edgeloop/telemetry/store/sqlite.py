@@ -41,7 +41,7 @@ def connect(url: str, *, create: bool, busy_timeout_s: float) -> Database:
         event.listen(made, "begin", lambda connection: _begin(connection, begin))
         return made
 
-    return Database(url, engine("BEGIN"), engine("BEGIN IMMEDIATE"), insert, add_reports, lambda _connection: None)
+    return Database(url, engine("BEGIN"), engine("BEGIN IMMEDIATE"), insert, add_reports, _nothing, _nothing)
 
 
 def add_reports(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> list[int | None]:
@@ -75,6 +75,10 @@ def _insertion(size: int) -> str:
         f"INSERT INTO reports ({', '.join(columns)}) VALUES {', '.join([row] * size)}"
         f" ON CONFLICT ({', '.join(KEY)}) DO NOTHING"
     )
+
+
+def _nothing(*_: object) -> None:
+    return
 
 
 def _begin(connection: Connection, statement: str) -> None:

@@ -83,9 +83,9 @@ def device_ids(
     unknown = {name: seen for name, seen in first_seen.items() if name not in known}
     found = {name: known[name] for name in first_seen if name in known}
     if unknown:
-        new = [
+        new = [  # in order, so that two collectors never wait for each other in a circle
             {"device": name, "first_received_s": seen, "last_received_s": seen, "reports": 0, "inferences": 0.0}
-            for name, seen in unknown.items()
+            for name, seen in sorted(unknown.items())
         ]
         connection.execute(statements.add_devices, new)
         names = list(unknown)
