@@ -74,11 +74,11 @@ def run_agent(
     tell = log.tell
     with locked_state(meant, tell) as state, contextlib.ExitStack() as cleanup:
         prepare_identity(configs[0], state)
-        plans = _planned([replace(config, state=state) for config in configs], tell, at_start=True)
         reload = None
-        if reread is not None and may_reload():
+        if reread is not None and may_reload():  # before the plan: what asks while it is made gets its reload after it
             reload = Reload(lambda: _planned([replace(c, state=state) for c in same_state(reread(), meant)], tell))
             cleanup.enter_context(reload.on_hangup())
+        plans = _planned([replace(config, state=state) for config in configs], tell, at_start=True)
         desk = Desk(state, tell, device=configs[0].device, reload=reload)
         while True:
             outcome = _run(plans, desk, log)

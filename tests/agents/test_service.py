@@ -173,3 +173,11 @@ def test_an_agent_whose_loop_stands_still_is_silent(agents: Agents, systemd: Sys
         systemd.hears("WATCHDOG=1", within_s=1.0)
     agent.process.send_signal(signal.SIGCONT)
     systemd.hears("WATCHDOG=1")
+
+
+def test_a_root_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    (tmp_path / "image").mkdir()
+    with pytest.raises(UsageError, match="there is no such folder") as caught:
+        install(Service("/bin/true"), tmp_path / "imgae")
+    assert caught.value.hint == f"did you mean {tmp_path / 'image'}?"
+    assert [path.name for path in tmp_path.iterdir()] == ["image"]

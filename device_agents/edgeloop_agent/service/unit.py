@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from edgeloop.errors import DeviceError, UsageError
+from edgeloop.paths import missing_hint
 
 UNIT_NAME = "edgeloop-agent.service"
 GROUPS = ("video", "dialout", "plugdev", "render")
@@ -74,7 +75,9 @@ class Installed:
 
 
 def install(service: Service, root: Path) -> Installed:
-    """Write everything below `root`; a config that is there stays. Raises DeviceError."""
+    """Write everything below `root`; a config that is there stays. Raises DeviceError, UsageError."""
+    if not root.is_dir():
+        raise UsageError(f"--root {root}: there is no such folder", hint=missing_hint(root) or "mount the image first")
     config = root / service.config.lstrip("/")
     contents = {root / name: text for name, text in service.files().items()}
     kept = (str(config),) if config.exists() else ()
