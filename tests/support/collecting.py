@@ -68,9 +68,10 @@ class CollectorProcess:
 
 
 @contextmanager
-def collector_process(store: Path, *options: str, listen: str = "127.0.0.1:0") -> Iterator[CollectorProcess]:
-    """Started and ready; killed at the end if it still runs."""
-    arguments = ["collect", "--json", "--listen", listen, "--store", f"sqlite:///{store}", *options]
+def collector_process(store: Path | str, *options: str, listen: str = "127.0.0.1:0") -> Iterator[CollectorProcess]:
+    """Started and ready; killed at the end if it still runs. store: a SQLite file, or a URL."""
+    url = store if isinstance(store, str) else f"sqlite:///{store}"
+    arguments = ["collect", "--json", "--listen", listen, "--store", url, *options]
     process = subprocess.Popen(
         [sys.executable, "-m", "edgeloop.cli", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "NO_COLOR": "1"},
