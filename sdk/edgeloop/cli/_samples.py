@@ -28,16 +28,19 @@ def add_samples_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", metavar="NAME", help="only of this bundle")
     parser.add_argument("--version", type=int, metavar="N", help="only of this version of it")
     parser.add_argument("--reason", choices=("low_confidence", "audit_disagreement"), help="only those chosen for it")
+    parser.add_argument("--before", metavar="TIME", help="only those that arrived before 30d ago, an ISO date or time")
     parser.add_argument("--all", action="store_true", help="delete: yes, all of them")
 
 
 def run_samples(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.telemetry.samples.keeping import SampleQuery
     from edgeloop.telemetry.samples.pulling import open_samples, pull
+    from edgeloop.telemetry.times import parse_time
 
     if (args.output is None) == (args.action == PULL):
         raise UsageError(f"samples {args.action}: -o DIR is for pull, which needs it")
-    query = SampleQuery(args.device, args.bundle, args.version, args.reason)
+    before_s = None if args.before is None else parse_time(args.before, time.time(), "--before")
+    query = SampleQuery(args.device, args.bundle, args.version, args.reason, before_s=before_s)
     if args.action == DELETE and query == SampleQuery() and not args.all:
         raise UsageError("samples delete: which ones?", hint="--device, --bundle, ..., or --all")
     samples = open_samples(args.store)

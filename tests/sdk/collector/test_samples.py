@@ -19,6 +19,7 @@ from edgeloop.cli.main import main
 from edgeloop.errors import DataError
 from edgeloop.telemetry.collector.http_server import Doors
 from edgeloop.telemetry.collector.security import identity as lookups
+from edgeloop.telemetry.collector.security.audit import Audit
 from edgeloop.telemetry.collector.security.authority import Authority
 from edgeloop.telemetry.collector.server import start_collector
 from edgeloop.telemetry.samples.keeping import Quota, SampleKeeper, SampleQuery, samples_folder
@@ -232,12 +233,24 @@ def test_arrays_are_pulled_as_one_file(tmp_path: Path, capsys: pytest.CaptureFix
     store.close()
 
 
+def test_samples_are_wiped_by_age(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    store = open_store(url)
+    keeper = SampleKeeper(store.database, samples_folder(url))
+    give(replace(keeper, clock=lambda: 1000.0), sample(1))
+    give(keeper, sample(2))
+    assert main(["telemetry", "samples", "delete", "--before", "30d", "--store", url]) == 0
+    assert [keeper.read(kept) for kept in keeper.find()] == [sample(2)]
+    store.close()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (["pull"], "-o DIR"),
         (["list", "-o", "x"], "-o DIR"),
         (["delete"], "--all"),
+        (["delete", "--before", "soon"], "--before: not a time"),
         (["list", "--store", "http://127.0.0.1:1"], "not reachable"),
         (["list", "--store", "sqlite:////nowhere/x.db"], "no telemetry store"),
     ],
@@ -296,3 +309,5 @@ def test_over_tls_a_device_sends_its_own_and_only_operators_see_them(
         assert json.loads(capsys.readouterr().out)["samples"] == 2
         assert main(["telemetry", "samples", "delete", "--all", "--store", store]) == 0
         assert SampleKeeper(handle.store.database, samples_folder(url)).find() == []
+        log = [(e.who, e.action) for e in Audit(handle.store.database).entries(action="samples.")]
+        assert log == [("api script", "samples.read")] * 3 + [("api script", "samples.delete")]

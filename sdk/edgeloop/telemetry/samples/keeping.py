@@ -69,16 +69,19 @@ class KeptSample:
 
 @dataclass(frozen=True)
 class SampleQuery:
-    """Samples for which every field that is set holds."""
+    """Samples for which every field that is set holds; before_s: that arrived before that unix time."""
 
     device: str | None = None
     bundle: str | None = None
     version: int | None = None
     reason: str | None = None
     sha256: str | None = None
+    before_s: float | None = None
 
     def conditions(self) -> list[Any]:
-        return [HARD_SAMPLES.c[name] == value for name, value in asdict(self).items() if value is not None]
+        equal = {name: value for name, value in asdict(self).items() if value is not None and name != "before_s"}
+        met: list[Any] = [HARD_SAMPLES.c[name] == value for name, value in equal.items()]
+        return met if self.before_s is None else [*met, HARD_SAMPLES.c.received_s < self.before_s]
 
 
 _EVERYTHING = SampleQuery()

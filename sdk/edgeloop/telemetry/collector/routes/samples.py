@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -9,12 +11,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from edgeloop.errors import DataError
+from edgeloop.telemetry.collector.security.guard import origin_of
 from edgeloop.telemetry.collector.services import Services
 from edgeloop.telemetry.samples.keeping import SampleKeeper, SampleQuery, samples_folder
 from edgeloop.telemetry.samples.wire import MAX_PIECE_BODY_BYTES, SAMPLES_PATH, decode_piece, encode_answer
 
 CBOR = "application/cbor"
-_FILTERS = ("device", "bundle", "version", "reason", "sha256")
+_FILTERS = ("device", "bundle", "version", "reason", "sha256", "before_s")
 
 
 def routes(services: Services) -> list[Route]:
@@ -38,16 +41,21 @@ def routes(services: Services) -> list[Route]:
         found = keeper.find(_query(request))
         return JSONResponse({"samples": [sample.to_dict() for sample in found]})
 
+    def note(request: Request, action: str, subject: str, **detail: Any) -> None:
+        who, origin = request.scope["edgeloop.principal"], origin_of(request.scope)
+        services.security.audit.add(str(who), action, subject, origin=origin, **detail)
+
     def delete(request: Request) -> Response:
         query = _query(request)
         gone = keeper.delete(query)
-        services.notices.once(f"samples deleted {query}", f"{gone} hard samples were deleted")
+        note(request, "samples.delete", query.device or "", count=gone)
         return JSONResponse({"deleted": gone})
 
     def get_file(request: Request) -> Response:
         found = keeper.find(_query(request))
         if len(found) != 1:
             raise HTTPException(404, "no such sample")
+        note(request, "samples.read", found[0].device, sha256=found[0].sha256)
         return Response(keeper.read(found[0]), media_type="application/octet-stream")
 
     return [
@@ -59,12 +67,15 @@ def routes(services: Services) -> list[Route]:
 
 
 def _query(request: Request) -> SampleQuery:
-    """DataError for unknown names."""
+    """DataError for unknown names and for numbers that are none."""
     given = dict(request.query_params)
     if unknown := set(given) - set(_FILTERS):
         raise DataError(f"unknown parameter {min(unknown)!r}", hint=f"known: {', '.join(_FILTERS)}")
-    version = given.pop("version", None)
+    version, before_s = given.pop("version", None), given.pop("before_s", None)
     try:
-        return SampleQuery(**given, version=None if version is None else int(version))
+        numbers = None if version is None else int(version), None if before_s is None else float(before_s)
     except ValueError as error:
-        raise DataError("version is no number") from error
+        raise DataError("version and before_s are numbers") from error
+    if any(number is not None and not abs(number) < 2**63 for number in numbers):  # also NaN
+        raise DataError("version and before_s are numbers in their range")
+    return SampleQuery(**given, version=numbers[0], before_s=numbers[1])
