@@ -20,13 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--root", metavar="DIR", type=Path, default=Path("/"), help="below which folder (default: /)")
     add("--config", metavar="FILE", default="/etc/edgeloop/agent.toml", help="(default: /etc/edgeloop/agent.toml)")
     add("--user", metavar="NAME", default="edgeloop", help="whom the agent runs as (default: edgeloop)")
+    add("--command", metavar="WORDS", help="how the agent is started (default: as this one was)")
     add("--memory-max", metavar="SIZE", default="60%", help="for all its processes, 300M or 50%% (default: 60%%)")
 
 
 def run(args: argparse.Namespace) -> int:
     from edgeloop_agent.service.unit import Service, agent_command, install
 
-    service = Service(agent_command(), config=args.config, user=args.user, memory_max=args.memory_max)
+    service = Service(args.command or agent_command(), config=args.config, user=args.user, memory_max=args.memory_max)
     if not args.install:
         print(json_text({"unit": service.unit()}) if args.json else service.unit(), end="\n" if args.json else "")
         return EXIT_DONE

@@ -48,8 +48,9 @@ for name in os.listdir(site):
 launcher = os.path.join(fresh, "bin", "edgeloop-agent")
 os.makedirs(os.path.dirname(launcher))
 with open(launcher, "w") as file:
-    file.write("#!/usr/bin/python3 -I\nimport sys\nsys.path.insert(0, %r)\n"
-               "from edgeloop_agent.cli import main\nsys.exit(main())\n" % os.path.join(folder, "site"))
+    file.write("#!/usr/bin/python3 -I\nimport os, sys\n"
+               "sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'site'))\n"
+               "from edgeloop_agent.cli import main\nsys.exit(main())\n")
 os.chmod(launcher, 0o755)
 os.sync()
 shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,162 @@
+"""What a device needs of edgeloop, as files below its root: agent, bundle, keys, config and service. Then it starts by
+itself.
+
+The layout is the same for every way in (docs/devices.md): the agent under /opt/edgeloop/agent/VERSION with a link
+`current`, its state under /var/lib/edgeloop/agent, its settings under /etc/edgeloop.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeloop.bundle import Bundle, TrustStore
+from edgeloop.deploy.image.files import FileEntry, LinkEntry
+from edgeloop.devices.agent_site import AgentSite, build_agent_site
+from edgeloop.devices.connection import DevicePlatform
+from edgeloop.devices.install import UNPACK_SCRIPT, site_stream
+from edgeloop.errors import DeviceError, RefusedError, UsageError
+
+AGENTS = "/opt/edgeloop/agent"
+STATE = "/var/lib/edgeloop/agent"
+CONFIG = "/etc/edgeloop/agent.toml"
+TRUSTED = "/etc/edgeloop/trusted"
+AGENT_COMMAND = f"/usr/bin/python3 -I {AGENTS}/current/bin/edgeloop-agent"
+_FOLDER_OF_VERSIONS = "models"
+
+
+@dataclass(frozen=True)
+class CardPlan:
+    """What is to be installed. settings: further keys of the agent's config. keys: public key files that the device is
+    to trust. slim: without OpenCV."""
+
+    bundle: Path | None
+    keys: tuple[Path, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    slim: bool = False
+
+
+@dataclass(frozen=True)
+class Installation:
+    """files: path on the device -> file or link. bytes: of them together. link: what the config names as the bundle, ""
+    without one."""
+
+    files: Mapping[str, FileEntry | LinkEntry]
+    bytes: int
+    agent_version: str
+    link: str
+
+
+def build_installation(
+    plan: CardPlan, platform: DevicePlatform, scratch: Path, advance: Callable[[int], None] = lambda _n: None
+) -> Installation:
+    """Everything as files; copies lie in `scratch` until they were put somewhere. Raises UsageError, DeviceError where
+    a wheel is not to be had, RefusedError for a bundle that the device would refuse."""
+    if not plan.keys:
+        raise UsageError("the device must trust a key", hint="--trust KEY.pub; edgeloop keys shows yours")
+    site = build_agent_site(platform, slim=plan.slim)
+    tree = scratch / "agent"
+    unpack_site(site, tree, advance)
+    files: dict[str, FileEntry | LinkEntry] = {}
+    files |= _tree_entries(tree, f"{AGENTS}/{site.version}")
+    files[f"{AGENTS}/current"] = LinkEntry(site.version)
+    files |= _service_entries(scratch / "service", enabled=plan.bundle is not None)
+    link = ""
+    if plan.bundle is not None:
+        link, entries = _bundle_entries(plan.bundle, TrustStore.from_paths(plan.keys))
+        files |= entries
+    for number, key in enumerate(plan.keys):
+        files[f"{TRUSTED}/{number:02d}-{key.name}"] = FileEntry(key)
+    settings = {**({"bundle": link} if link else {}), **plan.settings}
+    files[CONFIG] = FileEntry(config_text(settings).encode())
+    size = sum(entry.bytes for entry in files.values() if isinstance(entry, FileEntry))
+    return Installation(files, size, site.version, link)
+
+
+def unpack_site(site: AgentSite, folder: Path, advance: Callable[[int], None]) -> None:
+    """As a device does it, by the same script. Raises DeviceError."""
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-c", UNPACK_SCRIPT, str(folder)], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    try:
+        for piece in site_stream(site, advance):
+            process.stdin.write(piece)
+    except BrokenPipeError:
+        pass
+    said = process.communicate()[1].decode(errors="replace").strip().splitlines()
+    if process.returncode != 0:
+        raise DeviceError(f"unpacking the agent: {said[-1] if said else process.returncode}")
+
+
+def config_text(settings: Mapping[str, Any]) -> str:
+    """agent.toml. Values are texts, numbers, truths and lists of texts."""
+    lines = ["# Settings of the edgeloop agent, all of them in docs/agent.md."]
+    lines += [f"{name} = {_toml(value)}" for name, value in settings.items()]
+    if "source" not in settings:
+        lines.append('# source = "camera:0"')
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    return json.dumps(str(value), ensure_ascii=False).replace(
+        "\x7f", "\\u007f"
+    )  # a JSON string is a TOML one but for DEL
+
+
+def _bundle_entries(path: Path, trust: TrustStore) -> tuple[str, dict[str, FileEntry | LinkEntry]]:
+    """(the link a config names, files): committed, so that it runs from the first boot on."""
+    import hashlib
+
+    try:
+        bundle = Bundle.open(path, trust=trust)
+    except RefusedError as error:
+        raise RefusedError(f"the device would refuse it: {error.message}", hint=error.hint) from error
+    manifest = bundle.manifest
+    # As `edgeloop_agent.delivery.versions` lays versions out; a test holds the two together.
+    name = f"{manifest.version}-{hashlib.sha256(bundle.raw_manifest).hexdigest()[:16]}.bundle"
+    folder = f"{STATE}/{_FOLDER_OF_VERSIONS}/{manifest.name}"
+    link = f"{folder}/current.bundle"
+    return link, {
+        f"{folder}/versions/{name}": FileEntry(path),
+        f"{folder}/committed.bundle": LinkEntry(f"versions/{name}"),
+        link: LinkEntry(f"versions/{name}"),
+    }
+
+
+def _service_entries(folder: Path, *, enabled: bool) -> dict[str, FileEntry | LinkEntry]:
+    """What the agent itself says it needs of systemd, and that it starts at every boot where it is `enabled`."""
+    folder.mkdir(parents=True)
+    command = [sys.executable, "-m", "edgeloop_agent.cli", "service", "--install", "--root", str(folder)]
+    command += ["--command", AGENT_COMMAND, "--config", CONFIG, "--json"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode != 0:
+        raise DeviceError(f"the agent's service: {done.stderr.strip() or done.returncode}")
+    entries = _tree_entries(folder, "")
+    del entries[CONFIG]  # ours says more
+    unit = next(path for path in entries if path.endswith(".service"))
+    if enabled:
+        entries["/etc/systemd/system/multi-user.target.wants/" + unit.rpartition("/")[2]] = LinkEntry(unit)
+    return entries
+
+
+def _tree_entries(folder: Path, prefix: str) -> dict[str, FileEntry | LinkEntry]:
+    entries: dict[str, FileEntry | LinkEntry] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+            entries[f"{prefix}/{path.relative_to(folder).as_posix()}"] = FileEntry(path, mode)
+    return entries
