@@ -230,7 +230,11 @@ class Histogram:
             elif index > previous + 1:
                 out.append(0)
                 _put_varint(out, index - previous - 2)
-            _put_varint(out, self.buckets[index])
+            count = self.buckets[index]
+            if count < 0x80:  # as most are
+                out.append(count)
+            else:
+                _put_varint(out, count)
             previous = index
         return bytes(out)
 

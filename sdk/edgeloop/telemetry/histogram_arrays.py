@@ -27,6 +27,7 @@ _MAX_BYTES = 9  # of a number: 63 bits
 _MAX_COUNT = 2**40  # sums of as many as a wire can hold stay exact
 _SLACK = 5e-7  # half of what `from_wire` allows, since numpy's log2 and math's may differ in the last bit
 _MERGE_AFTER = 1024
+_READ_WIRES = 1000  # at a time: some hundred kilobytes of columns, which fit a cache
 
 Integers = NDArray[np.int64]
 
@@ -148,13 +149,26 @@ def merged(
     groups: the group of each wire. Exact, however large the sums grow. max_count: see `from_wire`.
     """
     of = np.asarray(groups, np.int64)
-    arrays = read(wires)
     result = [Histogram() for _ in range(group_count)]
-    if group_count and len(wires):
-        _add(result, arrays, of)
+    if not wires:
+        return result
+    arrays = _joined([read(wires[start : start + _READ_WIRES]) for start in range(0, len(wires), _READ_WIRES)])
+    _add(result, arrays, of)
     for number in np.flatnonzero(~arrays.plain).tolist():
         result[of[number]] = result[of[number]].merge(Histogram.from_wire(wires[number], max_count=max_count))
     return result
+
+
+def _joined(parts: Sequence[HistogramArrays]) -> HistogramArrays:
+    if len(parts) == 1:
+        return parts[0]
+    starts = np.cumsum([0, *(part.plain.size for part in parts)])
+    owner = np.concatenate([part.owner + start for part, start in zip(parts, starts[:-1], strict=True)])
+    columns = ("sum_ns", "min_ns", "max_ns", "index", "count")
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in ("plain", "zero_count", *columns)
+    }
+    return HistogramArrays(owner=owner, **joined)
 
 
 class RunningMerge:
