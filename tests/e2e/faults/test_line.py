@@ -6,6 +6,7 @@ import os
 import random
 import select
 import threading
+import time
 import tty
 from pathlib import Path
 
@@ -21,11 +22,12 @@ from support.reporter import Reporter
 pytestmark = pytest.mark.slow
 
 
-class NoisyCable:
-    """Two ports, `near` and `far`; what is written to one comes out of the other, with `rate` faults per byte."""
+class BadCable:
+    """Two ports, `near` and `far`; what is written to one comes out of the other, with `rate` faults per byte, and no
+    faster than `bytes_per_s`."""
 
-    def __init__(self, folder: Path, rate: float) -> None:
-        self._rate, self._rng = rate, random.Random(3)
+    def __init__(self, folder: Path, rate: float = 0.0, bytes_per_s: float = 1e9) -> None:
+        self._rate, self._bytes_per_s, self._rng = rate, bytes_per_s, random.Random(3)
         self._masters, self._slaves, self.ports = [], [], []
         for name in ("near", "far"):
             master, slave = os.openpty()
@@ -46,10 +48,12 @@ class NoisyCable:
             if self._stop_read in ready:
                 return
             for master in ready:
-                data = os.read(master, 65536)
+                data = os.read(master, max(1, min(int(self._bytes_per_s / 50), 65536)))
                 self.bytes += len(data)
-                data, faults = noisy(data, self._rate, self._rng)
-                self.faults += faults
+                time.sleep(len(data) / self._bytes_per_s)
+                if self._rate:
+                    data, faults = noisy(data, self._rate, self._rng)
+                    self.faults += faults
                 while data:
                     data = data[os.write(others[master], data) :]
 
@@ -62,7 +66,7 @@ class NoisyCable:
 
 def test_bytes_are_flipped_lost_and_doubled(tmp_path: Path) -> None:
     reports = amount(150, 5000)
-    cable = NoisyCable(tmp_path, 1e-3)
+    cable = BadCable(tmp_path, 1e-3)
     near, far = cable.ports
     said: list[str] = []
     with start_collector(
@@ -90,3 +94,32 @@ def test_bytes_are_flipped_lost_and_doubled(tmp_path: Path) -> None:
     assert (wrong, quarantined, spool.stats().rejected) == (0, 0, 0)
     assert cable.faults > reports // 10
     assert len(said) <= 2, said
+
+
+def test_a_line_of_9600_baud(tmp_path: Path) -> None:
+    """A line that carries 960 bytes a second, half duplex, and a device that makes a third of that: it keeps up, by the
+    clock, and what waited before it was plugged in is gone soon."""
+    seconds = amount(20, 120)
+    cable = BadCable(tmp_path, bytes_per_s=960.0)
+    near, far = cable.ports
+    with start_collector(f"sqlite:///{tmp_path / 'telemetry.db'}", serial_ports=[f"{far}?baud=9600"]) as collector:
+        transport = open_transport(f"serial://{near}?baud=9600")
+        device = Reporter(Spool(tmp_path / "spool.db"), transport)
+        device.make(seconds // 4)  # as if it had been away
+        began_s, most = time.monotonic(), 0
+        while time.monotonic() < began_s + seconds:
+            device.make(1)
+            device.courier.deliver(budget_s=1.0)
+            most = max(most, device.spool.stats().reports)
+            time.sleep(max(0.0, began_s + len(device.kept) - seconds // 4 - time.monotonic()))
+        left = device.spool.stats().reports
+        device.deliver_all()
+        verdict = judge(device.ledger, [(s.report.boot, s.report.seq) for s in collector.store.reports()])
+        transport.close()
+    cable.close()
+    record("a serial line of 9600 baud, a report a second, and a backlog", f"{verdict.kept} reports",
+           f"{verdict}; at most {most} waiting, {left} at the end, none folded")  # fmt: skip
+    verdict.check()
+    assert left <= 2
+    assert device.errors == []
+    assert device.spool.stats().folded == 0
