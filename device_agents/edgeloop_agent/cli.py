@@ -90,7 +90,9 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
     add("--threads", metavar="N", type=int, help="threads of the interpreter (default: as autotune found, else 1)")
     add("--autotune", choices=OBJECTIVES,
         help="at the start, measure what is best here if that is not known yet (a minute)")  # fmt: skip
-    add("--telemetry", metavar="URL", help="where reports go: http(s)://HOST:PORT, serial:///dev/ttyX?baud=115200")
+    add("--telemetry", metavar="URL", action="append",
+        help="where reports go: http(s)://HOST:PORT, mqtt(s)://HOST:PORT, serial:///dev/ttyX?baud=115200, "
+        "file:///media/usb/edgeloop; repeat it for the fallback order")  # fmt: skip
     add("--device", metavar="ID", help="this device's name in the reports (default: the host name)")
     add("--state", metavar="DIR", type=Path, help="folder for the spool and unpacked bundles")
     add("--report-interval", metavar="S", type=float, help="seconds between two reports (default: 10)")

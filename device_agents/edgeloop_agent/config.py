@@ -61,7 +61,7 @@ class AgentConfig:
     loop: bool = False
     rate: float | None = None
     sinks: tuple[str, ...] = ()
-    telemetry: str | None = None
+    telemetry: tuple[str, ...] = ()
     device: str = ""
     state: Path = Path()
     enroll_token: str = field(default="", repr=False)
@@ -201,7 +201,7 @@ def _check_is_text(text: str) -> None:
 # The key in the file (and the flag, with - for _) where it differs from the field.
 _KEYS = {"delegates": "delegate", "sinks": "sink"}
 _FIELD_OF_KEY = {_KEYS.get(f.name, f.name): f.name for f in fields(AgentConfig) if f.name != "model"}
-_LISTS = frozenset({"delegates", "sinks", "trust", "operators"})
+_LISTS = frozenset({"delegates", "sinks", "telemetry", "trust", "operators"})
 _PATHS = frozenset({"bundle", "gallery", "state", "trust", "operators"})
 _SWITCHES = frozenset({"loop"}) | SWITCHES
 _NUMBERS = {

@@ -119,7 +119,9 @@ def _run(plans: Sequence[_Plan], desk: Desk, log: LogLevel) -> Outcome:
     rings = {name: FrameRing() for name in map(frames_of, (plan.config for plan in plans)) if name}
     assignments = [_assignment(plan, boot, numbers, desk, rings) for plan in plans]
     desk.commands = open_executor(shared, boot, [plan.staged for plan in plans], log)
-    publisher = open_publisher(shared.telemetry, shared.spool, tell, desk.commands) if shared.telemetry else None
+    publisher = None
+    if shared.telemetry:
+        publisher = open_publisher(shared.telemetry, shared.device, shared.spool, tell, desk.commands, desk.events.add)
     desk.telemetry = None if publisher is None else publisher.state
     samples = open_sender(assignments, publisher, tell)
     desk.hard_samples = None if samples is None else samples.state

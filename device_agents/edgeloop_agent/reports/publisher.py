@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+from edgeloop.telemetry.carrying import Carrier
 from edgeloop.telemetry.commands.correspondence import CorrespondingTransport
 from edgeloop.telemetry.outbox import Outbox
-from edgeloop.telemetry.report import Report
+from edgeloop.telemetry.report import Event, Report
 from edgeloop.telemetry.spool import Spool
 from edgeloop.telemetry.spool_policy import ReportSpool
-from edgeloop.telemetry.transports import Transport, open_transport
+from edgeloop.telemetry.transports import Transport
+from edgeloop.telemetry.ways import Way, open_ways
 from edgeloop_agent.commands.executor import Executor
 from edgeloop_agent.reports.spool_place import SpoolPlace
 
@@ -24,15 +27,20 @@ class Publisher:
     """An `Outlet` to one collector. What it cannot deliver now stays in the spool for the next run."""
 
     def __init__(
-        self, spool: ReportSpool, transport: Transport, tell: Callable[[str], None], commands: Executor | None = None
+        self,
+        spool: ReportSpool,
+        transport: Transport | Sequence[Way],
+        tell: Callable[[str], None],
+        commands: Executor | None = None,
+        on_event: Callable[[Event], None] = lambda _event: None,
     ) -> None:
-        """commands: gets what an operator asks, and its answers go out with the reports."""
-        self._answers: CorrespondingTransport | None = None
+        """commands: gets what an operator asks, and its answers go out with the reports. on_event: see `Outbox`."""
+        ways = transport if isinstance(transport, Sequence) else [Way("", transport)]
         if commands is not None:
-            transport = self._answers = CorrespondingTransport(transport, commands.mailbox, commands.take)
+            ways = [_corresponding(way, commands) for way in ways]
             commands.mailbox.on_put = self.wake
-        self._transport = transport
-        self._outbox = Outbox(spool, transport, tell)
+        self._ways = ways
+        self._outbox = Outbox(spool, ways, tell, on_event)
         self._wake = threading.Event()
         self._closing_by_s: float | None = None
         self._thread = threading.Thread(target=self._deliver_until_closed, name="publisher", daemon=True)
@@ -66,7 +74,8 @@ class Publisher:
         self._thread.join(timeout_s + _CLOSING_RETRY_S)
         self._outbox.give_up_held()
         if not self._thread.is_alive():  # else it still waits for an answer: the process ends without it
-            self._transport.close()
+            for way in self._ways:
+                way.transport.close()
 
     def _deliver_until_closed(self) -> None:
         while True:
@@ -77,11 +86,16 @@ class Publisher:
             if budget_s is not None and budget_s <= 0:
                 return
             delay_s, done = self._outbox.deliver(budget_s)
-            if done and self._answers is not None and not self._answers.post_answers(budget_s):
+            if done and not self._post_answers(budget_s):
                 delay_s, done = _ANSWERS_RETRY_S, False
             if closing_by_s is not None and done:
                 return
             self._pause(delay_s)
+
+    def _post_answers(self, budget_s: float | None) -> bool:
+        """Also true where only a stick is left to carry them: they wait for another way."""
+        transport = self._outbox.used.transport if self._outbox.used is not None else None
+        return not isinstance(transport, CorrespondingTransport) or transport.post_answers(budget_s)
 
     def _pause(self, delay_s: float | None) -> None:
         """Until there is something to do: a new report, or with `delay_s` the time of the next try; or the end."""
@@ -99,10 +113,22 @@ class Publisher:
             self._wake.clear()
 
 
+def _corresponding(way: Way, commands: Executor) -> Way:
+    if isinstance(way.transport, Carrier):
+        return way
+    return replace(way, transport=CorrespondingTransport(way.transport, commands.mailbox, commands.take))
+
+
 def open_publisher(
-    url: str, place: SpoolPlace, tell: Callable[[str], None], commands: Executor | None = None
+    urls: Sequence[str],
+    device: str,
+    place: SpoolPlace,
+    tell: Callable[[str], None],
+    commands: Executor | None = None,
+    on_event: Callable[[Event], None] = lambda _event: None,
 ) -> Publisher:
-    """Raises UsageError for a wrong URL, DeviceError where the spool cannot be opened. Does not connect."""
-    transport = open_transport(url, state=place.path.parent)
+    """urls: in order of preference. Raises UsageError for a wrong one, DeviceError where the spool cannot be opened.
+    Does not connect."""
+    ways = open_ways(urls, device, place.path.parent)
     spool = Spool(place.path, max_bytes=place.max_bytes, max_age_s=place.max_age_s, on_notice=tell)
-    return Publisher(spool, transport, tell, commands)
+    return Publisher(spool, ways, tell, commands, on_event)

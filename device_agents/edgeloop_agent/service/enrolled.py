@@ -28,7 +28,7 @@ def prepare_identity(config: AgentConfig, state: Path) -> None:
         if config.enroll_token:
             folder.plant(config.enroll_token, config.device)
         return
-    reports_there = config.telemetry is not None and config.telemetry.startswith(f"{identity.url}")
+    reports_there = any(url.startswith(f"{identity.url}") for url in config.telemetry)
     if identity.device != config.device and reports_there:
         raise UsageError(
             f"this device is enrolled as {identity.device!r} and would report as {config.device!r}",

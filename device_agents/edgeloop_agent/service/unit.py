@@ -23,7 +23,7 @@ _CONFIG = """# Settings of the edgeloop agent, all of them in docs/agent.md.
 # Read again by: systemctl reload edgeloop-agent
 # bundle = "/var/lib/edgeloop/bundles/NAME.bundle"
 # source = "camera:0"
-# telemetry = "https://collector.local:8443"
+# telemetry = "https://collector.local:8443"    # or a list, in order: ["https://...", "file:///media/usb/edgeloop"]
 """
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 _SIZE = re.compile(r"\d+[KMGT]?|\d{1,3}%|infinity")

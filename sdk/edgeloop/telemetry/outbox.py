@@ -85,6 +85,11 @@ class Outbox:
         self._note(outcome.error.message if outcome.error is not None else "")
         return (self._courier.delay_s if outcome.error is not None else None), outcome.done
 
+    @property
+    def used(self) -> Way | None:
+        """The way in use; None where there is no choice."""
+        return None if self._ways is None else self._ways.used
+
     def give_up_held(self) -> None:
         """The end: what the disk still does not take is lost, and counted."""
         self._spool_held()

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgeloop.errors import DeviceError, UsageError
 from edgeloop.telemetry.carrying import Carrier, CarryingCourier
@@ -82,11 +83,13 @@ def courier_for(
     return Courier(spool, transport, timeout_s=timeout_s, sent_at=sent_at)
 
 
-def open_ways(urls: Sequence[str], device: str) -> list[Way]:
-    """UsageError for a URL that is wrong or there twice; nothing connects."""
+def open_ways(urls: Sequence[str], device: str, state: Path | None = None) -> list[Way]:
+    """device, state: see `open_transport`. UsageError for a URL that is wrong or there twice; nothing connects."""
     if len(set(urls)) < len(urls):
         raise UsageError("the same telemetry URL is given twice")
-    return [Way(parse_address(url).url.partition("?")[0], open_transport(url, device=device)) for url in urls]
+    return [
+        Way(parse_address(url).url.partition("?")[0], open_transport(url, device=device, state=state)) for url in urls
+    ]
 
 
 class Ways:
