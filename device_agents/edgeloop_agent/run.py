@@ -22,6 +22,7 @@ from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.hard_samples.opening import open_sender
 from edgeloop_agent.model_tables import frames_of
 from edgeloop_agent.reports.board_health import made_for_another
+from edgeloop_agent.reports.profiles import profile_gauges
 from edgeloop_agent.reports.publisher import open_publisher
 from edgeloop_agent.reports.reporting import NoOutlet
 from edgeloop_agent.reports.sums import agent_summary, model_summary
@@ -163,7 +164,10 @@ def _assignment(
         variant=manifest.variant(config.variant).name,
         unsigned=plan.unsigned,
     )
-    tally = Tally(who, on_event=_named(config.model, desk.events.add), next_seq=lambda: next(numbers))
+    profiles = profile_gauges(manifest.variants)
+    tally = Tally(
+        who, on_event=_named(config.model, desk.events.add), next_seq=lambda: next(numbers), profiles=profiles
+    )
     tally.count("cache_hits_l3" if plan.staged.was_there else "cache_misses_l3")
     for kind, text in plan.notes:
         tally.happened(Event(kind, time.time(), text))

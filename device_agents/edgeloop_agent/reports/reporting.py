@@ -11,6 +11,7 @@ from edgeloop import probes
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.report import STAGES, Event, Report
 from edgeloop_agent.reports.board_health import BoardHealth
+from edgeloop_agent.reports.profiles import accelerator_gauges
 from edgeloop_agent.reports.tally import RunsOn, Tally
 from edgeloop_agent.supervisor.fallback_clock import FallbackClock
 from edgeloop_agent.supervisor.launcher import WorkerProcess
@@ -129,6 +130,7 @@ class Reporting:
         """As they are now; the memory of a worker that ended in this period as it was last told."""
         gauges = self._board.gauges() | self._outlet.gauges() | self._worker_gauges
         gauges |= self._fallback.gauges(time.monotonic())
+        gauges |= accelerator_gauges(self._tally.runs_on.ran)
         worker_bytes = (worker and probes.rss_bytes(worker.pid)) or self._worker_rss_bytes
         gauges["threads"] = float(self._threads)  # a latency says nothing without them
         if "rss_bytes" in gauges:

@@ -83,6 +83,8 @@ class Tally:
     """Reports."""
     next_seq: Callable[[], int] | None = None
     """The number of the next report, where several tallies of one agent share their numbers."""
+    profiles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Gauges of the bundle's bench profile, by variant."""
     on_event: Callable[[Event], None] | None = None
     """Hears of every event at once."""
     last_event: Event | None = None
@@ -163,13 +165,14 @@ class Tally:
         who, on = self.identity, self.runs_on
         counters = {name: self._period[name] for name in ("frames", "inferences", "errors", "drops")} | self._period
         rates = {"fps": self._period["inferences"] / period_s} if period_s > 0 else {}
+        variant = self.variant or self.opened or who.variant
         report = Report(
             device=who.device, boot=who.boot, seq=seq, time_s=time_s, uptime_s=uptime_s, period_s=period_s,
-            bundle=who.bundle, version=who.version, variant=_name(self.variant or self.opened or who.variant),
+            bundle=who.bundle, version=who.version, variant=_name(variant),
             unsigned=who.unsigned,
             delegate_asked=_name(on.asked), delegate_ran=_name(on.ran), delegated_ops=on.delegated_ops,
             total_ops=on.total_ops, runtime=_name(on.runtime), counters=dict(counters),
-            latency=self._period_latency, gauges={**gauges, **rates},
+            latency=self._period_latency, gauges={**gauges, **self.profiles.get(variant, {}), **rates},
             events=tuple(self._period_events),
         )  # fmt: skip
         self._reported_latency = self._period_latency

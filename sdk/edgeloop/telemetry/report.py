@@ -50,8 +50,16 @@ GAUGES = (
     "spool_bytes",
     "spool_reports",
     "fps",
+    "profile_p50_ms",
+    "profile_p95_ms",
+    "profile_measured_on",
+    "usb_mbps",
 )
 """Gauges with a one-byte code on the wire; any other name travels as text. All are the value at the report's time."""
+
+THIS_BOARD, OTHER_BOARD, HOST = 0, 1, 2
+"""Values of the gauge `profile_measured_on`: on what the bundle's profile was measured; on others than this kind of
+board its figures are not in the report."""
 
 ALERT_PREFIX = "alert_"
 """A gauge of this name is an alert: something that somebody should look at, and for how many seconds it has been so."""

@@ -52,6 +52,8 @@ _GAUGE_STEPS = {
     "memory_available_bytes": (1024, 1),
     "spool_bytes": (1024, 1),
     "fps": (1, 100),
+    "profile_p50_ms": (1, 1000),
+    "profile_p95_ms": (1, 1000),
 }
 _MAX_STEPS = 2**50  # exact as a float in every unit
 _K_VERSION, _K_DEVICE, _K_BOOT, _K_SEQ, _K_TIME, _K_UPTIME, _K_PERIOD = 0, 1, 2, 3, 4, 5, 6

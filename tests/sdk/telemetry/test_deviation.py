@@ -32,8 +32,6 @@ SLOW = {"profile_p50_ms": 5.0}
         ({}, {}, Expected(), "no profile"),
         ({"profile_measured_on": 2.0}, {}, Expected(), "host profile"),
         ({"profile_measured_on": 1.0}, {}, Expected(), "other board"),
-        ({**SLOW, "profile_measured_on": 2.0}, {}, Expected(), "host profile"),
-        ({**SLOW, "profile_measured_on": 1.0}, {}, Expected(), "other board"),
         ({"profile_p50_ms": 9.5}, {}, Expected(), "as profiled"),
         ({"profile_p50_ms": 50.0}, {}, Expected(), "as profiled"),
         (SLOW, {"invoke_ms": 0.0}, Expected(), "no profile"),

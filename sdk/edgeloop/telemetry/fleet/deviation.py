@@ -6,15 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgeloop.telemetry.overview import DeviceView
-from edgeloop.telemetry.report import HEADLINE_STAGE
+from edgeloop.telemetry.report import HEADLINE_STAGE, HOST, OTHER_BOARD, THIS_BOARD
 
 TOLERANCE = 1.15
 """Median against median; a board's own spread between runs stays below it."""
 USB3_MBPS = 5000.0
 FOREIGN_LOAD = 1.0
 """Runnable processes beside the model's threads, on average over a minute, that count as other work."""
-THIS_BOARD, OTHER_BOARD, HOST = 0, 1, 2
-"""Values of the gauge `profile_measured_on`."""
 
 
 @dataclass(frozen=True)
@@ -80,18 +78,6 @@ def _usb2(view: DeviceView, _expected: Expected) -> _Found:
     return "usb 2", f"the Coral stick is on USB 2 ({mbps:.0f} Mbit/s): use a blue port and a USB 3 cable"
 
 
-def _other_board(view: DeviceView, _expected: Expected) -> _Found:
-    if int(view.gauges.get("profile_measured_on", THIS_BOARD)) != OTHER_BOARD:
-        return None
-    return "other board", "the profile was measured on another kind of board"
-
-
-def _host(view: DeviceView, _expected: Expected) -> _Found:
-    if int(view.gauges.get("profile_measured_on", THIS_BOARD)) != HOST:
-        return None
-    return "host profile", "the profile was measured on the host that made the bundle: not comparable"
-
-
 def _other_version(view: DeviceView, expected: Expected) -> _Found:
     if expected.version and view.version != expected.version:
         return "other version", f"runs version {view.version}, most devices run {expected.version}"
@@ -109,8 +95,6 @@ def _co_load(view: DeviceView, _expected: Expected) -> _Found:
 
 
 _CAUSES: tuple[Callable[[DeviceView, Expected], _Found], ...] = (
-    _host,
-    _other_board,
     _fallback,
     _throttled,
     _usb2,

@@ -17,7 +17,7 @@ from edgeloop.telemetry.collector.services import Services
 from edgeloop.telemetry.fleet.choosing import Choice, Page
 from edgeloop.telemetry.fleet.live import LiveFleet
 
-_LOOK_EVERY_S = 0.08
+_LOOK_EVERY_S = 0.05
 _ORDER_EVERY_S = 2.0
 """A row may lie where it no longer belongs for so long: lines that change places all the time cannot be read."""
 _QUIET_S = 2.0

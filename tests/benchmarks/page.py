@@ -1,0 +1,143 @@
+"""The page with many devices, in a real browser: first paint, and from an acknowledged report to its row.
+
+python tests/benchmarks/page.py [--devices 10000] [--updates 200] [--loads 10]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from edgeloop.telemetry.codec import MAX_BATCH, encode_report
+from edgeloop.telemetry.report import Report
+from edgeloop.telemetry.transports import Transport, open_transport
+from support.browsing import chromium, visit
+from support.collecting import collector_process, make_report
+
+_WATCH = """
+window.shown = {}; window.longest = [];
+new PerformanceObserver((list) => list.getEntriesByName("update").forEach((e) => longest.push(e.duration)))
+  .observe({ entryTypes: ["measure"] });
+new MutationObserver(() => {
+  const cell = document.querySelector("#devices tr .board");
+  if (cell && !(cell.textContent in shown)) shown[cell.textContent] = performance.timeOrigin + performance.now();
+}).observe(document.getElementById("devices"), { childList: true, subtree: true, characterData: true });
+"""
+
+
+def percentiles(values: list[float]) -> dict[str, float]:
+    """p50, p95 and the most, with n."""
+    ordered = sorted(values)
+    at = [round(ordered[min(int(len(ordered) * p), len(ordered) - 1)], 1) for p in (0.5, 0.95)]
+    return {"n": len(ordered), "p50": at[0], "p95": at[1], "max": round(ordered[-1], 1)}
+
+
+def fill(transport: Transport, url: str, devices: int) -> Report:
+    """A report of every device, in the collector and in its table."""
+    template = make_report(1)
+    for start in range(0, devices, MAX_BATCH):
+        some = range(start, min(start + MAX_BATCH, devices))
+        transport.send([encode_report(replace(template, device=f"pi-{n:05d}")) for n in some])
+    while asked(url)["summary"]["rows"] < devices:
+        time.sleep(0.1)
+    return template
+
+
+def asked(url: str, query: str = "") -> dict[str, Any]:
+    """`/v1/fleet`."""
+    with urllib.request.urlopen(f"{url}/v1/fleet?{query}", timeout=30) as answer:
+        return json.load(answer)
+
+
+def load_times(browser: object, url: str, loads: int) -> dict[str, dict[str, float]]:
+    """Of a fresh profile each: first contentful paint, and until the rows are there."""
+    paints, rows = [], []
+    for _ in range(loads):
+        with visit(browser, url) as seen:
+            seen.page.locator("#devices tr").nth(49).wait_for()
+            rows.append(seen.page.evaluate("performance.getEntriesByName('update')[0].startTime"))
+            paints.append(seen.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+            assert seen.complaints == []
+    return {"first_contentful_paint_ms": percentiles(paints), "first_rows_ms": percentiles(rows)}
+
+
+def update_times(browser: object, url: str, transport: Transport, template: Report, updates: int) -> dict[str, object]:
+    """A report of the first row's device at a time: from its acknowledgement to the changed row in the document."""
+    first = int(time.time())
+    with visit(browser, url) as seen:
+        seen.page.locator("#devices tr").nth(49).wait_for()
+        seen.page.evaluate(_WATCH)
+        sent = {}
+        for n in range(updates):
+            report = replace(template, device="pi-00000", seq=first + n, gauges={"temperature_c": float(100 + n)})
+            transport.send([encode_report(report)])
+            sent[f"{100 + n} °C"] = time.time() * 1000
+            time.sleep(0.25)
+        time.sleep(1.0)
+        shown = seen.page.evaluate("shown")
+        took = [shown[name] - at for name, at in sent.items() if name in shown]
+        script = seen.page.evaluate("longest")
+    missed = updates - len(took)
+    return {"report_to_row_ms": percentiles(took), "script_per_update_ms": percentiles(script), "missed": missed}
+
+
+def keep_reporting(url: str, devices: int, interval_s: float) -> None:
+    """Every device but the first once in `interval_s`, spread evenly; until it is killed."""
+    transport, template, seq, batch = open_transport(url), make_report(1), 10_000, 20
+    while True:
+        seq += 1
+        began = time.monotonic()
+        for start in range(0, devices, batch):
+            some = range(max(start, 1), min(start + batch, devices))
+            transport.send([encode_report(replace(template, device=f"pi-{n:05d}", seq=seq)) for n in some])
+            time.sleep(max(0.0, began + interval_s * (start + batch) / devices - time.monotonic()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--devices", type=int, default=10_000)
+    parser.add_argument("--updates", type=int, default=200)
+    parser.add_argument("--loads", type=int, default=10)
+    parser.add_argument(
+        "--interval", type=float, default=10.0, help="seconds between a device's reports in the background"
+    )
+    parser.add_argument("--feed", metavar="URL", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.feed:
+        return keep_reporting(args.feed, args.devices, args.interval)
+    with tempfile.TemporaryDirectory() as folder, collector_process(Path(folder) / "x.db") as collector:
+        url, transport = collector.url, open_transport(collector.url)
+        template = fill(transport, url, args.devices)
+        with chromium() as browser:
+            found: dict[str, object] = {"devices": args.devices, **load_times(browser, url, args.loads)}
+            found["quiet"] = update_times(browser, url, transport, template, args.updates)
+            before = asked(url)["summary"]["reports"], time.monotonic()
+            feed = [__file__, "--feed", url, "--devices", str(args.devices), "--interval", str(args.interval)]
+            with subprocess.Popen([sys.executable, *feed]) as others:
+                time.sleep(5)
+                busy = update_times(browser, url, transport, template, args.updates)
+                others.kill()
+            rate = (asked(url)["summary"]["reports"] - before[0]) / (time.monotonic() - before[1])
+            found[f"all report every {args.interval:g} s"] = {**busy, "reports_per_s": round(rate)}
+        sorting = []
+        for _ in range(20):
+            began = time.perf_counter()
+            asked(url, "order=p95&descending=1")
+            sorting.append((time.perf_counter() - began) * 1000)
+        found["a_page_by_p95_ms"] = percentiles(sorting)
+    print(json.dumps(found, indent=2))
+    return None
+
+
+if __name__ == "__main__":
+    main()
