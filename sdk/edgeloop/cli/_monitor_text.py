@@ -178,11 +178,12 @@ def _wrapped(text: str, look: Look, style: str = PLAIN) -> list[Line]:
     return [Line(line, style) for line in made]
 
 
-def title_line(data: Mapping[str, Any], shown: int, where: str, look: Look) -> Line:
-    """How much there is, and where it was read."""
+def title_line(data: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], where: str, look: Look) -> Line:
+    """How much there is, how much of it is shown, and where it was read."""
     totals = data["totals"]
     counts = ", ".join(counted(totals[f"{what}s"], what) for what in ("device", "report", "inference"))
-    some = "" if shown == len(data["devices"]) else f"{shown} of "
+    names = len({device["device"] for device in shown})
+    some = "" if names == totals["devices"] else f"{names} of "
     return Line(look.fit(f"{some}{counts}  {where}", look.columns).rstrip(), BOLD)
 
 

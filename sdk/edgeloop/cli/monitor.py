@@ -16,8 +16,11 @@ from edgeloop.cli._report_filters import add_device_filters
 from edgeloop.cli._shared_flags import check_at_least_one
 from edgeloop.cli._terminal import ALARM, DIM, Line, Look, full_screen, is_interactive, look
 from edgeloop.errors import EdgeloopError, UsageError
+from edgeloop.telemetry.overview import describe_models
 from edgeloop.telemetry.reading import Question, Reader, open_reader
 from edgeloop.telemetry.store import DEFAULT_STORE_URL, Selection
+
+_ASKED_FOR = 200
 
 EPILOG = """example:
   edgeloop monitor                                          the store in this folder
@@ -82,12 +85,12 @@ class Picture:
 
     def lines(self, look: Look) -> list[Line]:
         """All of it, without pages."""
-        return [title_line(self.data, len(self.devices), self.where, look), *chain(*self.blocks(look))]
+        return [title_line(self.data, self.devices, self.where, look), *chain(*self.blocks(look))]
 
     def blocks(self, look: Look) -> list[list[Line]]:
         """What stays together: a head, then a block per device. Of one device each line is a block."""
         if not self.devices:
-            return [[], [Line("no reports yet" if not self.data["devices"] else "no device matches")]]
+            return [[], [Line("no device matches" if self.data["totals"]["devices"] else "no reports yet")]]
         if self.is_one:
             return [[], *([line] for line in device_lines(self.devices, self.events, self.data["now_s"], look))]
         return fleet_lines(self.devices, self.data["now_s"], look)
@@ -107,21 +110,27 @@ class Watch:
         """DeviceError where the store or collector is away, and for what is no collector."""
         data = self.reader.overview(time.time())
         wanted = self.question.selection
-        found = [
-            device
-            for device in data["devices"]
-            if wanted.device in (None, device["device"]) and wanted.bundle in (None, device["bundle"])
-        ]
-        if self.question.asks_registry:
-            members = {
-                stored.report.device for stored in self.reader.latest(replace(self.question, selection=Selection()))
-            }
-            found = [device for device in found if device["device"] in members]
+        found: Sequence[Mapping[str, Any]] = data["devices"]
         events: list[Mapping[str, Any]] = []
-        if wanted.device is not None and found:
-            for stored in self.reader.recent(wanted.device):
-                events += [vars(event) for event in stored.report.events]
+        if wanted.device is not None:
+            recent = self.reader.recent(wanted.device)
+            found = [view.to_dict() for view in describe_models(recent)] if recent else []
+            events = [vars(event) for stored in recent for event in stored.report.events]
+        if self.question.asks_registry:
+            registered = self.reader.latest(replace(self.question, selection=Selection()))
+            found = self._of([stored.report.device for stored in registered], found)
+        found = [device for device in found if wanted.bundle in (None, device["bundle"])]
         return Picture(data, ordered(found, self.order)[: self.top], events, self.where, wanted.device is not None)
+
+    def _of(self, names: Sequence[str], known: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Those of `known` with these names; some that an overview of a large fleet left out are asked for."""
+        found = [device for device in known if device["device"] in set(names)]
+        if self.question.selection.device is None:
+            missing = sorted(set(names) - {device["device"] for device in found})
+            for name in missing[:_ASKED_FOR]:
+                recent = self.reader.recent(name)
+                found += [view.to_dict() for view in describe_models(recent)] if recent else []
+        return found
 
 
 def _live(watch: Watch, interval_s: float) -> None:
@@ -158,7 +167,7 @@ def paged(picture: Picture, page: int, look: Look, trouble: str, order: str) -> 
             pages.append([])
         pages[-1] += block
     page = min(max(page, 0), len(pages) - 1)
-    title = title_line(picture.data, len(picture.devices), picture.where, look)
+    title = title_line(picture.data, picture.devices, picture.where, look)
     if trouble:
         below = Line(look.fit(f"not up to date: {trouble}", look.columns).rstrip(), ALARM)
     else:

@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    return {"export": _export, "samples": run_samples, "simulate": _simulate, "import": run_import}[args.subverb](args, console)
+    verbs = {"export": _export, "samples": run_samples, "simulate": _simulate, "import": run_import}
+    return verbs[args.subverb](args, console)
 
 
 def _export(args: argparse.Namespace, console: Console) -> int:

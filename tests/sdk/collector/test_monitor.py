@@ -25,6 +25,8 @@ from edgeloop.cli._terminal import Look, locale_is_utf8, width
 from edgeloop.cli.main import main
 from edgeloop.cli.monitor import Picture, paged
 from edgeloop.telemetry.collector import CollectorHandle, start_collector
+from edgeloop.telemetry.collector.security.audit import Audit
+from edgeloop.telemetry.collector.security.registry import Registry
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.overview import Overview, describe
 from edgeloop.telemetry.store.rows import StoredReport
@@ -99,6 +101,20 @@ def test_filters_and_orders_choose_what_is_shown(
         assert [device["device"] for device in data["devices"]] == ["quiet"]
         assert json.loads(_json(capsys, *source, "--sort", "p95"))["devices"][-1]["device"] == "quiet"
         assert "no device matches" in once(capsys, *source, "--device", "nobody")
+
+
+def test_a_device_that_an_overview_leaves_out_is_found_by_name_or_group(
+    collector: CollectorHandle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet(5, collector)
+    registry = Registry(collector.store.database, Audit(collector.store.database))
+    registry.set_group(["pi-0001", "pi-0004"], "line-2", by="me")
+    every = Overview.devices
+    monkeypatch.setattr(Overview, "devices", lambda overview: every(overview)[:2])
+    assert "2 of 5 devices" in once(capsys, "--url", collector.url)
+    assert "p95 of invoke" in once(capsys, "--url", collector.url, "--device", "pi-0004")
+    text = once(capsys, "--url", collector.url, "--group", "line-2")
+    assert "2 of 5 devices" in text and "pi-0001" in text and "pi-0004" in text
 
 
 def test_what_is_wrong_is_named_in_a_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -19,7 +20,10 @@ from edgeloop.telemetry.collector.security.registry import Registry
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.query import Telemetry
 from edgeloop.telemetry.report import Report
+from edgeloop.telemetry.samples.keeping import SampleKeeper, samples_folder
+from edgeloop.telemetry.samples.wire import About, Piece
 from support.collecting import make_report, with_event
+from support.postgres import PostgresServer
 
 REPORTS: list[Report] = [
     *(make_report(n, device=f"pi-{n % 2}", version=2) for n in range(1, 601)),
@@ -207,3 +211,29 @@ def test_groups_and_tags_are_those_of_the_registry(tmp_path: Path, capsys: pytes
             assert len(path.read_text().splitlines()) == 6
             path.unlink()
             capsys.readouterr()
+
+
+def test_postgresql_answers_as_sqlite_does(
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = postgres.new_database()
+    monkeypatch.setenv("EDGELOOP_SAMPLES", str(tmp_path / "samples"))
+    with start_collector(url) as collector:
+        collector.store.insert(REPORTS[:40] + REPORTS[-2:])
+        with el.telemetry.open(url) as telemetry, el.telemetry.open(collector.url) as far:
+            assert list(telemetry.reports()) == list(far.reports()) == REPORTS[:40] + REPORTS[-2:]
+            found = telemetry.latency("ic", version=2, stage="invoke", by="device")
+            assert found.histograms == far.latency("ic", version=2, stage="invoke", by="device").histograms
+            assert found.count() == {"pi-0": 400, "pi-1": 400}
+            assert len(telemetry.devices()) == 3
+        keeper = SampleKeeper(collector.store.database, samples_folder(url))
+        data = b"\x89PNG\r\n\x1a\n" + bytes(50)
+        about = About("png", "low_confidence", "ic", 2**62, "int8", 1.0, 0.5, "{}")
+        piece = Piece("pi-1", hashlib.sha256(data).digest(), len(data), 0, data, about)
+        assert [keeper.take(piece, None).state for _ in range(2)] == ["stored", "duplicate"]
+        path = tmp_path / "r.jsonl"
+        assert main(["telemetry", "export", "--store", url, "--format", "jsonl", "-o", str(path)]) == 0
+        assert len(path.read_text().splitlines()) == 42
+        assert main(["telemetry", "samples", "pull", "--store", url, "-o", str(tmp_path / "calib"), "--json"]) == 0
+        assert main(["monitor", "--once", "--store", url, "--sort", "p95"]) == 0
+        assert "pi-1" in capsys.readouterr().out
