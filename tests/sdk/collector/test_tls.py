@@ -261,6 +261,33 @@ def test_nobody_to_let_in_is_refused(tmp_path: Path) -> None:
     assert "user add" in str(caught.value.hint)
 
 
+def test_groups_and_tags_are_filters(secured: Secured) -> None:
+    for name, token in (
+        ("pi-1", secured.tokens["enroll"]),
+        ("pi-2", secured.security.create_token("enroll", "t").text),
+    ):
+        device = secured.client.enroll(token, name, secured.folder)
+        assert device.ask("POST", "/v1/reports", batch_of(make_report(1, device=name)), **CBOR)[0] == 200
+
+    def names(query: str) -> list[str]:
+        own = {"Authorization": f"Bearer {secured.tokens['api']}"}
+        return [d["device"] for d in json.loads(secured.client.ask("GET", f"/v1/devices{query}", **own)[2])["devices"]]
+
+    assert names("") == ["pi-1", "pi-2"]
+    assert names("?group=lab") == names("?tag=site:berlin") == names("?group=lab&tag=site:berlin") == ["pi-1"]
+    assert names("?group=lab&tag=site:paris") == names("?group=none") == []
+
+
+def test_what_an_operator_changes_is_in_the_audit_log(secured: Secured) -> None:
+    own = {"Authorization": f"Bearer {secured.tokens['root']}"}
+    assert secured.client.ask("DELETE", "/v1/samples?device=pi-1", **own)[0] == 200
+    assert secured.client.ask("DELETE", "/v1/samples?nonsense=1", **own)[0] == 400
+    found = secured.security.audit.entries(action="http")
+    assert [(e.who, e.action, e.subject, e.origin) for e in found] == [
+        ("api script", "http.delete", "/v1/samples", "127.0.0.1")
+    ]
+
+
 def test_every_endpoint_has_a_role(secured: Secured) -> None:
     """Who adds an endpoint says in security/access.py who may call it."""
     app = secured.handle.http._server.config.app

@@ -16,10 +16,8 @@ from edgeloop.errors import DataError, EdgeloopError
 from edgeloop.telemetry.collector.commands import CommandQueue
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.routes import (
-    commands as command_routes,
-)
-from edgeloop.telemetry.collector.routes import (
     alerts,
+    description,
     enrollment,
     exports,
     login,
@@ -31,6 +29,9 @@ from edgeloop.telemetry.collector.routes import (
     stream,
     views,
 )
+from edgeloop.telemetry.collector.routes import (
+    commands as command_routes,
+)
 from edgeloop.telemetry.collector.security.guard import Guard, LocalGuard
 from edgeloop.telemetry.collector.security.rate import Buckets
 from edgeloop.telemetry.collector.security.security import Security
@@ -40,7 +41,10 @@ from edgeloop.telemetry.overview import Overview
 from edgeloop.telemetry.store import StoreUnavailableError
 from edgeloop.telemetry.store.database import Store
 
-_ENDPOINTS = (reports, command_routes, samples, enrollment, login, queries, exports, operations, page, stream, views, alerts)
+_ENDPOINTS = (
+    reports, samples, command_routes, enrollment, login, queries, exports, operations, page, stream, views, alerts,
+    description,
+)  # fmt: skip
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _RETRY_AFTER_S = 5
@@ -76,7 +80,7 @@ class _WithHeaders:
 
 
 class _SmallHeads:
-    """Refuses a request whose address and headers are large. The parser's own limit is for those that come in pieces."""
+    """Refuses a request whose address and headers are large; the parser's limit is for those in pieces."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -138,10 +142,11 @@ def create_app(
             devices=Buckets(security.rates.device),
             metrics=ingest.metrics,
             notices=ingest.notices,
+            audit=security.audit,
         )
         middleware.append(guard)
     else:
-        middleware.append(Middleware(LocalGuard))
+        middleware.append(Middleware(LocalGuard, audit=security.audit))
 
     async def say_defect(request: Request, error: Exception) -> Response:
         services.notices.once(f"defect {type(error).__name__}", f"{request.url.path} failed: {error!r}")

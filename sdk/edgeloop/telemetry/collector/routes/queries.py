@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from edgeloop.errors import DataError
+from edgeloop.errors import DataError, UsageError
+from edgeloop.telemetry.collector.security.records import parse_tags
 from edgeloop.telemetry.collector.services import Services
-from edgeloop.telemetry.store import Selection
+from edgeloop.telemetry.reading.local import LocalReader
+from edgeloop.telemetry.reading.query_string import parse_question
 
 
 def routes(services: Services) -> list[Route]:
     """`/v1/devices` and `/v1/latency`."""
 
-    def get_devices(_request: Request) -> Response:
-        return JSONResponse(services.overview.to_dict(time.time()))
+    reader = LocalReader(services.store)
+
+    def get_devices(request: Request) -> Response:
+        group, tags = _members(request)
+        found, registry = services.overview.to_dict(time.time()), services.security.registry
+        known = {device.device: device for device in registry.list(group, tags)}
+        devices = found["devices"]
+        if group is not None or tags:
+            devices = [device for device in devices if device["device"] in known]
+        for device in devices:
+            registered = known.get(device["device"])
+            device |= {"group": registered.group if registered else "", "tags": registered.tags if registered else {}}
+        return JSONResponse({**found, "devices": devices})
 
     def get_latency(request: Request) -> Response:
         query = dict(request.query_params)
         stage, by = query.pop("stage", None), query.pop("by", "device").split(",")
-        found = services.store.latency(_selection(query), by=by)
+        found = reader.latency(parse_question(query), by)
         groups = [
             {"stage": key[0], **dict(zip(by, key[1:], strict=True)), "n": histogram.count}
             | {f"p{p}_ms": histogram.percentile(p) for p in (50, 95, 99)}
@@ -35,17 +47,12 @@ def routes(services: Services) -> list[Route]:
     return [Route("/v1/devices", get_devices), Route("/v1/latency", get_latency)]
 
 
-def _selection(query: Mapping[str, str]) -> Selection:
-    known = {"device", "boot", "bundle", "version", "variant", "delegate", "since_s", "until_s"}
-    if unknown := set(query) - known:
-        raise DataError(f"unknown parameter {min(unknown)!r}", hint=f"known: by, stage, {', '.join(sorted(known))}")
-    values: dict[str, object] = dict(query)
+def _members(request: Request) -> tuple[str | None, dict[str, str]]:
+    """`?group=lab&tag=site:berlin&tag=rack:4`."""
+    query = request.query_params
+    if unknown := set(query) - {"group", "tag"}:
+        raise DataError(f"unknown parameter {min(unknown)!r}", hint="known: group, tag")
     try:
-        if "version" in query:
-            values["version"] = int(query["version"])
-        for name in ("since_s", "until_s"):
-            if name in query:
-                values[name] = float(query[name])
-    except ValueError as error:
-        raise DataError(str(error)) from error
-    return Selection(**values)  # type: ignore[arg-type]
+        return query.get("group"), parse_tags([tag.replace(":", "=", 1) for tag in query.getlist("tag")])
+    except UsageError as error:
+        raise DataError(error.message, hint="tag=KEY:VALUE") from error

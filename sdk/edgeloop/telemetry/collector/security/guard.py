@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgeloop.errors import EdgeloopError
 from edgeloop.telemetry.collector.metrics import IngestMetrics
 from edgeloop.telemetry.collector.notices import Notices
 from edgeloop.telemetry.collector.security.access import DEVICE, LOCAL, OPERATOR, Principal, may, role_for
+from edgeloop.telemetry.collector.security.audit import Audit
 from edgeloop.telemetry.collector.security.identity import Identities
 from edgeloop.telemetry.collector.security.rate import Buckets
 
@@ -23,18 +25,37 @@ PEER_CERTIFICATE = "edgeloop.peer_certificate"
 """Key of the connection's client certificate (DER) in the ASGI scope's `state`."""
 OWN_HEADER = "x-edgeloop-request"
 """A page elsewhere cannot set a header of its own without asking first, and is never answered yes."""
+_MAX_QUERY_CHARS = 300
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+@dataclass
 class LocalGuard:
     """Where no login is asked for: on plain loopback and with `--open`. Everybody may everything."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    app: ASGIApp
+    audit: Audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["edgeloop.principal"], scope["edgeloop.device"] = LOCAL, None
-        await self._app(scope, receive, send)
+        await audited(self.app, self.audit, scope, receive, send)
+
+
+async def audited(app: ASGIApp, audit: Audit, scope: Scope, receive: Receive, send: Send) -> None:
+    """`app`; what an operator changed with it (a command, a deletion) is in the audit log before it is answered."""
+    if scope["type"] != "http" or scope["method"] in _SAFE or role_for(scope["method"], scope["path"]) != OPERATOR:
+        await app(scope, receive, send)
+        return
+
+    async def noted(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] < 400:
+            who, deed = str(scope["edgeloop.principal"]), f"http.{scope['method'].lower()}"
+            query = scope["query_string"].decode("ascii", "replace")[:_MAX_QUERY_CHARS]
+            add = partial(audit.add, who, deed, scope["path"], origin=origin_of(scope), query=query)
+            await run_in_threadpool(add)
+        await send(message)
+
+    await app(scope, receive, noted)
 
 
 @dataclass
@@ -47,6 +68,7 @@ class Guard:
     devices: Buckets
     metrics: IngestMetrics
     notices: Notices
+    audit: Audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -56,7 +78,10 @@ class Guard:
             refusal = await self._refusal(scope)
         except EdgeloopError as error:
             refusal = PlainTextResponse(f"{error.message}\n", 503, headers={"Retry-After": "5"})
-        await (self.app if refusal is None else refusal)(scope, receive, send)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+        else:
+            await audited(self.app, self.audit, scope, receive, send)
 
     async def _refusal(self, scope: Scope) -> Response | None:
         headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
