@@ -7,15 +7,21 @@ from pathlib import Path
 
 from edgeloop.telemetry.codec import encode_report
 from edgeloop.telemetry.collector import start_collector
+from edgeloop.telemetry.collector.carried_import import CarriedImport
+from edgeloop.telemetry.collector.mqtt_listener import MqttListener
 from edgeloop.telemetry.delivery import Courier
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.spool import Spool
 from edgeloop.telemetry.transports import Transport, open_transport
-from support.reports import BOOT, OTHER_BOOT, typical_report
+from edgeloop.telemetry.ways import courier_for
+from support.certificates import Certificates
+from support.collecting import wait_until
+from support.mosquitto import Mosquitto
+from support.reports import BOOT, typical_report
 
 
 def _deliver(spool: Spool, transport: Transport) -> None:
-    courier = Courier(spool, transport)
+    courier = courier_for(spool, transport)
     for _ in range(20):
         if courier.deliver().done:
             transport.close()
@@ -23,23 +29,38 @@ def _deliver(spool: Spool, transport: Transport) -> None:
     raise AssertionError(f"{spool.stats()}")
 
 
-def test_http_and_serial_reports_are_stored_once_with_their_histograms(tmp_path: Path) -> None:
+def test_reports_of_every_way_are_stored_once_with_their_histograms(tmp_path: Path) -> None:
+    """Each device by its own way, into one collector."""
     master, slave = os.openpty()
-    spool = Spool(tmp_path / "spool.db")
-    reports = {
-        boot: [typical_report(seq, boot=boot, device=boot[:4]) for seq in range(1, 31)] for boot in (BOOT, OTHER_BOOT)
-    }
-    with start_collector(f"sqlite:///{tmp_path / 'telemetry.db'}", serial_ports=[master]) as collector:
-        for boot, url in ((BOOT, collector.url), (OTHER_BOOT, f"serial://{os.ttyname(slave)}?baud=4000000")):
-            for report in reports[boot]:
-                spool.put(encode_report(report), boot, report.seq)
-            _deliver(spool, open_transport(url))
+    broker, stick = Mosquitto(tmp_path, Certificates(tmp_path)), tmp_path / "stick"
+    stick.mkdir()
+    urls = {"serial": f"serial://{os.ttyname(slave)}?baud=4000000", "mqtts": broker.url, "file": f"file://{stick}"}
+    spools, made = {}, []
+    with start_collector(
+        f"sqlite:///{tmp_path / 'telemetry.db'}", serial_ports=[master], brokers=[broker.url]
+    ) as collector:
+        urls["http"] = collector.url
+        at_the_broker = next(each for each in collector.listeners if isinstance(each, MqttListener))
+        wait_until(lambda: at_the_broker.is_connected, "the collector is at the broker")
+        for number, (name, url) in enumerate(urls.items()):
+            boot, spools[name] = f"{number:016x}".replace("0", "a"), Spool(tmp_path / f"{name}.db")
+            for seq in range(1, 31):
+                report = typical_report(seq, boot=boot, device=name)
+                made.append(report)
+                spools[name].put(encode_report(report), boot, seq)
+            transport = open_transport(url, device=name)
+            _deliver(spools[name], transport)
+        assert CarriedImport(collector.ingest.handle).run(stick).accepted == 30
+        _deliver(spools["file"], open_transport(urls["file"], device="file"))
+        assert [spool.stats().reports for spool in spools.values()] == [0, 0, 0, 0]
         stored = [row.report for row in collector.store.reports()]
     os.close(slave)
-    spool.close()
-    assert sorted(report.key for report in stored) == sorted(r.key for each in reports.values() for r in each)
+    broker.stop()
+    for spool in spools.values():
+        spool.close()
+    assert sorted(report.key for report in stored) == sorted(report.key for report in made)
     assert Histogram.merged(report.latency["invoke"] for report in stored) == Histogram.merged(
-        report.latency["invoke"] for each in reports.values() for report in each
+        report.latency["invoke"] for report in made
     )
 
 

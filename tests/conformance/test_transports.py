@@ -23,7 +23,7 @@ from edgeloop.telemetry.ways import courier_for
 from support.carried_far_end import FileLine
 from support.far_end import Collector, HttpLine, Key, Line, MemoryLine, SerialLine, TinyCollector
 from support.mqtt_far_end import MqttLine, MqttsLine
-from support.real_far_end import ListenerLine, UvicornLine
+from support.real_far_end import HttpsLine, ListenerLine, UvicornLine
 from support.reports import BOOT, OTHER_BOOT, small_body, typical_report
 
 PATIENCE_S = 10.0
@@ -50,6 +50,7 @@ LINES: dict[str, Callable[[Collector, Path], Line]] = {
     "http": lambda collector, _folder: HttpLine(collector),
     "serial": SerialLine,
     "uvicorn": UvicornLine,
+    "https": HttpsLine,
     "serial listener": ListenerLine,
     "mqtt": MqttLine,
     "mqtts": MqttsLine,

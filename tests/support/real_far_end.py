@@ -10,7 +10,9 @@ from pathlib import Path
 from edgeloop.errors import DeviceError
 from edgeloop.telemetry.codec import Ack
 from edgeloop.telemetry.collector.ingest import Ingest, Request
+from edgeloop.telemetry.collector.http_server import LOOPBACK_ONLY, Doors, HttpServer
 from edgeloop.telemetry.collector.limits import parse_listen
+from edgeloop.telemetry.collector.security.authority import Authority
 from edgeloop.telemetry.collector.serial_listener import SerialListener
 from edgeloop.telemetry.collector.server import HttpServer
 from edgeloop.telemetry.serial_link.address import OpenDescriptor
@@ -44,6 +46,9 @@ class _Through(Ingest):
 class UvicornLine(Line):
     """The collector's application as `edgeloop collect` serves it."""
 
+    doors = LOOPBACK_ONLY
+    options = ""
+
     def __init__(self, collector: Collector, folder: Path) -> None:
         super().__init__(collector)
         self._store = open_store(f"sqlite:///{folder / 'page.db'}")
@@ -53,11 +58,11 @@ class UvicornLine(Line):
         self._running: HttpServer | None = None
         self.come_back()
         assert self._running is not None
-        self._listen = self._running.url.removeprefix("http://")
-        self.transport = open_transport(self._running.url)
+        self._listen = self._running.url.partition("://")[2]
+        self.transport = open_transport(self._running.url + self.options)
 
     def come_back(self) -> None:
-        self._running = HttpServer.start(parse_listen(self._listen), self._ingest, self._store)
+        self._running = HttpServer.start(parse_listen(self._listen), self._ingest, self._store, doors=self.doors)
 
     def go_away(self) -> None:
         running, self._running = self._running, None
@@ -68,6 +73,15 @@ class UvicornLine(Line):
         self.transport.close()
         self.go_away()
         self._store.close()
+
+
+class HttpsLine(UvicornLine):
+    """The same behind TLS, by a CA of its own. Who is let in with which credential is in tests/sdk/collector."""
+
+    def __init__(self, collector: Collector, folder: Path) -> None:
+        authority = Authority.create(folder / "tls", ["127.0.0.1"])
+        self.doors, self.options = Doors(authority.folder, open_to_all=True), f"?ca={authority.ca_path}"
+        super().__init__(collector, folder)
 
 
 class ListenerLine(Line):
