@@ -9,12 +9,11 @@ from pathlib import Path
 
 from edgeloop.errors import DeviceError
 from edgeloop.telemetry.codec import Ack
-from edgeloop.telemetry.collector.ingest import Ingest, Request
 from edgeloop.telemetry.collector.http_server import LOOPBACK_ONLY, Doors, HttpServer
+from edgeloop.telemetry.collector.ingest import Ingest, Request
 from edgeloop.telemetry.collector.limits import parse_listen
 from edgeloop.telemetry.collector.security.authority import Authority
 from edgeloop.telemetry.collector.serial_listener import SerialListener
-from edgeloop.telemetry.collector.server import HttpServer
 from edgeloop.telemetry.serial_link.address import OpenDescriptor
 from edgeloop.telemetry.store import StoreUnavailableError, open_store
 from edgeloop.telemetry.transports import open_transport
