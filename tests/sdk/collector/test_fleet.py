@@ -43,7 +43,7 @@ def test_a_window_is_exactly_the_merged_last_reports(periods: list[list[float]],
     window = LatencyWindow(size)
     histograms = [Histogram.of_ms(values) for values in periods]
     for each in histograms:
-        window.add([each])
+        window.add([(each, each.to_wire())])
     kept = [each for each in histograms if each.count][-size:]
     assert window.histogram == Histogram.merged(kept) or not kept
     assert window.trend_p95_ms == tuple(each.percentile(95) for each in kept)

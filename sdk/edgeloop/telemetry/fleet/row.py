@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeloop.telemetry.fleet.window import LatencyWindow
-from edgeloop.telemetry.histogram import NS_PER_MS
+from edgeloop.telemetry.histogram import NS_PER_MS, Histogram
 from edgeloop.telemetry.overview import THROTTLED_NOW, WINDOW_REPORTS, model_of
 from edgeloop.telemetry.report import HEADLINE_STAGE, Event, Report, alerts_of
+from edgeloop.telemetry.wire_latency import wires_of
 
 SILENT_PERIODS = 3
 SILENT_AT_LEAST_S = 30.0
@@ -18,11 +19,11 @@ _STACKED = ("capture", "preprocess", "invoke", "postprocess")
 
 @dataclass(frozen=True)
 class FleetRow:
-    """What the table shows of one model on one device; latency is that of `invoke` over the last reports.
+    """What the table shows of one model on one device; percentiles are of `invoke` over the last reports.
 
-    id: stays the row's own as long as the collector runs. stages_ms: mean of capture, preprocess, invoke, postprocess
-    in the last report. alerts: what the device itself says, and for how many seconds; firing: the collector's rules.
-    silent_after_s: how long it may be quiet before it counts as silent.
+    id: stays the row's own as long as the collector runs. latency: of the last report. alerts: what the device itself
+    says, and for how many seconds; firing: the collector's rules. silent_after_s: how long it may be quiet before it
+    counts as silent.
     """
 
     id: int
@@ -39,7 +40,7 @@ class FleetRow:
     p95_ms: float | None
     p99_ms: float | None
     trend_p95_ms: tuple[float, ...]
-    stages_ms: tuple[float, ...]
+    latency: Mapping[str, Histogram]
     inferences_per_s: float | None
     errors: int
     throttled: bool | None
@@ -62,15 +63,17 @@ class FleetRow:
         return now_s - self.received_s > self.silent_after_s
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON keys are the fields' names, without `search`; numbers are as exact as a screen shows them."""
+        """JSON keys are the fields' names, without `search` and with stages_ms, the mean of each stage, for `latency`;
+        numbers are as exact as a screen shows them.
+        """
         data = {name: getattr(self, name) for name in _SHOWN}
         data["trend_p95_ms"] = [round(value, 4) for value in self.trend_p95_ms]
-        data["stages_ms"] = [round(value, 4) for value in self.stages_ms]
+        data["stages_ms"] = [round(_mean_ms(self.latency, stage), 4) for stage in _STACKED]
         data["fell_back"] = self.fell_back
         return data
 
 
-_SHOWN = tuple(name for name in FleetRow.__dataclass_fields__ if name != "search")
+_SHOWN = tuple(name for name in FleetRow.__dataclass_fields__ if name not in ("search", "latency"))
 
 
 class RowState:
@@ -98,7 +101,11 @@ class RowState:
         if model_of(last) != self._model:
             self._model, self._window = model_of(last), LatencyWindow(WINDOW_REPORTS)
         mine = [each for each in reports[-WINDOW_REPORTS:] if model_of(each) == self._model]
-        self._window.add(each.latency[HEADLINE_STAGE] for each in mine if HEADLINE_STAGE in each.latency)
+        self._window.add(
+            (each.latency[HEADLINE_STAGE], wires_of(each.latency)[HEADLINE_STAGE])
+            for each in mine
+            if HEADLINE_STAGE in each.latency
+        )
         for report in reports:
             if report.events:
                 self._event = report.events[-1]
@@ -132,7 +139,7 @@ class RowState:
             p95_ms=p95,
             p99_ms=p99,
             trend_p95_ms=self._window.trend_p95_ms,
-            stages_ms=tuple(_mean_ms(last, stage) for stage in _STACKED),
+            latency=last.latency,
             inferences_per_s=last.counters.get("inferences", 0) / last.period_s if last.period_s > 0 else None,
             errors=last.counters.get("errors", 0),
             throttled=None if flags is None else bool(int(flags) & THROTTLED_NOW),
@@ -148,7 +155,7 @@ class RowState:
         )
 
 
-def _mean_ms(report: Report, stage: str) -> float:
-    histogram = report.latency.get(stage)
+def _mean_ms(latency: Mapping[str, Histogram], stage: str) -> float:
+    histogram = latency.get(stage)
     count = histogram.count if histogram is not None else 0
     return histogram.sum_ns / NS_PER_MS / count if histogram is not None and count else 0.0

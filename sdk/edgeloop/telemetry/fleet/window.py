@@ -19,13 +19,13 @@ class LatencyWindow:
         self._parts: deque[tuple[bytes, int, int]] = deque()
         self._trend: deque[float] = deque(maxlen=size)
 
-    def add(self, histograms: Iterable[Histogram]) -> None:
-        """Newest last."""
+    def add(self, histograms: Iterable[tuple[Histogram, bytes]]) -> None:
+        """Each with its `to_wire`, newest last."""
         merged, parts = self._merged, self._parts
-        for histogram in histograms:
+        for histogram, wire in histograms:
             if not histogram.count:
                 continue
-            parts.append((histogram.to_wire(), histogram.min_ns, histogram.max_ns))
+            parts.append((wire, histogram.min_ns, histogram.max_ns))
             self._trend.append(histogram.percentile(95))
             _put(merged, histogram, 1)
             if len(parts) > self.size:
