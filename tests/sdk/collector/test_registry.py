@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from edgeloop.errors import ConfigError, DataError, RefusedError, UsageError
 from edgeloop.telemetry.collector.limits import Rate
@@ -17,6 +18,7 @@ from edgeloop.telemetry.collector.security.secrets import API, ENROLL, Secret, h
 from edgeloop.telemetry.collector.security.security import Security
 from edgeloop.telemetry.store import open_store
 from edgeloop.telemetry.store.database import Store
+from edgeloop.telemetry.store.tables.registry import AUDIT, REGISTRY, TOKENS, USERS
 from support.collecting import make_report
 
 
@@ -25,9 +27,13 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Authority.create(tmp_path_factory.mktemp("ca") / "tls", ["collector.local", "10.1.2.3"]).folder
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(f"sqlite:///{tmp_path}/t.db")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/t.db"
+    else:
+        url = request.getfixturevalue("postgres").new_database()
+    opened = open_store(url)
     yield opened
     opened.close()
 
@@ -159,7 +165,12 @@ def test_no_secret_is_in_the_store(tmp_path: Path, store: Store, security: Secur
     session = security.users.log_in("ann", "correct horse battery", "10.0.0.9")
     assert session is not None
     store.close()
-    everything = b"".join(path.read_bytes() for path in tmp_path.glob("t.db*"))
+    if store.url.startswith("sqlite"):
+        everything = b"".join(path.read_bytes() for path in tmp_path.glob("t.db*"))
+    else:
+        with open_store(store.url).database.reader.connect() as connection:
+            rows = [connection.execute(select(table)).all() for table in (TOKENS, USERS, AUDIT, REGISTRY)]
+        everything = repr(rows).encode()
     for secret in (token.text, session.text, "correct horse battery"):
         assert secret.encode() not in everything
         assert secret.split("-")[-1].encode() not in everything
