@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from edgeloop.cli._terminal import ALARM, BOLD, DIM, PLAIN, Line, Look
+from edgeloop.cli._terminal import ALARM, BOLD, DIM, PLAIN, Line, Look, width
 from edgeloop.cli._words import counted
 from edgeloop.telemetry.report import HEADLINE_STAGE, STAGES
 from edgeloop.telemetry.summary import threads_text
@@ -85,7 +85,6 @@ def fleet_lines(devices: Sequence[Mapping[str, Any]], now_s: float, look: Look) 
         age_s = now_s - device["received_s"]
         texts = {
             "device": device["device"],
-            "model": _model(device),
             "ran on": device["delegate_ran"] or "-",
             "p50 ms": _ms(view["p50_ms"]) if view else "-",
             "p95 ms": _ms(view["p95_ms"]) if view else "-",
@@ -93,7 +92,7 @@ def fleet_lines(devices: Sequence[Mapping[str, Any]], now_s: float, look: Look) 
             "seen": _age(age_s),
         }
         cells = [
-            _trend(device, look, column.cells) if column.head == "trend p95"
+            _SPECIAL[column.head](device, look, column.cells) if column.head in _SPECIAL
             else look.fit(texts[column.head], column.cells, right=column.right)
             for column in columns
         ]  # fmt: skip
@@ -107,6 +106,18 @@ def fleet_lines(devices: Sequence[Mapping[str, Any]], now_s: float, look: Look) 
 def _trend(device: Mapping[str, Any], look: Look, cells: int) -> str:
     bars = look.bars(device["trend_p95_ms"], cells)
     return bars + " " * (cells - len(bars))
+
+
+def _short_model(device: Mapping[str, Any], look: Look, cells: int) -> str:
+    """The version stays where the name must be cut."""
+    whole, version = _model(device), f" v{device['version']}"
+    if width(look.plain(whole)) <= cells or len(version) > cells - 3:
+        return look.fit(whole, cells)
+    name = look.fit(device["bundle"] or "-", cells - len(version)).rstrip()
+    return look.fit(name + version, cells)
+
+
+_SPECIAL: Mapping[str, Callable[[Mapping[str, Any], Look, int], str]] = {"trend p95": _trend, "model": _short_model}
 
 
 def remarks(device: Mapping[str, Any]) -> list[str]:
