@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,17 +24,6 @@ from support.collecting import make_report
 @pytest.fixture(scope="module")
 def ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Authority.create(tmp_path_factory.mktemp("ca") / "tls", ["collector.local", "10.1.2.3"]).folder
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/t.db"
-    else:
-        url = request.getfixturevalue("postgres").new_database()
-    opened = open_store(url)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
@@ -166,7 +154,7 @@ def test_no_secret_is_in_the_store(tmp_path: Path, store: Store, security: Secur
     assert session is not None
     store.close()
     if store.url.startswith("sqlite"):
-        everything = b"".join(path.read_bytes() for path in tmp_path.glob("t.db*"))
+        everything = b"".join(path.read_bytes() for path in tmp_path.glob("store.db*"))
     else:
         with open_store(store.url).database.reader.connect() as connection:
             rows = [connection.execute(select(table)).all() for table in (TOKENS, USERS, AUDIT, REGISTRY)]
