@@ -18,6 +18,8 @@ from edgeloop.errors import ConfigError, DeviceError
 from edgeloop.postprocess import Result
 from edgeloop.postprocess.results import ClassScore
 from edgeloop.telemetry.collector import CollectorHandle, start_collector
+from edgeloop.telemetry.collector.http_server import Doors
+from edgeloop.telemetry.collector.security.authority import Authority
 from edgeloop.telemetry.samples.keeping import SampleKeeper, samples_folder
 from edgeloop.telemetry.samples.wire import (
     FULL,
@@ -37,6 +39,7 @@ from edgeloop_agent.hard_samples.sending import SampleSender, private_url
 from edgeloop_agent.hard_samples.settings import HardSampleSettings
 from support.agents import Agents, frames, make_bundle, run_cli
 from support.collecting import wait_until
+from support.securing import prepare_store
 
 ABOUT = About("png", LOW_CONFIDENCE, "ic", 3, "int8", 1e9, 0.4, '{"label": "cat"}')
 
@@ -356,6 +359,25 @@ def test_from_an_unsure_model_to_calibration_data_of_the_next_one(
         assert main(["telemetry", "samples", "delete", "--device", "pi-1", "--store", collector.url]) == 0
         assert keeper.find() == []
         assert not any(keeper.folder.rglob("*.png"))
+    agents.close()
+
+
+@pytest.mark.slow
+def test_an_enrolled_agent_sends_them_over_mutual_tls(tmp_path: Path) -> None:
+    agents = Agents(tmp_path)
+    url, authority = f"sqlite:///{tmp_path / 't.db'}", Authority.create(tmp_path / "tls", ["127.0.0.1"])
+    token = prepare_store(url)["enroll"]
+    with start_collector(url, "0.0.0.0:0", doors=Doors(authority.folder)) as collector:
+        config = agent_config(
+            tmp_path, collector, "[hard_samples]\nenabled = true\nbelow_confidence = 1.0\nmax_per_day = 3\n"
+        )
+        text = config.read_text().replace(collector.url, f"{collector.url}?ca={authority.ca_path}")
+        config.write_text(f'enroll_token = "{token}"\n{text}')
+        agent = agents.start("--config", config)
+        keeper = keeper_of(collector)
+        agent.wait_until(lambda: len(keeper.find()) == 3, "sent 3 samples")
+        agent.stop()
+        assert {sample.device for sample in keeper.find()} == {"pi-1"}
     agents.close()
 
 

@@ -32,7 +32,13 @@ def open_sender(
     # Over http and https it is an HttpTransport, one of its own: a connection is for one thread.
     line = None if url is None else cast(Line, open_transport(url, device=config.device, state=config.state))
     folders = [a.config.folder / FOLDER for a in choosing]
-    sender = SampleSender(config.device, folders, line, lambda: publisher.totals()["waiting"] == 0, tell)
+
+    def reports_are_delivered() -> bool:
+        """Some were: so the collector knows this device by now, and enrolled it where that was to be done."""
+        totals = publisher.totals()
+        return totals["delivered"] > 0 and totals["waiting"] == 0
+
+    sender = SampleSender(config.device, folders, line, reports_are_delivered, tell)
     for index, assignment in enumerate(choosing):
         assignment.tally.more_counts = partial(sender.take_sent, index)
     return sender
