@@ -27,6 +27,7 @@ _MAX_BYTES = 9  # of a number: 63 bits
 _MAX_COUNT = 2**40  # sums of as many as a wire can hold stay exact
 _SLACK = 5e-7  # half of what `from_wire` allows, since numpy's log2 and math's may differ in the last bit
 _MERGE_AFTER = 1024
+_DENSE_CELLS = 2**20
 _READ_WIRES = 1000  # at a time: some hundred kilobytes of columns, which fit a cache
 
 Integers = NDArray[np.int64]
@@ -199,9 +200,16 @@ class RunningMerge:
 
 def _add(result: list[Histogram], arrays: HistogramArrays, of: Integers) -> None:
     groups, width = len(result), MAX_INDEX - MIN_INDEX + 1
-    cells, cell_of = np.unique(of[arrays.owner] * width + arrays.index - MIN_INDEX, return_inverse=True)
-    counts = np.zeros(cells.size, np.int64)
-    np.add.at(counts, cell_of, arrays.count)
+    cell_of = of[arrays.owner] * width + arrays.index - MIN_INDEX
+    if groups * width <= _DENSE_CELLS:
+        table = np.zeros(groups * width, np.int64)
+        np.add.at(table, cell_of, arrays.count)
+        cells = np.flatnonzero(table)
+        counts = table[cells]
+    else:
+        cells, cell_of = np.unique(cell_of, return_inverse=True)
+        counts = np.zeros(cells.size, np.int64)
+        np.add.at(counts, cell_of, arrays.count)
     zero, high, low = (np.zeros(groups, np.int64) for _ in range(3))
     np.add.at(zero, of, arrays.zero_count)
     np.add.at(high, of, arrays.sum_ns >> 31)  # in halves: a sum of sums may have more than 63 bits

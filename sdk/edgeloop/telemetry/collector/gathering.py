@@ -11,9 +11,6 @@ from edgeloop.telemetry.collector.ingest import Ingest, Request
 
 _MAX_TOGETHER = 32
 """Bounds how long the first of them waits for its answer, and the memory that decoded reports take."""
-_WORKERS = 2
-"""While one waits for the disk, the other decodes. More would only take the interpreter from each other."""
-
 _Waiting = tuple[Request, "asyncio.Future[Ack]"]
 
 
@@ -24,7 +21,8 @@ class Gathering:
         self._ingest = ingest
         self._waiting: list[_Waiting] = []
         self._busy = 0
-        self._workers = ThreadPoolExecutor(_WORKERS, "collector ingest")
+        self._threads = ingest.store.database.writers
+        self._workers = ThreadPoolExecutor(self._threads, "collector ingest")
 
     async def handle(self, batch: bytes, sender: str | None = None) -> Ack:
         """As `Ingest.handle`, with its errors."""
@@ -36,7 +34,7 @@ class Gathering:
     def _begin(self) -> None:
         """Only the loop's thread comes here, so the lists need no lock."""
         loop = asyncio.get_running_loop()
-        while self._waiting and self._busy < _WORKERS:
+        while self._waiting and self._busy < self._threads:
             together, self._waiting = self._waiting[:_MAX_TOGETHER], self._waiting[_MAX_TOGETHER:]
             self._busy += 1
             done = loop.run_in_executor(self._workers, self._ingest.handle_all, [request for request, _ in together])

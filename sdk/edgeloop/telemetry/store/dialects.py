@@ -27,6 +27,8 @@ class Database:
     writer: its transactions take the write lock when they begin, where there is one, so that none fails half way.
     insert_or_ignore: an INSERT which can skip rows whose key is there already.
     settle: waits until no transaction is writing reports, so that each id up to the last one is there or never will be.
+    writers: how many threads of a process are worth having: another decodes while one waits for the database, but where
+        the database works in this process, too, they would only take the interpreter from each other.
     forget: drops what is kept of the reports with these ids beside their rows, before those are deleted.
     """
 
@@ -37,6 +39,7 @@ class Database:
     add_reports: AddReports
     settle: Callable[[Connection], None]
     forget: Callable[[Connection, Sequence[int]], None]
+    writers: int = 1
 
     def dispose(self) -> None:
         self.reader.dispose()

@@ -80,7 +80,7 @@ def connect(url: str, *, create: bool, busy_timeout_s: float) -> Database:
         partitions.make({row[COLUMNS.index("received_s")] for row in rows})
         return _add(connection, rows)
 
-    return Database(shown, reader, writer, insert, add_reports, settle, forget=partitions.forget)
+    return Database(shown, reader, writer, insert, add_reports, settle, partitions.forget, writers=2)
 
 
 def create_reports(connection: Connection) -> None:
