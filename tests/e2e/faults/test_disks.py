@@ -59,5 +59,5 @@ def test_the_database_is_locked_by_somebody(tmp_path: Path) -> None:
         verdict = judge(device.ledger, [(each.report.boot, each.report.seq) for each in collector.store.reports()])
     record(f"database locked for 8 s, {rounds} times", f"{verdict.kept} reports", f"{verdict}; answered 503")
     verdict.check()
-    assert len(said) == 2 * rounds, said  # when it begins and when it ends
+    assert 2 * rounds <= len(said) <= 4 * rounds, said  # when it begins and when it ends; the upkeep may say so, too
     assert any("503" in error for error in device.errors)
