@@ -210,6 +210,9 @@ class Link:
             client.tls_set_context(self._broker.tls)
         if self._broker.user:
             client.username_pw_set(self._broker.user, self._broker.password or None)
+        client.on_socket_open = lambda _client, _data, opened: opened.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )
         client.on_connect = self._connected
         client.on_subscribe = self._subscribed
         client.on_publish = self._published
@@ -238,6 +241,9 @@ class Link:
             self._fail(BrokerError(f"{self._broker.shown} does not let us read {topic}", hint="check the broker's ACL"))
 
     def _published(self, _client: Any, _data: Any, number: int, code: Any, _properties: Any) -> None:
+        # Else a broker that keeps Nagle's algorithm holds back what follows until our kernel acknowledges, 40 ms later.
+        with suppress(OSError, AttributeError):
+            self._client.socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         with self.changed:
             self.receipt = (number, code)
             self.changed.notify_all()
