@@ -44,7 +44,7 @@ def corrected_times(reports: Sequence[Report], received_s: float, sent: SentAt |
 
     A report's own `time_s` stands where it can be right: within TOLERANCE_S of what its boot's beginning says. That
     beginning is, per boot, by the first of these that there is:
-    - `sent`, of the same boot, with a device's clock that is off from `received_s`: received_s - uptime when sent
+    - `sent`, of the same boot: received_s - uptime when sent
     - the latest that the batch's reports imply (time - uptime) and that is neither before OLDEST_S nor puts a report
       after `received_s`: of two clocks the later one was set last
     - `received_s` less the longest uptime: the newest report was made just now
@@ -64,7 +64,7 @@ def _boots(reports: Sequence[Report]) -> set[str]:
 
 def _begin_s(reports: Sequence[Report], received_s: float, sent: SentAt | None) -> float:
     """Unix time at which the boot of these reports began."""
-    if sent is not None and sent.boot == reports[0].boot and abs(sent.time_s - received_s) > TOLERANCE_S:
+    if sent is not None and sent.boot == reports[0].boot:
         return received_s - sent.uptime_s
     latest_s = received_s - max(report.uptime_s for report in reports)
     implied = (report.time_s - report.uptime_s for report in reports if report.time_s >= OLDEST_S)

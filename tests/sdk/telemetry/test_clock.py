@@ -67,6 +67,13 @@ def test_a_clock_that_is_wrong_all_the_time_is_told_by_the_time_of_sending(wrong
     assert corrected_times(made(uptimes, wrong_s), NOW_S, sent) == truth(uptimes)
 
 
+def test_what_waited_since_before_the_clock_was_set_is_dated_by_the_time_of_sending() -> None:
+    """An hour of it, all from 1970; the clock is right by now."""
+    uptimes = [10.0, 20.0, 30.0]
+    reports = [replace(report, time_s=report.uptime_s) for report in made(uptimes, begin_s=NOW_S - 3600)]
+    assert corrected_times(reports, NOW_S, SentAt(BOOT, NOW_S, 3600.0)) == truth(uptimes, NOW_S - 3600)
+
+
 def test_the_time_of_sending_says_nothing_of_an_earlier_boot() -> None:
     old = made([10.0, 20.0], begin_s=NOW_S - 40_000, boot=OTHER_BOOT)
     reports = old + made([100.0], -DAY_S)
