@@ -153,6 +153,16 @@ def test_audits_that_disagree_are_a_reason_of_their_own(chooser: Callable[..., H
     assert [s.about.reason for s in SampleFolder(tmp_path / "hard").waiting()] == [AUDIT_DISAGREEMENT]
 
 
+def test_a_source_may_reuse_the_memory_of_a_frame(chooser: Callable[..., HardSamples], tmp_path: Path) -> None:
+    hard, frame = chooser(InputSpec(kind="image", size=(40, 60))), picture(1)
+    with hard._changed:  # its thread waits, and the next frame is written over this one
+        hard.write("camera", 1e9, sure(0.4), 1.0, frame)
+        frame[:] = 0
+    wait_until(lambda: hard._job is None, "the sample was looked at")
+    (sample,) = SampleFolder(tmp_path / "hard").waiting()
+    assert np.array_equal(cv2.imread(str(sample.path)), picture(1))
+
+
 def test_arrays_are_kept_with_their_batch_axis(chooser: Callable[..., HardSamples], tmp_path: Path) -> None:
     hard = chooser(InputSpec(kind="tensor", shape=(4,)))
     assert give(hard, np.arange(4, dtype=np.float32), sure(0.4)) == {"hard_samples_kept": 1}
@@ -167,6 +177,7 @@ def test_the_days_quota_and_the_folders_size_hold_also_over_a_restart(
     hard = chooser(max_per_day=2)
     kept = [give(hard, picture(n), sure(0.4)).get("hard_samples_kept", 0) for n in range(4)]
     assert kept == [1, 1, 0, 0]
+    assert hard._full_until_s > time.time(), "for the rest of the day nothing is looked at"
     hard.close()
     again = chooser(max_per_day=3)
     assert give(again, picture(10), sure(0.4)) == {"hard_samples_kept": 1}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from edgeloop_agent.activation.steering import Activation
     from edgeloop_agent.worker.pipeline import Pipeline
 
+_DAY_S = 86400
 LOW_CONFIDENCE, AUDIT_DISAGREEMENT = "low_confidence", "audit_disagreement"
 
 
@@ -66,6 +68,7 @@ class HardSamples:
         self._disagreements, self._seen = disagreements, disagreements()
         self._kept = self._passed_over = 0
         self._told = (0, 0)
+        self._full_until_s = 0.0
         self._job: tuple[float, Result, Any, str, float | None] | None = None
         self._changed = threading.Condition()
         self._closing = False
@@ -80,10 +83,11 @@ class HardSamples:
         if not reason:
             return
         with self._changed:
-            if self._job is not None or self._closing:
+            if self._job is not None or self._closing or time.time() < self._full_until_s:
                 self._passed_over += 1
                 return
-            self._job = (time_s, result, frame, reason, sure)
+            # A copy: a source may put the next frame where this one is.
+            self._job = (time_s, result, _copied(frame), reason, sure)
             self._changed.notify()
 
     def _reason(self, sure: float | None) -> str:
@@ -139,6 +143,7 @@ class HardSamples:
 
         settings = self._settings
         if self._folder.kept_today() >= settings.max_per_day:
+            self._full_until_s = (time.time() // _DAY_S + 1) * _DAY_S
             return False
         frame = self._as_seen(frame)
         if not variety.is_new(frame):
@@ -163,6 +168,12 @@ class HardSamples:
 
         size = self._spec.size
         return frame if size is None or not is_picture(frame) else resize(frame, size[0], size[1], self._spec.resize)
+
+
+def _copied(frame: Any) -> Any:
+    import numpy as np
+
+    return {name: np.array(part) for name, part in frame.items()} if isinstance(frame, Mapping) else np.array(frame)
 
 
 def encoded(frame: Any, *, is_rgb: bool) -> tuple[str, bytes]:

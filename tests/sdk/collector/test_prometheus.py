@@ -102,6 +102,52 @@ def test_the_rules_and_the_configuration_of_the_docs_are_sound() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_rules_fire_for_what_they_say_and_for_nothing_else(tmp_path: Path) -> None:
+    promtool = need("promtool")
+    bucket = 'edgeloop_latency_seconds_bucket{bundle="ic",version="3",stage="invoke",'
+    series = {
+        'up{job="edgeloop",instance="gone"}': "1x2 0x28",
+        'up{job="edgeloop",instance="well"}': "1x30",
+        'edgeloop_collector_reports_rejected_total{instance="well"}': "0x10 5x20",
+        'edgeloop_device_last_report_timestamp_seconds{device="silent"}': "0x30",
+        'edgeloop_device_last_report_timestamp_seconds{device="well"}': "0+60x30",
+        'edgeloop_device_alert_seconds{device="pi-1",bundle="ic",alert="fallback"}': "0+60x30",
+        'edgeloop_device_temperature_celsius{device="hot"}': "60x5 85x25",
+        'edgeloop_device_temperature_celsius{device="well"}': "60x30",
+        f'{bucket}le="0.1"}}': "0+50x30",
+        f'{bucket}le="1"}}': "0+100x30",
+        f'{bucket}le="+Inf"}}': "0+100x30",
+        'edgeloop_agent_errors_total{bundle="ic",version="3"}': "0+1x30",
+        'edgeloop_agent_frames_total{bundle="ic",version="3"}': "0+1000x30",
+    }
+    firing = {
+        "EdgeloopCollectorAway": 1, "EdgeloopReportsRejected": 1, "EdgeloopDeviceSilent": 1, "EdgeloopFallbackLasts": 1,
+        "EdgeloopDeviceHot": 1, "EdgeloopModelSlow": 1, "EdgeloopModelFails": 0, "EdgeloopStoreNotWritable": 0,
+    }  # fmt: skip
+    queries = [
+        {
+            "expr": f'count(ALERTS{{alertname="{name}",alertstate="firing"}}) or vector(0)',
+            "eval_time": "20m",
+            "exp_samples": [{"labels": "{}", "value": count}],
+        }
+        for name, count in firing.items()
+    ]
+    test = {
+        "rule_files": [str(RULES / "alerts.yml")],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": name, "values": values} for name, values in series.items()],
+                "promql_expr_test": queries,
+            }
+        ],
+    }
+    (tmp_path / "rules_test.yml").write_text(json.dumps(test))
+    done = subprocess.run([promtool, "test", "rules", tmp_path / "rules_test.yml"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.slow
 def test_a_real_prometheus_agrees_with_us_and_sees_through_a_restart(tmp_path: Path) -> None:
     need("prometheus")
