@@ -117,6 +117,8 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
         help="a worker that takes more memory than that is restarted (default: no limit)")  # fmt: skip
     add("--recheck", metavar="S", type=float,
         help="run one golden sample again so often: does it still compute right? (default: 60; 0: never)")  # fmt: skip
+    add("--trial", metavar="S", type=float,
+        help="a version that `update` brought is watched so long before it counts (default: 60)")  # fmt: skip
     add("--fallback-alert", metavar="S", type=float,
         help="a fallback that lasts longer is an alert in the reports (default: 600)")  # fmt: skip
     add(

@@ -25,6 +25,7 @@ from edgeloop_agent.activation.settings import (
     parse_exit_head,
 )
 from edgeloop_agent.autotune.objectives import OBJECTIVES
+from edgeloop_agent.delivery.update import Window
 from edgeloop_agent.hard_samples.settings import OFF, HardSampleSettings, read_settings
 from edgeloop_agent.model_tables import check_together, split_models
 from edgeloop_agent.reports.spool_place import SpoolPlace
@@ -39,6 +40,7 @@ _RANGES = {
     "recheck": (0, 86400, " seconds"),
     "spool_size": (1, 65536, " MiB"),
     "spool_max_age": (0.01, 3650, " days"),
+    "trial": (1, 86400, " seconds"),
 }
 
 
@@ -80,6 +82,7 @@ class AgentConfig:
     fallback_alert: float = ALERT_AFTER_S
     recheck: float = RECHECK_EVERY_S
     stop_timeout: float = 2.0
+    trial: float = Window.seconds
     gate: bool = False
     audit_every: int = GateSettings.audit_every
     max_difference: float = GateSettings.max_difference
@@ -208,6 +211,7 @@ _NUMBERS = {
     "threads": int, "count": int, "rate": float, "report_interval": float, "heartbeat_timeout": float,
     "frame_timeout": float, "invoke_timeout": float, "load_timeout": float, "stop_timeout": float, "retry_after": float,
     "memory_limit": float, "fallback_alert": float, "recheck": float, "spool_size": float, "spool_max_age": float,
+    "trial": float,
     **NUMBERS,
 }  # fmt: skip
 

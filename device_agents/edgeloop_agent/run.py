@@ -19,6 +19,8 @@ from edgeloop_agent.autotune.tuned import settled
 from edgeloop_agent.commands.log_level import LogLevel, NarratedOutlet
 from edgeloop_agent.commands.opening import open_executor
 from edgeloop_agent.config import AgentConfig
+from edgeloop_agent.delivery.opening import open_updates
+from edgeloop_agent.delivery.watch import ROLLBACK, settle_versions, versions_of
 from edgeloop_agent.hard_samples.opening import open_sender
 from edgeloop_agent.model_tables import frames_of
 from edgeloop_agent.reports.board_health import made_for_another
@@ -75,15 +77,19 @@ def run_agent(
     tell = log.tell
     with locked_state(meant, tell) as state, contextlib.ExitStack() as cleanup:
         prepare_identity(configs[0], state)
-        reload = None
+        again: Callable[[], Sequence[AgentConfig]] = reread or (lambda: configs)
+        reload = Reload(lambda: _planned([replace(c, state=state) for c in same_state(again(), meant)], tell))
         if reread is not None and may_reload():  # before the plan: what asks while it is made gets its reload after it
-            reload = Reload(lambda: _planned([replace(c, state=state) for c in same_state(reread(), meant)], tell))
             cleanup.enter_context(reload.on_hangup())
         plans = _planned([replace(config, state=state) for config in configs], tell, at_start=True)
         desk = Desk(state, tell, device=configs[0].device, reload=reload)
+        went_back: list[str] = []
         while True:
-            outcome = _run(plans, desk, log)
-            after = None if reload is None else reload.take_next()
+            outcome = _run(plans, desk, reload, log, went_back)
+            went_back = [] if outcome.error is None or desk.was_stopped else desk.rolled_back(outcome.error.message)
+            if went_back:
+                reload.prepare()
+            after = reload.take_next()
             if after is None or desk.was_stopped:
                 return outcome
             plans = after
@@ -99,6 +105,8 @@ def _planned_one(config: AgentConfig, tell: Callable[[str], None], at_start: boo
     for sink in config.sinks:
         parse_sink(sink)
     asked = tuple(str(parse_delegate(text)) for text in config.delegates)
+    versions = versions_of(config.bundle)
+    version = None if versions is None else settle_versions(versions, is_start=at_start)
     staged, unsigned = _stage(config, tell)
     order = asked or staged.manifest.fallback_order(config.variant) or FALLBACK_ORDER
     if config.autotune and at_start:  # beside models that run it would measure them, too
@@ -107,18 +115,26 @@ def _planned_one(config: AgentConfig, tell: Callable[[str], None], at_start: boo
         tune_if_new(config, staged, tell)
     config, delegates, tuned = settled(config, staged, order)
     other_board = first_time(config.state, staged.path.name, made_for_another(staged.manifest.target))
-    said = {"tuned": tuned, "other_board": other_board}
+    said = {"tuned": tuned, "other_board": other_board, **(dict([version]) if version is not None else {})}
     notes = tuple((kind, text) for kind, text in said.items() if text)
     for kind, text in notes:
         tell(f"{kind}: {text}")
     return _Plan(config, staged, unsigned, delegates, notes)
 
 
-def _run(plans: Sequence[_Plan], desk: Desk, log: LogLevel) -> Outcome:
+def _run(
+    plans: Sequence[_Plan], desk: Desk, reload: Reload[list[_Plan]], log: LogLevel, went_back: Sequence[str]
+) -> Outcome:
+    """went_back: what was rolled back since the last run, which had no report left to say it in."""
     shared, tell = plans[0].config, log.tell
     boot, numbers = os.urandom(8).hex(), count(1)
     rings = {name: FrameRing() for name in map(frames_of, (plan.config for plan in plans)) if name}
     assignments = [_assignment(plan, boot, numbers, desk, rings) for plan in plans]
+    for line in went_back:
+        assignments[0].tally.happened(Event(ROLLBACK, time.time(), line))
+    desk.updates = open_updates(
+        [(plan.config, a.tally) for plan, a in zip(plans, assignments, strict=True)], reload.ask, tell
+    )
     desk.commands = open_executor(shared, boot, [plan.staged for plan in plans], log)
     publisher = None
     if shared.telemetry:

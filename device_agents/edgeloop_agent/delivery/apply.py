@@ -36,7 +36,7 @@ from edgeloop_agent.delivery.update import (
 from edgeloop_agent.delivery.versions import DIGEST_CHARS, VersionFolder
 from edgeloop_agent.service.statedir import BUNDLES
 
-MODELS = "models"
+INSTALLED = "installed"
 _LOCK = ".door"
 _PATIENCE_S = 60.0
 """For a large model on a small board to load; a hang in an inference is noticed after so long."""
@@ -61,7 +61,7 @@ class Admitted:
 
 def model_folder(state: Path, name: str) -> VersionFolder:
     """The versions of the bundles with this name."""
-    return VersionFolder(state / MODELS / name)
+    return VersionFolder(state / INSTALLED / name)
 
 
 def version_of(bundle: Bundle) -> Version:
@@ -129,7 +129,7 @@ def go_back(state: Path, name: str) -> Version:
 
 def installed_names(state: Path) -> list[str]:
     """Names of the bundles that have versions here."""
-    folder = state / MODELS
+    folder = state / INSTALLED
     return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
 
 
@@ -192,8 +192,8 @@ def _pieces(path: Path) -> Iterator[bytes]:
 def _door(state: Path) -> Iterator[None]:
     """Raises UsageError while another update goes through."""
     try:
-        (state / MODELS).mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(state / MODELS / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        (state / INSTALLED).mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(state / INSTALLED / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise DeviceError(
             f"{state}: {error.strerror}", hint="--state DIR names a folder that can be written"

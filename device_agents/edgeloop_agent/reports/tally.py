@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,6 +88,8 @@ class Tally:
     on_event: Callable[[Event], None] | None = None
     """Hears of every event at once."""
     last_event: Event | None = None
+    faults: deque[str] = field(default_factory=lambda: deque(maxlen=8))
+    """The last of its workers, as far as model or delegate may be to blame."""
     more_counts: Callable[[], Mapping[str, int]] = dict
     """What others counted since the last report, asked for each."""
     _seen: Counts = field(default_factory=Counts)

@@ -17,6 +17,7 @@ from typing import Any
 
 from edgeloop.version import VERSION
 from edgeloop_agent.commands.executor import CommandedModel, Executor
+from edgeloop_agent.delivery.watch import Updates
 from edgeloop_agent.reports.board_health import BoardHealth
 from edgeloop_agent.service.agent_state import alerts_of, status_line
 from edgeloop_agent.service.event_log import EventLog
@@ -38,8 +39,9 @@ class Desk:
         """folder: the state folder, locked by this process."""
         self.events = EventLog(folder, tell, run=os.urandom(4).hex())
         self.telemetry: Callable[[], Mapping[str, Any]] | None = None
-        self.commands: Executor | None = None
         self.hard_samples: Callable[[], Mapping[str, Any]] | None = None
+        self.commands: Executor | None = None
+        self.updates: Updates | None = None
         self._folder = folder
         self._tell = tell
         self._device = device
@@ -89,6 +91,8 @@ class Desk:
         self._notifier.alive(now)
         if self.commands is not None:
             self.commands.look()
+        if self.updates is not None and not self._stops.count:
+            self.updates.look()
         if self._stops.count:
             if self._reload is None or self._reload.next is None:
                 self._notifier.stopping()
@@ -108,6 +112,13 @@ class Desk:
             else:
                 self._tell(f"reload refused, everything runs on as it was: {self._reload.refused}")
                 self._notifier.ready()
+
+    def rolled_back(self, reason: str) -> list[str]:
+        """After a run that ended so: lines about versions on trial that were rolled back for it."""
+        lines = [] if self.updates is None else self.updates.failed(reason)
+        for line in lines:
+            self._tell(f"rollback: {line}")
+        return lines
 
     def state(self) -> dict[str, Any]:
         """See `agent_state`; read now."""

@@ -32,14 +32,15 @@ class Reload(Generic[Plan]):
     def on_hangup(self) -> Iterator[None]:
         """For the whole life of the agent: between two runs a SIGHUP must not end it either."""
 
-        def ask(*_: object) -> None:
-            self._is_asked = True
-
-        before = signal.signal(signal.SIGHUP, ask)
+        before = signal.signal(signal.SIGHUP, lambda *_: self.ask())
         try:
             yield
         finally:
             signal.signal(signal.SIGHUP, before)
+
+    def ask(self) -> None:
+        """For a reload, in the next turn of the loop."""
+        self._is_asked = True
 
     def take_request(self) -> bool:
         """Whether a reload was asked for since the last call."""

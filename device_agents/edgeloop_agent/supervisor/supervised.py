@@ -255,6 +255,8 @@ class SupervisedModel:
             self._reporting.happened("quarantine", f"{decision.quarantined} is not tried for {decision.again_in_s:g} s")
         if fault.blame is not Blame.START or decision.kind != "fallback":  # a delegate that is not there is no failure
             self._tally.count("worker_restarts")
+        if fault.blame in (Blame.RUN, Blame.OTHER):
+            self._tally.faults.append(fault.detail)
         self._reporting.happened(decision.kind, decision.detail)
         if decision.kind == "fallback":
             self._reporting.before_delegate(self._standing.delegate)

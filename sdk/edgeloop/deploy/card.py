@@ -28,7 +28,7 @@ STATE = "/var/lib/edgeloop/agent"
 CONFIG = "/etc/edgeloop/agent.toml"
 TRUSTED = "/etc/edgeloop/trusted"
 AGENT_COMMAND = f"/usr/bin/python3 -I {AGENTS}/current/bin/edgeloop-agent"
-_FOLDER_OF_VERSIONS = "models"
+_FOLDER_OF_VERSIONS = "installed"
 
 
 @dataclass(frozen=True)

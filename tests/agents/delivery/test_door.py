@@ -107,7 +107,7 @@ def test_what_no_trusted_key_signed_exits_4(
 
 
 def test_one_update_at_a_time(tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    held = os.open(state / "models" / ".door", os.O_RDWR)
+    held = os.open(state / "installed" / ".door", os.O_RDWR)
     fcntl.flock(held, fcntl.LOCK_EX)
     try:
         code, done = update(make_bundle(tmp_path / "8.bundle", version=8), state, capsys)

@@ -1,0 +1,57 @@
+"""The watches of an agent's run, from its configs and tallies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from edgeloop.telemetry.histogram import Histogram
+from edgeloop.telemetry.report import Event
+from edgeloop_agent.config import AgentConfig
+from edgeloop_agent.delivery.update import Budget, Window
+from edgeloop_agent.delivery.watch import Updates, Watch, versions_of
+from edgeloop_agent.reports.tally import Tally
+
+
+@dataclass(frozen=True)
+class _Tallied:
+    """A tally as `watch.Seen`: it began with the run."""
+
+    tally: Tally
+
+    @property
+    def inferences(self) -> int:
+        return self.tally.totals["inferences"]
+
+    @property
+    def errors(self) -> int:
+        return self.tally.totals["errors"]
+
+    @property
+    def faults(self) -> Sequence[str]:
+        return tuple(self.tally.faults)
+
+    def latency(self, stage: str) -> Histogram:
+        return self.tally.total_latency.get(stage, Histogram())
+
+
+def open_updates(
+    runs: Iterable[tuple[AgentConfig, Tally]], moved: Callable[[], None], tell: Callable[[str], None]
+) -> Updates:
+    """One watch for each model whose bundle is a link to versions. moved: see Updates."""
+    watches = []
+    for config, tally in runs:
+        folder = versions_of(config.bundle)
+        if folder is not None:
+            window, budget = Window(config.trial), Budget(config.latency_budget)
+            watches.append(Watch(folder, folder.standing().running, _Tallied(tally), _say(tally, tell), window, budget))
+    return Updates(watches, moved, tell)
+
+
+def _say(tally: Tally, tell: Callable[[str], None]) -> Callable[[str, str], None]:
+    def say(kind: str, detail: str) -> None:
+        tally.happened(Event(kind, time.time(), detail))
+        tell(f"{kind}: {detail}")
+
+    return say

@@ -1,0 +1,119 @@
+"""A running agent takes what `update` brought, commits it or goes back, and says so in its reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeloop.contract import InputSpec
+from edgeloop.errors import EdgeloopError
+from edgeloop_agent.delivery.apply import model_folder
+from edgeloop_agent.delivery.versions import VersionFolder
+from edgeloop_agent.service.status import ask
+from support.agents import CONTRACT, Agents, frames, make_bundle, run_cli
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Iterator[Agents]:
+    found = Agents(tmp_path)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> VersionFolder:
+    """Version 7 is committed."""
+    assert update(make_bundle(tmp_path / "7.bundle"), tmp_path)["state"] == "trial"
+    folder = model_folder(tmp_path / "state", "digits")
+    folder.commit()
+    np.savez(tmp_path / "x.npz", x=frames(20))
+    return folder
+
+
+def update(bundle: Path, tmp_path: Path, *more: str) -> dict[str, Any]:
+    done = run_cli("update", bundle, "--state", tmp_path / "state", "--rehearsal", "0.1", "--json", *more)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def told(tmp_path: Path) -> dict[str, Any]:
+    """What the agent says of its model; {} while it starts or changes over."""
+    try:
+        models: list[dict[str, Any]] = ask(tmp_path / "state")["models"]
+    except EdgeloopError:
+        return {}
+    return models[0] if models else {}
+
+
+def running(tmp_path: Path) -> int | None:
+    return told(tmp_path).get("version")
+
+
+def phase(tmp_path: Path) -> str | None:
+    return told(tmp_path).get("phase")
+
+
+def words(folder: VersionFolder, tmp_path: Path) -> list[str | Path]:
+    source = f"npz:{tmp_path / 'x.npz'}"
+    return ["--bundle", folder.current, "--source", source, "--loop", "--rate", "50", "--trial", "1"]
+
+
+def test_a_good_version_is_taken_without_a_restart_and_committed(
+    tmp_path: Path, folder: VersionFolder, agents: Agents
+) -> None:
+    agent = agents.start(*words(folder, tmp_path))
+    agent.wait_until(lambda: running(tmp_path) == 7, "version 7 runs")
+    assert update(make_bundle(tmp_path / "8.bundle", version=8), tmp_path)["state"] == "trial"
+    agent.wait_until_said("update: version 8 is on trial")
+    agent.wait_until_said("committed: version 8: well for")
+    standing = folder.standing()
+    assert standing.committed is not None and standing.committed.number == 8 and standing.trial is None
+    assert running(tmp_path) == 8
+    assert agent.stop()["inferences"] > 0
+
+
+def test_a_version_that_cannot_run_is_rolled_back_and_the_agent_runs_on(
+    tmp_path: Path, folder: VersionFolder, agents: Agents
+) -> None:
+    agent = agents.start(*words(folder, tmp_path))
+    agent.wait_until(lambda: phase(tmp_path) == "running", "version 7 runs")
+    # The model alone is fine, which is what a rehearsal runs; the contract is not the model's.
+    wrong = replace(CONTRACT, inputs=(InputSpec(kind="image", size=(9, 9), color="gray"),))
+    assert update(make_bundle(tmp_path / "8.bundle", version=8, contract=wrong), tmp_path)["state"] == "trial"
+    agent.wait_until_said("rollback: version 8 to version 7:")
+    agent.wait_until(lambda: phase(tmp_path) == "running", "version 7 runs")
+    standing = folder.standing()
+    assert standing.running is not None and standing.running.number == 7 and len(standing.failed) == 1
+    assert running(tmp_path) == 7
+    assert update(tmp_path / "8.bundle", tmp_path)["reason"].startswith("version 8 failed here before")
+    assert agent.process.poll() is None
+    agent.stop()
+
+
+def test_a_rollback_by_hand_is_taken_at_once(tmp_path: Path, folder: VersionFolder, agents: Agents) -> None:
+    update(make_bundle(tmp_path / "8.bundle", version=8), tmp_path)
+    folder.commit()
+    agent = agents.start(*words(folder, tmp_path))
+    agent.wait_until(lambda: running(tmp_path) == 8, "version 8 runs")
+    assert run_cli("rollback", "--state", tmp_path / "state").returncode == 0
+    agent.wait_until(lambda: running(tmp_path) == 7, "version 7 runs")
+    agent.stop()
+
+
+def test_killed_agents_fall_back_after_three_starts(tmp_path: Path, folder: VersionFolder, agents: Agents) -> None:
+    update(make_bundle(tmp_path / "8.bundle", version=8), tmp_path)
+    for _ in range(3):
+        agent = agents.start(*words(folder, tmp_path)[:-1], "3600")
+        agent.wait_until(lambda: running(tmp_path) == 8, "version 8 runs")
+        agent.process.kill()
+        agent.process.wait()
+    agent = agents.start(*words(folder, tmp_path))
+    agent.wait_until_said("rollback: version 8 to version 7: the agent was started 3 times")
+    agent.wait_until(lambda: running(tmp_path) == 7, "version 7 runs")
+    agent.stop()
