@@ -21,7 +21,7 @@ from support.delegate_lib import RESHAPE, build_delegate, external
 
 DESIGN_KEYS = {
     "device", "delegate", "threads", "n", "p50_ms", "p95_ms", "p99_ms", "throughput_per_s", "throttled", "load_ms",
-    "rss_bytes", "cpu_percent",
+    "rss_bytes", "cpu_percent", "ci95_ms",
 }  # fmt: skip
 
 
@@ -161,10 +161,10 @@ def test_bench_prints_a_table_for_people(digits_tflite: Path, capsys: pytest.Cap
     assert main(["bench", str(digits_tflite), "-n", "5", "--delegate", "cpu", "--delegate", "edgetpu"]) == 3
     out, err = capsys.readouterr()
     _, head, row, *_ = out.splitlines()
-    assert " ".join(head.split()) == "model ran on ops p50 ms p95 ms p99 ms n threads per s load ms RSS CPU device"
+    assert " ".join(head.split()) == "model ran on ops p50 ms 95 % CI p95 ms p99 ms n threads per s load ms RSS CPU device"
     cells = row.split()
     assert cells[:2] == ["digits", "cpu"]
-    assert cells[6:8] == ["5", "1"]
+    assert cells[7:9] == ["5", "1"]
     assert row.endswith(f"%  {board_name()}")
     assert "not measured: delegate edgetpu: libedgetpu.so.1 is not installed" in err
 

@@ -47,7 +47,9 @@ def plan(kind: str, arguments: Mapping[str, Any], bundles: Sequence[StagedBundle
         request = BenchRequest(wishes, threads, n, first_only=not asked)
         command = child_command(_BENCH, *request.argv(paths))
     else:
-        command = child_command(_PROFILE, "--threads", str(threads), "-n", str(n), "--", *paths)
+        delegate = (arguments.get("delegates") or ["xnnpack"])[0]
+        flags = ["--delegate", str(delegate), "--threads", str(threads), "-n", str(n)]
+        command = child_command(_PROFILE, *flags, "--", *paths)
     return Measurement(
         command, manifest.name, manifest.version, float(arguments.get("timeout_s", DEFAULT_TIMEOUT_S)),
         bool(arguments.get("pause", False)), str(staged.path),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from edgeloop.bench.program import CASE_MARK
@@ -65,16 +66,25 @@ def check_kind(path: Path) -> None:
 
 def bench_here(models: Models, request: BenchRequest, *, note: Callable[[str], None]) -> BenchReport:
     """A delegate that crashes is a DelegateError naming its case. `note` gets what the child says for people."""
+    with unpacked(models) as (folder, paths):
+        command = child_command(
+            "from edgeloop.bench import main; sys.exit(main())", *request.argv(list(map(str, paths)))
+        )
+        done = subprocess.run(command, capture_output=True, check=False)
+    return judged(done.returncode, done.stdout, done.stderr, where="this machine", folder=folder, note=note)
+
+
+@contextmanager
+def unpacked(models: Models) -> Iterator[tuple[str, list[Path]]]:
+    """(folder, the models as files in the same order); what is none yet is one in the folder for this long."""
     with tempfile.TemporaryDirectory(prefix="edgeloop-bench-") as folder:
         paths = []
         for name, model in models.items():
             path = model if isinstance(model, Path) else Path(folder) / f"{name}.tflite"
             if isinstance(model, bytes):
                 path.write_bytes(model)
-            paths.append(str(path))
-        command = child_command("from edgeloop.bench import main; sys.exit(main())", *request.argv(paths))
-        done = subprocess.run(command, capture_output=True, check=False)
-    return judged(done.returncode, done.stdout, done.stderr, where="this machine", folder=folder, note=note)
+            paths.append(path)
+        yield folder, paths
 
 
 def judged(

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeloop import probes
+from edgeloop.bench.confidence import median_interval
+from edgeloop.bench.thermal import Start, wait_until_cool
 from edgeloop.bench.values import DEFAULT_RUNS, BenchReport, BenchRequest, BenchResult
 from edgeloop.boards import detect_board
 from edgeloop.errors import DelegateError, EdgeloopError, UsageError
@@ -36,15 +38,21 @@ def bench_model(
 
 
 def bench_models(
-    models: Mapping[str, bytes | Path], request: BenchRequest, *, on_case: Callable[[str], None] = lambda _name: None
+    models: Mapping[str, bytes | Path],
+    request: BenchRequest,
+    *,
+    on_case: Callable[[str], None] = lambda _name: None,
+    note: Callable[[str], None] = lambda _text: None,
 ) -> BenchReport:
-    """Measure every model on every delegate of the request, interleaved. `on_case` hears each case before it loads."""
+    """Measure every model on every delegate of the request, interleaved. `on_case` hears each case before it loads,
+    `note` what people should know."""
     from edgeloop.runtime.interpreter import load_backend
 
     load_backend()  # its import is no part of a model's load time
     base_rss = probes.rss_bytes()
     failures: list[DelegateFailure] = []
     cases: list[_Case] = []
+    start = wait_until_cool(detect_board(), request.cool_s, note=note)
     try:
         for name, model in models.items():
             for delegate in request.delegates:
@@ -59,7 +67,7 @@ def bench_models(
         if not cases:
             raise DelegateError("; ".join(f.reason for f in failures), hint=failures[-1].fix or None)
         _measure(cases, request.n)
-        return BenchReport(tuple(case.result() for case in cases), tuple(failures))
+        return BenchReport(tuple(case.result(start) for case in cases), tuple(failures))
     finally:
         for case in cases:
             case.session.close()
@@ -130,7 +138,7 @@ class _Case:
         now = self._board.is_throttled()
         self.throttled = now if self.throttled is None else bool(now or self.throttled)
 
-    def result(self) -> BenchResult:
+    def result(self, start: Start) -> BenchResult:
         import numpy as np
 
         ms = np.array(self.samples_ns, dtype=np.float64) / 1e6
@@ -144,8 +152,14 @@ class _Case:
             throttled=self.throttled, load_ms=round(self.load_ms, 3), rss_bytes=self.rss_bytes,
             cpu_percent=round(100 * self.cpu_s / self.cpu_wall_s, 1), temperature_c=probes.temperature_c(),
             frequency_mhz=probes.frequency_mhz(), governor=probes.governor(), note=ran.note,
-            histogram=_histogram(self.samples_ns),
+            histogram=_histogram(self.samples_ns), ci95_ms=_interval_ms(self.samples_ns),
+            throttled_before=start.throttled, temperature_before_c=start.temperature_c, waited_s=start.waited_s,
         )  # fmt: skip
+
+
+def _interval_ms(samples_ns: Sequence[int]) -> tuple[float, float] | None:
+    found = median_interval(samples_ns)
+    return None if found is None else (round(found[0] / 1e6, 4), round(found[1] / 1e6, 4))
 
 
 def _histogram(samples_ns: Sequence[int]) -> tuple[tuple[float, float, int], ...]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeloop.bench.measuring import bench_models
-from edgeloop.bench.values import DEFAULT_RUNS, BenchRequest
+from edgeloop.bench.values import COOL_S, DEFAULT_RUNS, BenchRequest
 from edgeloop.errors import EdgeloopError
 
 CASE_MARK = "@bench "  # a line on stderr that names the case which is now loaded: a crash is then that one's
@@ -23,14 +23,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--first", action="store_true", help="only the first delegate that opens")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("-n", type=int, default=DEFAULT_RUNS)
+    parser.add_argument("--cool", type=float, default=COOL_S, metavar="S")
     parser.add_argument("--json", action="store_true", help="the only output there is")
     args = parser.parse_args(argv)
     try:
-        request = BenchRequest(tuple(args.delegate) or ("xnnpack",), args.threads, args.n, args.first)
+        delegates = tuple(args.delegate) or ("xnnpack",)
+        request = BenchRequest(delegates, args.threads, args.n, args.first, cool_s=args.cool)
         report = bench_models(
             {model.stem: model for model in args.models},
             request,
             on_case=lambda name: print(CASE_MARK + name, file=sys.stderr, flush=True),
+            note=lambda text: print(text, file=sys.stderr, flush=True),
         )
     except EdgeloopError as error:
         print(json.dumps({"error": {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}}))

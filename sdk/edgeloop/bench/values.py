@@ -15,18 +15,23 @@ if TYPE_CHECKING:
 
 DEFAULT_RUNS = 200
 WARM_UP_S = 0.2
+COOL_S = 60.0
 _ERRORS: Mapping[int, type[EdgeloopError]] = {EXIT_USAGE: UsageError, EXIT_REFUSED: RefusedError}  # others: DeviceError
 
 
 @dataclass(frozen=True)
 class BenchRequest:
-    """What to measure on each model: every delegate, or with `first_only` the first of them that opens."""
+    """What to measure on each model: every delegate, or with `first_only` the first of them that opens.
+
+    cool_s: how long a board that is too hot or held back may cool before.
+    """
 
     delegates: tuple[str, ...] = ("xnnpack",)
     threads: int = 1
     n: int = DEFAULT_RUNS
     first_only: bool = False
     warm_up_s: float = WARM_UP_S
+    cool_s: float = COOL_S
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -42,16 +47,30 @@ class BenchRequest:
         """Arguments for `python -m edgeloop.bench` on the device that has `models` under these paths."""
         delegates = [arg for delegate in self.delegates for arg in ("--delegate", delegate)]
         first = ["--first"] if self.first_only else []
-        return ["--json", "--threads", str(self.threads), "-n", str(self.n), *delegates, *first, "--", *models]
+        return [
+            "--json",
+            "--threads",
+            str(self.threads),
+            "-n",
+            str(self.n),
+            "--cool",
+            f"{self.cool_s:g}",
+            *delegates,
+            *first,
+            "--",
+            *models,
+        ]
 
 
 @dataclass(frozen=True)
 class BenchResult:
     """One case. Percentiles are over `n` inferences, interpolated linearly.
 
-    `delegate` is what ran; `throttled` is None where the board does not tell; `rss_bytes` is what a process has that
-    holds this one model; `cpu_percent` counts one core as 100. `histogram` has (above, up to and including, count) in
-    ms, in the buckets of `edgeloop.telemetry.histogram`, without empty ones.
+    `ci95_ms` covers the true median with 95 % (None: too few runs), see `confidence.median_interval`. `delegate` is
+    what ran; `throttled` (while it was measured) and `throttled_before` are None where the board does not tell;
+    `waited_s` is how long it was given to cool, `temperature_before_c` what it had then; `rss_bytes` is what a process
+    has that holds this one model; `cpu_percent` counts one core as 100. `histogram` has (above, up to and including,
+    count) in ms, in the buckets of `edgeloop.telemetry.histogram`, without empty ones.
     """
 
     model: str
@@ -78,8 +97,13 @@ class BenchResult:
     governor: str | None = None
     note: str = ""
     histogram: tuple[tuple[float, float, int], ...] = ()
+    ci95_ms: tuple[float, float] | None = None
+    throttled_before: bool | None = None
+    temperature_before_c: float | None = None
+    waited_s: float = 0.0
 
     def __post_init__(self) -> None:  # JSON has no tuples
+        object.__setattr__(self, "ci95_ms", None if self.ci95_ms is None else tuple(self.ci95_ms))
         object.__setattr__(self, "histogram", tuple((low, high, n) for low, high, n in self.histogram))
 
     def profile(self) -> Profile:

@@ -15,6 +15,7 @@ import pytest
 from edgeloop.bundle.keys import load_or_create_signing_key
 from edgeloop.devices.commanding.commander import Commander
 from edgeloop.devices.commanding.direct import DirectLine
+from edgeloop.devices.commanding.measuring import OnDevice, bench_there, profile_there
 from edgeloop.errors import DeviceError, RefusedError
 from edgeloop.telemetry.commands.signing import signed, unsigned
 from edgeloop.telemetry.commands.values import Command, new_command_id
@@ -133,6 +134,46 @@ def test_operators_can_be_others_than_those_who_sign_bundles(agents: Agents, tmp
     time.sleep(1.1)
     assert Commander(board.line, lambda: operator).ask("report_now") == {"reports": 1}
     board.close()
+
+
+@pytest.mark.parametrize("pause", [False, True])
+def test_the_model_is_measured_on_the_device(board: Board, pause: bool) -> None:
+    measured = bench_there(board.operator, OnDevice("digits", 7, delegates=("xnnpack", "cpu"), n=40, pause=pause))
+    assert [(r.model, r.delegate, r.n) for r in measured.report.results] == [
+        ("int8", "xnnpack", 40), ("int8", "cpu", 40),
+    ]  # fmt: skip
+    low, high = measured.report.results[0].ci95_ms or (0, 0)
+    assert 0 < low <= measured.report.results[0].p50_ms <= high
+    assert (measured.bundle, measured.version) == ("digits", 7)
+    assert measured.worker == ("paused" if pause else "running")
+    board.agent.wait_until(lambda: board.operator.ask("info")["models"][0]["phase"] == "running", "ran on")
+    before = board.agent.said.count("runs on")
+    assert before == (2 if pause else 1), "a worker that was paused is another one afterwards"
+    summary = board.agent.stop()
+    assert summary["restarts"] == 0
+    assert summary["inferences"] > 0
+
+
+def test_an_ops_time_is_measured_on_the_device(board: Board) -> None:
+    (profile,) = profile_there(board.operator, OnDevice(delegates=("cpu",), n=20))
+    assert profile.ops[0].name == "CONV_2D"
+    assert sum(op.share for op in profile.ops) == pytest.approx(1.0, abs=0.001)
+
+
+def test_what_is_not_there_names_the_next_step_and_one_job_runs_at_a_time(board: Board) -> None:
+    with pytest.raises(DeviceError, match="other 1 is not on this device, it has digits 7") as caught:
+        bench_there(board.operator, OnDevice("other", 1))
+    assert "ssh://" in str(caught.value)
+    with pytest.raises(DeviceError, match="no variant 'x'"):
+        bench_there(board.operator, OnDevice(variants=("x",)))
+    with pytest.raises(DeviceError, match="took longer than 1 s"):
+        bench_there(board.operator, OnDevice(n=100_000, threads=1, timeout_s=1.0))
+    start = board.line.start()
+    slow = Command("bench", new_command_id(), {"n": 3000}, "pi-1", start.boot, 10**15, start.uptime_s + 60)
+    board.send(signed(slow, load_or_create_signing_key()))
+    with pytest.raises(DeviceError, match="busy with a bench"):
+        bench_there(board.operator, OnDevice())
+    assert board.operator.ask("ping")["device"] == "pi-1", "meanwhile it answers"
 
 
 def test_nobody_at_the_other_end_is_one_line() -> None:

@@ -36,7 +36,7 @@ KINDS: Mapping[str, Kind] = {
     "report_now": Kind(),
     "log_level": Kind(arguments={"level": (str,)}),
     "bench": Kind(arguments=_MEASURING),
-    "profile": Kind(arguments={name: types for name, types in _MEASURING.items() if name != "delegates"}),
+    "profile": Kind(arguments=_MEASURING),
 }
 """Everything that can be asked of a device, with the arguments it takes; each of them may be left out."""
 

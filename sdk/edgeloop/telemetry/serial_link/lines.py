@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 _READ_BYTES = 1 << 16
+_MAX_EMPTY_READS = 3
 
 
 class Line(Protocol):
@@ -35,6 +36,7 @@ class DescriptorLine:
     def __init__(self, descriptor: int, owner: Any = None, *, is_master: bool = False) -> None:
         """is_master: of a pty pair, of which the other end may come and go."""
         self._descriptor, self._owner, self._is_master = descriptor, owner, is_master
+        self._empty_reads = 0
         self._closing = threading.Lock()
         self._is_closed = False
         self._woken, self._wake = os.pipe()
@@ -65,7 +67,9 @@ class DescriptorLine:
                 raise
             time.sleep(0.1)  # nobody holds the other end: somebody may come
             return b""
-        if not data:
+        # A terminal may be readable and have nothing, once; one that is gone is so all the time.
+        self._empty_reads = 0 if data else self._empty_reads + 1
+        if self._empty_reads > _MAX_EMPTY_READS:
             raise EOFError("the other end closed it")
         return data
 
