@@ -27,7 +27,6 @@ VERBS: dict[str, tuple[str, str]] = {
     "compare": ("edgeloop.cli.compare", "two models or bundles beside each other; fail where one got worse"),
     "bench": ("edgeloop.cli.bench", "measure a model or bundle on a device"),
     "device": ("edgeloop.cli.device", "ask a running agent: ping, info, bench, profile, log level"),
-    "device": ("edgeloop.cli.device", "ask a running agent: ping, info, bench, profile, log level"),
     "doctor": ("edgeloop.cli.doctor", "check this machine, each finding with its fix"),
     "bundle": ("edgeloop.cli.bundle", "create, inspect, sign and verify bundles"),
     "keys": ("edgeloop.cli.keys", "your signing key and the keys trusted here"),
