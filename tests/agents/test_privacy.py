@@ -21,6 +21,7 @@ from edgeloop.runtime import open_session
 from edgeloop.telemetry.collector import start_collector
 from edgeloop_agent.hard_samples.choosing import encoded
 from support.agents import CONTRACT, Agents, digits_int8, make_bundle
+from support.mosquitto import Mosquitto
 
 WINDOW = 12
 PICTURES = 4
@@ -147,7 +148,30 @@ def over_serial(tmp_path: Path, wire: Wire) -> Iterator[str]:
         yield f"serial://{os.ttyname(device_far)}"
 
 
-WAYS = {"http": over_http, "serial": over_serial}
+@contextmanager
+def over_mqtt(tmp_path: Path, wire: Wire) -> Iterator[str]:
+    broker = Mosquitto(tmp_path)
+    try:
+        with (
+            start_collector(f"sqlite:///{tmp_path / 'x.db'}", brokers=[broker.url]),
+            tapped("127.0.0.1", broker.port, wire) as port,
+        ):
+            yield f"mqtt://127.0.0.1:{port}"
+    finally:
+        broker.stop()
+
+
+@contextmanager
+def over_file(tmp_path: Path, wire: Wire) -> Iterator[str]:
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    yield f"file://{stick}"
+    for path in stick.rglob("*"):
+        if path.is_file():
+            wire.tell(path.read_bytes())
+
+
+WAYS = {"http": over_http, "mqtt": over_mqtt, "serial": over_serial, "file": over_file}
 
 
 def run_agent(agents: Agents, tmp_path: Path, pictures: Path, url: str, table: str = "") -> str:
