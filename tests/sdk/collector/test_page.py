@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from edgeloop.telemetry.alerts.rules import AlertSettings, Rule
 from edgeloop.telemetry.collector import CollectorHandle, start_collector
 from support.browsing import chromium, visit
 from support.collecting import batch_of, make_report, with_event
@@ -195,4 +196,20 @@ def test_the_other_views(browser: Any, collector: CollectorHandle) -> None:
             page.locator("[data-key='span-24h'][aria-pressed=true]").wait_for()
             page.locator(".uplot").nth(1).wait_for()
             assert page.evaluate(STICKS_OUT) == 0
+            assert seen.complaints == []
+
+
+def test_what_fires_is_on_the_page_until_it_is_over(browser: Any, tmp_path: Path) -> None:
+    hot = Rule("too <b>hot</b>", "temperature_c", above=80.0, for_s=0.0)
+    with start_collector(f"sqlite:///{tmp_path / 'x.db'}", alerts=AlertSettings((hot,))) as collector:
+        collector.ingest.handle(batch_of(make_report(1, gauges={"temperature_c": 90.0}), make_report(1, device="cool")))
+        with visit(browser, collector.url) as seen:
+            page = seen.page
+            page.locator("#devices .badge", has_text="too <b>hot</b>").wait_for()
+            page.get_by_role("button", name="Alerts").click()
+            page.get_by_text("1–1 of 1").wait_for()
+            page.get_by_role("link", name="Alerts 1").click()
+            page.locator("tr", has_text="90 °C, above 80").get_by_text("firing").wait_for()
+            collector.ingest.handle(batch_of(make_report(2, gauges={"temperature_c": 40.0})))
+            page.get_by_text("resolved").wait_for()
             assert seen.complaints == []

@@ -115,9 +115,20 @@ def _judge(
     limit = rule.cleared_at if firing else (rule.above if rule.above is not None else rule.below)
     assert limit is not None
     over = value > limit if rule.above is not None else value < limit
-    sign, threshold = (">", rule.above) if rule.above is not None else ("<", rule.below)
-    text = f"{rule.when} {value:.4g}" + (f" {sign} {threshold:g}" if over else ", cleared")
+    side, threshold = ("above", rule.above) if rule.above is not None else ("below", rule.below)
+    text = _WORDS[rule.when].format(f"{value:.4g}") + (f", {side} {threshold:g}" if over else ", well again")
     return over, value, text
+
+
+_WORDS = {
+    "p50_ms": "p50 {} ms",
+    "p95_ms": "p95 {} ms",
+    "p99_ms": "p99 {} ms",
+    "profile_ratio": "{} times the profile's p95",
+    "temperature_c": "{} °C",
+    "errors_per_min": "{} errors per minute",
+    "inferences_per_s": "{} inferences per s",
+}
 
 
 def _number(name: str, row: FleetRow) -> float | None:

@@ -11,7 +11,7 @@ function line(alert, now) {
     element("td", {}, badge(fires ? "firing" : "resolved", fires ? "bad" : "good")),
     element("th.name", { scope: "row" }, element("a", { href: deviceLink(alert.device), dir: "auto" }, alert.device),
       alert.bundle ? element("span.small", {}, alert.bundle) : null),
-    element("td", {}, alert.rule), element("td.wide", {}, alert.text),
+    element("td", {}, alert.rule, alert.severity === "critical" ? element("span.small", {}, "critical") : null), element("td.wide", {}, alert.text),
     element("td.number", {}, clock(alert.fired_s)), element("td.number", {}, age((fires ? now : alert.resolved_s) - alert.fired_s)));
 }
 
@@ -20,7 +20,7 @@ export function showAlerts(main, shell) {
     const titles = ["", "Device", "Rule", "What", "Since", "For"];
     return [
       element("div.head", {}, element("h2", {}, "Alerts"), element("span.muted", {},
-        rules.length ? `rules: ${rules.map((rule) => rule.name).join(", ")}` : "no rules: edgeloop collect --alerts alerts.toml")),
+        rules.length ? `rules: ${rules.join(", ")}` : "no rules: edgeloop collect --alerts alerts.toml")),
       alerts.length ? element("table.stacked", {}, element("thead", {}, element("tr", {}, titles.map((title, i) =>
         element(i > 3 ? "th.number" : "th", { scope: "col" }, title)))), element("tbody", {}, alerts.map((alert) => line(alert, now))))
         : element("p.empty", {}, "Nothing fires, and nothing did."),

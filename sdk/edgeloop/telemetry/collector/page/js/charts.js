@@ -64,6 +64,11 @@ function markPlugin(history) {
   } } };
 }
 
+// Where the legend stands while nobody points at the chart.
+function newest(lines) {
+  return lines[0].values.findLastIndex((value) => value !== null && value !== undefined);
+}
+
 function around(low, high) {
   const room = Math.max((high - low) * 0.2, Math.abs(high) * 0.05, 0.1);
   return [Math.max(low - room, Math.min(low, 0)), high + room];
@@ -85,7 +90,7 @@ export function lineChart(title, history, lines, { height = 220, unit = "ms", fo
     const axis = { stroke: color("muted"), font: FONT, grid: { stroke: color("hair"), width: 1 }, ticks: { show: false } };
     const value = (_u, v) => (v === null || v === undefined ? "–" : `${format(v)} ${unit}`);
     chart = new Chart({
-      width: holder.clientWidth || 400, height, padding: [10, 10, 0, 0], bands: bands ?? undefined,
+      width: holder.clientWidth || 400, height, padding: [10, 22, 0, 0], bands: bands ?? undefined,
       cursor: { points: { size: 6 }, drag: { x: false, y: false } },
       legend: { live: true },
       scales: { y: { range: (_u, low, high) => (fromZero ? [0, (high || 1) * 1.15] : around(low, high)) } },
@@ -97,6 +102,9 @@ export function lineChart(title, history, lines, { height = 220, unit = "ms", fo
       }))],
       plugins: marks ? [markPlugin(history)] : [],
     }, [history.t, ...lines.map((line) => line.values)], holder);
+    const rest = () => chart?.setLegend({ idx: newest(lines) });
+    chart.over.addEventListener("mouseleave", () => setTimeout(rest));
+    setTimeout(rest);
   }
 
   const watch = new ResizeObserver(() => {

@@ -17,9 +17,9 @@ function deviation({ kind, text, ratio }) {
 }
 
 function stageTable(stages) {
-  const cells = (values) => values.map((value) => element("td.number", {}, value));
+  const cells = (values) => values.map((value, i) => element(i === 3 ? "td.number.spare" : "td.number", {}, value));
   return element("table.plain", {}, element("thead", {}, element("tr", {}, ["Stage", "p50", "p95", "p99", "slowest", "n"].map((title, i) =>
-    element(i ? "th.number" : "th", { scope: "col" }, title)))),
+    element(i === 4 ? "th.number.spare" : i ? "th.number" : "th", { scope: "col" }, title)))),
   element("tbody", {}, Object.entries(stages).map(([name, s]) => element("tr", {}, element("th", { scope: "row" }, name),
     cells([ms(s.p50_ms), ms(s.p95_ms), ms(s.p99_ms), ms(s.max_ms), count(s.n)])))));
 }
@@ -84,13 +84,13 @@ export function showDevice(main, shell, name) {
     return [
       element("div.head", {}, element("h2.device", { dir: "auto" }, device.device),
         element("span.muted", {}, `seen ${ago(device.now_s - seen)}`), spanChooser(again)),
-      element("div.columns", {}, device.models.map((view) => oneModel(view, device.now_s)), board(last)),
+      element("div.columns", {}, device.models.map((view) => oneModel(view, device.now_s)),
+        element("div.stack", {}, board(last), events(device.events))),
       percentileChart("invoke, ms", history, "invoke", profile),
       markLegend(history),
       stageChart("Mean of each stage, ms", history),
       heatmap("invoke, ms (logarithmic)", history),
       gaugeCharts(history),
-      events(device.events),
     ];
   } });
 }
