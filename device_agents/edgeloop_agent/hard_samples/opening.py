@@ -28,7 +28,7 @@ def open_sender(
     if not choosing or publisher is None:
         return None
     config = choosing[0].config
-    url = private_url(_urls(config.telemetry))
+    url = private_url(config.telemetry)
     # Over http and https it is an HttpTransport, one of its own: a connection is for one thread.
     line = None if url is None else cast(Line, open_transport(url, device=config.device, state=config.state))
     folders = [a.config.folder / FOLDER for a in choosing]
@@ -42,7 +42,3 @@ def open_sender(
     for index, assignment in enumerate(choosing):
         assignment.tally.more_counts = partial(sender.take_sent, index)
     return sender
-
-
-def _urls(telemetry: str | Sequence[str] | None) -> Sequence[str]:
-    return [telemetry] if isinstance(telemetry, str) else list(telemetry or ())
