@@ -14,10 +14,12 @@ from edgeloop.telemetry.collector.ingest import Ingest, Request
 from edgeloop.telemetry.collector.limits import parse_listen
 from edgeloop.telemetry.collector.security.authority import Authority
 from edgeloop.telemetry.collector.serial_listener import SerialListener
+from edgeloop.telemetry.identity.kept import IdentityFolder
 from edgeloop.telemetry.serial_link.address import OpenDescriptor
 from edgeloop.telemetry.store import StoreUnavailableError, open_store
 from edgeloop.telemetry.transports import open_transport
 from support.far_end import Collector, Line
+from support.securing import prepare_store
 
 
 class _Through(Ingest):
@@ -47,6 +49,7 @@ class UvicornLine(Line):
 
     doors = LOOPBACK_ONLY
     options = ""
+    state: Path | None = None
 
     def __init__(self, collector: Collector, folder: Path) -> None:
         super().__init__(collector)
@@ -58,7 +61,7 @@ class UvicornLine(Line):
         self.come_back()
         assert self._running is not None
         self._listen = self._running.url.partition("://")[2]
-        self.transport = open_transport(self._running.url + self.options)
+        self.transport = open_transport(self._running.url + self.options, state=self.state)
 
     def come_back(self) -> None:
         self._running = HttpServer.start(parse_listen(self._listen), self._ingest, self._store, doors=self.doors)
@@ -75,11 +78,14 @@ class UvicornLine(Line):
 
 
 class HttpsLine(UvicornLine):
-    """The same behind TLS, by a CA of its own. Who is let in with which credential is in tests/sdk/collector."""
+    """The same over mutual TLS: the first batch enrolls the device. Who is let in with what: tests/sdk/collector."""
 
     def __init__(self, collector: Collector, folder: Path) -> None:
         authority = Authority.create(folder / "tls", ["127.0.0.1"])
-        self.doors, self.options = Doors(authority.folder, open_to_all=True), f"?ca={authority.ca_path}"
+        self.doors, self.options = Doors(authority.folder), f"?ca={authority.ca_path}"
+        token = prepare_store(f"sqlite:///{folder / 'page.db'}")["enroll"]
+        self.state = folder / "device"
+        IdentityFolder(self.state).plant(token, "device")
         super().__init__(collector, folder)
 
 

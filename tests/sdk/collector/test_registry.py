@@ -204,6 +204,8 @@ def test_buckets_take_bursts_and_then_a_rate() -> None:
     assert buckets.wait_s("a", 0.0) == 0.5
     assert buckets.wait_s("b", 0.0) == 0.0
     assert buckets.wait_s("a", 0.5) == 0.0
+    buckets.give_back("a")
+    assert buckets.wait_s("a", 0.5) == 0.0 < buckets.wait_s("a", 0.5)
 
 
 def test_a_ca_is_made_once_and_kept_private(ca: Path, tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ def routes(services: Services) -> list[Route]:
             return _said(DataError("device: the name is missing"), 400)
 
         def work() -> dict[str, Any]:
-            return security.enrollment.enroll(token, name, Wanted.parse(body), origin).to_dict()
+            issued = security.enrollment.enroll(token, name, Wanted.parse(body), origin).to_dict()
+            security.tries.give_back(f"enroll {origin}")  # a hundred devices may share one address
+            return issued
 
         return await _answer(work)
 

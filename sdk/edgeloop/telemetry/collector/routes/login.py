@@ -49,7 +49,8 @@ def routes(services: Services) -> list[Route]:
         except ValueError:
             raise HTTPException(400, "no login form") from None
         name, password = (fields.get(key, [""])[0] for key in ("name", "password"))
-        for key in (f"login {origin}", f"login as {name[:120]}"):
+        keys = (f"login {origin}", f"login as {name[:120]}")
+        for key in keys:
             if wait_s := security.tries.wait_s(key, time.monotonic()):
                 services.notices.once(f"tries {origin}", f"too many logins are tried from {origin}")
                 answer = form("Too many tries. Wait a little.", 429)
@@ -58,6 +59,8 @@ def routes(services: Services) -> list[Route]:
         session = await run_in_threadpool(security.users.log_in, name, password, origin)
         if session is None:
             return form("Name or password is wrong.", 401)
+        for key in keys:
+            security.tries.give_back(key)
         cookie = f"{COOKIE}={session.text}; Max-Age={int(SESSION_S)}; {_COOKIE_FLAGS}"
         return RedirectResponse("/", 303, {"Set-Cookie": cookie})
 

@@ -30,3 +30,10 @@ class Buckets:
             if len(self._levels) > _MAX_KEYS:
                 self._levels.popitem(last=False)
         return short / self.rate.per_s if short > 0 else 0.0
+
+    def give_back(self, key: str, *, cost: float = 1.0) -> None:
+        """What was taken was not used up: a try that succeeded."""
+        with self._lock:
+            if key in self._levels:
+                level, at_s = self._levels[key]
+                self._levels[key] = (min(level + cost, self.rate.burst), at_s)
