@@ -21,7 +21,7 @@ from edgeloop.telemetry.store import Selection, open_store
 from edgeloop.telemetry.transports import NotAcknowledgedError
 from edgeloop.telemetry.ways import courier_for
 from support.carried_far_end import FileLine
-from support.far_end import Collector, HttpLine, Key, Line, MemoryLine, SerialLine, TinyCollector
+from support.far_end import Collector, HttpLine, Key, Line, MemoryLine, NetworkSerialLine, SerialLine, TinyCollector
 from support.mqtt_far_end import MqttLine, MqttsLine
 from support.real_far_end import HttpsLine, ListenerLine, UvicornLine
 from support.reports import BOOT, OTHER_BOOT, small_body, typical_report
@@ -49,6 +49,8 @@ LINES: dict[str, Callable[[Collector, Path], Line]] = {
     "memory": lambda collector, _folder: MemoryLine(collector),
     "http": lambda collector, _folder: HttpLine(collector),
     "serial": SerialLine,
+    "socket": lambda collector, folder: NetworkSerialLine("socket", collector, folder),
+    "rfc2217": lambda collector, folder: NetworkSerialLine("rfc2217", collector, folder),
     "uvicorn": UvicornLine,
     "https": HttpsLine,
     "serial listener": ListenerLine,

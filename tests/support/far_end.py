@@ -25,6 +25,7 @@ from edgeloop.telemetry.framing import KIND_ACK, KIND_BATCH, FrameReader, encode
 from edgeloop.telemetry.transports import Transport, open_transport
 from edgeloop.telemetry.transports.memory import MemoryTransport
 from support.noise import noisy
+from support.port_server import PortServer
 
 Key = tuple[str, int]
 
@@ -247,6 +248,38 @@ class SerialLine(Line):
             answer, _hits = noisy(answer, self.noise, self._rng)
         os.write(self._master, self.written_before_next_answer + answer)
         self.written_before_next_answer = b""
+
+
+class NetworkSerialLine(SerialLine):
+    """As SerialLine, but the port is handed out over TCP, as `scheme` says."""
+
+    def __init__(self, scheme: str, collector: Collector, folder: Path) -> None:
+        self._scheme = scheme
+        self._server: PortServer | None = None
+        self._tcp_port = 0
+        super().__init__(collector, folder)
+        self.transport = open_transport(f"{scheme}://127.0.0.1:{self._tcp_port}?baud=4000000")
+
+    def come_back(self) -> None:
+        self._server = server = PortServer(self._scheme, self._tcp_port)
+        self._tcp_port = server.port
+        self._master = server.master
+        self._stop_read, self._stop_write = os.pipe()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def go_away(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+            os.write(self._stop_write, b"x")
+            self._thread.join()
+            for descriptor in (self._stop_read, self._stop_write):
+                os.close(descriptor)
+
+    def close(self) -> None:
+        self.transport.close()
+        self.go_away()
 
 
 class SilentTcp:

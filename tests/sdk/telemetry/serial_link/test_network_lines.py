@@ -10,11 +10,8 @@ import tty
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
-import serial
-import serial.rfc2217
 
 from edgeloop.errors import DeviceError, UsageError
 from edgeloop.telemetry.codec import encode_report
@@ -22,70 +19,7 @@ from edgeloop.telemetry.collector import start_collector
 from edgeloop.telemetry.serial_link.address import SerialPort, is_serial_url, parse_serial
 from edgeloop.telemetry.transports import open_transport
 from support.collecting import BOOT, make_report, wait_until
-
-
-class PtyPort(serial.Serial):
-    """A pty has no modem lines, which RFC 2217 tells of."""
-
-    cts = dsr = ri = cd = True
-
-    def _update_dtr_state(self) -> None: ...
-
-    def _update_rts_state(self) -> None: ...
-
-
-class PortServer:
-    """Hands out a pty over TCP: bare bytes (`socket`), or with the port's settings as ser2net does (`rfc2217`)."""
-
-    def __init__(self, scheme: str) -> None:
-        self.master, slave = os.openpty()
-        tty.setraw(self.master)
-        tty.setraw(slave)
-        self.settings: list[int] = []
-        self._scheme, self._slave = scheme, slave
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self._clients: list[socket.socket] = []
-        self.url = f"{scheme}://127.0.0.1:{self._server.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._server.accept()
-            except OSError:
-                return
-            self._clients.append(client)
-            self._serve(client)
-
-    def _serve(self, client: socket.socket) -> None:
-        port = PtyPort(os.ttyname(self._slave), 115_200, timeout=0)
-        manager: Any = None
-        if self._scheme == "rfc2217":
-            writer = type("Writer", (), {"write": staticmethod(client.sendall)})
-            manager = serial.rfc2217.PortManager(port, writer)
-        with suppress(OSError, serial.SerialException):
-            while True:
-                ready, _, _ = select.select([client, port.fileno()], [], [], 0.2)
-                if client in ready:
-                    data = client.recv(4096)
-                    if not data:
-                        break
-                    port.write(b"".join(manager.filter(data)) if manager else data)
-                if port.fileno() in ready:
-                    data = port.read(4096)
-                    client.sendall(b"".join(manager.escape(data)) if manager else data)
-                self.settings.append(port.baudrate)
-        port.close()
-
-    def drop(self) -> None:
-        """As when the cable to the server is pulled."""
-        for client in self._clients:
-            with suppress(OSError):
-                client.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self._server.close()
-        self.drop()
+from support.port_server import PortServer
 
 
 @pytest.fixture(params=["socket", "rfc2217"])
