@@ -14,6 +14,8 @@ import pytest
 
 from edgeloop.cli.main import main
 from edgeloop.errors import DeviceError
+from edgeloop.preprocess import compile_input
+from edgeloop.runtime import open_session
 from edgeloop.telemetry.collector import CollectorHandle, start_collector
 from edgeloop.telemetry.collector.http_server import Doors
 from edgeloop.telemetry.collector.security.authority import Authority
@@ -32,7 +34,7 @@ from edgeloop.telemetry.samples.wire import (
 from edgeloop_agent.hard_samples.choosing import LOW_CONFIDENCE
 from edgeloop_agent.hard_samples.folder import SampleFolder
 from edgeloop_agent.hard_samples.sending import SampleSender, private_url
-from support.agents import Agents, frames, make_bundle, run_cli
+from support.agents import CONTRACT, Agents, digits_int8, frames, make_bundle, run_cli
 from support.collecting import wait_until
 from support.securing import prepare_store
 
@@ -220,6 +222,34 @@ def test_from_an_unsure_model_to_calibration_data_of_the_next_one(
         assert main(["telemetry", "samples", "delete", "--device", "pi-1", "--store", collector.url]) == 0
         assert keeper.find() == []
         assert not any(keeper.folder.rglob("*.png"))
+    agents.close()
+
+
+def flickering_pair() -> np.ndarray:
+    """Two frames that the gate takes for one and the model does not: a checkerboard of one level apart."""
+    step = np.where(np.indices((8, 8)).sum(0) % 2 == 0, 1, -1)
+    with open_session(digits_int8()) as session:
+        prepare = compile_input(CONTRACT.inputs[0], session.inputs[0])
+        for frame in frames(1000):
+            other = np.clip(frame.astype(int) + step, 0, 255).astype(np.uint8)
+            if len({int(np.argmax(session.run(prepare(each))[0])) for each in (frame, other)}) == 2:
+                return np.stack([frame, other])
+    raise AssertionError("no frame of 1000 flickers")
+
+
+@pytest.mark.slow
+def test_what_an_audit_of_the_gate_finds_is_sent_with_that_reason(tmp_path: Path) -> None:
+    agents = Agents(tmp_path)
+    with start_collector(f"sqlite:///{tmp_path / 'x.db'}") as collector:
+        table = "gate = true\naudit_every = 1\n[hard_samples]\nenabled = true\nbelow_confidence = 0.0\n"
+        config = agent_config(tmp_path, collector, table)
+        np.savez(tmp_path / "frames.npz", x=flickering_pair())
+        agent = agents.start("--config", config)
+        keeper = keeper_of(collector)
+        agent.wait_until(keeper.find, "sent a sample")
+        summary = agent.stop()
+        assert summary["audits"]["different"] > 0
+        assert {sample.reason for sample in keeper.find()} == {"audit_disagreement"}
     agents.close()
 
 
