@@ -1,6 +1,6 @@
 // The fleet: what stands out, and a page of the table, kept up to date by server-sent events.
 
-import { element, query } from "./dom.js";
+import { element, fetchJson, query } from "./dom.js";
 import { fleetRow } from "./row.js";
 import { age, count, deviceLink } from "./words.js";
 
@@ -20,6 +20,7 @@ const wish = { search: "", only: "all", order: "device", descending: false, offs
 
 export function showFleet(main, shell) {
   let source = null;
+  let retry = 0;
   let state = { ids: [], rows: new Map(), summary: null, matching: 0, offset: 0, now: 0 };
   const drawn = new Map(); // id -> tr
 
@@ -39,12 +40,21 @@ export function showFleet(main, shell) {
   main.replaceChildren(cards, element("div.tools", {}, search, sorter, found), table, empty, pager);
 
   function connect() {
+    clearTimeout(retry);
     source?.close();
     state = { ...state, ids: [], rows: new Map() };
     const { search: words, only, order, descending, offset } = wish;
     source = new EventSource(`v1/stream?${query({ search: words, only, order, descending: descending ? 1 : null, offset, limit: PAGE_ROWS })}`);
     source.onmessage = (message) => take(JSON.parse(message.data));
-    source.onerror = () => shell.standing(false, "not connected, trying again");
+    source.onerror = () => {
+      shell.standing(false, "not connected, trying again");
+      if (source.readyState === EventSource.CLOSED) later();
+    };
+  }
+
+  // A browser tries again by itself, except after an answer that is no stream: a collector that starts, or a login.
+  function later() {
+    fetchJson("v1/fleet?limit=1").then(connect, () => { retry = setTimeout(later, 3000); });
   }
 
   function turn(change) {
@@ -172,5 +182,8 @@ export function showFleet(main, shell) {
 
   drawHead();
   connect();
-  return () => source.close();
+  return () => {
+    clearTimeout(retry);
+    source.close();
+  };
 }

@@ -62,6 +62,7 @@ async function route() {
   scrollTo({ top: 0 });
 }
 
+byId("logout").hidden = location.protocol !== "https:"; // there is no login on plain loopback
 addEventListener("hashchange", route);
 addEventListener("keydown", (event) => {
   if (event.key === "Escape" && location.hash.length > 2) location.hash = "#/";
