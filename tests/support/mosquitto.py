@@ -31,21 +31,26 @@ class Mosquitto:
         if certificates is None:
             lines.append("allow_anonymous true")
         else:
-            passwords = folder / "mosquitto.passwords"
-            subprocess.run(["mosquitto_passwd", "-b", "-c", str(passwords), USER, PASSWORD], check=True)
+            self._passwords = folder / "mosquitto.passwords"
+            self._passwords.touch()
+            self.add_user(USER, PASSWORD)
             self.login = folder / "login"
             self.login.write_text(f"{USER}\n{PASSWORD}\n")
             lines += [
                 f"cafile {certificates.ca}",
                 f"certfile {certificates.server}",
                 f"keyfile {certificates.server_key}",
-                f"password_file {passwords}",
+                f"password_file {self._passwords}",
             ]
             self.url = f"mqtts://127.0.0.1:{self.port}?ca={certificates.ca}&login={self.login}"
         self._config = folder / "mosquitto.conf"
         self._config.write_text("\n".join(lines) + "\n")
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
+
+    def add_user(self, user: str, password: str) -> None:
+        """Known after the next start."""
+        subprocess.run(["mosquitto_passwd", "-b", str(self._passwords), user, password], check=True)
 
     def start(self) -> None:
         self._process = subprocess.Popen([self._program, "-c", str(self._config)], stderr=subprocess.DEVNULL)

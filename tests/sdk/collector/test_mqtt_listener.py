@@ -284,6 +284,31 @@ def test_an_acl_that_forbids_a_topic_is_named(tmp_path: Path, store: Store) -> N
         broker.stop()
 
 
+def test_a_private_broker_as_in_the_docs_lets_each_device_report_for_itself_alone(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[3] / "docs/telemetry.md").read_text(encoding="utf-8")
+    acl = [line.strip() for line in page.partition("    # acl\n")[2].partition("\n\n")[0].splitlines()]
+    (tmp_path / "acl").write_text("\n".join(acl).replace("user collector", f"user {USER}") + "\n")
+    certificates = Certificates(tmp_path)
+    broker = Mosquitto(tmp_path, certificates, f"acl_file {tmp_path / 'acl'}")
+    broker.add_user("a%20b", "secret")
+    broker.stop()
+    broker.start()
+    try:
+        listener = listening(broker.url, Ingest(store))
+        monkeypatch.setenv("EDGELOOP_MQTT_USER", "a%20b")
+        monkeypatch.setenv("EDGELOOP_MQTT_PASSWORD", "secret")
+        url = f"mqtts://127.0.0.1:{broker.port}?ca={certificates.ca}"
+        with closing(open_transport(url, device="a b")) as transport:
+            (rejected,) = transport.send([small_body(1)]).rejected  # it is pi-1's
+        assert rejected.reason == "is from another device"
+        assert "check the broker's ACL" in refused(url, "pi-1")
+        listener.stop()
+    finally:
+        broker.stop()
+
+
 @pytest.mark.parametrize(
     ("url", "error", "said"),
     [
