@@ -12,6 +12,8 @@ from edgeloop.telemetry.codec import MAX_BATCH_BYTES
 
 TARGET_S = 2.0
 """A batch is as large as is acknowledged in about this time: lost work on a bad line is small, waiting is short."""
+MOST_S = 5.0
+"""Where a small batch takes as long as a large one, as the far end is slow to answer, it may take up to this."""
 SMALLEST_BYTES = 256
 MAX_BACKLOG_S = 600.0
 """Reports that were never sent are folded when sending them would take longer, and more come than go."""
@@ -32,16 +34,24 @@ class Pace:
     _came: int = 0
     _went: int = 0
     _look_s: float = -1e9
+    _floor_s: float = 0.0
+    _last_bytes: int = 0
+    _last_s: float = 0.0
 
     def acknowledged(self, sent_bytes: int, took_s: float) -> None:
         """A batch was: the next one is larger or smaller by how long it took."""
         took_s = max(took_s, 1e-6)
         rate = sent_bytes / took_s
         self.bytes_per_s = rate if not self.bytes_per_s else _KEEPS * self.bytes_per_s + (1 - _KEEPS) * rate
-        if took_s > TARGET_S:
-            self.batch_bytes = max(int(sent_bytes * TARGET_S / took_s), SMALLEST_BYTES)
+        if sent_bytes < 0.75 * self._last_bytes and took_s > 0.75 * self._last_s:
+            self._floor_s = took_s  # less took as long: it is the far end that is slow, and not the line
+        self._floor_s = min(self._floor_s, took_s)
+        self._last_bytes, self._last_s = sent_bytes, took_s
+        limit_s = min(TARGET_S + 2.0 * self._floor_s, MOST_S)
+        if took_s > limit_s:
+            self.batch_bytes = max(int(sent_bytes * limit_s / took_s), SMALLEST_BYTES)
         elif sent_bytes > self.batch_bytes // 2:  # it says something of larger ones
-            self.batch_bytes = min(int(self.batch_bytes * min(TARGET_S / took_s, 2.0)), MAX_BATCH_BYTES)
+            self.batch_bytes = min(int(self.batch_bytes * min(limit_s / took_s, 2.0)), MAX_BATCH_BYTES)
 
     def failed(self, sent_bytes: int) -> None:
         """A batch was not acknowledged: the next one is half of it, and they grow from there."""

@@ -96,6 +96,20 @@ def test_batches_take_about_as_long_as_they_should_on_any_line(time: SimulatedTi
     assert 0.5 < usual <= 1.5 * TARGET_S or len(line.took_s) < 12, "not too small, not too large"
 
 
+@pytest.mark.parametrize("round_trip_s", [1.5, 4.0])
+def test_a_collector_that_is_slow_to_answer_gets_larger_batches_and_not_smaller_ones(
+    time: SimulatedTime, round_trip_s: float
+) -> None:
+    line = SlowLine(TinyCollector(), time, 1e6, round_trip_s)
+    spool = MemorySpool()
+    put(spool, *range(1, 1001))
+    courier = Courier(spool, line, chance=lambda: 1.0)
+    for _ in range(20):
+        if courier.deliver().done:
+            break
+    assert len(line.took_s) <= 10
+
+
 def test_a_fast_line_has_large_batches(time: SimulatedTime) -> None:
     spool = MemorySpool()
     put(spool, *range(1, 1001))
