@@ -142,6 +142,14 @@ def read(wires: Sequence[bytes]) -> HistogramArrays:
     return HistogramArrays(~bad, zero_count, sum_ns, min_ns, max_ns, owner[kept], index[kept], count[kept])
 
 
+def doubtful(wires: Sequence[bytes]) -> list[int]:
+    """Positions of those that are not plain."""
+    found: list[int] = []
+    for start in range(0, len(wires), _READ_WIRES):
+        found += (np.flatnonzero(~read(wires[start : start + _READ_WIRES]).plain) + start).tolist()
+    return found
+
+
 def merged(
     wires: Sequence[bytes], groups: Sequence[int], group_count: int, *, max_count: int | None = MAX_COUNT
 ) -> list[Histogram]:

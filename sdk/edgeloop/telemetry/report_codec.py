@@ -152,7 +152,7 @@ def decode_reports(bodies: Sequence[bytes]) -> list[Report | DataError]:
     """`decode_report` of each, or what it raises: the same verdict and the same reason, quicker by checking the
     histograms of all of them at once. Needs numpy. Latency is decoded where it is read (`WireLatency`).
     """
-    from edgeloop.telemetry.histogram_arrays import read
+    from edgeloop.telemetry.histogram_arrays import doubtful
 
     found: list[Report | DataError] = []
     wires: list[bytes] = []
@@ -169,7 +169,7 @@ def decode_reports(bodies: Sequence[bytes]) -> list[Report | DataError]:
         mine = wires_of(report.latency)
         wires += mine.values()
         owners += [position] * len(mine)
-    for position in {owners[number] for number in (~read(wires).plain).nonzero()[0].tolist()}:
+    for position in {owners[number] for number in doubtful(wires)}:
         try:
             found[position] = decode_report(bodies[position])
         except DataError as error:
