@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 _READ_BYTES = 1 << 16
-_MAX_EMPTY_READS = 3
+_GONE_AFTER_S = 1.0
 
 
 class Line(Protocol):
@@ -36,7 +36,8 @@ class DescriptorLine:
     def __init__(self, descriptor: int, owner: Any = None, *, is_master: bool = False) -> None:
         """is_master: of a pty pair, of which the other end may come and go."""
         self._descriptor, self._owner, self._is_master = descriptor, owner, is_master
-        self._empty_reads = 0
+        self._is_terminal = os.isatty(descriptor)
+        self._empty_since_s: float | None = None
         self._closing = threading.Lock()
         self._is_closed = False
         self._woken, self._wake = os.pipe()
@@ -67,11 +68,21 @@ class DescriptorLine:
                 raise
             time.sleep(0.1)  # nobody holds the other end: somebody may come
             return b""
-        # A terminal may be readable and have nothing, once; one that is gone is so all the time.
-        self._empty_reads = 0 if data else self._empty_reads + 1
-        if self._empty_reads > _MAX_EMPTY_READS:
-            raise EOFError("the other end closed it")
+        if data:
+            self._empty_since_s = None
+        else:
+            self._read_nothing()
         return data
+
+    def _read_nothing(self) -> None:
+        """It was readable and had nothing: a socket has ended then; a terminal may say so for a moment, and is gone
+        only where that lasts."""
+        now = time.monotonic()
+        if self._empty_since_s is None:
+            self._empty_since_s = now
+        if not self._is_terminal or now - self._empty_since_s > _GONE_AFTER_S:
+            raise EOFError("the other end closed it")
+        time.sleep(0.02)
 
     def wake(self) -> None:
         with self._closing:
