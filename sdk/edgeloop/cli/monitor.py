@@ -111,6 +111,11 @@ class Watch:
         data = self.reader.overview(time.time())
         wanted = self.question.selection
         found: Sequence[Mapping[str, Any]] = data["devices"]
+        known = len({device["device"] for device in found})
+        is_partial = known < data["totals"]["devices"] and wanted.device is None
+        if is_partial and not self.question.asks_registry:
+            ranked = self.reader.ranked(self.order, self.top or known, wanted.bundle)
+            found, is_partial = (found, True) if ranked is None else (ranked, False)
         events: list[Mapping[str, Any]] = []
         if wanted.device is not None:
             recent = self.reader.recent(wanted.device)
@@ -120,7 +125,8 @@ class Watch:
             registered = self.reader.latest(replace(self.question, selection=Selection()))
             found = self._of([stored.report.device for stored in registered], found)
         found = [device for device in found if wanted.bundle in (None, device["bundle"])]
-        return Picture(data, ordered(found, self.order)[: self.top], events, self.where, wanted.device is not None)
+        where = f"(first {known} by name) {self.where}" if is_partial else self.where
+        return Picture(data, ordered(found, self.order)[: self.top], events, where, wanted.device is not None)
 
     def _of(self, names: Sequence[str], known: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """Those of `known` with these names; some that an overview of a large fleet left out are asked for."""

@@ -30,7 +30,7 @@ from edgeloop.telemetry.collector.security.registry import Registry
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.overview import Overview, describe
 from edgeloop.telemetry.store.rows import StoredReport
-from support.collecting import PATIENCE_S, make_report, with_event
+from support.collecting import PATIENCE_S, make_report, wait_until, with_event
 
 HOSTILE = "[red]x\x1b[2J\u202e名前"
 
@@ -111,7 +111,13 @@ def test_a_device_that_an_overview_leaves_out_is_found_by_name_or_group(
     registry.set_group(["pi-0001", "pi-0004"], "line-2", by="me")
     every = Overview.devices
     monkeypatch.setattr(Overview, "devices", lambda overview: every(overview)[:2])
-    assert "2 of 5 devices" in once(capsys, "--url", collector.url)
+    text = once(capsys, "--store", collector.store.url)
+    assert "2 of 5 devices" in text and "(first 2 by name)" in text
+    wait_until(lambda: collector.fleet.summary().devices == 5, "the collector's own view has all of them")
+    for order, first in (("p95", ["pi-0004", "pi-0003"]), ("device", ["pi-0000", "pi-0001"])):
+        data = json.loads(_json(capsys, "--url", collector.url, "--sort", order))
+        assert [device["device"] for device in data["devices"]] == first, "the first of the whole fleet"
+    assert len(json.loads(_json(capsys, "--url", collector.url, "--top", "9"))["devices"]) == 5
     assert "p95 of invoke" in once(capsys, "--url", collector.url, "--device", "pi-0004")
     text = once(capsys, "--url", collector.url, "--group", "line-2")
     assert "2 of 5 devices" in text and "pi-0001" in text and "pi-0004" in text

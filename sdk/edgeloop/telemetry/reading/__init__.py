@@ -47,8 +47,12 @@ class Reader(Protocol):
     def recent(self, device: str) -> list[StoredReport]:
         """The device's last reports (`overview.WINDOW_REPORTS` of them at most), oldest first."""
 
+    def ranked(self, order: str, limit: int, bundle: str | None) -> Sequence[Mapping[str, Any]] | None:
+        """The first `limit` devices of the whole fleet, in the form of `overview` but with one stage; None where only
+        an overview can be had. order: as `edgeloop monitor --sort`."""
+
     def overview(self, now_s: float) -> Mapping[str, Any]:
-        """Every device as it is now, in the form of `/v1/devices`."""
+        """The devices as they are now, in the form of `/v1/devices`; of a large fleet the first by name."""
 
     def total(self) -> int:
         """Reports that are there."""

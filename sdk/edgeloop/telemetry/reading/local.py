@@ -49,6 +49,9 @@ class LocalReader:
     def recent(self, device: str) -> list[StoredReport]:
         return self.store.recent(device, WINDOW_REPORTS)
 
+    def ranked(self, order: str, limit: int, bundle: str | None) -> None:
+        del order, limit, bundle
+
     def overview(self, now_s: float) -> Mapping[str, Any]:
         return self._overview.to_dict(now_s)
 

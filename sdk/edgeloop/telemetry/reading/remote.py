@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from edgeloop.errors import ConfigError, DataError, DeviceError, RefusedError, UsageError
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.reading import Latency, Question
+from edgeloop.telemetry.report import HEADLINE_STAGE
 from edgeloop.telemetry.wire_values import tidy
 
 TOKEN_VARIABLE = "EDGELOOP_TOKEN"
@@ -28,6 +29,10 @@ _MAX_ANSWER_BYTES = 64 << 20
 _PAGE_ROWS = 500
 _SHOWN = frozenset({"device", "received_s", "bundle", "stages", "gauges", "counters", "trend_p95_ms", "throttled"})
 """Without these an answer is no collector's."""
+
+
+_FLEET_ROWS = 200
+_ASCENDING = ("device", "bundle", "seen")
 
 
 class CollectorClient:
@@ -144,6 +149,25 @@ class RemoteReader:
             raise self._nonsense() from error
         return found
 
+    def ranked(self, order: str, limit: int, bundle: str | None) -> list[dict[str, Any]] | None:
+        """See Reader."""
+        query = {"order": order, "descending": int(order not in _ASCENDING), "bundle": bundle}
+        found: list[dict[str, Any]] = []
+        try:
+            while len(found) < limit:
+                rows_wanted = min(limit - len(found), _FLEET_ROWS)
+                page = {**query, "offset": len(found), "limit": rows_wanted}
+                answer = json.loads(self._client.get("/v1/fleet", page))
+                if answer["offset"] != len(found):  # behind the end
+                    break
+                rows = {row["id"]: row for row in answer.get("rows", ())}
+                found += [_as_device(rows[number]) for number in answer["ids"]]
+                if len(answer["ids"]) < rows_wanted:
+                    break
+        except (ValueError, LookupError, TypeError) as error:
+            raise self._nonsense() from error
+        return found
+
     def total(self) -> int:
         try:
             return int(json.loads(self._client.get("/healthz"))["reports"])
@@ -178,3 +202,11 @@ class RemoteReader:
 
     def _nonsense(self) -> DeviceError:
         return DeviceError(f"{self._client.shown} did not answer as a collector does", hint="give its address only")
+
+
+def _as_device(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of `/v1/fleet` in the form of `/v1/devices`, as far as it has it."""
+    names = ("n", "p50_ms", "p95_ms", "p99_ms")
+    stages = {HEADLINE_STAGE: {name: row[name] for name in names}} if row["n"] else {}
+    gauges = {} if row["temperature_c"] is None else {"temperature_c": row["temperature_c"]}
+    return {**row, "stages": stages, "gauges": gauges}
