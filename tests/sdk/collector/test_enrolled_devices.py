@@ -17,7 +17,7 @@ from edgeloop.errors import ConfigError, UsageError
 from edgeloop.telemetry.codec import encode_report
 from edgeloop.telemetry.collector.http_server import Doors
 from edgeloop.telemetry.collector.limits import Rate, RequestRates
-from edgeloop.telemetry.collector.security import authority, tls
+from edgeloop.telemetry.collector.security import certificates, tls
 from edgeloop.telemetry.collector.security import identity as lookups
 from edgeloop.telemetry.collector.security.authority import Authority
 from edgeloop.telemetry.collector.security.security import Security
@@ -176,7 +176,7 @@ def test_a_collector_whose_certificate_expired_while_it_ran(field: Field, monkey
 def test_a_device_whose_clock_is_before_the_certificate(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one without a battery: for the handshake it is the same whether the clock is slow or the certificate new."""
     monkeypatch.setattr(tls, "check_certificate", lambda *_: None)
-    monkeypatch.setattr(authority, "_SKEW", -timedelta(days=2))
+    monkeypatch.setattr(certificates, "_SKEW", -timedelta(days=2))
     field.authority.renew()
     monkeypatch.setattr(time, "gmtime", lambda: time.struct_time((1970, 1, 1, 0, 0, 5, 3, 1, 0)))
     with pytest.raises(NotAcknowledgedError, match="not valid yet: this device's clock says 1970-01-01") as caught:

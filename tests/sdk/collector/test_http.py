@@ -129,6 +129,9 @@ def test_a_locked_store_is_503_and_the_device_keeps_its_reports(
         for _ in range(2):
             status, headers, _body = post(collector, batch_of(make_report(1)))
             assert (status, headers["Retry-After"]) == (503, "5")
+        assert json.loads(ask(collector, "GET", "/readyz")[2])["store_writable"] is False
+        assert ask(collector, "GET", "/readyz")[0] == 503
+        assert ask(collector, "GET", "/healthz")[0] == 200
         other.execute("ROLLBACK")
         other.close()
         status, _headers, body = post(collector, batch_of(make_report(1)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 
 from edgeloop.telemetry.collector.security.access import ANONYMOUS, DEVICE, Principal
-from edgeloop.telemetry.collector.security.authority import sha256_of
+from edgeloop.telemetry.collector.security.certificates import sha256_of
 from edgeloop.telemetry.collector.security.registry import ENROLLED, RegisteredDevice, Registry
 from edgeloop.telemetry.collector.security.secrets import API, SESSION, Secret
 from edgeloop.telemetry.collector.security.secrets import DEVICE as DEVICE_SECRET
