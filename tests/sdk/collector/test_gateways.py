@@ -11,12 +11,12 @@ from sqlalchemy import func, select
 from edgeloop.errors import DeviceError
 from edgeloop.telemetry.codec import encode_report
 from edgeloop.telemetry.histogram import Histogram
-from edgeloop.telemetry.store import open_store
+from edgeloop.telemetry.store import StoreUnavailableError, open_store
 from edgeloop.telemetry.store.rollups import Scope
 from edgeloop.telemetry.store.tables.rollups import ROLLUPS
 from edgeloop.telemetry.transports import open_transport
 from support.collecting import collector_process, make_report, wait_until
-from support.postgres import PostgresServer
+from support.postgres import PostgresServer, postgres_server
 
 DEVICES, BATCHES, PER_BATCH = 6, 45, 20
 TOTAL = DEVICES * BATCHES * PER_BATCH
@@ -76,3 +76,28 @@ def test_one_of_two_gateways_is_killed_and_every_report_is_stored_once(postgres:
         assert [int(total) for (total,) in sums] == [TOTAL] * 4
     assert store.latency() == {("invoke",): Histogram.merged([Histogram.of_ms([5.0])] * TOTAL)}
     store.close()
+
+
+@pytest.mark.slow
+def test_a_database_that_dies_keeps_what_it_committed_and_is_taken_up_again() -> None:
+    with postgres_server() as server:
+        store = open_store(server.new_database(), busy_timeout_s=1.0)
+        store.insert([make_report(n) for n in range(1, 21)])
+        server.stop("immediate")
+        for _ in range(2):
+            with pytest.raises(StoreUnavailableError, match="not available"):
+                store.insert([make_report(21)])
+        with pytest.raises(StoreUnavailableError):
+            store.counts()
+        server.start()
+        again = store.insert([make_report(n) for n in range(15, 26)])
+        assert (again.stored, again.duplicates) == (5, 6)
+        assert sorted(each.report.seq for each in store.reports()) == list(range(1, 26))
+        store.close()
+
+
+def test_what_cannot_be_a_store_is_one_clear_line() -> None:
+    with pytest.raises(StoreUnavailableError, match="cannot be opened") as caught:
+        open_store("postgresql://nobody:secret@/nothing?host=/nowhere")
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)

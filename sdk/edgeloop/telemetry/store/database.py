@@ -224,10 +224,10 @@ def _translated(url: str) -> Iterator[None]:
         yield
     except (sql_errors.IntegrityError, sql_errors.DataError, sql_errors.InterfaceError) as error:
         if error.connection_invalidated:
-            raise StoreUnavailableError(f"the store {url} is not available: {error.orig}") from error
-        raise DataError(f"cannot be stored: {error.orig}") from error
+            raise StoreUnavailableError(f"the store {url} is not available: {_said(error)}") from error
+        raise DataError(f"cannot be stored: {_said(error)}") from error
     except sql_errors.DBAPIError as error:
-        raise StoreUnavailableError(f"the store {url} is not available: {error.orig}") from error
+        raise StoreUnavailableError(f"the store {url} is not available: {_said(error)}") from error
 
 
 @contextmanager
@@ -235,6 +235,11 @@ def _opening(url: str) -> Iterator[None]:
     try:
         yield
     except sql_errors.OperationalError as error:
-        raise StoreUnavailableError(f"the store {url} cannot be opened: {error.orig}") from error
+        raise StoreUnavailableError(f"the store {url} cannot be opened: {_said(error)}") from error
     except sql_errors.DBAPIError as error:
-        raise DataError(f"{url} is not a telemetry store: {error.orig}", hint="name another file") from error
+        raise DataError(f"{url} is not a telemetry store: {_said(error)}", hint="name another file") from error
+
+
+def _said(error: sql_errors.DBAPIError) -> str:
+    """What the database said, on one line."""
+    return " ".join(str(error.orig).split())
