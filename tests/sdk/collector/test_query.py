@@ -209,6 +209,8 @@ def test_groups_and_tags_are_those_of_the_registry(tmp_path: Path, capsys: pytes
             options = ["--store", url, "--tag", "site=berlin", "--format", "jsonl", "-o", str(path)]
             assert main(["telemetry", "export", *options]) == 0
             assert len(path.read_text().splitlines()) == 6
+            assert main(["telemetry", "export", "--store", url, "--format", "jsonl", "-o", str(path)]) == 0
+            assert len(path.read_text().splitlines()) == 12
             path.unlink()
             capsys.readouterr()
 

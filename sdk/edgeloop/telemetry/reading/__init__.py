@@ -54,8 +54,8 @@ class Reader(Protocol):
     def overview(self, now_s: float) -> Mapping[str, Any]:
         """The devices as they are now, in the form of `/v1/devices`; of a large fleet the first by name."""
 
-    def total(self) -> int:
-        """Reports that are there."""
+    def total(self) -> int | None:
+        """Reports that came in, about; None where that cannot be told. For a progress bar."""
 
     def close(self) -> None: ...
 
