@@ -28,6 +28,7 @@ from edgeloop.telemetry.collector.carried_import import CarriedImport
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.memory_spool import MemorySpool
 from edgeloop.telemetry.report import Report
+from edgeloop.telemetry.simulate import Simulation, simulate
 from edgeloop.telemetry.store import open_store
 from edgeloop.telemetry.transports import open_transport
 from support.certificates import Certificates
@@ -115,6 +116,7 @@ def main() -> None:
             }
             for size in (1, 20):
                 measure(ways, size, args.rounds, args.batches, collector.pid)
+            fleet({"http": url, "mqtt": broker.url}, collector.pid)
         finally:
             collector.kill()
             collector.wait()
@@ -150,6 +152,24 @@ def measure(ways: Mapping[str, Sent | Carried], size: int, rounds: int, batches:
         ratio = statistics.median(http / this for http, this in zip(seconds["http"], took, strict=True))
         device, host_side = device_cpu_s[name] / n * 1e6, collector_cpu_s[name] / n * 1e6
         print(f"{name:<12}{rate:>12,.0f}{ratio:>15.2f}{device:>12,.0f}{host_side:>14,.0f}")
+
+
+def fleet(urls: Mapping[str, str], collector: int, rounds: int = 5) -> None:
+    """16 devices at once, as fast as they are acknowledged, in batches of 20."""
+    rates: dict[str, list[float]] = {name: [] for name in urls}
+    cpu_us: dict[str, list[float]] = {name: [] for name in urls}
+    for seed in range(rounds):
+        for name, url in urls.items():
+            before = cpu_s(collector)
+            done = simulate(url, Simulation(devices=16, reports=200, interval_s=0.0, batch=20, seed=seed))
+            rates[name].append(done.acknowledged / done.seconds)
+            cpu_us[name].append((cpu_s(collector) - before) / done.acknowledged * 1e6)
+    print(f"\n16 devices, batches of 20, n = {rounds} x 3200 reports each way")
+    for name in urls:
+        ratio = statistics.median(this / http for this, http in zip(rates[name], rates["http"], strict=True))
+        print(
+            f"{name:<12}{statistics.median(rates[name]):>12,.0f}{ratio:>15.2f}{'':>12}{statistics.median(cpu_us[name]):>14,.0f}"
+        )
 
 
 if __name__ == "__main__":
