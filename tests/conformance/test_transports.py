@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgeloop.errors import DeviceError
 from edgeloop.telemetry.carrying import Carrier
-from edgeloop.telemetry.codec import MAX_BATCH, UNREADABLE_BOOT, encode_report
+from edgeloop.telemetry.codec import MAX_BATCH, UNREADABLE_BOOT, Ack, decode_batch, encode_report
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.report import Report
 from edgeloop.telemetry.spool import Spool
@@ -107,6 +108,30 @@ def test_a_batch_is_delivered_and_acknowledged(line: Line) -> None:
     assert sorted(ack.accepted) == [(BOOT, 1, 2), (OTHER_BOOT, 7, 7)]
     assert ack.rejected == ()
     assert line.collector.keys() == [(BOOT, 1), (BOOT, 2), (OTHER_BOOT, 7)]
+
+
+class _Asking:
+    """A collector that hands out a command with every acknowledgement, and keeps the answers."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+        self.answers: list[bytes] = []
+        self.keys = collector.keys
+
+    def handle(self, batch: bytes) -> Ack:
+        self.answers += decode_batch(batch).answers
+        return replace(self._collector.handle(batch), commands=(b"a command",))
+
+
+def test_commands_come_with_an_acknowledgement_and_answers_go_with_a_batch(line: Line) -> None:
+    if isinstance(line.transport, Carrier):
+        pytest.skip("a stick carries no commands")
+    line.collector = asking = _Asking(line.collector)
+    ack = line.transport.send([small_body(1)], PATIENCE_S, [b"an answer", b"another"])
+    assert (ack.accepted, ack.commands) == (((BOOT, 1, 1),), (b"a command",))
+    line.transport.send((), PATIENCE_S, [b"without a report"])
+    assert asking.answers == [b"an answer", b"another", b"without a report"]
+    assert line.collector.keys() == [(BOOT, 1)]
 
 
 def test_several_batches_go_one_after_the_other(line: Line) -> None:

@@ -176,6 +176,33 @@ def test_what_is_not_there_names_the_next_step_and_one_job_runs_at_a_time(board:
     assert board.operator.ask("ping")["device"] == "pi-1", "meanwhile it answers"
 
 
+def test_a_measurement_dies_with_its_agent(board: Board) -> None:
+    start = board.line.start()
+    slow = Command("bench", new_command_id(), {"n": 100_000}, "pi-1", start.boot, 5, start.uptime_s + 60)
+    board.send(signed(slow, load_or_create_signing_key()))
+    pid = board.agent.process.pid
+
+    def children() -> list[str]:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+    board.agent.wait_until(lambda: len(children()) == 2, "started the measuring child")
+    theirs = children()
+    board.agent.process.kill()
+    board.agent.process.wait()
+    for _ in range(500):
+        if not any(Path(f"/proc/{child}/cmdline").exists() and _is_alive(child) for child in theirs):
+            return
+        time.sleep(0.02)
+    pytest.fail("a child outlived its agent")
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def test_nobody_at_the_other_end_is_one_line() -> None:
     master, slave = os.openpty()
     line = Commander(DirectLine(OpenDescriptor(master)), load_or_create_signing_key)
