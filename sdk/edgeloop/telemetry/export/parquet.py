@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from edgeloop.errors import DataError, MissingExtraError
-from edgeloop.telemetry.export.rows import COLUMN_TYPES, REAL, SWITCH, TEXT, TIME, WHOLE, table_row
+from edgeloop.telemetry.export.rows import COLUMN_TYPES, REAL, SWITCH, TEXT, TIME, WHOLE, histograms_of, table_row
 from edgeloop.telemetry.report import STAGES
 
 if TYPE_CHECKING:
@@ -83,12 +83,12 @@ def _schema(pa: Any) -> Any:
 
 def _row(stored: StoredReport) -> dict[str, Any]:
     report = stored.report
-    row = table_row(stored)
+    histograms = histograms_of(stored)
+    row = table_row(stored, histograms)
     for name, kind in COLUMN_TYPES.items():
         if kind == TIME:
             row[name] = _ms(row[name])
-    for stage in STAGES:
-        histogram = report.latency.get(stage)
+    for stage, histogram in histograms.items():
         row[f"{stage}_sum_ms"] = None if histogram is None else histogram.sum_ms
         row[f"{stage}{_BUCKETS}"] = None if histogram is None else list(histogram.intervals_ms())
     row["events"] = [{"kind": e.kind, "time": _ms(e.time_s), "detail": e.detail} for e in report.events]

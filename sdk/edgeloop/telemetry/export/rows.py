@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.telemetry.histogram import Histogram
@@ -33,12 +34,20 @@ COLUMNS: tuple[str, ...] = (*COLUMN_TYPES, "events")
 """Columns of the CSV, and the keys that JSON lines and Parquet start with."""
 
 
-def table_row(stored: StoredReport) -> dict[str, Any]:
-    """One report by the names in `COLUMN_TYPES`; None where it has no such value. Times are unix seconds."""
+def histograms_of(stored: StoredReport) -> dict[str, Histogram | None]:
+    """By stage. A stored report decodes a histogram each time it is asked for one."""
+    return {stage: stored.report.latency.get(stage) for stage in STAGES}
+
+
+def table_row(stored: StoredReport, histograms: Mapping[str, Histogram | None] | None = None) -> dict[str, Any]:
+    """One report by the names in `COLUMN_TYPES`; None where it has no such value. Times are unix seconds.
+
+    histograms: `histograms_of` it, where the caller has them.
+    """
     report = stored.report
     stages: dict[str, Any] = {}
-    for stage in STAGES:
-        stages |= _latency(stage, report.latency.get(stage))
+    for stage, histogram in (histograms or histograms_of(stored)).items():
+        stages |= _latency(stage, histogram)
     return {
         "device": report.device,
         "boot": report.boot,
