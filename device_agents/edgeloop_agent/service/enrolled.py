@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeloop.errors import UsageError
-from edgeloop.telemetry.identity.kept import FOLDER, IdentityFolder
+from edgeloop.telemetry.identity.kept import FOLDER, IdentityFolder, base_of
 
 if TYPE_CHECKING:
     from edgeloop_agent.config import AgentConfig
@@ -28,9 +28,15 @@ def prepare_identity(config: AgentConfig, state: Path) -> None:
         if config.enroll_token:
             folder.plant(config.enroll_token, config.device)
         return
-    reports_there = any(url.startswith(f"{identity.url}") for url in config.telemetry)
-    if identity.device != config.device and reports_there:
+    if identity.device != config.device and any(_is_at(identity.url, url) for url in config.telemetry):
         raise UsageError(
             f"this device is enrolled as {identity.device!r} and would report as {config.device!r}",
             hint=f"--device {identity.device!r}, or enroll it again: edgeloop-agent enroll",
         )
+
+
+def _is_at(base: str, url: str) -> bool:
+    try:
+        return base_of(url) == base
+    except UsageError:  # another kind of way
+        return False

@@ -298,7 +298,7 @@ def test_every_endpoint_has_a_role(secured: Secured) -> None:
 
 
 def test_slow_clients_and_too_many_connections_are_cut_off(tmp_path: Path) -> None:
-    with secured_collector(tmp_path, connections=ConnectionLimits(count=3, request_s=0.3)) as secured:
+    with secured_collector(tmp_path, connections=ConnectionLimits(count=3, request_s=0.3, handshake_s=0.4)) as secured:
         port = int(secured.handle.url.rpartition(":")[2])
         context = ssl.create_default_context(cafile=str(secured.authority.ca_path))
         with context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="127.0.0.1") as slow:
@@ -311,6 +311,9 @@ def test_slow_clients_and_too_many_connections_are_cut_off(tmp_path: Path) -> No
                     answer = slow.recv(1000)
                 raise ConnectionResetError
             assert time.monotonic() - began_s < 8
+        with socket.create_connection(("127.0.0.1", port)) as silent:  # and never begins its handshake
+            silent.settimeout(10)
+            assert silent.recv(1) == b""
         lines = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
         wrapped = [context.wrap_socket(line, server_hostname="127.0.0.1") for line in lines]
         with pytest.raises((OSError, http.client.HTTPException)):

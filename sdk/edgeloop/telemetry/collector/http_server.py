@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +77,7 @@ class HttpServer:
         config = _configured(ingest, store, fleet or LiveFleet(store), queue, doors)
         bound = _bind(address)
         try:
-            server, thread = _start(config, bound)
+            server, thread = _start(config, bound, doors.connections.handshake_s)
         except BaseException:
             bound.close()
             raise
@@ -150,11 +152,36 @@ def _configured(ingest: Ingest, store: Store, fleet: LiveFleet, commands: Comman
     return config
 
 
-def _start(config: Any, bound: socket.socket) -> tuple[Any, threading.Thread]:
+def serve(server: Any, bound: socket.socket, handshake_s: float) -> None:
+    """Until the server ends, on an event loop of this thread."""
+
+    class Loop(asyncio.SelectorEventLoop):
+        async def create_server(self, *arguments: Any, **options: Any) -> asyncio.Server:
+            """uvicorn has no setting for this; asyncio waits a minute."""
+            if options.get("ssl") is not None:
+                options["ssl_handshake_timeout"] = handshake_s
+            return await super().create_server(*arguments, **options)
+
+    loop = Loop()
+    try:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(server.serve(sockets=[bound]))
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def _start(config: Any, bound: socket.socket, handshake_s: float) -> tuple[Any, threading.Thread]:
     import uvicorn
 
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="collector http", daemon=True)
+    work = partial(serve, server, bound, handshake_s)
+    thread = threading.Thread(target=work, name="collector http", daemon=True)
     thread.start()
     deadline_s = time.monotonic() + _START_TIMEOUT_S
     while not server.started:

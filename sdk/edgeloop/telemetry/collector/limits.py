@@ -5,11 +5,11 @@ from __future__ import annotations
 import ipaddress
 import resource
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgeloop.errors import RefusedError, UsageError
 
-_SPARE_DESCRIPTORS = 64
+_SPARE_DESCRIPTORS = 256  # the store, other lines, handshakes that go on
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,12 @@ class RequestRates:
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """count: connections at once. request_s: from a request's first byte (or the connection) to its last."""
+    """count: connections at once. request_s: from a request's first byte (or the connection) to its last. handshake_s:
+    for that of TLS, before which a connection is not counted."""
 
     count: int = 4000
     request_s: float = 30.0
+    handshake_s: float = 10.0
 
     def within_descriptors(self) -> ConnectionLimits:
         """As many as this process may have open, which is raised as far as it goes."""
@@ -65,7 +67,7 @@ class ConnectionLimits:
             return self
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        return ConnectionLimits(max(min(self.count, soft - _SPARE_DESCRIPTORS), 1), self.request_s)
+        return replace(self, count=max(min(self.count, soft - _SPARE_DESCRIPTORS), 1))
 
 
 def parse_listen(text: str) -> ListenAddress:
