@@ -76,14 +76,18 @@ class HttpTransport:
             connection.close()
 
     def post(self, path: str, body: bytes, timeout_s: float, limit: int) -> tuple[int, bytes]:
-        """(status, the answer's first `limit` bytes) of something else than reports. NotAcknowledgedError."""
+        """(status, the answer's first `limit` bytes) of something else than reports. NotAcknowledgedError.
+
+        Neither enrolls nor renews: whoever sends the reports does, and two at once could take each other's credential.
+        """
+        about = {"Content-Type": CONTENT_TYPE, "Accept": CONTENT_TYPE}
         try:
-            self.prepare(timeout_s)
-            about = {"Content-Type": CONTENT_TYPE, "Accept": CONTENT_TYPE}
             status, _said, answer = self._exchange(path, body, about, timeout_s, limit)
         except (OSError, http.client.HTTPException, EdgeloopError) as error:
             self.close()
             raise self._failed(error) from error
+        if status in (401, 403):  # there may be a newer credential, which a new connection shows
+            self.close()
         return status, answer
 
     def prepare(self, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
