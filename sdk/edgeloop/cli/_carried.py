@@ -66,11 +66,22 @@ def _into(args: argparse.Namespace, console: Console) -> Iterator[Callable[[byte
     from edgeloop.telemetry.codec import decode_batch
 
     if args.to is not None:
+        from edgeloop.telemetry.collector.ingest import OTHER_DEVICE
         from edgeloop.telemetry.transports import open_transport
 
         transport = open_transport(args.to)
+
+        def send(body: bytes) -> Ack:
+            ack = transport.send(decode_batch(body).reports)
+            if any(rejected.reason == OTHER_DEVICE for rejected in ack.rejected):  # the devices must not hear of that
+                raise DeviceError(
+                    f"{args.to} takes the reports of one device only from this credential",
+                    hint="import where the collector's store is: --store URL",
+                )
+            return ack
+
         try:
-            yield lambda body: transport.send(decode_batch(body).reports)
+            yield send
         finally:
             transport.close()
         return

@@ -18,15 +18,16 @@ from edgeloop.cli.main import main
 from edgeloop.errors import DataError, DeviceError, UsageError
 from edgeloop.telemetry.carried_files import device_folder, read_whole, write_whole
 from edgeloop.telemetry.carrying import CarryingCourier
-from edgeloop.telemetry.codec import Ack, encode_ack, encode_batch, encode_report
+from edgeloop.telemetry.codec import Ack, Rejected, encode_ack, encode_batch, encode_report
 from edgeloop.telemetry.collector.carried_import import CarriedImport, Imported
-from edgeloop.telemetry.collector.ingest import Ingest
+from edgeloop.telemetry.collector.ingest import OTHER_DEVICE, Ingest
 from edgeloop.telemetry.delivery import DeliveryOutcome
 from edgeloop.telemetry.spool import Spool
 from edgeloop.telemetry.store import open_store
 from edgeloop.telemetry.store.database import Store
 from edgeloop.telemetry.transports import NotAcknowledgedError, open_transport
 from edgeloop.telemetry.transports.file import FileTransport
+from edgeloop.telemetry.transports.memory import MemoryTransport
 from support.reports import BOOT, OTHER_BOOT, small_body, typical_report
 
 
@@ -427,6 +428,18 @@ def test_a_running_collector_takes_in_a_stick_and_one_that_is_away_changes_nothi
         assert stored(collector.store) == [1, 2]
     assert "2 reports of 1 device in 1 file taken in and answered" in capsys.readouterr().out
     assert device.deliver().accepted == 2
+
+
+def test_a_credential_of_one_device_does_not_make_the_others_set_their_reports_aside(
+    device: Device, stick: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.put(1, 2)
+    device.deliver()
+    rejecting = MemoryTransport(lambda _batch: Ack(rejected=(Rejected(BOOT, 1, OTHER_DEVICE),)))
+    monkeypatch.setattr("edgeloop.telemetry.transports.open_transport", lambda _url: rejecting)
+    assert main(["telemetry", "import", str(stick), "--to", "https://collector:8443"]) == 3
+    assert "one device only from this credential" in capsys.readouterr().err
+    assert (len(files(stick)), files(stick, ".ack")) == (1, [])
 
 
 def test_commands_do_not_travel_by_stick(stick: Path) -> None:

@@ -17,6 +17,8 @@ from edgeloop.telemetry.store.database import Store
 from edgeloop.telemetry.store.rows import ReportRow, to_row
 from edgeloop.telemetry.store.writing import Inserted, Job, Quarantined
 
+OTHER_DEVICE = "is from another device"
+"""Why a report is rejected that its sender did not make."""
 _MAX_REASON_CHARS = 120  # times MAX_BATCH stays well below MAX_ACK_BYTES
 
 
@@ -140,7 +142,7 @@ class Ingest:
             if isinstance(report, DataError):
                 mine.reject(Rejected.unreadable(body, _reason(report)), "", body)
             elif mine.sender is not None and report.device != mine.sender:
-                mine.reject(Rejected(report.boot, report.seq, "is from another device"), report.device, body)
+                mine.reject(Rejected(report.boot, report.seq, OTHER_DEVICE), report.device, body)
             else:
                 mine.reports.append(report)
                 mine.bodies.append(body)
