@@ -81,14 +81,14 @@ def update_times(browser: object, url: str, transport: Transport, template: Repo
         for n in range(updates):
             report = replace(template, device="pi-00000", seq=first + n, gauges={"temperature_c": float(100 + n)})
             transport.send([encode_report(report)])
-            sent[f"{100 + n} °C"] = time.time() * 1000
+            sent[100 + n] = time.time() * 1000
             time.sleep(0.25)
         time.sleep(1.0)
-        shown = seen.page.evaluate("shown")
-        took = [shown[name] - at for name, at in sent.items() if name in shown]
+        shown = {int(text.split()[0]): at for text, at in seen.page.evaluate("shown").items() if text != "–"}
+        # A newer one that came before it was drawn counts as it.
+        took = [min(at for value, at in shown.items() if value >= wanted) - was for wanted, was in sent.items()]
         script = seen.page.evaluate("longest")
-    missed = updates - len(took)
-    return {"report_to_row_ms": percentiles(took), "script_per_update_ms": percentiles(script), "missed": missed}
+    return {"report_to_row_ms": percentiles(took), "script_per_update_ms": percentiles(script)}
 
 
 def keep_reporting(url: str, devices: int, interval_s: float) -> None:

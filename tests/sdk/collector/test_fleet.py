@@ -18,9 +18,9 @@ from edgeloop.telemetry.fleet.models import expected_of, rollout
 from edgeloop.telemetry.fleet.window import LatencyWindow
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.overview import WINDOW_REPORTS, Overview
-from edgeloop.telemetry.store import open_store
+from edgeloop.telemetry.store import StoreUnavailableError, open_store
 from edgeloop.telemetry.store.database import Store
-from support.collecting import make_report, with_event
+from support.collecting import make_report, wait_until, with_event
 
 NOW_S = 1_790_000_000.0
 
@@ -160,3 +160,23 @@ def test_rollout_counts_versions_and_who_is_well(fleet: LiveFleet) -> None:
     assert (new.version, new.devices, new.healthy, new.share, new.first_seen_s) == (4, 3, 3, 0.6, 5.0)
     assert (old.devices, old.healthy, old.fell_back, old.silent) == (2, 0, 1, 1)
     assert expected_of(fleet.rows(), "ic", "xnnpack").version == 4
+
+
+def test_a_defect_or_a_store_that_is_away_does_not_end_the_live_view(store: Store) -> None:
+    fleet, said = LiveFleet(store), []
+    fleet.say = said.append
+    troubles = iter([StoreUnavailableError("locked"), ValueError("a defect"), ValueError("a defect")])
+
+    def trouble(_now_s: float) -> None:
+        for error in troubles:
+            raise error
+
+    fleet.every_second(trouble)
+    fleet.start()
+    try:
+        wait_until(lambda: next(troubles, None) is None, "every trouble was had")
+        fleet.observe([make_report(1)], time.time())
+        wait_until(lambda: bool(fleet.rows()), "it still folds")
+        assert len(said) <= 1
+    finally:
+        fleet.stop()

@@ -213,3 +213,23 @@ def test_what_fires_is_on_the_page_until_it_is_over(browser: Any, tmp_path: Path
             collector.ingest.handle(batch_of(make_report(2, gauges={"temperature_c": 40.0})))
             page.get_by_text("resolved").wait_for()
             assert seen.complaints == []
+
+
+def test_a_hostile_device_cannot_break_its_own_page(browser: Any, collector: CollectorHandle) -> None:
+    names = {"constructor": 1.0, "__proto__": 2.0, "toString": 3.0, NASTY: 4.0}
+    fields = {"device": LONG, "bundle": "b" * 120, "variant": "v" * 120, "delegate_ran": "d" * 120, "gauges": names}
+    counts = {"constructor": 1, "__proto__": 2, NASTY: 3}
+    report = make_report(1, **fields, counters=counts, time_s=time.time(), runtime="r" * 120)
+    collector.ingest.handle(batch_of(with_event(report, kind="constructor", detail="x" * 240)))
+    with visit(browser, f"{collector.url}/#/device/{LONG}", **PHONE) as seen:
+        seen.page.locator(".uplot").first.wait_for()
+        seen.page.locator("dt", has_text="constructor").wait_for()
+        assert seen.page.evaluate(STICKS_OUT) == 0
+        seen.page.goto(f"{collector.url}/#/model/{'b' * 120}/3")
+        seen.page.get_by_text("Slowest devices").wait_for()
+        assert seen.page.evaluate(STICKS_OUT) == 0
+        assert seen.complaints == []
+        seen.page.goto(f"{collector.url}/#/device/%E0%A4%A")
+        seen.page.locator("#devices tr").wait_for()
+        seen.page.goto(f"{collector.url}/#/device/nobody")
+        seen.page.get_by_text("no report of this device").wait_for()

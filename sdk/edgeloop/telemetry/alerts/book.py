@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, or_, select
-from sqlalchemy import exc as sql_errors
 
 from edgeloop.telemetry.alerts.evaluate import Change, Subject
-from edgeloop.telemetry.store import StoreUnavailableError
+from edgeloop.telemetry.fleet.arrivals import available
 from edgeloop.telemetry.store.dialects import Database
 from edgeloop.telemetry.store.tables.alerts import ALERTS
 
@@ -102,22 +101,14 @@ class AlertBook:
 
     def _select(self, which: Any, *, limit: int = KEPT) -> list[Alert]:
         chosen = select(*_COLUMNS).where(which).order_by(ALERTS.c.fired_s.desc(), ALERTS.c.id.desc()).limit(limit)
-        with _available(), self._database.reader.connect() as connection:
+        with available(), self._database.reader.connect() as connection:
             return [Alert(**row) for row in connection.execute(chosen).mappings()]
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with _available(), self._database.writer.begin() as connection:
+        with available(), self._database.writer.begin() as connection:
             yield connection
 
 
 def _key(subject: Subject) -> str:
     return hashlib.sha256(json.dumps([subject.rule, subject.device, subject.bundle]).encode()).hexdigest()
-
-
-@contextmanager
-def _available() -> Iterator[None]:
-    try:
-        yield
-    except sql_errors.DBAPIError as error:
-        raise StoreUnavailableError(f"the store's alerts are not available: {error.orig}") from error

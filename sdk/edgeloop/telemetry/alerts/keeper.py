@@ -27,7 +27,8 @@ Say = Callable[[str], None]
 
 
 def watch(fleet: LiveFleet, settings: AlertSettings, database: Database, say: Say) -> None:
-    """Judge the rules as long as the fleet runs; call it before the fleet starts. Nothing happens without rules."""
+    """Judge the rules as long as the fleet runs, and say what goes wrong there; call it before the fleet starts."""
+    fleet.say = say
     if settings.rules:
         keeper = AlertKeeper(settings, fleet, AlertBook(database), say)
         keeper.start()

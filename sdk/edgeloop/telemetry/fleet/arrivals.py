@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from sqlalchemy import exc as sql_errors
 from sqlalchemy import func, select
 
+from edgeloop.telemetry.store import StoreUnavailableError
 from edgeloop.telemetry.store.dialects import Database
 from edgeloop.telemetry.store.schema import DEVICES, EVENTS, REPORTS
 from edgeloop.telemetry.store.selecting import conditions
@@ -16,10 +19,19 @@ MAX_EVENTS = 5000
 """With a mark in one picture."""
 
 
+@contextmanager
+def available() -> Iterator[None]:
+    """A database's error as StoreUnavailableError."""
+    try:
+        yield
+    except sql_errors.DBAPIError as error:
+        raise StoreUnavailableError(f"the store is not available: {error.orig}") from error
+
+
 def devices_since(database: Database, report_id: int) -> list[tuple[str, float]]:
     """(device, when its last report came in) of those with a report after `report_id`."""
     chosen = select(DEVICES.c.device, DEVICES.c.last_received_s).where(DEVICES.c.last_report_id > report_id)
-    with database.reader.connect() as connection:
+    with available(), database.reader.connect() as connection:
         return [(row.device, row.last_received_s) for row in connection.execute(chosen)]
 
 
@@ -33,7 +45,7 @@ def events_of(database: Database, device: str, limit: int = 100) -> list[dict[st
         .order_by(REPORTS.c.id.desc(), EVENTS.c.position.desc())
         .limit(limit)
     )
-    with database.reader.connect() as connection:
+    with available(), database.reader.connect() as connection:
         return [dict(row) for row in connection.execute(chosen).mappings()]
 
 
@@ -47,13 +59,13 @@ def marked_events(database: Database, selection: Selection, kinds: Sequence[str]
         .order_by(EVENTS.c.report_id.desc())
         .limit(MAX_EVENTS)
     )
-    with database.reader.connect() as connection:
+    with available(), database.reader.connect() as connection:
         return [(row.kind, row.time_s) for row in connection.execute(chosen)]
 
 
 def first_seen(database: Database) -> dict[tuple[str, int], float]:
     """When the first report of each (bundle, version) came in. Reads the whole table: not for every request."""
     chosen = select(REPORTS.c.bundle, REPORTS.c.version, func.min(REPORTS.c.received_s))
-    with database.reader.connect() as connection:
+    with available(), database.reader.connect() as connection:
         rows = connection.execute(chosen.group_by(REPORTS.c.bundle, REPORTS.c.version))
         return {(bundle, version): seen for bundle, version, seen in rows}

@@ -70,6 +70,7 @@ class LiveFleet:
         self.rules: tuple[str, ...] = ()
         """Names of the alert rules that are watched."""
         self._on_tick: list[Callable[[float], None]] = []
+        self.say: Callable[[str], None] = lambda _line: None
         self._on_stop: list[Callable[[], None]] = []
 
     # -- feeding
@@ -215,7 +216,7 @@ class LiveFleet:
 
     def _run(self) -> None:
         next_count_s = next_sweep_s = 0.0
-        loaded = False
+        loaded, told = False, ""
         while not self._closed.is_set():
             self._wake.wait(1.0)
             self._wake.clear()
@@ -235,6 +236,10 @@ class LiveFleet:
                     next_count_s = now + 1.0
             except StoreUnavailableError:
                 pass  # the ingest says so; what is shown stays as it was
+            except Exception as error:  # a defect here must not end what everybody looks at
+                if repr(error) != told:
+                    told = repr(error)
+                    self.say(f"the live page is not up to date: {error!r}")
             self._closed.wait(FOLD_EVERY_S)
 
     def load(self) -> None:
@@ -245,7 +250,7 @@ class LiveFleet:
             self.revision += 1
             for stored in newest:
                 if stored.report.device not in self._states:
-                    self._add([stored.report], stored.received_s)
+                    self._add([stored.report], stored.received_s, anew=True)
                 self._swept_to = max(self._swept_to, stored.id)
         for stored in reversed(newest[-FILL_WINDOWS_OF:]):
             if self._closed.is_set():

@@ -65,6 +65,6 @@ async function route() {
 byId("logout").hidden = location.protocol !== "https:"; // there is no login on plain loopback
 addEventListener("hashchange", route);
 addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && location.hash.length > 2) location.hash = "#/";
+  if (event.key === "Escape" && location.hash.length > 2 && !event.target.matches("select, input")) location.hash = "#/";
 });
 route();

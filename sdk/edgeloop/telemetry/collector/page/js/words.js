@@ -49,6 +49,6 @@ const GAUGES = {
 };
 
 export function gauge(name, value) {
-  const [label, text] = GAUGES[name] ?? [name, (v) => String(Math.round(v * 1000) / 1000)];
+  const [label, text] = Object.hasOwn(GAUGES, name) ? GAUGES[name] : [name, (v) => String(Math.round(v * 1000) / 1000)];
   return [label, text(value)];
 }
