@@ -157,8 +157,9 @@ class Link:
         with self.changed:
             self.changed.wait_for(lambda: self._ready or self.failure, max(deadline_s - time.monotonic(), 0.0))
         if not self._ready:
+            failure = self.failure
             self.close()
-            raise self.failure or BrokerError(f"{self._broker.shown} did not answer in time", hint="is it a broker?")
+            raise failure or BrokerError(f"{self._broker.shown} did not answer in time", hint="is it a broker?")
 
     def publish(self, topic: str, payload: bytes, qos: int, expires_s: int) -> int:
         """Its message number, by which `receipt` says that the broker has taken it. The broker drops what it could not

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -22,6 +23,7 @@ from edgeloop.telemetry.store.database import Store
 from edgeloop.telemetry.transports import NotAcknowledgedError, open_transport, parse_address
 from support.certificates import Certificates
 from support.collecting import wait_until
+from support.far_end import SilentTcp
 from support.mosquitto import PASSWORD, USER, Mosquitto
 from support.reports import BOOT, small_body
 
@@ -271,6 +273,24 @@ def test_a_broker_that_wants_a_certificate_gets_ours(tmp_path: Path, store: Stor
         listener.stop()
     finally:
         broker.stop()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", bytes(range(1, 256)), b"\x20\xff\xff\xff\x7f"]
+)
+def test_what_is_no_broker_is_told_and_ends_in_time(answer: bytes) -> None:
+    def script(connection: socket.socket) -> None:
+        connection.sendall(answer)
+        while connection.recv(4096):
+            pass
+
+    began_s = time.monotonic()
+    with SilentTcp(script) as stranger:
+        url = stranger.url.replace("http", "mqtt")
+        with closing(open_transport(url, device="pi-1")) as transport, pytest.raises(NotAcknowledgedError) as caught:
+            transport.send([small_body(1)], SHORT_S)
+    assert str(caught.value).startswith(url) and "\n" not in str(caught.value)
+    assert time.monotonic() - began_s < 10
 
 
 def test_an_acl_that_forbids_a_topic_is_named(tmp_path: Path, store: Store) -> None:
