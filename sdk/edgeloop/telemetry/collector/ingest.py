@@ -146,10 +146,10 @@ class Ingest:
             else:
                 mine.reports.append(report)
                 mine.bodies.append(body)
-        for mine in found:
-            if isinstance(mine, _Sorted):
-                made = corrected_times(mine.reports, now, mine.sent)
-                mine.rows = [to_row(r, now, *known) for r, *known in zip(mine.reports, mine.bodies, made, strict=True)]
+        for each in found:
+            if isinstance(each, _Sorted):
+                made = zip(each.reports, each.bodies, corrected_times(each.reports, now, each.sent), strict=True)
+                each.rows = [to_row(report, now, body, made_s) for report, body, made_s in made]
         return found
 
     def _answer(self, found: _Sorted, job: Job, now: float) -> Ack:
