@@ -28,7 +28,7 @@ _MAX_COUNT = 2**40  # sums of as many as a wire can hold stay exact
 _SLACK = 5e-7  # half of what `from_wire` allows, since numpy's log2 and math's may differ in the last bit
 _MERGE_AFTER = 1024
 _DENSE_CELLS = 2**20
-_READ_WIRES = 1000  # at a time: some hundred kilobytes of columns, which fit a cache
+_READ_WIRES = 400  # at a time: columns that fit a cache
 
 Integers = NDArray[np.int64]
 

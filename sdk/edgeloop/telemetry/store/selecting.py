@@ -30,10 +30,12 @@ def conditions(selection: Selection) -> list[ColumnElement[bool]]:
         (r.delegate_ran, selection.delegate),
     )
     met: list[ColumnElement[bool]] = [column == value for column, value in wanted if value is not None]
+    # Pages go by id. With the bare column a database would be tempted to fetch and sort the whole range for each.
+    time_s = r.time_s + 0.0
     if selection.since_s is not None:
-        met.append(r.time_s >= selection.since_s)
+        met.append(time_s >= selection.since_s)
     if selection.until_s is not None:
-        met.append(r.time_s < selection.until_s)
+        met.append(time_s < selection.until_s)
     return met
 
 
