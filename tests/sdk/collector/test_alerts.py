@@ -23,7 +23,6 @@ from edgeloop.telemetry.alerts.rules import AlertSettings, Rule, Webhook, read_a
 from edgeloop.telemetry.collector import start_collector
 from edgeloop.telemetry.fleet.live import LiveFleet
 from edgeloop.telemetry.fleet.row import FleetRow, RowState
-from edgeloop.telemetry.store import open_store
 from edgeloop.telemetry.store.database import Store
 from support.collecting import batch_of, make_report, wait_until
 
@@ -52,13 +51,6 @@ url = "http://127.0.0.1:9/hook"
 secret_env = "HOOK_SECRET"
 timeout_s = 2
 """
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(f"sqlite:///{tmp_path / 'x.db'}")
-    yield opened
-    opened.close()
 
 
 def row(received_s: float = NOW_S, **fields: Any) -> FleetRow:

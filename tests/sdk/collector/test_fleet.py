@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -18,18 +16,11 @@ from edgeloop.telemetry.fleet.models import expected_of, rollout
 from edgeloop.telemetry.fleet.window import LatencyWindow
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.overview import WINDOW_REPORTS, Overview
-from edgeloop.telemetry.store import StoreUnavailableError, open_store
+from edgeloop.telemetry.store import StoreUnavailableError
 from edgeloop.telemetry.store.database import Store
 from support.collecting import make_report, wait_until, with_event
 
 NOW_S = 1_790_000_000.0
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(f"sqlite:///{tmp_path / 'x.db'}")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
