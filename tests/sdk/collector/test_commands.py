@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tty
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,13 @@ def queue(tmp_path: Path):  # type: ignore[no-untyped-def]
     made = CommandQueue(store.database, Clock())
     yield made
     store.close()
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Iterator[Agents]:
+    started = Agents(tmp_path)
+    yield started
+    started.close()
 
 
 def ping(device: str = "pi-1") -> tuple[str, bytes]:
@@ -143,9 +151,8 @@ def test_the_endpoints(tmp_path: Path) -> None:
         transport.close()
 
 
-def test_an_operator_reaches_an_agent_through_its_collector(tmp_path: Path) -> None:
+def test_an_operator_reaches_an_agent_through_its_collector(agents: Agents, tmp_path: Path) -> None:
     """HTTP: with the acknowledgement of the next report; what it was asked for, it does, and says so."""
-    agents = Agents(tmp_path)
     bundle = make_bundle(tmp_path / "digits.bundle")
     with start_collector(f"sqlite:///{tmp_path / 'x.db'}") as collector:
         agent = agents.start(
@@ -166,14 +173,12 @@ def test_an_operator_reaches_an_agent_through_its_collector(tmp_path: Path) -> N
         agent.stop()
         events = [event.kind for row in collector.store.reports() for event in row.report.events]
         refused = sum(row.report.counters.get("commands_refused", 0) for row in collector.store.reports())
-    agents.close()
     assert events.count("command") == 2
     assert (events.count("command_refused"), refused) == (1, 1)
 
 
-def test_on_a_serial_line_a_command_goes_out_at_once(tmp_path: Path) -> None:
+def test_on_a_serial_line_a_command_goes_out_at_once(agents: Agents, tmp_path: Path) -> None:
     """The agent reports once an hour; the collector holds the line and passes on what the operator posts."""
-    agents = Agents(tmp_path)
     bundle = make_bundle(tmp_path / "digits.bundle")
     master, slave = os.openpty()
     tty.setraw(slave)
@@ -188,7 +193,6 @@ def test_on_a_serial_line_a_command_goes_out_at_once(tmp_path: Path) -> None:
         assert not collector.store.counts().reports
         agent.stop()
     os.close(slave)
-    agents.close()
 
 
 def test_where_a_device_is_must_be_clear() -> None:
