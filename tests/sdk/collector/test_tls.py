@@ -99,7 +99,14 @@ def test_strangers_get_in_nowhere(secured: Secured) -> None:
                          ("GET", "/nowhere"), ("POST", "/v1/renew"), ("DELETE", "/v1/devices")):  # fmt: skip
         status, headers, _body = secured.client.ask(method, path)
         assert (status, headers.get("www-authenticate")) == (401, "Bearer"), path
-    for token in ("", "x", secured.tokens["enroll"], secured.tokens["api"].swapcase(), "eld-0123456789-" + "A" * 43):
+    for token in (
+        "",
+        "x",
+        "x" * 5000,
+        secured.tokens["enroll"],
+        secured.tokens["api"].swapcase(),
+        "eld-0123456789-" + "A" * 43,
+    ):
         assert secured.client.ask("GET", "/v1/devices", Authorization=f"Bearer {token}")[0] == 401
         assert secured.client.ask("GET", "/v1/devices", Cookie=f"{identity.COOKIE}={token}")[0] == 401
     assert secured.client.ask("GET", "/")[1]["location"] == "/login"

@@ -12,7 +12,7 @@ from http.cookies import CookieError, SimpleCookie
 from edgeloop.telemetry.collector.security.access import ANONYMOUS, DEVICE, Principal
 from edgeloop.telemetry.collector.security.certificates import sha256_of
 from edgeloop.telemetry.collector.security.registry import ENROLLED, RegisteredDevice, Registry
-from edgeloop.telemetry.collector.security.secrets import API, SESSION, Secret
+from edgeloop.telemetry.collector.security.secrets import API, MAX_TEXT_CHARS, SESSION, Secret
 from edgeloop.telemetry.collector.security.secrets import DEVICE as DEVICE_SECRET
 from edgeloop.telemetry.collector.security.tokens import Tokens
 from edgeloop.telemetry.collector.security.users import Users
@@ -40,11 +40,11 @@ class Identities:
         authorization = headers.get("authorization", "")
         if authorization:
             scheme, _, text = authorization.partition(" ")
-            return f"bearer {text.strip()}" if scheme.lower() == "bearer" else "bearer ?"
+            return f"bearer {_short(text.strip())}" if scheme.lower() == "bearer" else "bearer ?"
         if certificate_der:
             return f"certificate {sha256_of(certificate_der)}"
         session = cookie_of(headers.get("cookie", ""))
-        return f"cookie {session}" if session else ""
+        return f"cookie {_short(session)}" if session else ""
 
     def remembered(self, shown: str) -> Principal | None:
         """Without asking the store; None when it has to be asked."""
@@ -105,3 +105,8 @@ def cookie_of(header: str) -> str:
     except CookieError:
         return ""
     return found.value if found is not None else ""
+
+
+def _short(text: str) -> str:
+    """What is too long to be a token is not worth keeping."""
+    return text if len(text) <= MAX_TEXT_CHARS else "?"

@@ -15,6 +15,8 @@ from edgeloop.errors import UsageError
 ENROLL, API, SESSION, DEVICE = "enroll", "api", "session", "bearer"
 _PREFIXES = {ENROLL: "elt", API: "ela", SESSION: "els", DEVICE: "eld"}
 _ID_BYTES, _SECRET_BYTES = 5, 32
+MAX_TEXT_CHARS = 100
+"""No secret is longer."""
 _FORM = re.compile(r"(el[a-z])-([0-9a-f]{10})-([A-Za-z0-9_-]{43})")
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1}
 """16 MiB and some 40 ms for each try."""
@@ -40,7 +42,7 @@ class Secret:
     @classmethod
     def parse(cls, text: str) -> Secret | None:
         """None for what cannot be one."""
-        match = _FORM.fullmatch(text.strip()) if len(text) < 100 else None
+        match = _FORM.fullmatch(text.strip()) if len(text) <= MAX_TEXT_CHARS else None
         kind = next((k for k, prefix in _PREFIXES.items() if match and match[1] == prefix), None)
         return None if match is None or kind is None else cls(kind, match[2], match[0])
 
