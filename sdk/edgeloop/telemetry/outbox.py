@@ -23,6 +23,7 @@ from edgeloop.telemetry.ways import Way, Ways
 _HELD_REPORTS = 64
 """So many are kept in memory while the disk under the spool takes none."""
 _DEFECT_RETRY_S = 60.0
+_TOLD_AS = {"lost": "reports_refused", "rejected": "reports_quarantined"}
 
 
 class Outbox:
@@ -51,12 +52,13 @@ class Outbox:
         self._tell = tell
         self._held: deque[tuple[bytes, str, int]] = deque(maxlen=_HELD_REPORTS)
         self._counts: Counter[str] = Counter()
+        self._told: Counter[str] = Counter()
         self._trouble = ""
         self._spool_trouble = ""
 
     def submit(self, report: Report) -> None:
         """In the spool when this returns, or held in memory and counted as refused."""
-        report = self._with_news(report)
+        report = self._with_counts(self._with_news(report))
         self._newest = report, time.monotonic()
         try:
             body = encode_report(report)
@@ -129,6 +131,15 @@ class Outbox:
             self._events.append(Event(kind, time.time(), detail))
             self._tell(f"{kind}: {detail}")
             self._trouble = ""  # told with it
+
+    def _with_counts(self, report: Report) -> Report:
+        """With what became of reports since the last one: a loss is seen in the fleet, not on the device alone."""
+        counters = dict(report.counters)
+        for name, counter in _TOLD_AS.items():
+            if since := self._counts[name] - self._told[name]:
+                self._told[name] += since
+                counters[counter] = counters.get(counter, 0) + since
+        return report if counters == report.counters else replace(report, counters=counters)
 
     def _with_news(self, report: Report) -> Report:
         counts = {} if self._ways is None else self._ways.take_counts()

@@ -8,7 +8,7 @@ import pytest
 
 from edgeloop.telemetry import outbox as outbox_module
 from edgeloop.telemetry.clock import SentAt
-from edgeloop.telemetry.codec import Ack, decode_batch
+from edgeloop.telemetry.codec import Ack, Rejected, decode_batch, decode_report
 from edgeloop.telemetry.memory_spool import MemorySpool
 from edgeloop.telemetry.outbox import Outbox
 from edgeloop.telemetry.transports.memory import MemoryTransport
@@ -59,3 +59,36 @@ def test_what_an_earlier_run_left_goes_without_a_time_of_sending() -> None:
 
     assert Outbox(spool, MemoryTransport(handle), lambda _line: None).deliver() == (None, True)
     assert seen == [None]
+
+
+def test_what_became_of_reports_is_in_the_next_one() -> None:
+    """One that the collector rejects, and two more than are held while the spool takes none."""
+    spool, collector = MemorySpool(), TinyCollector()
+
+    def handle(batch: bytes) -> Ack:
+        return Ack((), (Rejected(BOOT, 1, "not wanted"),)) if not collector.arrivals else collector.handle(batch)
+
+    outbox = Outbox(spool, MemoryTransport(handle), lambda _line: None)
+    outbox.submit(small_report(1))
+    outbox.deliver()
+    spool.max_bytes = 0
+    for seq in range(2, 2 + 64 + 2):
+        outbox.submit(small_report(seq))
+    assert outbox.totals()["lost"] == 2
+    spool.max_bytes = 1 << 20
+    outbox.submit(small_report(68))
+    counters = [decode_report(report.body).counters for report in spool.pending(100)]
+    assert sum(each.get("reports_refused", 0) for each in counters) == 2
+    # The report that told of the rejection was among those lost.
+    assert all(each["frames"] == 1 for each in counters)
+
+
+def test_a_rejected_report_is_told_by_the_next() -> None:
+    spool = MemorySpool()
+    transport = MemoryTransport(lambda _batch: Ack((), (Rejected(BOOT, 1, "not wanted"),)))
+    outbox = Outbox(spool, transport, lambda _line: None)
+    for seq in (1, 2, 3):
+        outbox.submit(small_report(seq))
+        outbox.deliver()
+    told = [decode_report(report.body).counters.get("reports_quarantined", 0) for report in spool.pending(9)]
+    assert told == [1, 0]
