@@ -21,6 +21,8 @@ from support.collecting import make_report as any_report
 from support.faults import Ledger, amount, judge, record
 from support.reports import BOOT
 
+pytestmark = pytest.mark.slow
+
 DAY_S = 86400.0
 
 
