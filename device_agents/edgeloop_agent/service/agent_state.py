@@ -96,7 +96,9 @@ def state_text(state: Mapping[str, Any]) -> str:
     lines.append("board: " + ", ".join(_board_words(board)))
     if telemetry is not None:
         counts = ", ".join(f"{telemetry[name]} {name}" for name in ("delivered", "waiting", "rejected", "lost"))
-        lines.append(f"telemetry: {counts}")
+        carried = f" ({telemetry['carried']} of these carried)" if telemetry.get("carried") else ""
+        way = f", by {telemetry['way']}" if telemetry.get("way") else ""
+        lines.append(f"telemetry: {counts}{carried}{way}")
     if samples := state.get("hard_samples"):
         counts = ", ".join(f"{samples[name]} {name}" for name in ("sent", "waiting", "refused"))
         trouble = f"; {samples['trouble']}" if samples["trouble"] else ""

@@ -48,6 +48,7 @@ class Outbox:
             self._courier = Courier(spool, transport, sent_at=self._sent_at)
         self._on_event = on_event
         self._events: deque[Event] = deque()
+        self._carried = 0
         self._newest: tuple[Report, float] | None = None
         self._tell = tell
         self._held: deque[tuple[bytes, str, int]] = deque(maxlen=_HELD_REPORTS)
@@ -83,6 +84,7 @@ class Outbox:
             return _DEFECT_RETRY_S, False
         self._counts["delivered"] += outcome.accepted
         self._counts["rejected"] += outcome.rejected
+        self._carried = outcome.carried
         self._tell_of_ways()
         self._note(outcome.error.message if outcome.error is not None else "")
         return (self._courier.delay_s if outcome.error is not None else None), outcome.done
@@ -109,8 +111,9 @@ class Outbox:
         return {"spool_reports": float(stats.reports), "spool_bytes": float(stats.bytes)}
 
     def state(self) -> dict[str, Any]:
-        """The totals, and why nothing can be delivered or kept at present ("" when it can)."""
-        way = {} if self._ways is None else {"way": self._ways.used.name}
+        """The totals, and why nothing can be delivered or kept at present ("" when it can). Of several ways the one in
+        use, and how many of those that wait lie on a stick there."""
+        way = {} if self._ways is None else {"way": self._ways.used.name, "carried": self._carried}
         return {**self.totals(), "trouble": self._trouble or self._spool_trouble, **way}
 
     def totals(self) -> dict[str, int]:

@@ -176,6 +176,18 @@ def test_what_went_to_a_stick_and_then_by_the_line_is_stored_once_and_the_stick_
     assert ways.used.name == "http://a"
 
 
+def test_the_state_says_which_way_and_how_many_reports_lie_on_a_stick(tmp_path: Path) -> None:
+    outbox = Outbox(MemorySpool(), open_ways([f"file://{tmp_path}"], "pi-1"), lambda _line: None)
+    outbox.submit(small_report(1))
+    assert outbox.deliver() == (None, True)
+    state = outbox.state()
+    assert (state["way"], state["waiting"], state["carried"]) == (f"file://{tmp_path}", 1, 1)
+    CarriedImport(TinyCollector().handle).run(tmp_path)
+    outbox.deliver()
+    state = outbox.state()
+    assert (state["delivered"], state["waiting"], state["carried"]) == (1, 0, 0)
+
+
 def test_the_next_report_says_by_which_way_and_people_are_told_once() -> None:
     collector = TinyCollector()
     said: list[str] = []
