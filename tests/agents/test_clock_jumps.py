@@ -31,7 +31,7 @@ def test_a_wall_clock_that_jumps_changes_stamps_only(tmp_path: Path) -> None:
     config = load_config(
         {
             "bundle": make_bundle(tmp_path / "digits.bundle"), "source": "synthetic:", "count": 150, "rate": 100.0,
-            "state": tmp_path / "state", "report_interval": 0.2, "telemetry": "http://127.0.0.1:9",
+            "state": tmp_path / "state", "report_interval": 0.2, "telemetry": ("http://127.0.0.1:9",),
             "delegates": ("edgetpu", "xnnpack"), "stop_timeout": 0.4,
         }
     )  # fmt: skip
