@@ -9,6 +9,7 @@ from typing import Any
 from edgeloop.bundle import StagedBundle
 from edgeloop.errors import DeviceError, EdgeloopError, UsageError
 from edgeloop.runtime.child import child_command
+from edgeloop.runtime.delegates import parse_delegate
 
 DEFAULT_TIMEOUT_S = 300.0
 _DEFAULT_RUNS = 200
@@ -39,16 +40,18 @@ def plan(kind: str, arguments: Mapping[str, Any], bundles: Sequence[StagedBundle
             raise UsageError(f"{manifest.name} {manifest.version} has no variant {name!r}; it has {', '.join(known)}")
     paths = [str(staged.path / known[name].file) for name in names]
     n, threads = int(arguments.get("n", _DEFAULT_RUNS)), int(arguments.get("threads", 1))
+    asked = tuple(arguments.get("delegates") or ())
+    for text in asked:
+        if parse_delegate(text).path:  # code that somebody else may have put there
+            raise UsageError(f"a command loads no library: {text}")
     if kind == "bench":
         from edgeloop.bench.values import BenchRequest
 
-        asked = tuple(arguments.get("delegates") or ())
         wishes = asked or known[names[0]].delegates or ("xnnpack",)
         request = BenchRequest(wishes, threads, n, first_only=not asked)
         command = child_command(_BENCH, *request.argv(paths))
     else:
-        delegate = (arguments.get("delegates") or ["xnnpack"])[0]
-        flags = ["--delegate", str(delegate), "--threads", str(threads), "-n", str(n)]
+        flags = ["--delegate", asked[0] if asked else "xnnpack", "--threads", str(threads), "-n", str(n)]
         command = child_command(_PROFILE, *flags, "--", *paths)
     return Measurement(
         command, manifest.name, manifest.version, float(arguments.get("timeout_s", DEFAULT_TIMEOUT_S)),

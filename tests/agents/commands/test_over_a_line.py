@@ -166,6 +166,13 @@ def test_what_is_not_there_names_the_next_step_and_one_job_runs_at_a_time(board:
     assert "ssh://" in str(caught.value)
     with pytest.raises(DeviceError, match="no variant 'x'"):
         bench_there(board.operator, OnDevice(variants=("x",)))
+    for kind in (bench_there, profile_there):
+        with pytest.raises(DeviceError, match="a command loads no library"):
+            kind(board.operator, OnDevice(delegates=("external:/tmp/lib.so?key=value",)))
+        with pytest.raises(DeviceError, match="delegate"):
+            kind(board.operator, OnDevice(delegates=("--help",)))
+    with pytest.raises(DeviceError, match="libedgetpu"):
+        bench_there(board.operator, OnDevice(delegates=("edgetpu",)))
     with pytest.raises(DeviceError, match="took longer than 1 s"):
         bench_there(board.operator, OnDevice(n=100_000, threads=1, timeout_s=1.0))
     start = board.line.start()
