@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PORT",
         action="append",
         default=[],
-        help="listen on a serial port too (repeatable), or rfc2217://HOST:PORT, socket://HOST:PORT; ?baud= sets its speed",
+        help="take a serial port too (repeatable), or rfc2217://HOST:PORT, socket://HOST:PORT; ?baud= is its speed",
     )
     parser.add_argument("--alerts", metavar="FILE", type=Path, help="rules to watch and webhooks to call, as TOML")
     parser.add_argument(
