@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,21 +62,35 @@ LINES: dict[str, Callable[[Collector, Path], Line]] = {
 }
 
 
-@pytest.fixture(params=["tiny", "store"])
-def collector(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Collector]:
-    if request.param == "tiny":
+COLLECTORS = ("tiny", "store")
+ONE_IS_ENOUGH = frozenset({"socket", "rfc2217", "https", "mqtts"})
+"""Lines that differ from another one in what is around the same bytes."""
+PAIRS = [(line, kind) for line in LINES for kind in COLLECTORS if kind == "tiny" or line not in ONE_IS_ENOUGH]
+
+
+@contextmanager
+def collecting(kind: str, folder: Path) -> Iterator[Collector]:
+    if kind == "tiny":
         yield TinyCollector()
         return
-    real = StoreCollector(tmp_path / "telemetry.db")
+    real = StoreCollector(folder / "telemetry.db")
     yield real
     real.close()
 
 
-@pytest.fixture(params=LINES)
-def line(request: pytest.FixtureRequest, collector: Collector, tmp_path: Path) -> Iterator[Line]:
-    opened = LINES[request.param](collector, tmp_path)
-    yield opened
-    opened.close()
+@pytest.fixture(params=COLLECTORS)
+def collector(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Collector]:
+    with collecting(request.param, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture(params=PAIRS, ids="-".join)
+def line(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Line]:
+    name, kind = request.param
+    with collecting(kind, tmp_path) as collector:
+        opened = LINES[name](collector, tmp_path)
+        yield opened
+        opened.close()
 
 
 @pytest.fixture
