@@ -161,7 +161,8 @@ def test_bench_prints_a_table_for_people(digits_tflite: Path, capsys: pytest.Cap
     assert main(["bench", str(digits_tflite), "-n", "5", "--delegate", "cpu", "--delegate", "edgetpu"]) == 3
     out, err = capsys.readouterr()
     _, head, row, *_ = out.splitlines()
-    assert " ".join(head.split()) == "model ran on ops p50 ms 95 % CI p95 ms p99 ms n threads per s load ms RSS CPU device"
+    columns = "model ran on ops p50 ms 95 % CI p95 ms p99 ms n threads per s load ms RSS CPU device"
+    assert " ".join(head.split()) == columns
     cells = row.split()
     assert cells[:2] == ["digits", "cpu"]
     assert cells[7:9] == ["5", "1"]
