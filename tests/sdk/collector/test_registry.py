@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from edgeloop.telemetry.collector.limits import Rate
 from edgeloop.telemetry.collector.security.authority import Authority
 from edgeloop.telemetry.collector.security.enrollment import Issued, NameTakenError, Wanted
 from edgeloop.telemetry.collector.security.rate import Buckets
-from edgeloop.telemetry.collector.security.secrets import API, ENROLL, Secret, hash_password, is_password
+from edgeloop.telemetry.collector.security.secrets import API, DEVICE, ENROLL, Secret, hash_password, is_password
 from edgeloop.telemetry.collector.security.security import Security
 from edgeloop.telemetry.store import open_store
 from edgeloop.telemetry.store.database import Store
@@ -233,3 +235,13 @@ def test_a_ca_is_made_once_and_kept_private(ca: Path, tmp_path: Path) -> None:
 def test_what_is_no_signing_request_is_refused(ca: Path, csr: str) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         Authority.load(ca).sign_device("pi-1", csr)
+
+
+def test_a_bearer_ends_in_time_even_while_its_renewal_waits(security: Security) -> None:
+    secret = Secret.make(DEVICE)
+    enroll(security, security.create_token(ENROLL, "ann", uses=1), wanted=Wanted(bearer_sha256=secret.hash))
+    now = time.time()
+    for later_s, role in ((0.0, "device"), (91 * 86400.0, "public")):
+        identities = replace(security.identities, clock=lambda at=now + later_s: at)
+        assert identities.who(f"bearer {secret.text}").role == role
+        security.enrollment.renew("pi-1", bearer(2), "10.0.0.9")

@@ -11,7 +11,7 @@ from http.cookies import CookieError, SimpleCookie
 
 from edgeloop.telemetry.collector.security.access import ANONYMOUS, DEVICE, Principal
 from edgeloop.telemetry.collector.security.certificates import sha256_of
-from edgeloop.telemetry.collector.security.registry import ENROLLED, RegisteredDevice, Registry
+from edgeloop.telemetry.collector.security.registry import ENROLLED, Registry
 from edgeloop.telemetry.collector.security.secrets import API, MAX_TEXT_CHARS, SESSION, Secret
 from edgeloop.telemetry.collector.security.secrets import DEVICE as DEVICE_SECRET
 from edgeloop.telemetry.collector.security.tokens import Tokens
@@ -72,12 +72,12 @@ class Identities:
     def _look_up(self, shown: str) -> Principal:
         way, _, text = shown.partition(" ")
         if way == "certificate":
-            return self._device(self.registry.owner_of(text), "this certificate is not known here")
+            return self._device(text, "this certificate is not known here")
         secret = Secret.parse(text)
         if secret is None:
             return Principal("anonymous", trouble="this is no token of a collector")
         if way == "bearer" and secret.kind == DEVICE_SECRET:
-            return self._device(self.registry.owner_of(secret.hash), "this device's token is not known here")
+            return self._device(secret.hash, "this device's token is not known here")
         token = self.tokens.find(secret)
         if token is None:
             return Principal("anonymous", trouble="the token or session is not valid (any more)")
@@ -87,12 +87,13 @@ class Identities:
             return Principal("user", token.subject, role, session_id=token.id)
         return Principal("anonymous", trouble="a token of this kind opens nothing here")
 
-    def _device(self, found: RegisteredDevice | None, unknown: str) -> Principal:
+    def _device(self, credential: str, unknown: str) -> Principal:
+        found = self.registry.owner_of(credential)
         if found is None:
             return Principal("anonymous", trouble=unknown)
         if found.status != ENROLLED:
             return Principal("anonymous", trouble=f"the device {found.device!r} was revoked")
-        ends_s = found.renewal_expires_s if found.renewal else found.expires_s
+        ends_s = found.renewal_expires_s if found.renewal == credential else found.expires_s
         if ends_s is not None and self.clock() >= ends_s:
             return Principal("anonymous", trouble=f"the credential of {found.device!r} expired")
         return Principal(DEVICE, found.device, DEVICE)
