@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import weakref
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,7 @@ class Mosquitto:
 
     def start(self) -> None:
         self._process = subprocess.Popen([self._program, "-c", str(self._config)], stderr=subprocess.DEVNULL)
+        weakref.finalize(self, self._process.kill)  # a test that fails leaves none behind
         wait_until(self._answers, "mosquitto listens")
 
     def stop(self) -> None:
