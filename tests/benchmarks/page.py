@@ -71,17 +71,22 @@ def load_times(browser: object, url: str, loads: int) -> dict[str, dict[str, flo
     return {"first_contentful_paint_ms": percentiles(paints), "first_rows_ms": percentiles(rows)}
 
 
-def update_times(browser: object, url: str, transport: Transport, template: Report, updates: int) -> dict[str, object]:
-    """A report of the first row's device at a time: from its acknowledgement to the changed row in the document."""
+def update_times(
+    browser: object, url: str, transport: Transport, template: Report, updates: int, base: int
+) -> dict[str, object]:
+    """A report of the first row's device at a time: from its acknowledgement to the changed row in the document.
+
+    base: temperatures from here up tell the reports apart; higher than in any run before.
+    """
     first = int(time.time())
     with visit(browser, url) as seen:
         seen.page.locator("#devices tr").nth(49).wait_for()
         seen.page.evaluate(_WATCH)
         sent = {}
         for n in range(updates):
-            report = replace(template, device="pi-00000", seq=first + n, gauges={"temperature_c": float(100 + n)})
+            report = replace(template, device="pi-00000", seq=first + n, gauges={"temperature_c": float(base + n)})
             transport.send([encode_report(report)])
-            sent[100 + n] = time.time() * 1000
+            sent[base + n] = time.time() * 1000
             time.sleep(0.25)
         time.sleep(1.0)
         shown = {int(text.split()[0]): at for text, at in seen.page.evaluate("shown").items() if text != "–"}
@@ -120,12 +125,12 @@ def main() -> None:
         template = fill(transport, url, args.devices)
         with chromium() as browser:
             found: dict[str, object] = {"devices": args.devices, **load_times(browser, url, args.loads)}
-            found["quiet"] = update_times(browser, url, transport, template, args.updates)
+            found["quiet"] = update_times(browser, url, transport, template, args.updates, 1000)
             before = asked(url)["summary"]["reports"], time.monotonic()
             feed = [__file__, "--feed", url, "--devices", str(args.devices), "--interval", str(args.interval)]
             with subprocess.Popen([sys.executable, *feed]) as others:
                 time.sleep(5)
-                busy = update_times(browser, url, transport, template, args.updates)
+                busy = update_times(browser, url, transport, template, args.updates, 1000 + args.updates)
                 others.kill()
             rate = (asked(url)["summary"]["reports"] - before[0]) / (time.monotonic() - before[1])
             found[f"all report every {args.interval:g} s"] = {**busy, "reports_per_s": round(rate)}

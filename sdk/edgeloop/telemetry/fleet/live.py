@@ -278,7 +278,10 @@ class LiveFleet:
         if last == self._swept_to:
             return
         before, self._swept_to = self._swept_to, last
-        for device, received_s in devices_since(self._store.database, before):
+        candidates = devices_since(self._store.database, before)
+        self._closed.wait(FOLD_EVERY_S)  # what this collector has just stored is on its way here
+        for device, received_s in candidates:
+            self.fold()
             with self._lock:
                 known = max((each.received_s for each in self._states.get(device, {}).values()), default=0.0)
             if received_s > known:
