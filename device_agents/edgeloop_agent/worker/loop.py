@@ -251,7 +251,13 @@ def run_loop(
             raw = collect()
         except (RuntimeError, ValueError) as error:
             raise DelegateError(f"the model failed while it ran: {' '.join(str(error).split())[:200]}") from error
-        result = decode(raw)
+        try:
+            result = decode(raw)
+        except DataError as error:  # what the model answers is no answer
+            errors += 1
+            slots[BUSY_SINCE_NS], slots[ERRORS] = 0, errors
+            recorder.event_once("bad_output", f"{name}: {error}")
+            continue
         t4 = clock()
         record((t0, t1, t2, t3, t4))
         inferred += 1

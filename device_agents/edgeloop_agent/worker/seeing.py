@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.contract import PLACED_KINDS, Contract, InputSpec
+from edgeloop.errors import DataError
 
 if TYPE_CHECKING:
     from edgeloop.geometry import Placement
     from edgeloop.postprocess import Result
+    from edgeloop.postprocess.decoding import Decoder, Seen
     from edgeloop.runtime import Session
 
 Prepare = Callable[[Any], Any]
@@ -23,7 +25,7 @@ def decoding(contract: Contract, session: Session, prepare: Prepare) -> tuple[Pr
     """
     from edgeloop.postprocess import Seen, compile_output, needs_inputs
 
-    decoder = compile_output(contract.output, session.outputs)
+    decoder = _numbers_only(compile_output(contract.output, session.outputs), contract, session)
     picture = next((spec for spec in contract.inputs if spec.kind == "image"), None)
     if contract.output.kind in PLACED_KINDS and picture is not None:
         view = _View(picture, len(contract.inputs) > 1, prepare)
@@ -32,6 +34,25 @@ def decoding(contract: Contract, session: Session, prepare: Prepare) -> tuple[Pr
         kept = _Inputs(session, prepare)
         return kept.prepare, lambda raw: decoder(raw, Seen(inputs=kept.real_values()))
     return prepare, decoder
+
+
+def _numbers_only(decoder: Decoder, contract: Contract, session: Session) -> Decoder:
+    """The decoder, which raises DataError for outputs with NaN: of such numbers any answer would be made up. Integers
+    have none, and of a raw output they are the user's own matter."""
+    real = [i for i, output in enumerate(session.outputs) if output.dtype.kind == "f"]
+    if not real or contract.output.kind == "raw":
+        return decoder
+    import numpy as np
+
+    from edgeloop.postprocess.decoding import NOTHING_SEEN
+
+    def decode(raw: Sequence[Any], seen: Seen = NOTHING_SEEN) -> Result:
+        for i in real:
+            if np.isnan(raw[i]).any():
+                raise DataError(f"output {session.outputs[i].name} of the model is not a number (NaN)")
+        return decoder(raw, seen)
+
+    return decode
 
 
 class _View:
