@@ -316,16 +316,19 @@ def _varints(data: bytes) -> list[int]:
     values: list[int] = []
     value = shift = 0
     for byte in data:
-        value |= (byte & 0x7F) << shift
-        if byte & 0x80:
+        if byte < 0x80:
+            if not shift:  # a number of one byte, as most are
+                values.append(byte)
+                continue
+            if not byte:
+                raise DataError("histogram holds a padded number")
+            values.append(value | byte << shift)
+            value = shift = 0
+        else:
+            value |= (byte & 0x7F) << shift
             shift += 7
             if shift > 7 * 16:
                 raise DataError("histogram holds a number that is too large")
-        else:
-            if not byte and shift:
-                raise DataError("histogram holds a padded number")
-            values.append(value)
-            value = shift = 0
     if shift:
         raise DataError("histogram is cut short")
     return values
