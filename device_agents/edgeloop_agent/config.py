@@ -12,7 +12,7 @@ from typing import Any
 
 from edgeloop import paths
 from edgeloop.errors import ConfigError, RefusedError, UsageError
-from edgeloop.telemetry.wire_values import MAX_NAME_CHARS
+from edgeloop.telemetry.wire.values import MAX_NAME_CHARS
 from edgeloop.tomlfile import nearest_key, read_toml
 from edgeloop_agent.activation.flags import GATE, GOVERNOR, NUMBERS, SWITCHES, check_activation
 from edgeloop_agent.activation.levels import Law

@@ -130,7 +130,7 @@ def test_a_name_that_is_not_utf8_is_wrong_use(field: str) -> None:
 
 
 def test_the_spool_is_bounded_as_the_config_says_and_as_the_spool_does_by_itself(tmp_path: Path) -> None:
-    from edgeloop.telemetry.spool_policy import DAY_S, DEFAULT_MAX_AGE_S, DEFAULT_MAX_BYTES
+    from edgeloop.telemetry.spool.policy import DAY_S, DEFAULT_MAX_AGE_S, DEFAULT_MAX_BYTES
 
     place = load_config(FLAGS).spool
     assert (place.max_bytes, place.max_age_s) == (DEFAULT_MAX_BYTES, DEFAULT_MAX_AGE_S)

@@ -9,7 +9,7 @@ import pytest
 
 from edgeloop import probes
 from edgeloop.bundle.manifest import Profile, Variant
-from edgeloop.telemetry.report_codec import decode_report, encode_report
+from edgeloop.telemetry.wire.report_codec import decode_report, encode_report
 from edgeloop_agent.reports.profiles import accelerator_gauges, profile_gauges
 from edgeloop_agent.reports.tally import Identity, Tally
 from support.boards import TREES, write_tree

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeloop.errors import DeviceError
-from edgeloop.telemetry.codec import decode_report, encode_report
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.report import MAX_EVENTS, Event, Report
+from edgeloop.telemetry.wire.codec import decode_report, encode_report
 from edgeloop_agent.ipc import BEGUN, BUSY_SINCE_NS, ERRORS, INFERRED, Channel, Page, last_counts_of
 from edgeloop_agent.reports.tally import Counts, Identity, RunsOn, Tally
 

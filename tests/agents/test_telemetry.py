@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeloop.telemetry.codec import decode_report
 from edgeloop.telemetry.collector.server import CollectorHandle, start_collector
 from edgeloop.telemetry.overview import Overview
 from edgeloop.telemetry.report import STAGES, Report
-from edgeloop.telemetry.spool import Spool
+from edgeloop.telemetry.spool.spool import Spool
 from edgeloop.telemetry.transports import open_transport
+from edgeloop.telemetry.wire.codec import decode_report
 from edgeloop_agent.reports.publisher import Publisher
 from edgeloop_agent.service.statedir import locked_state
 from support.agents import Agents, frames, golden_of, make_bundle

@@ -11,8 +11,8 @@ from edgeloop.errors import ConfigError
 from edgeloop.telemetry.collector.carried_import import CarriedImport
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.mqtt_listener import MqttListener
+from edgeloop.telemetry.delivery.ways import FALLBACK
 from edgeloop.telemetry.store import open_store
-from edgeloop.telemetry.ways import FALLBACK
 from edgeloop_agent.config import load_config
 from support.agents import Agents, make_bundle
 from support.collecting import wait_until

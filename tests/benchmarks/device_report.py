@@ -25,13 +25,13 @@ from _timing import host
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from edgeloop.telemetry.codec import encode_report
-from edgeloop.telemetry.delivery import Courier
+from edgeloop.telemetry.delivery.courier import Courier
 from edgeloop.telemetry.histogram import Histogram
-from edgeloop.telemetry.memory_spool import MemorySpool
-from edgeloop.telemetry.spool import Spool
-from edgeloop.telemetry.spool_policy import ReportSpool
+from edgeloop.telemetry.spool.memory import MemorySpool
+from edgeloop.telemetry.spool.policy import ReportSpool
+from edgeloop.telemetry.spool.spool import Spool
 from edgeloop.telemetry.transports import open_transport
+from edgeloop.telemetry.wire.codec import encode_report
 from support.collecting import collector_process
 from support.reports import latencies_ns, typical_report
 

@@ -15,9 +15,9 @@ from _timing import host, shared_data, unpack_cifar
 
 from edgeloop.bundle import BundleDraft, VariantDraft, load_or_create_signing_key, write_bundle
 from edgeloop.contract import Contract, InputSpec, OutputSpec
-from edgeloop.telemetry.codec import encode_report
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.report import STAGES, Report
+from edgeloop.telemetry.wire.codec import encode_report
 
 
 def main() -> None:

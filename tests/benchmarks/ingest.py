@@ -29,8 +29,8 @@ from _timing import host
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from edgeloop.telemetry.codec import decode_batch, encode_batch, encode_report
-from edgeloop.telemetry.framing import KIND_BATCH, FrameReader, encode_request, split_request
+from edgeloop.telemetry.wire.codec import decode_batch, encode_batch, encode_report
+from edgeloop.telemetry.wire.framing import KIND_BATCH, FrameReader, encode_request, split_request
 from support.reports import small_report, typical_report
 
 KINDS = {"five": "five stages of 600 latencies", "one": "one stage of 1 latency"}

@@ -18,9 +18,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from edgeloop.telemetry.codec import MAX_BATCH, encode_report
 from edgeloop.telemetry.report import Report
 from edgeloop.telemetry.transports import Transport, open_transport
+from edgeloop.telemetry.wire.codec import MAX_BATCH, encode_report
 from support.browsing import chromium, visit
 from support.collecting import collector_process, make_report
 

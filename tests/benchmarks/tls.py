@@ -24,10 +24,10 @@ from _timing import host
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from edgeloop.telemetry.codec import encode_report
 from edgeloop.telemetry.collector.security.authority import Authority
 from edgeloop.telemetry.identity.kept import IdentityFolder
 from edgeloop.telemetry.transports import Transport, open_transport
+from edgeloop.telemetry.wire.codec import encode_report
 from support.collecting import make_report
 from support.securing import prepare_store
 

@@ -22,15 +22,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._timing import host
-from edgeloop.telemetry.carrying import Carrier, CarryingCourier
-from edgeloop.telemetry.codec import encode_report
 from edgeloop.telemetry.collector.carried_import import CarriedImport
 from edgeloop.telemetry.collector.ingest import Ingest
-from edgeloop.telemetry.memory_spool import MemorySpool
+from edgeloop.telemetry.delivery.carrying import Carrier, CarryingCourier
 from edgeloop.telemetry.report import Report
-from edgeloop.telemetry.simulate import Simulation, simulate
+from edgeloop.telemetry.simulation.simulate import Simulation, simulate
+from edgeloop.telemetry.spool.memory import MemorySpool
 from edgeloop.telemetry.store import open_store
 from edgeloop.telemetry.transports import open_transport
+from edgeloop.telemetry.wire.codec import encode_report
 from support.certificates import Certificates
 from support.mosquitto import Mosquitto
 from support.reports import typical_report

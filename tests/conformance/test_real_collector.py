@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from edgeloop.telemetry.codec import encode_report
 from edgeloop.telemetry.collector import start_collector
 from edgeloop.telemetry.collector.carried_import import CarriedImport
 from edgeloop.telemetry.collector.mqtt_listener import MqttListener
-from edgeloop.telemetry.delivery import Courier
+from edgeloop.telemetry.delivery.courier import Courier
+from edgeloop.telemetry.delivery.ways import courier_for
 from edgeloop.telemetry.histogram import Histogram
-from edgeloop.telemetry.spool import Spool
+from edgeloop.telemetry.spool.spool import Spool
 from edgeloop.telemetry.transports import Transport, open_transport
-from edgeloop.telemetry.ways import courier_for
+from edgeloop.telemetry.wire.codec import encode_report
 from support.certificates import Certificates
 from support.collecting import wait_until
 from support.mosquitto import Mosquitto

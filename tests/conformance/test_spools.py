@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from edgeloop.errors import DataError
-from edgeloop.telemetry.codec import Ack, Rejected, decode_report
 from edgeloop.telemetry.histogram import Histogram
-from edgeloop.telemetry.memory_spool import MemorySpool
 from edgeloop.telemetry.report import Report
-from edgeloop.telemetry.spool import Spool
-from edgeloop.telemetry.spool_policy import DAY_S, ReportSpool, SpoolFullError
+from edgeloop.telemetry.spool.memory import MemorySpool
+from edgeloop.telemetry.spool.policy import DAY_S, ReportSpool, SpoolFullError
+from edgeloop.telemetry.spool.spool import Spool
+from edgeloop.telemetry.wire.codec import Ack, Rejected, decode_report
 from support.reports import BOOT, OTHER_BOOT, small_body, small_report
 
 ALL = 10_000

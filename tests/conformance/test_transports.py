@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from edgeloop.errors import DeviceError
-from edgeloop.telemetry.carrying import Carrier
-from edgeloop.telemetry.codec import MAX_BATCH, UNREADABLE_BOOT, Ack, decode_batch, encode_report
 from edgeloop.telemetry.collector.ingest import Ingest
+from edgeloop.telemetry.delivery.carrying import Carrier
+from edgeloop.telemetry.delivery.ways import courier_for
 from edgeloop.telemetry.report import Report
-from edgeloop.telemetry.spool import Spool
+from edgeloop.telemetry.spool.spool import Spool
 from edgeloop.telemetry.store import Selection, open_store
 from edgeloop.telemetry.transports import NotAcknowledgedError
-from edgeloop.telemetry.ways import courier_for
+from edgeloop.telemetry.wire.codec import MAX_BATCH, UNREADABLE_BOOT, Ack, decode_batch, encode_report
 from support.carried_far_end import FileLine
 from support.far_end import Collector, HttpLine, Key, Line, MemoryLine, NetworkSerialLine, SerialLine, TinyCollector
 from support.mqtt_far_end import MqttLine, MqttsLine

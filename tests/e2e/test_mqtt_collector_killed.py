@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from edgeloop.telemetry.delivery import Courier
-from edgeloop.telemetry.spool import Spool
+from edgeloop.telemetry.delivery.courier import Courier
+from edgeloop.telemetry.spool.spool import Spool
 from edgeloop.telemetry.store import open_store
 from edgeloop.telemetry.transports import open_transport
 from support.collecting import collector_process, wait_until

@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from edgeloop.errors import DeviceError
-from edgeloop.telemetry.codec import Ack
 from edgeloop.telemetry.collector.carried_import import CarriedImport
 from edgeloop.telemetry.transports import open_transport
+from edgeloop.telemetry.wire.codec import Ack
 from support.far_end import Collector, Line
 from support.mqtt_far_end import DEVICE
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeloop.telemetry.codec import encode_batch, encode_report
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.report import STAGES, Event, Report
+from edgeloop.telemetry.wire.codec import encode_batch, encode_report
 
 BOOT = "0123456789abcdef"
 PATIENCE_S = 60.0

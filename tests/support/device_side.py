@@ -11,10 +11,10 @@ import sys
 import time
 from dataclasses import replace
 
-from edgeloop.telemetry.outbox import Outbox
+from edgeloop.telemetry.delivery.outbox import Outbox
 from edgeloop.telemetry.report import Report
-from edgeloop.telemetry.simulated_devices import make_report
-from edgeloop.telemetry.spool import Spool
+from edgeloop.telemetry.simulation.devices import make_report
+from edgeloop.telemetry.spool.spool import Spool
 from edgeloop.telemetry.transports import open_transport
 from edgeloop_agent.reports.publisher import Publisher
 

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Protocol
 
 from edgeloop.errors import DataError, DeviceError
-from edgeloop.telemetry.codec import Ack, Rejected, accepted_ranges, decode_batch, decode_report, encode_ack
-from edgeloop.telemetry.framing import KIND_ACK, KIND_BATCH, FrameReader, encode_request, split_request
 from edgeloop.telemetry.transports import Transport, open_transport
 from edgeloop.telemetry.transports.memory import MemoryTransport
+from edgeloop.telemetry.wire.codec import Ack, Rejected, accepted_ranges, decode_batch, decode_report, encode_ack
+from edgeloop.telemetry.wire.framing import KIND_ACK, KIND_BATCH, FrameReader, encode_request, split_request
 from support.noise import noisy
 from support.port_server import PortServer
 

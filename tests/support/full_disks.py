@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from edgeloop.telemetry.collector import start_collector
-from edgeloop.telemetry.memory_spool import MemorySpool
-from edgeloop.telemetry.spool import Spool
-from edgeloop.telemetry.spool_policy import ReportSpool
+from edgeloop.telemetry.spool.memory import MemorySpool
+from edgeloop.telemetry.spool.policy import ReportSpool
+from edgeloop.telemetry.spool.spool import Spool
 from edgeloop.telemetry.transports import open_transport
 from support.faults import judge
 from support.reporter import Reporter

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from edgeloop.telemetry.outbox import Outbox
+from edgeloop.telemetry.delivery.outbox import Outbox
 from edgeloop.telemetry.report import Report
 from edgeloop_agent.reports.reporting import Reporting
 

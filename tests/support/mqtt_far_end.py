@@ -6,11 +6,11 @@ import os
 import struct
 from pathlib import Path
 
-from edgeloop.telemetry.codec import Ack
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.mqtt_listener import MqttListener
 from edgeloop.telemetry.store import open_store
 from edgeloop.telemetry.transports import open_transport
+from edgeloop.telemetry.wire.codec import Ack
 from support.certificates import Certificates
 from support.collecting import wait_until
 from support.far_end import Collector, Line

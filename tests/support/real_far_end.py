@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeloop.errors import DeviceError
-from edgeloop.telemetry.codec import Ack
 from edgeloop.telemetry.collector.http_server import LOOPBACK_ONLY, Doors, HttpServer
 from edgeloop.telemetry.collector.ingest import Ingest, Request
 from edgeloop.telemetry.collector.limits import parse_listen
@@ -18,6 +17,7 @@ from edgeloop.telemetry.identity.kept import IdentityFolder
 from edgeloop.telemetry.serial_link.address import OpenDescriptor
 from edgeloop.telemetry.store import StoreUnavailableError, open_store
 from edgeloop.telemetry.transports import open_transport
+from edgeloop.telemetry.wire.codec import Ack
 from support.far_end import Collector, Line
 from support.securing import prepare_store
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from edgeloop.errors import EdgeloopError
-from edgeloop.telemetry.codec import encode_report
-from edgeloop.telemetry.delivery import Courier
+from edgeloop.telemetry.delivery.courier import Courier
 from edgeloop.telemetry.report import Report
-from edgeloop.telemetry.simulated_devices import make_report
-from edgeloop.telemetry.spool_policy import ReportSpool
+from edgeloop.telemetry.simulation.devices import make_report
+from edgeloop.telemetry.spool.policy import ReportSpool
 from edgeloop.telemetry.store.rows import StoredReport
 from edgeloop.telemetry.transports import Transport
+from edgeloop.telemetry.wire.codec import encode_report
 from support.faults import Key, Ledger
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from edgeloop.telemetry.codec import encode_report
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.report import STAGES, Event, Report
+from edgeloop.telemetry.wire.codec import encode_report
 
 BOOT = "00112233445566aa"
 OTHER_BOOT = "ffeeddccbbaa9988"

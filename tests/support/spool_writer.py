@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from edgeloop.telemetry.spool import Spool
+from edgeloop.telemetry.spool.spool import Spool
 from support.reports import BOOT, small_body
 
 if __name__ == "__main__":

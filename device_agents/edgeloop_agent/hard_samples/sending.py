@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from edgeloop.errors import DataError, DeviceError
-from edgeloop.telemetry.delivery import retry_delay_s
+from edgeloop.telemetry.delivery.courier import retry_delay_s
 from edgeloop.telemetry.samples.wire import (
     DUPLICATE,
     FULL,

@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from edgeloop.telemetry.carrying import Carrier
 from edgeloop.telemetry.commands.correspondence import CorrespondingTransport
-from edgeloop.telemetry.outbox import Outbox
+from edgeloop.telemetry.delivery.carrying import Carrier
+from edgeloop.telemetry.delivery.outbox import Outbox
+from edgeloop.telemetry.delivery.ways import Way, open_ways
 from edgeloop.telemetry.report import Event, Report
-from edgeloop.telemetry.spool import Spool
-from edgeloop.telemetry.spool_policy import ReportSpool
+from edgeloop.telemetry.spool.policy import ReportSpool
+from edgeloop.telemetry.spool.spool import Spool
 from edgeloop.telemetry.transports import Transport
-from edgeloop.telemetry.ways import Way, open_ways
 from edgeloop_agent.commands.executor import Executor
 from edgeloop_agent.reports.spool_place import SpoolPlace
 

@@ -10,7 +10,7 @@ from typing import Any
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.hit_rates import hit_rates
 from edgeloop.telemetry.report import MAX_EVENTS, STAGES, Event, Report
-from edgeloop.telemetry.wire_values import MAX_NAME_CHARS
+from edgeloop.telemetry.wire.values import MAX_NAME_CHARS
 
 PERCENTILES = (50, 95, 99)
 _VARIANT = "variant:"

@@ -14,7 +14,7 @@ from edgeloop.errors import DeviceError
 from edgeloop.telemetry.store import DEFAULT_STORE_URL
 
 if TYPE_CHECKING:
-    from edgeloop.telemetry.codec import Ack
+    from edgeloop.telemetry.wire.codec import Ack
 
 EPILOG = """example:
   edgeloop telemetry import /media/usb/edgeloop --store sqlite:///telemetry.db
@@ -63,7 +63,7 @@ def run_import(args: argparse.Namespace, console: Console) -> int:
 
 @contextmanager
 def _into(args: argparse.Namespace, console: Console) -> Iterator[Callable[[bytes], Ack]]:
-    from edgeloop.telemetry.codec import decode_batch
+    from edgeloop.telemetry.wire.codec import decode_batch
 
     if args.to is not None:
         from edgeloop.telemetry.collector.ingest import OTHER_DEVICE

@@ -74,7 +74,7 @@ def _export(args: argparse.Namespace, console: Console) -> int:
 
 
 def _simulate(args: argparse.Namespace, console: Console) -> int:
-    from edgeloop.telemetry.simulate import Simulation, simulate
+    from edgeloop.telemetry.simulation.simulate import Simulation, simulate
 
     plan = Simulation(args.devices, args.reports, args.interval, args.batch, seed=args.seed, spool=args.spool)
     with console.step("simulate", total=plan.devices * plan.reports) as advance:

@@ -22,7 +22,10 @@ from edgeloop.version import VERSION
 
 DEVICE_EXTRAS = ("agent", "serial", "mqtt")
 _PACKAGES = ("edgeloop", "edgeloop_agent")
-_HOST_ONLY = ("edgeloop/cli/", "edgeloop/deploy/", "edgeloop/telemetry/collector/", "edgeloop/devices/")
+_HOST_ONLY = (
+    *(f"edgeloop/{name}/" for name in ("cli", "deploy", "devices")),
+    *(f"edgeloop/telemetry/{n}/" for n in ("alerts", "collector", "export", "fleet", "reading", "simulation", "store")),
+)
 _FIXED_DATE = (2020, 1, 1, 0, 0, 0)
 _NEWEST_MANYLINUX_MINOR = 34
 # pip matches platform tags exactly, so every tag that the device's glibc satisfies has to be named.

@@ -1,7 +1,11 @@
 """Telemetry: what a device reports, how it is kept until it is delivered, and how it is delivered.
 
-Device side (standard library and cbor2 only): `report`, `histogram`, `codec`, `framing`, `spool`, `delivery`,
-`transports`.
+On both ends: `report` and `histogram` (values), `wire` (their bytes), `transports`, `serial_link`, `commands`, `samples`.
+On the device: `spool` (where reports wait), `delivery` (what is sent when), `identity` (who it is).
+On the host: `collector` (takes them in), `store`, `fleet` (as it is now), `alerts`, `reading` and `export` (asking for
+them later), `simulation`.
+
+The device's side needs the standard library and cbor2 only.
 Nothing is imported here: an agent's supervisor takes only the modules it needs.
 """
 

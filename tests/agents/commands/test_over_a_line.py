@@ -19,8 +19,8 @@ from edgeloop.devices.commanding.measuring import OnDevice, bench_there, profile
 from edgeloop.errors import DeviceError, RefusedError
 from edgeloop.telemetry.commands.signing import signed, unsigned
 from edgeloop.telemetry.commands.values import Command, new_command_id
-from edgeloop.telemetry.framing import KIND_COMMAND
 from edgeloop.telemetry.serial_link.address import OpenDescriptor
+from edgeloop.telemetry.wire.framing import KIND_COMMAND
 from support.agents import Agent, Agents, make_bundle
 
 

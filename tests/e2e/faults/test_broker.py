@@ -12,7 +12,7 @@ import pytest
 
 from edgeloop.telemetry.collector import CollectorHandle, start_collector
 from edgeloop.telemetry.collector.mqtt_listener import MqttListener
-from edgeloop.telemetry.memory_spool import MemorySpool
+from edgeloop.telemetry.spool.memory import MemorySpool
 from edgeloop.telemetry.transports import open_transport
 from support.collecting import wait_until
 from support.fault_processes import device_command, finish, process

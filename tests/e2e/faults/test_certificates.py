@@ -10,7 +10,7 @@ from edgeloop.telemetry.collector import start_collector
 from edgeloop.telemetry.collector.http_server import Doors
 from edgeloop.telemetry.collector.security import tls
 from edgeloop.telemetry.collector.security.authority import Authority
-from edgeloop.telemetry.memory_spool import MemorySpool
+from edgeloop.telemetry.spool.memory import MemorySpool
 from edgeloop.telemetry.transports import open_transport
 from support.faults import amount, judge, record
 from support.reporter import Reporter

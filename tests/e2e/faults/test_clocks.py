@@ -10,13 +10,13 @@ import pytest
 from sqlalchemy import text
 
 from edgeloop.telemetry.clock import TOLERANCE_S
-from edgeloop.telemetry.codec import encode_report
 from edgeloop.telemetry.collector import start_collector
-from edgeloop.telemetry.memory_spool import MemorySpool
-from edgeloop.telemetry.outbox import Outbox
-from edgeloop.telemetry.simulated_devices import make_report
+from edgeloop.telemetry.delivery.outbox import Outbox
+from edgeloop.telemetry.simulation.devices import make_report
+from edgeloop.telemetry.spool.memory import MemorySpool
 from edgeloop.telemetry.transports import open_transport
 from edgeloop.telemetry.transports.memory import MemoryTransport
+from edgeloop.telemetry.wire.codec import encode_report
 from support.collecting import make_report as any_report
 from support.faults import Ledger, amount, judge, record
 from support.reports import BOOT
@@ -59,7 +59,7 @@ def test_a_clock(course: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """A report a second; every 10th is not answered at once, so that there are batches of one and of several."""
     reports = amount(100, 2000)
     clock = Clock(time.time())
-    monkeypatch.setattr("edgeloop.telemetry.outbox.time", clock)
+    monkeypatch.setattr("edgeloop.telemetry.delivery.outbox.time", clock)
     with start_collector(f"sqlite:///{tmp_path / 'telemetry.db'}") as collector:
         collector.ingest.clock = lambda: clock.now_s
         outbox = Outbox(MemorySpool(), MemoryTransport(collector.ingest.handle), lambda _line: None)

@@ -18,8 +18,8 @@ from edgeloop.devices.commanding.commander import Commander
 from edgeloop.devices.commanding.direct import DirectLine
 from edgeloop.telemetry.commands.signing import signed, unsigned
 from edgeloop.telemetry.commands.values import Command, new_command_id
-from edgeloop.telemetry.framing import KIND_COMMAND
 from edgeloop.telemetry.serial_link.address import OpenDescriptor
+from edgeloop.telemetry.wire.framing import KIND_COMMAND
 from support.agents import Agents, make_bundle
 from support.faults import amount, record
 

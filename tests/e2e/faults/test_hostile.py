@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 import cbor2
 import pytest
 
-from edgeloop.telemetry.codec import MAX_BATCH_BYTES, decode_ack, encode_report
 from edgeloop.telemetry.collector import CollectorHandle, start_collector
-from edgeloop.telemetry.memory_spool import MemorySpool
 from edgeloop.telemetry.report import Event
+from edgeloop.telemetry.spool.memory import MemorySpool
 from edgeloop.telemetry.transports import open_transport
+from edgeloop.telemetry.wire.codec import MAX_BATCH_BYTES, decode_ack, encode_report
 from support.collecting import make_report
 from support.faults import amount, judge, record
 from support.reporter import Reporter

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgeloop.telemetry.collector import start_collector
-from edgeloop.telemetry.spool import Spool
+from edgeloop.telemetry.spool.spool import Spool
 from edgeloop.telemetry.transports import open_transport
 from support.faults import amount, judge, record
 from support.noise import noisy

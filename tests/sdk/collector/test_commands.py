@@ -14,7 +14,6 @@ from edgeloop.bundle.keys import load_or_create_signing_key
 from edgeloop.devices.commanding.commander import Commander, connect_agent
 from edgeloop.devices.commanding.through_collector import ThroughCollector
 from edgeloop.errors import DataError, DeviceError, UsageError
-from edgeloop.telemetry.codec import MAX_COMMANDS, encode_report
 from edgeloop.telemetry.collector import start_collector
 from edgeloop.telemetry.collector.commands import CommandQueue, TooManyError
 from edgeloop.telemetry.commands.codec import encode_answer
@@ -23,6 +22,7 @@ from edgeloop.telemetry.commands.values import Answer, Command, new_command_id
 from edgeloop.telemetry.reading.remote import CollectorClient
 from edgeloop.telemetry.store import open_store
 from edgeloop.telemetry.transports import open_transport
+from edgeloop.telemetry.wire.codec import MAX_COMMANDS, encode_report
 from support.agents import Agents, make_bundle
 from support.collecting import BOOT, make_report
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from edgeloop.errors import ConfigError, UsageError
-from edgeloop.telemetry.codec import encode_report
 from edgeloop.telemetry.collector.http_server import Doors
 from edgeloop.telemetry.collector.limits import Rate, RequestRates
 from edgeloop.telemetry.collector.security import certificates, tls
@@ -22,10 +21,11 @@ from edgeloop.telemetry.collector.security import identity as lookups
 from edgeloop.telemetry.collector.security.authority import Authority
 from edgeloop.telemetry.collector.security.security import Security
 from edgeloop.telemetry.collector.server import CollectorHandle, start_collector
-from edgeloop.telemetry.delivery import Courier
+from edgeloop.telemetry.delivery.courier import Courier
 from edgeloop.telemetry.identity.kept import IdentityFolder
-from edgeloop.telemetry.spool import Spool
+from edgeloop.telemetry.spool.spool import Spool
 from edgeloop.telemetry.transports import NotAcknowledgedError, Transport, open_transport
+from edgeloop.telemetry.wire.codec import encode_report
 from support.collecting import make_report
 from support.securing import prepare_store
 

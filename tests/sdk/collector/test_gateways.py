@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import func, select
 
 from edgeloop.errors import DeviceError
-from edgeloop.telemetry.codec import encode_report
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.store import StoreUnavailableError, open_store
 from edgeloop.telemetry.store.rollups import Scope
 from edgeloop.telemetry.store.tables.rollups import ROLLUPS
 from edgeloop.telemetry.transports import open_transport
+from edgeloop.telemetry.wire.codec import encode_report
 from support.collecting import collector_process, make_report, wait_until
 from support.postgres import PostgresServer, postgres_server
 

@@ -17,12 +17,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from edgeloop.errors import DeviceError, RefusedError, UsageError
-from edgeloop.telemetry.codec import MAX_BATCH_BYTES, decode_ack, encode_report
 from edgeloop.telemetry.collector import CollectorHandle, start_collector
 from edgeloop.telemetry.collector.http_server import Doors
 from edgeloop.telemetry.collector.limits import parse_listen
 from edgeloop.telemetry.store import open_store
 from edgeloop.telemetry.transports import open_transport
+from edgeloop.telemetry.wire.codec import MAX_BATCH_BYTES, decode_ack, encode_report
 from support.collecting import BOOT, batch_of, make_report, with_event
 
 HOSTILE = '<img src=x onerror=alert(1)>"\\${}'

@@ -13,10 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeloop.errors import DataError
-from edgeloop.telemetry.codec import MAX_BATCH, UNREADABLE_BOOT, decode_ack, encode_ack, encode_batch, encode_report
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.notices import Notices
 from edgeloop.telemetry.store import StoreUnavailableError, open_store
+from edgeloop.telemetry.wire.codec import (
+    MAX_BATCH,
+    UNREADABLE_BOOT,
+    decode_ack,
+    encode_ack,
+    encode_batch,
+    encode_report,
+)
 from support.collecting import BOOT, batch_of, make_report
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import cbor2
 from sqlalchemy import inspect
 
-from edgeloop.telemetry.codec import decode_report, encode_report
 from edgeloop.telemetry.report import Report
 from edgeloop.telemetry.store import open_store
 from edgeloop.telemetry.store.schema import METADATA
+from edgeloop.telemetry.wire.codec import decode_report, encode_report
 from support.collecting import make_report, with_event
 
 VERSION_1 = """

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from edgeloop.errors import ConfigError, MissingExtraError, UsageError
-from edgeloop.telemetry.codec import Ack
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.mqtt_listener import MqttListener
 from edgeloop.telemetry.collector.notices import Notices
-from edgeloop.telemetry.delivery import Courier
-from edgeloop.telemetry.mqtt_link import Link, device_of, parse_broker, reports_topic
-from edgeloop.telemetry.spool import Spool
+from edgeloop.telemetry.delivery.courier import Courier
+from edgeloop.telemetry.spool.spool import Spool
 from edgeloop.telemetry.store import StoreUnavailableError, open_store
 from edgeloop.telemetry.store.database import Store
 from edgeloop.telemetry.transports import NotAcknowledgedError, open_transport, parse_address
+from edgeloop.telemetry.transports.mqtt_link import Link, device_of, parse_broker, reports_topic
+from edgeloop.telemetry.wire.codec import Ack
 from support.certificates import Certificates
 from support.collecting import wait_until
 from support.far_end import SilentTcp
@@ -353,6 +353,6 @@ def test_a_wrong_url_is_told_before_anything_starts(url: str, error: type[UsageE
 def test_without_a_device_or_its_package_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="needs the device's name"):
         open_transport("mqtt://host")
-    monkeypatch.setattr("edgeloop.telemetry.mqtt_link.find_spec", lambda _name: None)
+    monkeypatch.setattr("edgeloop.telemetry.transports.mqtt_link.find_spec", lambda _name: None)
     with pytest.raises(MissingExtraError, match="mqtt"):
         open_transport("mqtt://host", device="pi-1")

@@ -12,10 +12,10 @@ import pytest
 
 from edgeloop.cli.main import main
 from edgeloop.errors import DeviceError
-from edgeloop.telemetry.codec import encode_report
 from edgeloop.telemetry.collector import start_collector
 from edgeloop.telemetry.store import open_store
 from edgeloop.telemetry.transports import open_transport
+from edgeloop.telemetry.wire.codec import encode_report
 from support.collecting import CollectorProcess, collector_process, make_report, wait_until
 
 Key = tuple[str, str, int]

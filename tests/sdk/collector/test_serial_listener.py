@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from edgeloop.errors import DeviceError, UsageError
-from edgeloop.telemetry.codec import decode_ack, encode_report
 from edgeloop.telemetry.collector import CollectorHandle, start_collector
-from edgeloop.telemetry.framing import KIND_ACK, KIND_BATCH, FrameReader, encode_request, split_request
 from edgeloop.telemetry.serial_link.address import SerialPort, parse_serial
 from edgeloop.telemetry.transports import open_transport
+from edgeloop.telemetry.wire.codec import decode_ack, encode_report
+from edgeloop.telemetry.wire.framing import KIND_ACK, KIND_BATCH, FrameReader, encode_request, split_request
 from support.collecting import BOOT, batch_of, make_report, wait_until
 from support.noise import noisy
 

@@ -10,13 +10,13 @@ import pytest
 from sqlalchemy import event, text
 
 from edgeloop.errors import ConfigError, DataError
-from edgeloop.telemetry.codec import decode_report, encode_report
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.store import Selection, open_store
 from edgeloop.telemetry.store.database import Store
 from edgeloop.telemetry.store.rows import to_row
 from edgeloop.telemetry.store.schema import SCHEMA_VERSION, prepare
 from edgeloop.telemetry.store.writing import MAX_QUARANTINED, MAX_QUARANTINED_BYTES, Quarantined
+from edgeloop.telemetry.wire.codec import decode_report, encode_report
 from support.collecting import BOOT, make_report, with_event
 
 

@@ -16,7 +16,6 @@ from urllib.parse import urlencode
 import pytest
 
 from edgeloop.errors import ConfigError, RefusedError
-from edgeloop.telemetry.codec import decode_ack
 from edgeloop.telemetry.collector.app import _ENDPOINTS
 from edgeloop.telemetry.collector.http_server import Doors
 from edgeloop.telemetry.collector.limits import ConnectionLimits, Rate, RequestRates
@@ -26,6 +25,7 @@ from edgeloop.telemetry.collector.security.access import find_rule
 from edgeloop.telemetry.collector.security.authority import Authority
 from edgeloop.telemetry.collector.security.security import Security
 from edgeloop.telemetry.collector.server import CollectorHandle, start_collector
+from edgeloop.telemetry.wire.codec import decode_ack
 from support.collecting import batch_of, make_report, wait_until
 from support.securing import PASSWORD, Client, prepare_store
 

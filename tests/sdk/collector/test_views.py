@@ -14,7 +14,7 @@ from edgeloop.telemetry.collector import CollectorHandle, start_collector
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.overview import WINDOW_REPORTS, Overview
 from edgeloop.telemetry.query import open_telemetry
-from edgeloop.telemetry.simulate import Simulation, simulate
+from edgeloop.telemetry.simulation.simulate import Simulation, simulate
 from support.collecting import make_report, with_event
 
 

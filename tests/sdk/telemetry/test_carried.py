@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 
 from edgeloop.cli.main import main
 from edgeloop.errors import DataError, DeviceError, UsageError
-from edgeloop.telemetry.carried_files import device_folder, read_whole, write_whole
-from edgeloop.telemetry.carrying import CarryingCourier
-from edgeloop.telemetry.codec import Ack, Rejected, encode_ack, encode_batch, encode_report
 from edgeloop.telemetry.collector.carried_import import CarriedImport, Imported
 from edgeloop.telemetry.collector.ingest import OTHER_DEVICE, Ingest
-from edgeloop.telemetry.delivery import DeliveryOutcome
-from edgeloop.telemetry.spool import Spool
+from edgeloop.telemetry.delivery.carried_files import device_folder, read_whole, write_whole
+from edgeloop.telemetry.delivery.carrying import CarryingCourier
+from edgeloop.telemetry.delivery.courier import DeliveryOutcome
+from edgeloop.telemetry.spool.spool import Spool
 from edgeloop.telemetry.store import open_store
 from edgeloop.telemetry.store.database import Store
 from edgeloop.telemetry.transports import NotAcknowledgedError, open_transport
 from edgeloop.telemetry.transports.file import FileTransport
 from edgeloop.telemetry.transports.memory import MemoryTransport
+from edgeloop.telemetry.wire.codec import Ack, Rejected, encode_ack, encode_batch, encode_report
 from support.reports import BOOT, OTHER_BOOT, small_body, typical_report
 
 
@@ -316,11 +316,11 @@ def test_an_answer_is_removed_only_when_the_spool_has_settled_it(
 _STICK = """
 import errno, subprocess, sys
 from pathlib import Path
-from edgeloop.telemetry.carrying import CarryingCourier
-from edgeloop.telemetry.codec import encode_report
+from edgeloop.telemetry.delivery.carrying import CarryingCourier
+from edgeloop.telemetry.wire.codec import encode_report
 from edgeloop.telemetry.collector.carried_import import CarriedImport
 from edgeloop.telemetry.collector.ingest import Ingest
-from edgeloop.telemetry.spool import Spool
+from edgeloop.telemetry.spool.spool import Spool
 from edgeloop.telemetry.store import open_store
 from edgeloop.telemetry.transports.file import FileTransport
 from support.reports import BOOT, typical_report

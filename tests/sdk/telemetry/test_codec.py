@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from edgeloop.errors import DataError
 from edgeloop.telemetry.clock import ReportsSentNow, SentAt
-from edgeloop.telemetry.codec import (
+from edgeloop.telemetry.histogram import Histogram
+from edgeloop.telemetry.report import COUNTERS, GAUGES, MAX_EVENTS, STAGES, Event, Report
+from edgeloop.telemetry.wire.codec import (
     MAX_BATCH,
     MAX_BATCH_BYTES,
     MAX_REPORT_BYTES,
@@ -34,8 +36,6 @@ from edgeloop.telemetry.codec import (
     encode_batch,
     encode_report,
 )
-from edgeloop.telemetry.histogram import Histogram
-from edgeloop.telemetry.report import COUNTERS, GAUGES, MAX_EVENTS, STAGES, Event, Report
 from support.reports import BOOT, OTHER_BOOT, small_body, small_report, typical_report
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=20)

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeloop.errors import DeviceError
-from edgeloop.telemetry.codec import Ack
-from edgeloop.telemetry.delivery import (
+from edgeloop.telemetry.delivery.courier import (
     MAX_DELAY_S,
     PATIENCE,
     Courier,
@@ -21,9 +20,10 @@ from edgeloop.telemetry.delivery import (
     lets_others_go_first,
     retry_delay_s,
 )
-from edgeloop.telemetry.spool import Spool, SpooledReport
+from edgeloop.telemetry.spool.spool import Spool, SpooledReport
 from edgeloop.telemetry.transports import NotAcknowledgedError
 from edgeloop.telemetry.transports.memory import MemoryTransport
+from edgeloop.telemetry.wire.codec import Ack
 from support.far_end import TinyCollector
 from support.reports import BOOT, small_body
 

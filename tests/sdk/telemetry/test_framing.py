@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeloop.errors import DataError
-from edgeloop.telemetry.codec import encode_report
-from edgeloop.telemetry.framing import (
+from edgeloop.telemetry.wire.codec import encode_report
+from edgeloop.telemetry.wire.framing import (
     KIND_BATCH,
     MAX_PAYLOAD_BYTES,
     Frame,

@@ -180,7 +180,9 @@ def test_a_wire_form_too_large_is_refused_unread() -> None:
 def test_device_side_telemetry_loads_neither_numpy_nor_pyserial() -> None:
     """The supervisor's memory depends on it."""
     code = (
-        "import sys; from edgeloop.telemetry import report, histogram, codec, framing, spool, delivery, transports;"
+        "import sys; from edgeloop.telemetry import report, histogram, transports;"
+        "from edgeloop.telemetry.wire import codec, framing; from edgeloop.telemetry.spool import spool;"
+        "from edgeloop.telemetry.delivery import courier, outbox;"
         "transports.open_transport('http://127.0.0.1:1');"
         "heavy = {'numpy', 'serial', 'sqlalchemy', 'starlette', 'rich', 'requests', 'tensorflow', 'cv2'};"
         "print(sorted(heavy & set(sys.modules)))"

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeloop.errors import DataError
-from edgeloop.telemetry.codec import decode_report, decode_reports, encode_report
 from edgeloop.telemetry.histogram import MAX_COUNT, MAX_VALUE_NS, Histogram
-from edgeloop.telemetry.histogram_arrays import RunningMerge, merged, read
+from edgeloop.telemetry.wire.codec import decode_report, decode_reports, encode_report
+from edgeloop.telemetry.wire.histogram_arrays import RunningMerge, merged, read
 from support.reports import small_report, typical_report
 
 HISTOGRAMS = st.lists(st.integers(0, 2**40) | st.integers(0, 2000), max_size=60).map(Histogram.of_ns)

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from edgeloop.telemetry import outbox as outbox_module
 from edgeloop.telemetry.clock import SentAt
-from edgeloop.telemetry.codec import Ack, Rejected, decode_batch, decode_report
-from edgeloop.telemetry.memory_spool import MemorySpool
-from edgeloop.telemetry.outbox import Outbox
+from edgeloop.telemetry.delivery import outbox as outbox_module
+from edgeloop.telemetry.delivery.outbox import Outbox
+from edgeloop.telemetry.spool.memory import MemorySpool
 from edgeloop.telemetry.transports.memory import MemoryTransport
+from edgeloop.telemetry.wire.codec import Ack, Rejected, decode_batch, decode_report
 from support.far_end import TinyCollector
 from support.reports import BOOT, small_report
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeloop.telemetry import delivery
-from edgeloop.telemetry.codec import MAX_BATCH_BYTES, Ack, decode_report, encode_report
-from edgeloop.telemetry.delivery import Courier
-from edgeloop.telemetry.memory_spool import MemorySpool
-from edgeloop.telemetry.pace import MAX_BACKLOG_S, SMALLEST_BYTES, TARGET_S, Pace
+from edgeloop.telemetry.delivery import courier as delivery
+from edgeloop.telemetry.delivery.courier import Courier
+from edgeloop.telemetry.delivery.pace import MAX_BACKLOG_S, SMALLEST_BYTES, TARGET_S, Pace
+from edgeloop.telemetry.spool.memory import MemorySpool
 from edgeloop.telemetry.transports import NotAcknowledgedError
 from edgeloop.telemetry.transports.memory import MemoryTransport
+from edgeloop.telemetry.wire.codec import MAX_BATCH_BYTES, Ack, decode_report, encode_report
 from support.far_end import TinyCollector
 from support.reports import BOOT, typical_report
 

@@ -10,11 +10,11 @@ import pytest
 
 from edgeloop.cli.main import main
 from edgeloop.errors import UsageError
-from edgeloop.telemetry.codec import Ack
 from edgeloop.telemetry.collector import CollectorHandle, start_collector
-from edgeloop.telemetry.simulate import MAX_ON_DISK, Simulation, simulate
+from edgeloop.telemetry.simulation.simulate import MAX_ON_DISK, Simulation, simulate
 from edgeloop.telemetry.transports import NotAcknowledgedError
 from edgeloop.telemetry.transports.http import HttpTransport
+from edgeloop.telemetry.wire.codec import Ack
 
 
 @pytest.fixture

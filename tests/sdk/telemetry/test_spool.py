@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeloop.errors import DataError, DeviceError
-from edgeloop.telemetry.codec import Ack, Rejected, decode_report
 from edgeloop.telemetry.histogram import Histogram
-from edgeloop.telemetry.spool import Spool, SpoolFullError
-from edgeloop.telemetry.spool_policy import AGED_ROWS, DAY_S, FOLD_ROWS, aged_run, oldest_run
+from edgeloop.telemetry.spool.policy import AGED_ROWS, DAY_S, FOLD_ROWS, aged_run, oldest_run
+from edgeloop.telemetry.spool.spool import Spool, SpoolFullError
+from edgeloop.telemetry.wire.codec import Ack, Rejected, decode_report
 from support import spool_writer
 from support.reports import BOOT, small_body, small_report
 
@@ -309,8 +309,8 @@ def test_a_full_disk_is_said_counted_and_over_when_there_is_room_again(spool: Sp
 _ON_A_FULL_DISK = """
 import sys
 from pathlib import Path
-from edgeloop.telemetry.codec import Ack, decode_report, encode_report
-from edgeloop.telemetry.spool import Spool
+from edgeloop.telemetry.wire.codec import Ack, decode_report, encode_report
+from edgeloop.telemetry.spool.spool import Spool
 from support.reports import BOOT, typical_report
 
 folder = Path(sys.argv[1])
@@ -356,7 +356,7 @@ def test_a_disk_that_stops_taking_bytes_is_one_error_and_no_crash(tmp_path: Path
     """A file size limit makes write() fail with EFBIG, as a failing card would with EIO."""
     code = (
         "import resource, sys; from pathlib import Path; from edgeloop.errors import DeviceError;"
-        "from edgeloop.telemetry.spool import Spool; from support.reports import small_body, BOOT\n"
+        "from edgeloop.telemetry.spool.spool import Spool; from support.reports import small_body, BOOT\n"
         "spool = Spool(Path(sys.argv[1])); spool.put(small_body(1), BOOT, 1)\n"
         "soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 17, hard))\n"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeloop.telemetry.codec import Ack
-from edgeloop.telemetry.spool import Spool
+from edgeloop.telemetry.spool.spool import Spool
+from edgeloop.telemetry.wire.codec import Ack
 from support.faults import record
 from support.reports import BOOT, small_body
 

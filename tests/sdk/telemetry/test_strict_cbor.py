@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgeloop.errors import DataError
-from edgeloop.telemetry import strict_cbor
+from edgeloop.telemetry.wire import strict_cbor
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**64), 2**64 - 1) | st.floats(allow_nan=False) | st.binary() | st.text(),

@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from edgeloop.errors import ConfigError, DeviceError, EdgeloopError, UsageError
-from edgeloop.telemetry.codec import encode_ack
 from edgeloop.telemetry.transports import NotAcknowledgedError, open_transport
+from edgeloop.telemetry.wire.codec import encode_ack
 from support.far_end import HttpLine, SerialLine, SilentTcp, TinyCollector
 from support.reports import BOOT, small_body
 

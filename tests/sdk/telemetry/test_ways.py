@@ -10,14 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeloop.errors import UsageError
-from edgeloop.telemetry.codec import Ack, decode_report
 from edgeloop.telemetry.collector.carried_import import CarriedImport
-from edgeloop.telemetry.memory_spool import MemorySpool
-from edgeloop.telemetry.outbox import Outbox
-from edgeloop.telemetry.report import Event
-from edgeloop.telemetry.transports import open_transport
-from edgeloop.telemetry.transports.memory import MemoryTransport
-from edgeloop.telemetry.ways import (
+from edgeloop.telemetry.delivery.outbox import Outbox
+from edgeloop.telemetry.delivery.ways import (
     BACK,
     FALLBACK,
     FIRST_RETRY_S,
@@ -29,6 +24,11 @@ from edgeloop.telemetry.ways import (
     choose_way,
     open_ways,
 )
+from edgeloop.telemetry.report import Event
+from edgeloop.telemetry.spool.memory import MemorySpool
+from edgeloop.telemetry.transports import open_transport
+from edgeloop.telemetry.transports.memory import MemoryTransport
+from edgeloop.telemetry.wire.codec import Ack, decode_report
 from support.far_end import TinyCollector
 from support.reports import BOOT, small_body, small_report
 

@@ -13,9 +13,9 @@ from edgeloop.errors import DataError, DeviceError
 from edgeloop.telemetry.commands.codec import decode_answer
 from edgeloop.telemetry.commands.signing import unsigned
 from edgeloop.telemetry.commands.values import Answer, Command, new_command_id
-from edgeloop.telemetry.framing import KIND_ANSWER, KIND_COMMAND, Frame, FrameReader, split_request
 from edgeloop.telemetry.serial_link.address import OpenDescriptor, SerialPort, explain
 from edgeloop.telemetry.serial_link.link import Link
+from edgeloop.telemetry.wire.framing import KIND_ANSWER, KIND_COMMAND, Frame, FrameReader, split_request
 
 _STUCK_AFTER_S = 5.0
 _AGAIN_AFTER_S = 2.0

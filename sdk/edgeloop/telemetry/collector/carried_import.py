@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgeloop.errors import DataError, DeviceError
-from edgeloop.telemetry.carried_files import ACK, BATCH, read_whole, write_whole
-from edgeloop.telemetry.codec import Ack, Batch, decode_batch, encode_ack, encode_batch
 from edgeloop.telemetry.collector.notices import printable
+from edgeloop.telemetry.delivery.carried_files import ACK, BATCH, read_whole, write_whole
 from edgeloop.telemetry.transports import NotAcknowledgedError
+from edgeloop.telemetry.wire.codec import Ack, Batch, decode_batch, encode_ack, encode_batch
 
 Handle = Callable[[bytes], Ack]
 """Takes an encoded batch, answers after its commit: `Ingest.handle`, or a transport to a running collector."""

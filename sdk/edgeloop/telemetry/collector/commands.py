@@ -15,12 +15,12 @@ from typing import Any, Protocol
 from sqlalchemy import and_, delete, func, or_, select, update
 
 from edgeloop.errors import DataError, EdgeloopError
-from edgeloop.telemetry.codec import MAX_COMMANDS
 from edgeloop.telemetry.collector.security.records import reading, writing
 from edgeloop.telemetry.commands.codec import decode_answer, decode_envelope
 from edgeloop.telemetry.commands.values import Answer
 from edgeloop.telemetry.store.dialects import Database
 from edgeloop.telemetry.store.tables.commands import COMMANDS
+from edgeloop.telemetry.wire.codec import MAX_COMMANDS
 
 VALID_S = 900.0
 """Handed out no later than that after it was posted."""

@@ -6,8 +6,8 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from edgeloop.telemetry.codec import Ack
 from edgeloop.telemetry.collector.ingest import Ingest, Request
+from edgeloop.telemetry.wire.codec import Ack
 
 _MAX_TOGETHER = 32
 """Bounds how long the first of them waits for its answer, and the memory that decoded reports take."""

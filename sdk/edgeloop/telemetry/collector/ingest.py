@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from edgeloop.errors import DataError
 from edgeloop.telemetry.clock import SentAt, corrected_times
-from edgeloop.telemetry.codec import Ack, Rejected, accepted_ranges, decode_batch, decode_reports
 from edgeloop.telemetry.collector.metrics import IngestMetrics
 from edgeloop.telemetry.collector.notices import Notices, printable
 from edgeloop.telemetry.report import Report
@@ -16,6 +15,7 @@ from edgeloop.telemetry.store import StoreUnavailableError
 from edgeloop.telemetry.store.database import Store
 from edgeloop.telemetry.store.rows import ReportRow, to_row
 from edgeloop.telemetry.store.writing import Inserted, Job, Quarantined
+from edgeloop.telemetry.wire.codec import Ack, Rejected, accepted_ranges, decode_batch, decode_reports
 
 OTHER_DEVICE = "is from another device"
 """Why a report is rejected that its sender did not make."""

@@ -17,9 +17,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from edgeloop.telemetry.histogram import BUCKETS_PER_OCTAVE, Histogram
-from edgeloop.telemetry.histogram_arrays import RunningMerge
 from edgeloop.telemetry.report import COUNTERS, STAGES, Report, alerts_of
-from edgeloop.telemetry.wire_latency import wires_of
+from edgeloop.telemetry.wire.histogram_arrays import RunningMerge
+from edgeloop.telemetry.wire.latency import wires_of
 
 if TYPE_CHECKING:
     from edgeloop.telemetry.store.database import Counts

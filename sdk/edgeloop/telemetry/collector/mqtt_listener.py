@@ -15,12 +15,12 @@ import time
 from typing import Any
 
 from edgeloop.errors import DataError, DeviceError, UsageError
-from edgeloop.telemetry.codec import MAX_BATCH_BYTES, encode_ack
 from edgeloop.telemetry.collector.ingest import Ingest
-from edgeloop.telemetry.framing import split_request
-from edgeloop.telemetry.mqtt_link import ALL_REPORTS, Link, acks_topic, device_of, parse_broker
 from edgeloop.telemetry.store import StoreUnavailableError
 from edgeloop.telemetry.transports import parse_address
+from edgeloop.telemetry.transports.mqtt_link import ALL_REPORTS, Link, acks_topic, device_of, parse_broker
+from edgeloop.telemetry.wire.codec import MAX_BATCH_BYTES, encode_ack
+from edgeloop.telemetry.wire.framing import split_request
 
 _REMEMBERED_S = 3600
 _ANSWER_EXPIRES_S = 60

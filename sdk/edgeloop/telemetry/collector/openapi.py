@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeloop.telemetry.codec import MAX_BATCH_BYTES
 from edgeloop.telemetry.collector.security.access import PUBLIC, role_for
+from edgeloop.telemetry.wire.codec import MAX_BATCH_BYTES
 from edgeloop.version import VERSION
 
 JSON, CBOR, TEXT, EVENTS = "application/json", "application/cbor", "text/plain", "text/event-stream"

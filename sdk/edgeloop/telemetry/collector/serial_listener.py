@@ -7,12 +7,16 @@ import time
 from secrets import randbits
 
 from edgeloop.errors import DataError, DeviceError
-from edgeloop.telemetry.codec import Ack, decode_batch, decode_report, encode_ack
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.commands.codec import decode_answer
 from edgeloop.telemetry.commands.signing import unsigned
 from edgeloop.telemetry.commands.values import Answer, Command, new_command_id
-from edgeloop.telemetry.framing import (
+from edgeloop.telemetry.serial_link.address import OpenDescriptor, SerialPort, explain
+from edgeloop.telemetry.serial_link.lines import Line
+from edgeloop.telemetry.serial_link.link import Link
+from edgeloop.telemetry.store import StoreUnavailableError
+from edgeloop.telemetry.wire.codec import Ack, decode_batch, decode_report, encode_ack
+from edgeloop.telemetry.wire.framing import (
     KIND_ACK,
     KIND_ANSWER,
     KIND_BATCH,
@@ -21,10 +25,6 @@ from edgeloop.telemetry.framing import (
     FrameReader,
     split_request,
 )
-from edgeloop.telemetry.serial_link.address import OpenDescriptor, SerialPort, explain
-from edgeloop.telemetry.serial_link.lines import Line
-from edgeloop.telemetry.serial_link.link import Link
-from edgeloop.telemetry.store import StoreUnavailableError
 
 _STUCK_AFTER_S = 5.0
 _REOPEN_AFTER_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # then every 5 s

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeloop.errors import DataError
-from edgeloop.telemetry import strict_cbor
 from edgeloop.telemetry.commands.values import Answer, Command, Plain
-from edgeloop.telemetry.wire_values import (
+from edgeloop.telemetry.wire import strict_cbor
+from edgeloop.telemetry.wire.values import (
     as_bytes,
     as_map,
     as_name,

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 
 from edgeloop.errors import EdgeloopError
-from edgeloop.telemetry.codec import MAX_ANSWERS, Ack
 from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, Transport
+from edgeloop.telemetry.wire.codec import MAX_ANSWERS, Ack
 
 Reply = Callable[[bytes], None]
 OnCommand = Callable[[bytes, "Reply | None"], None]

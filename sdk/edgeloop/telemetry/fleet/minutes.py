@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from edgeloop.telemetry.histogram import Histogram
-from edgeloop.telemetry.histogram_arrays import RunningMerge
 from edgeloop.telemetry.report import Report
-from edgeloop.telemetry.wire_latency import wires_of
+from edgeloop.telemetry.wire.histogram_arrays import RunningMerge
+from edgeloop.telemetry.wire.latency import wires_of
 
 MINUTES = 120
 MAX_MODELS = 200

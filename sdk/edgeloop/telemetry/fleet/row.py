@@ -10,7 +10,7 @@ from edgeloop.telemetry.fleet.window import LatencyWindow
 from edgeloop.telemetry.histogram import NS_PER_MS, Histogram
 from edgeloop.telemetry.overview import THROTTLED_NOW, WINDOW_REPORTS, model_of
 from edgeloop.telemetry.report import HEADLINE_STAGE, Event, Report, alerts_of
-from edgeloop.telemetry.wire_latency import wires_of
+from edgeloop.telemetry.wire.latency import wires_of
 
 SILENT_PERIODS = 3
 SILENT_AT_LEAST_S = 30.0

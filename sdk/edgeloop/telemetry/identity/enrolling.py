@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from edgeloop.errors import DeviceError, RefusedError
 from edgeloop.telemetry.identity.device_key import DeviceKey
 from edgeloop.telemetry.identity.kept import Identity, IdentityFolder, Pending, base_of, make_bearer
-from edgeloop.telemetry.wire_values import tidy
+from edgeloop.telemetry.wire.values import tidy
 
 ENROLL_PATH, RENEW_PATH = "/v1/enroll", "/v1/renew"
 MAX_ANSWER_BYTES = 64 << 10

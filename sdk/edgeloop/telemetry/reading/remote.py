@@ -19,7 +19,7 @@ from edgeloop.errors import ConfigError, DataError, DeviceError, RefusedError, U
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.reading import Latency, Question
 from edgeloop.telemetry.report import HEADLINE_STAGE
-from edgeloop.telemetry.wire_values import tidy
+from edgeloop.telemetry.wire.values import tidy
 
 TOKEN_VARIABLE = "EDGELOOP_TOKEN"
 """Who asks a collector that wants a login: a viewer's token."""
@@ -178,8 +178,8 @@ class RemoteReader:
         pass
 
     def _stored(self, what: str, question: Question, **more: Any) -> list[Any]:
-        from edgeloop.telemetry.codec import decode_report
         from edgeloop.telemetry.store.rows import StoredReport
+        from edgeloop.telemetry.wire.codec import decode_report
 
         answer = self._ask(what, question, **more)
         try:

@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 import cbor2
 
 from edgeloop.errors import DataError
-from edgeloop.telemetry.wire_values import MAX_NAME_CHARS, as_name
+from edgeloop.telemetry.wire.values import MAX_NAME_CHARS, as_name
 
 SAMPLES_PATH = "/v1/samples"
 MAX_SAMPLE_BYTES = 8 << 20

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from edgeloop.errors import DeviceError, MissingExtraError, UsageError
 from edgeloop.telemetry.serial_link.lines import DescriptorLine, Line, PortObjectLine, open_descriptor
-from edgeloop.telemetry.wire_values import tidy
+from edgeloop.telemetry.wire.values import tidy
 
 DEFAULT_BAUD = 115_200
 NETWORK_SCHEMES = ("rfc2217", "socket")

@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from edgeloop.telemetry.framing import DELIMITER, Frame, FrameReader, encode_request
 from edgeloop.telemetry.serial_link.lines import Line
 from edgeloop.telemetry.serial_link.outbox import Outbox
+from edgeloop.telemetry.wire.framing import DELIMITER, Frame, FrameReader, encode_request
 
 _PIECE_BYTES = 4096
 _PATIENCE_S = 0.5

@@ -9,14 +9,14 @@ import cbor2
 from sqlalchemy import Connection, select, tuple_
 
 from edgeloop.telemetry.histogram import Histogram
-from edgeloop.telemetry.histogram_arrays import merged
-from edgeloop.telemetry.report_codec import latency_wires
 from edgeloop.telemetry.store import Selection
 from edgeloop.telemetry.store.dialects import Database
 from edgeloop.telemetry.store.rollups import Scope, cut, folded_id, spans_of
 from edgeloop.telemetry.store.schema import DEVICES, REPORTS
 from edgeloop.telemetry.store.selecting import conditions, group_column
 from edgeloop.telemetry.store.tables.rollups import MODELS, ROLLUPS
+from edgeloop.telemetry.wire.histogram_arrays import merged
+from edgeloop.telemetry.wire.report_codec import latency_wires
 
 Group = tuple[str, ...]
 _MERGE_WIRES = 20_000

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, MetaData, text
 
 from edgeloop.errors import DataError
 from edgeloop.telemetry.report import Event, Report
-from edgeloop.telemetry.report_codec import encode_report
-from edgeloop.telemetry.wire_latency import WireLatency
+from edgeloop.telemetry.wire.latency import WireLatency
+from edgeloop.telemetry.wire.report_codec import encode_report
 
 Migration = Callable[[Connection, MetaData], None]
 """(connection in a write transaction, the current tables)."""

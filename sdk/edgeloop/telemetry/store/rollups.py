@@ -21,11 +21,11 @@ import cbor2
 from sqlalchemy import Connection, and_, func, select, tuple_
 
 from edgeloop.telemetry.histogram import Histogram
-from edgeloop.telemetry.histogram_arrays import merged
-from edgeloop.telemetry.report_codec import latency_wires
 from edgeloop.telemetry.store.dialects import Database
 from edgeloop.telemetry.store.schema import REPORTS
 from edgeloop.telemetry.store.tables.rollups import ALL_DEVICES, MODELS, ROLLUP_STATE, ROLLUPS
+from edgeloop.telemetry.wire.histogram_arrays import merged
+from edgeloop.telemetry.wire.report_codec import latency_wires
 
 HOUR_S, DAY_S = 3600, 86_400
 WIDTHS = (HOUR_S, DAY_S)

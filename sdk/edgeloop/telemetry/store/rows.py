@@ -11,7 +11,7 @@ from typing import Any
 
 from edgeloop.errors import DataError
 from edgeloop.telemetry.report import Event, Report
-from edgeloop.telemetry.report_codec import encode_report, reread_report
+from edgeloop.telemetry.wire.report_codec import encode_report, reread_report
 
 KEY = ("device_id", "boot", "seq")
 COLUMNS = (

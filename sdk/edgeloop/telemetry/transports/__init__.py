@@ -14,7 +14,7 @@ from typing import Protocol
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from edgeloop.errors import DeviceError, UsageError
-from edgeloop.telemetry.codec import Ack
+from edgeloop.telemetry.wire.codec import Ack
 
 DEFAULT_TIMEOUT_S = 10.0
 

@@ -10,13 +10,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edgeloop.errors import DataError, DeviceError, EdgeloopError, UsageError
-from edgeloop.telemetry.codec import MAX_ACK_BYTES, MAX_BATCH_BYTES, Ack, decode_ack, encode_batch
 from edgeloop.telemetry.identity.enrolling import MAX_ANSWER_BYTES, explained
 from edgeloop.telemetry.identity.kept import IdentityFolder
 from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, Address, NotAcknowledgedError
 from edgeloop.telemetry.transports.http_credentials import Credentials, Given, Kept
 from edgeloop.telemetry.transports.http_troubles import failed, refused_batch
 from edgeloop.telemetry.transports.tls import client_context
+from edgeloop.telemetry.wire.codec import MAX_ACK_BYTES, MAX_BATCH_BYTES, Ack, decode_ack, encode_batch
 
 REPORTS_PATH = "/v1/reports"
 CONTENT_TYPE = "application/cbor"

@@ -7,7 +7,7 @@ import ssl
 import time
 
 from edgeloop.telemetry.transports import NotAcknowledgedError
-from edgeloop.telemetry.wire_values import tidy
+from edgeloop.telemetry.wire.values import tidy
 
 _HINTS = {
     401: "edgeloop-agent enroll URL --token TOKEN",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from edgeloop.errors import UsageError
-from edgeloop.telemetry.codec import MAX_BATCH_BYTES, Ack, decode_ack, encode_ack, encode_batch
 from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, Address, NotAcknowledgedError
+from edgeloop.telemetry.wire.codec import MAX_BATCH_BYTES, Ack, decode_ack, encode_ack, encode_batch
 
 Handle = Callable[[bytes], Ack]
 """Takes an encoded batch, answers after its commit: `collector.ingest.Ingest.handle`."""
@@ -20,9 +20,7 @@ class MemoryTransport:
     def __init__(self, handle: Handle | None) -> None:
         self.handle = handle
 
-    def send(
-        self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S, answers: Sequence[bytes] = ()
-    ) -> Ack:
+    def send(self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S, answers: Sequence[bytes] = ()) -> Ack:
         """See `Transport.send`; there is nothing to wait for, so `timeout_s` is not used."""
         body = encode_batch(batch, answers)
         if self.handle is None:

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeloop.errors import DataError, UsageError
-from edgeloop.telemetry.codec import MAX_ACK_BYTES, Ack, decode_ack, encode_batch
-from edgeloop.telemetry.framing import split_request
-from edgeloop.telemetry.mqtt_link import Broker, Link, acks_topic, parse_broker, reports_topic
 from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, Address, NotAcknowledgedError
+from edgeloop.telemetry.transports.mqtt_link import Broker, Link, acks_topic, parse_broker, reports_topic
+from edgeloop.telemetry.wire.codec import MAX_ACK_BYTES, Ack, decode_ack, encode_batch
+from edgeloop.telemetry.wire.framing import split_request
 
 _NOBODY_HINT = "start one: edgeloop collect --mqtt URL"
 _TOPIC_BYTES = 8 * 1024

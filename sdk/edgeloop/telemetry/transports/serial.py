@@ -16,8 +16,11 @@ from contextlib import suppress
 from importlib.util import find_spec
 
 from edgeloop.errors import DataError, DeviceError, EdgeloopError, MissingExtraError, UsageError
-from edgeloop.telemetry.codec import MAX_ACK_BYTES, Ack, decode_ack, encode_batch
-from edgeloop.telemetry.framing import (
+from edgeloop.telemetry.serial_link.address import SerialPort, explain, parse_serial
+from edgeloop.telemetry.serial_link.link import Link
+from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, Address, NotAcknowledgedError
+from edgeloop.telemetry.wire.codec import MAX_ACK_BYTES, Ack, decode_ack, encode_batch
+from edgeloop.telemetry.wire.framing import (
     KIND_ACK,
     KIND_ANSWER,
     KIND_BATCH,
@@ -26,9 +29,6 @@ from edgeloop.telemetry.framing import (
     FrameReader,
     split_request,
 )
-from edgeloop.telemetry.serial_link.address import SerialPort, explain, parse_serial
-from edgeloop.telemetry.serial_link.link import Link
-from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, Address, NotAcknowledgedError
 
 _STUCK_AFTER_S = 1.0
 _REOPEN_AFTER_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # then every 5 s
@@ -66,9 +66,7 @@ class SerialTransport:
             self._on_command = on_command
             self._start()
 
-    def send(
-        self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S, answers: Sequence[bytes] = ()
-    ) -> Ack:
+    def send(self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S, answers: Sequence[bytes] = ()) -> Ack:
         """See `Transport.send`. `timeout_s` starts when the line has had the time to carry the batch."""
         body = encode_batch(batch, answers)
         deadline_s = time.monotonic() + timeout_s + len(body) / self._port.bytes_per_s

@@ -9,10 +9,10 @@ import tty
 
 import pytest
 
-from edgeloop.telemetry.framing import KIND_ACK, KIND_CHUNK, FrameReader, split_request
 from edgeloop.telemetry.serial_link.lines import DescriptorLine, open_descriptor
 from edgeloop.telemetry.serial_link.link import Link
 from edgeloop.telemetry.serial_link.outbox import BULK_CHUNK_BYTES
+from edgeloop.telemetry.wire.framing import KIND_ACK, KIND_CHUNK, FrameReader, split_request
 
 _PIECE_BYTES, _PIECE_S = 128, 0.002
 

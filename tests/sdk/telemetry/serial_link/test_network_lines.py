@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from edgeloop.errors import DeviceError, UsageError
-from edgeloop.telemetry.codec import encode_report
 from edgeloop.telemetry.collector import start_collector
 from edgeloop.telemetry.serial_link.address import SerialPort, is_serial_url, parse_serial
 from edgeloop.telemetry.transports import open_transport
+from edgeloop.telemetry.wire.codec import encode_report
 from support.collecting import BOOT, make_report, wait_until
 from support.port_server import PortServer
 

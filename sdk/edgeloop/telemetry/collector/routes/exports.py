@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from edgeloop.telemetry.codec import encode_report
 from edgeloop.telemetry.collector.services import Services
 from edgeloop.telemetry.reading.local import LocalReader
 from edgeloop.telemetry.reading.query_string import parse_count, parse_question
+from edgeloop.telemetry.wire.codec import encode_report
 
 if TYPE_CHECKING:
     from edgeloop.telemetry.store.rows import StoredReport

@@ -8,9 +8,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from edgeloop.errors import DataError
-from edgeloop.telemetry.codec import MAX_BATCH_BYTES, encode_ack
 from edgeloop.telemetry.collector.gathering import Gathering
 from edgeloop.telemetry.collector.services import Services
+from edgeloop.telemetry.wire.codec import MAX_BATCH_BYTES, encode_ack
 
 CBOR = "application/cbor"
 

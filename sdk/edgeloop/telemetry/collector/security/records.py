@@ -13,7 +13,7 @@ from edgeloop.errors import DataError, UsageError
 from edgeloop.telemetry.store import StoreUnavailableError
 from edgeloop.telemetry.store.dialects import Database
 from edgeloop.telemetry.store.schema import META
-from edgeloop.telemetry.wire_values import MAX_NAME_CHARS
+from edgeloop.telemetry.wire.values import MAX_NAME_CHARS
 
 _MAX_TAGS = 32
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeloop.errors import DataError
-from edgeloop.telemetry import strict_cbor
 from edgeloop.telemetry.clock import ReportsSentNow, SentAt
-from edgeloop.telemetry.report_codec import (
+from edgeloop.telemetry.wire import strict_cbor
+from edgeloop.telemetry.wire.report_codec import (
     MAX_REPORT_BYTES,
     SCHEMA_VERSION,
     check_version,
@@ -22,7 +22,7 @@ from edgeloop.telemetry.report_codec import (
     decode_reports,
     encode_report,
 )
-from edgeloop.telemetry.wire_values import (
+from edgeloop.telemetry.wire.values import (
     as_array,
     as_bytes,
     as_map,

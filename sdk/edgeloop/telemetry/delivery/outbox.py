@@ -13,12 +13,12 @@ from typing import Any
 
 from edgeloop.errors import EdgeloopError
 from edgeloop.telemetry.clock import SentAt
-from edgeloop.telemetry.codec import encode_report
-from edgeloop.telemetry.delivery import Courier
+from edgeloop.telemetry.delivery.courier import Courier
+from edgeloop.telemetry.delivery.ways import Way, Ways
 from edgeloop.telemetry.report import MAX_EVENTS, Event, Report
-from edgeloop.telemetry.spool_policy import ReportSpool
+from edgeloop.telemetry.spool.policy import ReportSpool
 from edgeloop.telemetry.transports import Transport
-from edgeloop.telemetry.ways import Way, Ways
+from edgeloop.telemetry.wire.codec import encode_report
 
 _HELD_REPORTS = 64
 """So many are kept in memory while the disk under the spool takes none."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edgeloop.errors import DataError, DeviceError
-from edgeloop.telemetry.codec import MAX_REPORT_BYTES, UNREADABLE_BOOT, Ack, decode_report, encode_report
 from edgeloop.telemetry.report import BOOT_PATTERN, merge_reports, subject_of
-from edgeloop.telemetry.wire_values import MAX_NUMBER
+from edgeloop.telemetry.wire.codec import MAX_REPORT_BYTES, UNREADABLE_BOOT, Ack, decode_report, encode_report
+from edgeloop.telemetry.wire.values import MAX_NUMBER
 
 DEFAULT_MAX_BYTES = 16 * 1024 * 1024
 DAY_S = 86400

@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeloop.errors import DeviceError, UsageError
-from edgeloop.telemetry.codec import MAX_BATCH, Ack
+from edgeloop.telemetry.delivery.outbox import Outbox
 from edgeloop.telemetry.histogram import Histogram
-from edgeloop.telemetry.memory_spool import MemorySpool
-from edgeloop.telemetry.outbox import Outbox
-from edgeloop.telemetry.simulated_devices import device_name, make_report
-from edgeloop.telemetry.spool import Spool
-from edgeloop.telemetry.spool_policy import ReportSpool
+from edgeloop.telemetry.simulation.devices import device_name, make_report
+from edgeloop.telemetry.spool.memory import MemorySpool
+from edgeloop.telemetry.spool.policy import ReportSpool
+from edgeloop.telemetry.spool.spool import Spool
 from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, Transport, open_transport
+from edgeloop.telemetry.wire.codec import MAX_BATCH, Ack
 
 MAX_DEVICES = 100_000
 MAX_ON_DISK = 200

@@ -13,11 +13,11 @@ from math import isfinite
 from typing import Any
 
 from edgeloop.errors import DataError
-from edgeloop.telemetry import strict_cbor
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.report import COUNTERS, GAUGES, MAX_EVENTS, STAGES, Event, Report
-from edgeloop.telemetry.wire_latency import WireLatency, wires_of
-from edgeloop.telemetry.wire_values import (
+from edgeloop.telemetry.wire import strict_cbor
+from edgeloop.telemetry.wire.latency import WireLatency, wires_of
+from edgeloop.telemetry.wire.values import (
     MAX_NUMBER,
     as_array,
     as_bytes,
@@ -152,7 +152,7 @@ def decode_reports(bodies: Sequence[bytes]) -> list[Report | DataError]:
     """`decode_report` of each, or what it raises: the same verdict and the same reason, quicker by checking the
     histograms of all of them at once. Needs numpy. Latency is decoded where it is read (`WireLatency`).
     """
-    from edgeloop.telemetry.histogram_arrays import doubtful
+    from edgeloop.telemetry.wire.histogram_arrays import doubtful
 
     found: list[Report | DataError] = []
     wires: list[bytes] = []

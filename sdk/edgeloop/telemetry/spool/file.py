@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from edgeloop.errors import DeviceError
-from edgeloop.telemetry.spool_policy import ROW_OVERHEAD_BYTES, SpoolFullError
-from edgeloop.telemetry.spool_reserve import Reserve
+from edgeloop.telemetry.spool.policy import ROW_OVERHEAD_BYTES, SpoolFullError
+from edgeloop.telemetry.spool.reserve import Reserve
 
 T = TypeVar("T")
 

@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from edgeloop.errors import DataError, DeviceError
-from edgeloop.telemetry.codec import UNREADABLE_BOOT, Ack
-from edgeloop.telemetry.spool_file import SpoolFile, add_count
-from edgeloop.telemetry.spool_policy import (
+from edgeloop.telemetry.spool.file import SpoolFile, add_count
+from edgeloop.telemetry.spool.policy import (
     DEFAULT_MAX_AGE_S,
     DEFAULT_MAX_BYTES,
     FOLD_LEVELS,
@@ -33,7 +32,8 @@ from edgeloop.telemetry.spool_policy import (
     fold_bodies,
     oldest_run,
 )
-from edgeloop.telemetry.wire_values import tidy
+from edgeloop.telemetry.wire.codec import UNREADABLE_BOOT, Ack
+from edgeloop.telemetry.wire.values import tidy
 
 __all__ = ["DEFAULT_MAX_BYTES", "Settled", "Spool", "SpoolFullError", "SpoolStats", "SpooledReport"]
 

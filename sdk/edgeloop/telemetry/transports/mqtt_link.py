@@ -25,7 +25,7 @@ from urllib.parse import quote, unquote
 from edgeloop.errors import ConfigError, MissingExtraError, UsageError
 from edgeloop.telemetry.transports import Address, NotAcknowledgedError
 from edgeloop.telemetry.transports.tls import client_context
-from edgeloop.telemetry.wire_values import tidy
+from edgeloop.telemetry.wire.values import tidy
 
 ALL_REPORTS = "edgeloop/v1/+/reports"
 USER, PASSWORD = "EDGELOOP_MQTT_USER", "EDGELOOP_MQTT_PASSWORD"

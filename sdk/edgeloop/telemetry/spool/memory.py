@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from edgeloop.errors import DataError
-from edgeloop.telemetry.codec import UNREADABLE_BOOT, Ack
-from edgeloop.telemetry.spool_policy import (
+from edgeloop.telemetry.spool.policy import (
     DEFAULT_MAX_AGE_S,
     DEFAULT_MAX_BYTES,
     FOLD_LEVELS,
@@ -31,7 +30,8 @@ from edgeloop.telemetry.spool_policy import (
     fold_bodies,
     oldest_run,
 )
-from edgeloop.telemetry.wire_values import tidy
+from edgeloop.telemetry.wire.codec import UNREADABLE_BOOT, Ack
+from edgeloop.telemetry.wire.values import tidy
 
 
 @dataclass(slots=True)

@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 
 from edgeloop.errors import DeviceError
 from edgeloop.telemetry.clock import ReportsSentNow, SentAt
-from edgeloop.telemetry.codec import MAX_BATCH
-from edgeloop.telemetry.pace import Pace
-from edgeloop.telemetry.spool_policy import ReportSpool, SpooledReport
+from edgeloop.telemetry.delivery.pace import Pace
+from edgeloop.telemetry.spool.policy import ReportSpool, SpooledReport
 from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, NotAcknowledgedError, Transport
+from edgeloop.telemetry.wire.codec import MAX_BATCH
 
 FIRST_DELAY_S = 1.0
 MAX_DELAY_S = 60.0

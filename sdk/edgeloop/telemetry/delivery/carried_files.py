@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from edgeloop.errors import DataError
-from edgeloop.telemetry.framing import (
+from edgeloop.telemetry.wire.framing import (
     KIND_ACK,
     KIND_BATCH,
     MAX_PAYLOAD_BYTES,

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from edgeloop.errors import DeviceError
-from edgeloop.telemetry.codec import MAX_BATCH, Ack
-from edgeloop.telemetry.delivery import DeliveryOutcome, choose_batch, retry_delay_s
-from edgeloop.telemetry.spool_policy import ReportSpool, SpooledReport
+from edgeloop.telemetry.delivery.courier import DeliveryOutcome, choose_batch, retry_delay_s
+from edgeloop.telemetry.spool.policy import ReportSpool, SpooledReport
 from edgeloop.telemetry.transports import Transport
+from edgeloop.telemetry.wire.codec import MAX_BATCH, Ack
 
 
 @dataclass(frozen=True)

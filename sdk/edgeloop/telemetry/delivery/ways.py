@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeloop.errors import DeviceError, UsageError
-from edgeloop.telemetry.carrying import Carrier, CarryingCourier
 from edgeloop.telemetry.clock import SentAt
-from edgeloop.telemetry.delivery import Courier, DeliveryOutcome
-from edgeloop.telemetry.spool_policy import ReportSpool
+from edgeloop.telemetry.delivery.carrying import Carrier, CarryingCourier
+from edgeloop.telemetry.delivery.courier import Courier, DeliveryOutcome
+from edgeloop.telemetry.spool.policy import ReportSpool
 from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, Transport, open_transport, parse_address
 
 LEAVE_AFTER = 3

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgeloop.telemetry.codec import MAX_BATCH_BYTES
+from edgeloop.telemetry.wire.codec import MAX_BATCH_BYTES
 
 TARGET_S = 2.0
 """A batch is as large as is acknowledged in about this time: lost work on a bad line is small, waiting is short."""

@@ -12,7 +12,7 @@ import zlib
 from dataclasses import dataclass
 
 from edgeloop.errors import DataError
-from edgeloop.telemetry.codec import MAX_BATCH_BYTES
+from edgeloop.telemetry.wire.codec import MAX_BATCH_BYTES
 
 KIND_BATCH = 1
 """Device to host: request id and `encode_batch`."""

@@ -1,0 +1,1 @@
+"""Getting reports to a collector at least once: what is sent, when, by which way."""

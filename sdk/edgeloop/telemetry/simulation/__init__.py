@@ -1,0 +1,1 @@
+"""Devices that are not there, by the code of those that are."""

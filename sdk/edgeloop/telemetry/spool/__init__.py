@@ -1,0 +1,1 @@
+"""Where reports wait on a device until they are acknowledged."""
