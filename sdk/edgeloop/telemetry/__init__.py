@@ -1,6 +1,6 @@
 """Telemetry: what a device reports, how it is kept until it is delivered, and how it is delivered.
 
-On both ends: `report` and `histogram` (values), `wire` (their bytes), `transports`, `serial_link`, `commands`, `samples`.
+On both ends: `report`, `histogram` (values), `wire` (their bytes), `transports`, `serial_link`, `commands`, `samples`.
 On the device: `spool` (where reports wait), `delivery` (what is sent when), `identity` (who it is).
 On the host: `collector` (takes them in), `store`, `fleet` (as it is now), `alerts`, `reading` and `export` (asking for
 them later), `simulation`.
