@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from edgeloop_agent.config import load_configs
+    from edgeloop_agent.config_reading import load_configs
 
     flags = {k: v for k, v in vars(args).items() if k not in ("verb", "config", "json")}
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in flags.items()}

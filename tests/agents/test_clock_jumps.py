@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgeloop.bundle import Bundle
-from edgeloop_agent.config import load_config
+from edgeloop_agent.config_reading import load_config
 from edgeloop_agent.run import run_agent
 from edgeloop_agent.service.event_log import read_events
 from support.agents import make_bundle

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgeloop.errors import ConfigError, RefusedError, UsageError
 from edgeloop_agent.cli import build_parser
-from edgeloop_agent.config import load_config
+from edgeloop_agent.config_reading import load_config
 
 FLAGS = {"bundle": Path("a.bundle"), "source": "synthetic:"}
 
@@ -111,7 +111,8 @@ values = st.recursive(
 
 @given(st.dictionaries(keys, values, max_size=4))
 def test_any_table_gives_a_config_or_a_usage_error(table: dict) -> None:
-    from edgeloop_agent.config import AgentConfig, _from_file
+    from edgeloop_agent.config import AgentConfig
+    from edgeloop_agent.config_reading import _from_file
 
     with contextlib.suppress(UsageError):
         AgentConfig(**{**FLAGS, **_from_file(table, Path("agent.toml"))})

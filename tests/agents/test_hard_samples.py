@@ -19,7 +19,7 @@ from edgeloop.postprocess.results import ClassScore
 from edgeloop.telemetry.samples.wire import (
     About,
 )
-from edgeloop_agent.config import load_configs
+from edgeloop_agent.config_reading import load_configs
 from edgeloop_agent.hard_samples.choosing import AUDIT_DISAGREEMENT, LOW_CONFIDENCE, HardSamples
 from edgeloop_agent.hard_samples.folder import SampleFolder
 from edgeloop_agent.hard_samples.settings import HardSampleSettings

@@ -14,7 +14,7 @@ import pytest
 from edgeloop.errors import ConfigError, EdgeloopError, UsageError
 from edgeloop.telemetry.collector.server import start_collector
 from edgeloop.telemetry.overview import Overview
-from edgeloop_agent.config import load_configs
+from edgeloop_agent.config_reading import load_configs
 from support.agents import Agents, frames, make_bundle, residual_int8, run_cli
 from support.delegate_lib import ADD, build_delegate, external
 

@@ -19,7 +19,7 @@ import pytest
 
 from edgeloop.errors import ConfigError, MissingExtraError, UsageError
 from edgeloop.postprocess import Anomaly, Box, ClassScore, ClassShare, Detection, Keypoint, Mask, Result
-from edgeloop_agent.config import load_config
+from edgeloop_agent.config_reading import load_config
 from edgeloop_agent.sinks import SINKS, Sink, Surroundings, json_lines, open_sink, parse_sink
 from edgeloop_agent.sinks.lines import result_line
 from edgeloop_agent.sinks.overlay import draw

@@ -13,7 +13,7 @@ from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.mqtt_listener import MqttListener
 from edgeloop.telemetry.delivery.ways import FALLBACK
 from edgeloop.telemetry.store import open_store
-from edgeloop_agent.config import load_config
+from edgeloop_agent.config_reading import load_config
 from support.agents import Agents, make_bundle
 from support.collecting import wait_until
 from support.mosquitto import Mosquitto

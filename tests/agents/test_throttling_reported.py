@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeloop.telemetry.report import Report
-from edgeloop_agent.config import load_config
+from edgeloop_agent.config_reading import load_config
 from edgeloop_agent.reports import reporting
 from edgeloop_agent.reports.board_health import BoardHealth
 from edgeloop_agent.run import run_agent

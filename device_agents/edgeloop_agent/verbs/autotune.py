@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from edgeloop.bundle import TrustStore
     from edgeloop.bundle.verified_mark import stage_verified
     from edgeloop_agent.autotune.tune import tune, tuning_text
-    from edgeloop_agent.config import load_configs
+    from edgeloop_agent.config_reading import load_configs
     from edgeloop_agent.service.statedir import BUNDLES, locked_state
 
     flags = {name: getattr(args, name) for name in ("bundle", "state", "allow_unsigned")}

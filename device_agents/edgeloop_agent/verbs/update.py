@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from edgeloop.bundle import TrustStore
-    from edgeloop_agent.config import load_configs
+    from edgeloop_agent.config_reading import load_configs
     from edgeloop_agent.delivery.apply import offer_bundle, rehearse_in_a_child
     from edgeloop_agent.delivery.update import Budget
     from edgeloop_agent.worker.pipeline import FALLBACK_ORDER

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.devices.trial import TrialOptions, plan_trial, run_trial
     from edgeloop.telemetry.hit_rates import hit_rates, hit_rates_text
     from edgeloop_agent.activation.flags import OF_A_TRIAL, activation_arguments
-    from edgeloop_agent.config import load_config
+    from edgeloop_agent.config_reading import load_config
 
     # What the agent would refuse is refused here, before anything is connected.
     load_config({"bundle": args.bundle, "source": args.source} | {f.field: getattr(args, f.field) for f in OF_A_TRIAL})

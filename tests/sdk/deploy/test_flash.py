@@ -14,7 +14,7 @@ from edgeloop.deploy import card as card_module
 from edgeloop.deploy.image.os_image import open_image, read_facts
 from edgeloop.devices.agent_site import AgentSite, pack_own_code
 from edgeloop.devices.connection import DevicePlatform
-from edgeloop_agent.config import load_configs
+from edgeloop_agent.config_reading import load_configs
 from edgeloop_agent.delivery.versions import VersionFolder
 from support.agents import make_bundle
 from support.disk_images import make_image, raspberry_pi_os
