@@ -49,8 +49,9 @@ def load_config(flags: Mapping[str, Any], file: Path | None = None) -> AgentConf
 
 
 def _load(flags: Mapping[str, Any], table: Mapping[str, Any], file: Path | None, model: str = "") -> AgentConfig:
-    values = {"model": model} if file is None else {"model": model, **_from_file(table, file)}
-    values.update({k: v for k, v in flags.items() if v is not None and v is not False and v != ()})
+    values: dict[str, Any] = {"model": model} if file is None else {"model": model, **_from_file(table, file)}
+    given: dict[str, Any] = {k: v for k, v in flags.items() if v is not None and v is not False and v != ()}
+    values.update({k: (v,) if k in _LISTS and isinstance(v, (str, Path)) else v for k, v in given.items()})
     for needed in ("bundle", "source"):
         if needed not in values and model:
             raise ConfigError(f"agent config {file}: [model.{model}] has no '{needed}'")

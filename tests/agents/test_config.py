@@ -31,6 +31,11 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     assert config.delegates == ("edgetpu", "cpu")
 
 
+def test_one_of_what_may_be_several_needs_no_list() -> None:
+    config = load_config({**FLAGS, "telemetry": "http://host:8080", "trust": Path("a.pub"), "delegates": "cpu"})
+    assert (config.telemetry, config.trust, config.delegates) == (("http://host:8080",), (Path("a.pub"),), ("cpu",))
+
+
 def test_every_flag_but_allow_unsigned_is_a_key_of_the_file(tmp_path: Path) -> None:
     run = build_parser()._subparsers._group_actions[0].choices["run"]  # type: ignore[union-attr,index]
     flags = {a.option_strings[0][2:].replace("-", "_"): a for a in run._actions if a.option_strings[0].startswith("--")}
