@@ -155,7 +155,12 @@ def test_rollout_counts_versions_and_who_is_well(fleet: LiveFleet) -> None:
 
 def test_a_defect_or_a_store_that_is_away_does_not_end_the_live_view(store: Store) -> None:
     fleet, said = LiveFleet(store), []
-    fleet.say = said.append
+
+    def say_where_nobody_reads(line: str) -> None:
+        said.append(line)
+        raise ValueError("I/O operation on closed file")
+
+    fleet.say = say_where_nobody_reads
     troubles = iter([StoreUnavailableError("locked"), ValueError("a defect"), ValueError("a defect")])
 
     def trouble(_now_s: float) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from edgeloop.telemetry.fleet.arrivals import devices_since, first_seen
@@ -237,9 +238,10 @@ class LiveFleet:
             except StoreUnavailableError:
                 pass  # the ingest says so; what is shown stays as it was
             except Exception as error:  # a defect here must not end what everybody looks at
-                if repr(error) != told:
+                if repr(error) != told and not self._closed.is_set():  # the store may be closing, too
                     told = repr(error)
-                    self.say(f"the live page is not up to date: {error!r}")
+                    with suppress(Exception):  # whom it is said to may be gone
+                        self.say(f"the live page is not up to date: {error!r}")
             self._closed.wait(FOLD_EVERY_S)
 
     def load(self) -> None:
