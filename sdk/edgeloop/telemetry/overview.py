@@ -165,7 +165,7 @@ class Overview:
         """By name, `max_devices` at most; one view for each model of a device that runs several."""
         with self._lock:
             views: dict[str, tuple[int, tuple[DeviceView, ...]]] = {}
-            for last in self.store.latest(details=False, limit=self.max_devices):
+            for last in self.store.latest(limit=self.max_devices):
                 device = last.report.device
                 known = self._known.get(device)
                 if known is None or known[0] != last.id:

@@ -30,7 +30,7 @@ class LocalReader:
         return (stored for stored in every if stored.report.device in wanted)
 
     def latest(self, question: Question) -> list[StoredReport]:
-        found = self.store.latest(question.selection, details=False)
+        found = self.store.latest(question.selection)
         if not question.asks_registry:
             return found
         wanted = members(self.store, question)

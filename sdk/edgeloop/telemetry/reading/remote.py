@@ -6,19 +6,18 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import ssl
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from edgeloop.errors import ConfigError, DataError, DeviceError, RefusedError, UsageError
+from edgeloop.errors import DataError, DeviceError, RefusedError, UsageError
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.reading import Latency, Question
 from edgeloop.telemetry.report import HEADLINE_STAGE
+from edgeloop.telemetry.transports.tls import client_context
 from edgeloop.telemetry.wire.values import tidy
 
 TOKEN_VARIABLE = "EDGELOOP_TOKEN"
@@ -51,7 +50,7 @@ class CollectorClient:
         self._timeout_s = timeout_s
         handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({}), _NoRedirects()]
         if parts.scheme == "https":
-            handlers.append(urllib.request.HTTPSHandler(context=_trusting(options.get("ca"))))
+            handlers.append(urllib.request.HTTPSHandler(context=client_context(options.get("ca"))))
         self._opener = urllib.request.build_opener(*handlers)
         token = os.environ.get(TOKEN_VARIABLE, "").strip()
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -100,13 +99,6 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
         return None
-
-
-def _trusting(ca: str | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=str(Path(ca).expanduser()) if ca else None)
-    except OSError as error:
-        raise ConfigError(f"CA file {ca!r} cannot be used: {error}", hint="it must be a PEM certificate") from error
 
 
 class RemoteReader:

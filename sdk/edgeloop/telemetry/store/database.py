@@ -152,9 +152,7 @@ class Store:
                 return
             after_id = page[-1].id
 
-    def latest(
-        self, selection: Selection = _EVERYTHING, *, details: bool = True, limit: int | None = None
-    ) -> list[StoredReport]:
+    def latest(self, selection: Selection = _EVERYTHING, *, limit: int | None = None) -> list[StoredReport]:
         """The last report to arrive of every device, by device name.
 
         `selection` is applied to that report: a device whose last report does not match is left out.

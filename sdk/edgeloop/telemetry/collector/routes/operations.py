@@ -28,7 +28,7 @@ def routes(services: Services) -> list[Route]:
     probe = WriteProbe(store.database)
 
     def get_metrics(_request: Request) -> Response:
-        last = [(stored.received_s, stored.report) for stored in store.latest(details=False, limit=metrics.MAX_DEVICES)]
+        last = [(stored.received_s, stored.report) for stored in store.latest(limit=metrics.MAX_DEVICES)]
         # Not as `media_type`: Starlette would add a second charset.
         text = metrics.render(ingest.metrics, last, VERSION, store.counts())
         return Response(text.encode(), headers={"Content-Type": metrics.CONTENT_TYPE})
