@@ -87,10 +87,11 @@ def _into(args: argparse.Namespace, console: Console) -> Iterator[Callable[[byte
         return
     from edgeloop.telemetry.collector.ingest import Ingest
     from edgeloop.telemetry.collector.notices import Notices
+    from edgeloop.telemetry.collector.security.revoked import RevokedNames
     from edgeloop.telemetry.store import open_store
 
     store = open_store(args.store)
     try:
-        yield Ingest(store, Notices(console.note)).handle
+        yield Ingest(store, Notices(console.note), revoked=RevokedNames(store.database)).handle
     finally:
         store.close()

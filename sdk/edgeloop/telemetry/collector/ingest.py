@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 from edgeloop.errors import DataError
 from edgeloop.telemetry.clock import SentAt, corrected_times
@@ -19,6 +19,8 @@ from edgeloop.telemetry.wire.codec import Ack, Rejected, accepted_ranges, decode
 
 OTHER_DEVICE = "is from another device"
 """Why a report is rejected that its sender did not make."""
+DEVICE_REVOKED = "is from a device that was revoked"
+"""Why a report is rejected whose device the registry no longer wants, whichever way it came."""
 _MAX_REASON_CHARS = 120  # times MAX_BATCH stays well below MAX_ACK_BYTES
 
 
@@ -45,6 +47,10 @@ def _unwatched(_reports: Sequence[Report], _received_s: float) -> None:
     return
 
 
+def _nobody() -> Collection[str]:
+    return ()
+
+
 def _no_answers(_device: str, _answers: Sequence[bytes]) -> None:
     return
 
@@ -64,6 +70,7 @@ class _Sorted:
     sender: str | None
     answers: Sequence[bytes] = ()
     sent: SentAt | None = None
+    is_revoked: bool = False
     reports: list[Report] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     rows: list[ReportRow] = field(default_factory=list)
@@ -82,7 +89,7 @@ class Ingest:
     A report that is broken or cannot be stored is rejected with a reason and kept in the store's quarantine; it never
     holds up the others of its batch. Every other report is acknowledged once it is durable, new or duplicate alike.
     pending_commands, on_answers: what goes to a device with an acknowledgement, and what comes from it with a batch.
-    on_stored: who wants to know of new reports.
+    on_stored: who wants to know of new reports. revoked: names of devices of which nothing is taken.
     """
 
     store: Store
@@ -92,6 +99,11 @@ class Ingest:
     pending_commands: PendingCommands = _no_commands
     on_answers: OnAnswers = _no_answers
     on_stored: OnStored = _unwatched
+    revoked: Callable[[], Collection[str]] = _nobody
+
+    def without_commands(self) -> Ingest:
+        """The same for reports that did not come from their devices just now."""
+        return replace(self, pending_commands=_no_commands, on_answers=_no_answers)
 
     def handle(self, batch: bytes, sender: str | None = None) -> Ack:
         """The acknowledgement of an encoded batch, after its commit.
@@ -123,6 +135,7 @@ class Ingest:
         return outcomes
 
     def _sort(self, requests: Sequence[Request], now: float) -> list[_Sorted | DataError]:
+        revoked = self.revoked()
         found: list[_Sorted | DataError] = []
         bodies: list[bytes] = []
         owners: list[_Sorted] = []
@@ -134,7 +147,7 @@ class Ingest:
                 self.notices.once("batch", f"refused a batch that cannot be read: {error.message}")
                 found.append(error)
                 continue
-            mine = _Sorted(request.sender, parts.answers, parts.sent)
+            mine = _Sorted(request.sender, parts.answers, parts.sent, request.sender in revoked)
             found.append(mine)
             bodies += parts.reports
             owners += [mine] * len(parts.reports)
@@ -143,6 +156,9 @@ class Ingest:
                 mine.reject(Rejected.unreadable(body, _reason(report)), "", body)
             elif mine.sender is not None and report.device != mine.sender:
                 mine.reject(Rejected(report.boot, report.seq, OTHER_DEVICE), report.device, body)
+            elif report.device in revoked:
+                mine.is_revoked = True
+                mine.reject(Rejected(report.boot, report.seq, DEVICE_REVOKED), report.device, body)
             else:
                 mine.reports.append(report)
                 mine.bodies.append(body)
@@ -168,6 +184,8 @@ class Ingest:
         new = [found.reports[position] for position in inserted.new]
         self.metrics.observe(new)
         self.on_stored(new, now)
+        if found.is_revoked:
+            return Ack(accepted_ranges([(r.boot, r.seq) for r in found.reports]), tuple(found.rejected))
         device = found.sender if found.sender is not None else _only_device(found.reports)
         if found.answers and (device is not None or not found.reports):
             self.on_answers(device or "", found.answers)

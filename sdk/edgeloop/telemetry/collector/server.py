@@ -15,6 +15,7 @@ from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.limits import check_exposure, parse_listen
 from edgeloop.telemetry.collector.mqtt_listener import MqttListener
 from edgeloop.telemetry.collector.notices import Notices, Say
+from edgeloop.telemetry.collector.security.revoked import RevokedNames
 from edgeloop.telemetry.collector.serial_listener import SerialListener
 from edgeloop.telemetry.fleet.live import LiveFleet
 from edgeloop.telemetry.serial_link.address import OpenDescriptor, parse_serial
@@ -91,6 +92,7 @@ def start_collector(
         ingest = Ingest(
             store, Notices(say or _silent), on_stored=fleet.observe,
             pending_commands=commands.pending, on_answers=commands.answered,
+            revoked=RevokedNames(store.database),
         )  # fmt: skip
         watch(fleet, alerts, store.database, say or _silent)
         fleet.start()

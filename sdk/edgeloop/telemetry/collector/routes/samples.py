@@ -11,10 +11,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from edgeloop.errors import DataError
+from edgeloop.telemetry.collector.ingest import DEVICE_REVOKED
 from edgeloop.telemetry.collector.security.guard import origin_of
 from edgeloop.telemetry.collector.services import Services
 from edgeloop.telemetry.samples.keeping import SampleKeeper, SampleQuery, samples_folder
-from edgeloop.telemetry.samples.wire import MAX_PIECE_BODY_BYTES, SAMPLES_PATH, decode_piece, encode_answer
+from edgeloop.telemetry.samples.wire import (
+    MAX_PIECE_BODY_BYTES,
+    REFUSED,
+    SAMPLES_PATH,
+    Answer,
+    Piece,
+    decode_piece,
+    encode_answer,
+)
 
 CBOR = "application/cbor"
 _FILTERS = ("device", "bundle", "version", "reason", "sha256", "before_s")
@@ -23,6 +32,11 @@ _FILTERS = ("device", "bundle", "version", "reason", "sha256", "before_s")
 def routes(services: Services) -> list[Route]:
     """`POST /v1/samples` takes a piece; `GET` lists, `DELETE` wipes what a query chooses; `GET .../file` gives one."""
     keeper = SampleKeeper(services.store.database, samples_folder(services.store.url))
+
+    def take(piece: Piece, sender: str | None) -> Answer:
+        if piece.device in services.ingest.revoked():
+            return Answer(REFUSED, reason=DEVICE_REVOKED)
+        return keeper.take(piece, sender)
 
     async def post_piece(request: Request) -> Response:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != CBOR:
@@ -34,7 +48,7 @@ def routes(services: Services) -> list[Route]:
                 headers = {"Connection": "close"}
                 raise HTTPException(413, f"a piece has {MAX_PIECE_BODY_BYTES} bytes at most", headers=headers)
         piece = decode_piece(bytes(body))
-        answer = await run_in_threadpool(keeper.take, piece, request.scope.get("edgeloop.device"))
+        answer = await run_in_threadpool(take, piece, request.scope.get("edgeloop.device"))
         return Response(encode_answer(answer), media_type=CBOR)
 
     def get_list(request: Request) -> Response:
