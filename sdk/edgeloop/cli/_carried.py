@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 EPILOG = """example:
   edgeloop telemetry import /media/usb/edgeloop --store sqlite:///telemetry.db
   edgeloop telemetry import /media/usb/edgeloop --to http://127.0.0.1:8080
+  EDGELOOP_TOKEN=... edgeloop telemetry import /media/usb/edgeloop --to https://host:8443?ca=ca.pem
 
 A device writes there with --telemetry file:///media/usb/edgeloop. What is stored is answered on the stick and removed
 from it; carry it back, and the device lets go of these reports, too. Taking in the same files again stores nothing
-twice. Exit code 3: the stick takes no answers, or the collector is away; what is not answered comes again."""
+twice. A collector that wants a login takes it by an operator's token. Exit code 3: the stick takes no
+answers, or the collector is away; 4: it does not let you. What is not answered comes again."""
 
 
 def add_import(verbs: Any) -> None:
@@ -63,27 +65,10 @@ def run_import(args: argparse.Namespace, console: Console) -> int:
 
 @contextmanager
 def _into(args: argparse.Namespace, console: Console) -> Iterator[Callable[[bytes], Ack]]:
-    from edgeloop.telemetry.wire.codec import decode_batch
-
     if args.to is not None:
-        from edgeloop.telemetry.collector.ingest import OTHER_DEVICE
-        from edgeloop.telemetry.transports import open_transport
+        from edgeloop.telemetry.collector.carried_import import carried_to
 
-        transport = open_transport(args.to)
-
-        def send(body: bytes) -> Ack:
-            ack = transport.send(decode_batch(body).reports)
-            if any(rejected.reason == OTHER_DEVICE for rejected in ack.rejected):  # the devices must not hear of that
-                raise DeviceError(
-                    f"{args.to} takes the reports of one device only from this credential",
-                    hint="import where the collector's store is: --store URL",
-                )
-            return ack
-
-        try:
-            yield send
-        finally:
-            transport.close()
+        yield carried_to(args.to)
         return
     from edgeloop.telemetry.collector.ingest import Ingest
     from edgeloop.telemetry.collector.notices import Notices

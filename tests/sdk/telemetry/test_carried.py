@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,10 @@ from hypothesis import strategies as st
 from edgeloop.cli.main import main
 from edgeloop.errors import DataError, DeviceError, UsageError
 from edgeloop.telemetry.collector.carried_import import CarriedImport, Imported
-from edgeloop.telemetry.collector.ingest import OTHER_DEVICE, Ingest
+from edgeloop.telemetry.collector.http_server import Doors
+from edgeloop.telemetry.collector.ingest import Ingest, Request
+from edgeloop.telemetry.collector.security.audit import Audit
+from edgeloop.telemetry.collector.security.authority import Authority
 from edgeloop.telemetry.delivery.carried_files import device_folder, read_whole, write_whole
 from edgeloop.telemetry.delivery.carrying import CarryingCourier
 from edgeloop.telemetry.delivery.courier import DeliveryOutcome
@@ -26,9 +29,9 @@ from edgeloop.telemetry.store import open_store
 from edgeloop.telemetry.store.database import Store
 from edgeloop.telemetry.transports import NotAcknowledgedError, open_transport
 from edgeloop.telemetry.transports.file import FileTransport
-from edgeloop.telemetry.transports.memory import MemoryTransport
-from edgeloop.telemetry.wire.codec import Ack, Rejected, encode_ack, encode_batch, encode_report
+from edgeloop.telemetry.wire.codec import Ack, encode_ack, encode_batch, encode_report
 from support.reports import BOOT, OTHER_BOOT, small_body, typical_report
+from support.securing import prepare_store
 
 
 @pytest.fixture
@@ -430,16 +433,42 @@ def test_a_running_collector_takes_in_a_stick_and_one_that_is_away_changes_nothi
     assert device.deliver().accepted == 2
 
 
-def test_a_credential_of_one_device_does_not_make_the_others_set_their_reports_aside(
-    device: Device, stick: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("who", "code"), [("root", 0), ("api", 4), ("", 4)])
+def test_where_a_login_is_wanted_an_operator_brings_reports_of_all_devices_and_is_noted(
+    device: Device, stick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str, code: int
 ) -> None:
+    from edgeloop.telemetry.collector import start_collector
+
     device.put(1, 2)
     device.deliver()
-    rejecting = MemoryTransport(lambda _batch: Ack(rejected=(Rejected(BOOT, 1, OTHER_DEVICE),)))
-    monkeypatch.setattr("edgeloop.telemetry.transports.open_transport", lambda _url: rejecting)
-    assert main(["telemetry", "import", str(stick), "--to", "https://collector:8443"]) == 3
-    assert "one device only from this credential" in capsys.readouterr().err
-    assert (len(files(stick)), files(stick, ".ack")) == (1, [])
+    url, ca = f"sqlite:///{tmp_path / 'guarded.db'}", Authority.create(tmp_path / "tls", ["127.0.0.1"])
+    monkeypatch.setenv("EDGELOOP_TOKEN", prepare_store(url).get(who, ""))
+    with start_collector(url, "0.0.0.0:0", doors=Doors(ca.folder)) as collector:
+        assert main(["telemetry", "import", str(stick), "--to", f"{collector.url}?ca={ca.ca_path}"]) == code
+        noted = Audit(collector.store.database).entries(action="http.post")
+        assert [(each.who, each.subject) for each in noted] == [("api script", "/v1/carried")] * (code == 0)
+        assert stored(collector.store) == ([] if code else [1, 2])
+    assert device.deliver().accepted == (0 if code else 2)
+
+
+def test_a_collector_that_fails_on_one_report_takes_in_the_others(
+    device: Device, stick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeloop.telemetry.collector import start_collector
+
+    device.put(1, 2, 3)
+    device.deliver()
+    handle_all = Ingest.handle_all
+
+    def defective(self: Ingest, requests: Sequence[Request]) -> list[Ack | Exception]:
+        if any(small_body(2) in request.batch for request in requests):
+            raise ZeroDivisionError
+        return handle_all(self, requests)
+
+    monkeypatch.setattr(Ingest, "handle_all", defective)
+    with start_collector(f"sqlite:///{tmp_path / 'running.db'}") as collector:
+        assert main(["telemetry", "import", str(stick), "--to", collector.url]) == 0
+        assert stored(collector.store) == [1, 3]
 
 
 def test_commands_do_not_travel_by_stick(stick: Path) -> None:

@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edgeloop.errors import DataError, DeviceError
+from edgeloop.errors import DataError, DeviceError, RefusedError
 from edgeloop.telemetry.collector.notices import printable
 from edgeloop.telemetry.delivery.carried_files import ACK, BATCH, read_whole, write_whole
+from edgeloop.telemetry.reading.remote import CollectorClient, CollectorFailedError
 from edgeloop.telemetry.transports import NotAcknowledgedError
-from edgeloop.telemetry.wire.codec import Ack, Batch, decode_batch, encode_ack, encode_batch
+from edgeloop.telemetry.wire.codec import Ack, Batch, decode_ack, decode_batch, encode_ack, encode_batch
+
+CARRIED_PATH, CONTENT_TYPE = "/v1/carried", "application/cbor"
 
 Handle = Callable[[bytes], Ack]
-"""Takes an encoded batch, answers after its commit: `Ingest.handle`, or a transport to a running collector."""
+"""Takes an encoded batch, answers after its commit: `Ingest.handle`, or `carried_to`."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +90,10 @@ class CarriedImport:
             path.unlink(missing_ok=True)
 
     def _committed(self, body: bytes) -> Ack:
-        """Without commands: one that comes days later, or twice, is none."""
+        """Reports alone: commands, answers and a time of sending that come days later, or twice, are none."""
         batch = decode_batch(body)
         try:
-            return replace(self.handle(body), commands=())
+            return replace(self.handle(encode_batch(batch.reports)), commands=())
         except DataError:
             raise
         except Exception as error:
@@ -112,10 +115,21 @@ class CarriedImport:
         )
 
 
+def carried_to(url: str) -> Handle:
+    """To a running collector, by an operator's token where it wants a login (`CollectorClient`). UsageError."""
+    client = CollectorClient(url)
+
+    def handle(body: bytes) -> Ack:
+        return decode_ack(client.post(CARRIED_PATH, body, CONTENT_TYPE))
+
+    return handle
+
+
 def _is_away(error: Exception) -> bool:
-    """Rather than having failed on what it was given."""
-    blames_batch = isinstance(error, NotAcknowledgedError) and error.blames_batch
-    return isinstance(error, DeviceError) and not blames_batch
+    """Or does not let us in, rather than having failed on what it was given."""
+    if isinstance(error, NotAcknowledgedError):
+        return not error.blames_batch
+    return isinstance(error, DeviceError | RefusedError) and not isinstance(error, CollectorFailedError)
 
 
 def _device_folders(root: Path) -> Iterator[Path]:

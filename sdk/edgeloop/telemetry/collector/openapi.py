@@ -57,6 +57,8 @@ ENDPOINTS: Sequence[Endpoint] = (
         "POST", "/v1/reports", f"a batch of reports, {MAX_BATCH_BYTES} bytes at most; answered after its commit",
         gives=CBOR, body=(CBOR, _BYTES), answers=(200, 413, 415),
     ),
+    Endpoint("POST", "/v1/carried", "a batch of any device's reports, as a stick brought it; answered after its commit",
+             gives=CBOR, body=(CBOR, _BYTES), answers=(200, 413, 415)),
     Endpoint("POST", "/v1/enroll", "a device gets its credential for a token", body=(JSON, _ENROLLMENT),
              answers=(200, 409, 413)),
     Endpoint("POST", "/v1/renew", "a device gets a new credential", body=(JSON, _CREDENTIAL), answers=(200, 409, 413)),

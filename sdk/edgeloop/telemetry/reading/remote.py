@@ -34,6 +34,10 @@ _FLEET_ROWS = 200
 _ASCENDING = ("device", "bundle", "seen")
 
 
+class CollectorFailedError(DeviceError):
+    """The collector is there, and has a defect that this very request meets."""
+
+
 class CollectorClient:
     """Requests to a collector: `https://host:8443?ca=ca.pem`. No proxies; the certificate is always verified."""
 
@@ -90,6 +94,8 @@ class CollectorClient:
         said = tidy(error.read(1000).decode("utf-8", "replace"))
         if error.code == 400:
             return DataError(f"{self.shown}: {said}")
+        if error.code == 500:
+            return CollectorFailedError(f"{self.shown} failed on what it was sent: its log says why")
         more = f": {said}" if error.code in (404, 429) else ""
         return DeviceError(f"{self.shown} answered {error.code}{more}", hint="is it an edgeloop collector?")
 

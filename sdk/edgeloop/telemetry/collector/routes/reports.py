@@ -16,10 +16,18 @@ CBOR = "application/cbor"
 
 
 def routes(services: Services) -> list[Route]:
-    """`POST /v1/reports`: a batch, answered after its commit."""
-    gathering = Gathering(services.ingest)
+    """`POST /v1/reports`: a device's batch, answered after its commit; `POST /v1/carried`: one that an operator brings,
+    of any device, and with which no commands go."""
+    sent = Gathering(services.ingest)
+    carried = Gathering(services.ingest.without_commands())
 
     async def post_reports(request: Request) -> Response:
+        return await take_in(request, sent)
+
+    async def post_carried(request: Request) -> Response:
+        return await take_in(request, carried)
+
+    async def take_in(request: Request, gathering: Gathering) -> Response:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != CBOR:
             raise HTTPException(415, f"send {CBOR}")
         body = await _read_body(request)
@@ -32,7 +40,10 @@ def routes(services: Services) -> list[Route]:
             services.backlog.batches -= 1
         return Response(encode_ack(ack), media_type=CBOR)
 
-    return [Route("/v1/reports", post_reports, methods=["POST"])]
+    return [
+        Route("/v1/reports", post_reports, methods=["POST"]),
+        Route("/v1/carried", post_carried, methods=["POST"]),
+    ]
 
 
 async def _read_body(request: Request) -> bytes:
