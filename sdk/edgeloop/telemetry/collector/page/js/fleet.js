@@ -48,7 +48,7 @@ export function showFleet(main, shell) {
     source.onmessage = (message) => take(JSON.parse(message.data));
     source.onerror = () => {
       shell.standing(false, "not connected, trying again");
-      if (source.readyState === EventSource.CLOSED) later();
+      if (source.readyState === EventSource.CLOSED) retry = setTimeout(later, 1000);
     };
   }
 
