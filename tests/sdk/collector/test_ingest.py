@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from edgeloop.errors import DataError
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.notices import Notices
+from edgeloop.telemetry.fleet.arrivals import events_of
 from edgeloop.telemetry.store import StoreUnavailableError, open_store
 from edgeloop.telemetry.wire.codec import (
     MAX_BATCH,
@@ -24,7 +25,7 @@ from edgeloop.telemetry.wire.codec import (
     encode_batch,
     encode_report,
 )
-from support.collecting import BOOT, batch_of, make_report
+from support.collecting import BOOT, batch_of, make_report, with_event
 
 
 @pytest.fixture
@@ -166,3 +167,14 @@ def test_every_report_of_any_batch_is_either_accepted_or_rejected(
 def test_bytes_that_are_no_batch_are_a_data_error(ingest: Ingest, data: bytes) -> None:
     with pytest.raises(DataError):
         ingest.handle(data)
+
+
+def test_events_are_dated_with_their_report_when_its_clock_was_wrong(ingest: Ingest) -> None:
+    ingest.clock = lambda: 1_750_000_000.0
+    report = with_event(make_report(1, time_s=600.0, uptime_s=600.0))
+    age_s = report.time_s - report.events[0].time_s
+    ingest.handle(batch_of(report))
+    (event,) = events_of(ingest.store.database, report.device)
+    assert event["time_s"] == pytest.approx(1_750_000_000.0 - age_s)
+    (stored,) = ingest.store.reports()
+    assert stored.report == report, "what the device said stays"

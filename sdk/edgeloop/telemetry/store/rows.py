@@ -6,7 +6,7 @@ The store keeps a report as it was sent (`body`, report_codec), and beside it wh
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeloop.errors import DataError
@@ -45,7 +45,7 @@ class ReportRow:
 
 def to_row(report: Report, received_s: float, body: bytes | None = None, made_s: float | None = None) -> ReportRow:
     """body: what `report` was decoded from, where it was. made_s: when it was made, where its own clock is not believed
-    (`telemetry.clock`); what it says itself stays in the body.
+    (`telemetry.clock`), and its events with it; what it says itself stays in the body.
 
     Without it DataError for a report with a value that no store can hold: a NUL, more than 63 bits, NaN, a wild time.
     """
@@ -59,7 +59,10 @@ def to_row(report: Report, received_s: float, body: bytes | None = None, made_s:
         *(report.boot, report.seq, received_s, report.time_s if made_s is None else made_s),
         *(report.bundle, report.version, report.variant, report.delegate_ran, inferences, body),
     )
-    return ReportRow(report.device, values, inferences, report.events)
+    events = report.events
+    if made_s is not None and made_s != report.time_s:  # an event's time is its age before the report's
+        events = tuple(replace(each, time_s=max(each.time_s + made_s - report.time_s, 0.0)) for each in events)
+    return ReportRow(report.device, values, inferences, events)
 
 
 def from_row(report_id: int, received_s: float, body: bytes) -> StoredReport:
