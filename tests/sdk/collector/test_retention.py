@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
 from edgeloop.errors import UsageError
-from edgeloop.telemetry.store import Selection, open_store, retention
+from edgeloop.telemetry.store import Selection, StoreUnavailableError, open_store, retention
 from edgeloop.telemetry.store.database import Store
 from edgeloop.telemetry.store.retention import Retention, delete_hours, delete_old, delete_reports, parse_days
 from edgeloop.telemetry.store.rollups import DAY_S, HOUR_S, Scope
 from edgeloop.telemetry.store.upkeep import Upkeep
 from support.collecting import make_report, with_event
+from support.postgres import PostgresServer
 
 NOW_S = 1_750_000_000.0
 
@@ -94,6 +96,36 @@ def test_the_upkeep_does_all_that_is_due(store: Store) -> None:
     upkeep.stop()
     assert len(list(store.reports())) == 31
     assert store.latency(by=("device",)) == before
+
+
+def test_a_day_whose_reports_are_gone_leaves_the_database_too(postgres: PostgresServer) -> None:
+    with closing(open_store(postgres.new_database())) as store:
+        for day in (0, 1, 2, 9):
+            store.insert([make_report(day + 1, device=f"pi-{day > 0}")], received_s=NOW_S - (10 - day) * DAY_S)
+        fold_all(store)
+
+        def days() -> int:
+            with store.database.reader.connect() as connection:
+                found = connection.exec_driver_sql(
+                    "SELECT count(*) FROM pg_inherits WHERE inhparent='reports'::regclass"
+                )
+                return int(found.scalar_one())
+
+        keep = Retention(report_days=3.5)
+        with store.database.reader.connect() as reading:
+            reading.exec_driver_sql("SELECT count(*) FROM reports")
+            while delete_old(store.database, keep, NOW_S):
+                pass
+            assert days() == 4, "who reads is not waited for"
+        delete_old(store.database, keep, NOW_S)
+        assert days() == 2, "that of a device's last report stays"
+        assert [each.report.seq for each in store.reports()] == [1, 10]
+        store.insert([make_report(20)], received_s=NOW_S - 9 * DAY_S)
+        with store.database.writer.begin() as connection:  # as another gateway does
+            connection.exec_driver_sql(f"DROP TABLE reports_d{int((NOW_S - 9 * DAY_S) // DAY_S)}")
+        with pytest.raises(StoreUnavailableError):
+            store.insert([make_report(21)], received_s=NOW_S - 9 * DAY_S)
+        assert store.insert([make_report(21)], received_s=NOW_S - 9 * DAY_S).stored == 1
 
 
 @pytest.mark.parametrize(("text", "days"), [("30d", 30.0), ("2w", 14.0), ("12h", 0.5), ("forever", None)])

@@ -30,6 +30,7 @@ class Database:
     writers: how many threads of a process are worth having: another decodes while one waits for the database, but where
         the database works in this process, too, they would only take the interpreter from each other.
     forget: drops what is kept of the reports with these ids beside their rows, before those are deleted.
+    drop_empty: gives back what deleting left empty of days that ended before (unix seconds).
     """
 
     url: str
@@ -39,6 +40,7 @@ class Database:
     add_reports: AddReports
     settle: Callable[[Connection], None]
     forget: Callable[[Connection, Sequence[int]], None]
+    drop_empty: Callable[[float], None]
     writers: int = 1
 
     def dispose(self) -> None:
@@ -56,9 +58,9 @@ class Dialect:
 def find_dialect(url: str) -> Dialect:
     """Raises UsageError for anything that is not the URL of a database edgeloop can use."""
     try:
-        name = make_url(url).get_backend_name()
+        name = make_url(url).get_backend_name()  # ValueError for a port that is no number
     except ArgumentError:
-        raise UsageError(f"not a store URL: {url!r}", hint="for example sqlite:///telemetry.db") from None
+        raise UsageError(f"not a store URL: {without_secrets(url)!r}", hint="for example sqlite:///telemetry.db") from None
     if name not in DIALECTS:
         known = ", ".join(sorted(DIALECTS))
         raise UsageError(f"no telemetry store in {name!r}", hint=f"known: {known}; for example sqlite:///telemetry.db")

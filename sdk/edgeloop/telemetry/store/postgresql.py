@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from edgeloop.errors import DataError, MissingExtraError
 from edgeloop.telemetry.store.dialects import Database
 from edgeloop.telemetry.store.rows import COLUMNS, KEY
+from edgeloop.telemetry.store.shown import without_secrets
 
 MIN_VERSION = 15
 _DAY_S = 86_400
+_DROP_PATIENCE_MS = 200
 _CONNECT_TIMEOUT_S = 10
 _LOCK = 0x65646765  # "edge": the advisory lock that writers share and `settle` takes alone
 _TYPES = ("int8", "text", "int8", "float8", "float8", "text", "int8", "text", "text", "int8", "bytea", "int4")
@@ -65,11 +68,11 @@ def connect(url: str, *, create: bool, busy_timeout_s: float) -> Database:
     create: makes no difference, the database itself is made by whoever runs the server.
     """
     try:
-        import psycopg  # noqa: F401
+        import psycopg
     except ImportError as error:
         raise MissingExtraError("a store in PostgreSQL", "postgresql") from error
     parsed = make_url(url).set(drivername="postgresql+psycopg")
-    shown = make_url(url).render_as_string(hide_password=True)
+    shown = without_secrets(url)
     waits = f"-c lock_timeout={round(busy_timeout_s * 1000)}"
     reader = _engine(parsed, isolation_level="REPEATABLE READ")  # what is read in one transaction belongs together
     writer = _engine(parsed, connect_args={"options": waits})
@@ -78,9 +81,17 @@ def connect(url: str, *, create: bool, busy_timeout_s: float) -> Database:
 
     def add_reports(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> list[int | None]:
         partitions.make({row[COLUMNS.index("received_s")] for row in rows})
-        return _add(connection, rows)
+        try:
+            return _add(connection, rows)
+        except IntegrityError as error:
+            if not isinstance(error.orig, psycopg.errors.CheckViolation):
+                raise
+            partitions.forget_days()  # another gateway, whose clock is days ahead, has dropped the day
+            raise OperationalError("COPY", None, error.orig) from error
 
-    return Database(shown, reader, writer, insert, add_reports, settle, partitions.forget, writers=2)
+    return Database(
+        shown, reader, writer, insert, add_reports, settle, partitions.forget, partitions.drop_empty, writers=2
+    )
 
 
 def create_reports(connection: Connection) -> None:
@@ -160,6 +171,30 @@ class _Partitions:
                     )
                 self._known.add(day)
 
+    def forget_days(self) -> None:
+        """The next report makes its day anew, should it be gone."""
+        with self._lock:
+            self._known.clear()
+
+    def drop_empty(self, before_s: float) -> None:
+        """`Database.drop_empty`. A day more is left for gateways whose clocks differ. Who reads or writes just now is
+        not waited for: the next turn tries again."""
+        with self._writer.connect() as connection:
+            names = connection.exec_driver_sql(
+                "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+                " WHERE i.inhparent = 'reports'::regclass"
+            ).scalars().all()  # fmt: skip
+            old = [name for name in names if (_day(name) + 2) * _DAY_S <= before_s]
+            empty = [name for name in old if not _has_rows(connection, name)]
+        for name in empty:
+            with suppress(OperationalError), self._writer.begin() as connection:
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_DROP_PATIENCE_MS}")
+                connection.exec_driver_sql(f"LOCK TABLE ONLY reports, {name} IN ACCESS EXCLUSIVE MODE")
+                if not _has_rows(connection, name):
+                    connection.exec_driver_sql(f"DROP TABLE {name}")
+        if empty:
+            self.forget_days()
+
     def forget(self, connection: Connection, ids: Sequence[int]) -> None:
         """`Database.forget`."""
         connection.exec_driver_sql(
@@ -169,5 +204,14 @@ class _Partitions:
         )
 
 
+def _has_rows(connection: Connection, partition: str) -> bool:
+    return bool(connection.exec_driver_sql(f"SELECT EXISTS (SELECT 1 FROM {partition})").scalar_one())
+
+
 def _name(day: int) -> str:
     return f"d{day}" if day >= 0 else f"b{-day}"
+
+
+def _day(partition: str) -> int:
+    sign, digits = partition.removeprefix("reports_")[:1], partition.removeprefix("reports_")[1:]
+    return int(digits) * (1 if sign == "d" else -1)

@@ -73,7 +73,10 @@ def delete_old(database: Database, retention: Retention, now_s: float) -> bool:
     """One step of each kind; whether there may be more."""
     deleted = 0
     if retention.report_days is not None:
-        deleted += delete_reports(database, now_s - retention.report_days * DAY_S)
+        before_s = now_s - retention.report_days * DAY_S
+        deleted += delete_reports(database, before_s)
+        if not deleted:
+            database.drop_empty(before_s)
     if retention.hourly_days is not None:
         deleted += delete_hours(database, now_s - retention.hourly_days * DAY_S)
     return deleted > 0

@@ -41,7 +41,7 @@ def connect(url: str, *, create: bool, busy_timeout_s: float) -> Database:
         event.listen(made, "begin", lambda connection: _begin(connection, begin))
         return made
 
-    return Database(url, engine("BEGIN"), engine("BEGIN IMMEDIATE"), insert, add_reports, _nothing, _nothing)
+    return Database(url, engine("BEGIN"), engine("BEGIN IMMEDIATE"), insert, add_reports, _nothing, _nothing, _nothing)
 
 
 def add_reports(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> list[int | None]:
