@@ -29,12 +29,14 @@ def fleet(store: Store) -> LiveFleet:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.lists(st.floats(0.0, 500.0), max_size=8), max_size=12), st.integers(1, 5))
-def test_a_window_is_exactly_the_merged_last_reports(periods: list[list[float]], size: int) -> None:
+@given(st.lists(st.tuples(st.lists(st.floats(0.0, 500.0), max_size=8), st.booleans()), max_size=12), st.integers(1, 5))
+def test_a_window_is_exactly_the_merged_last_reports(periods: list[tuple[list[float], bool]], size: int) -> None:
     window = LatencyWindow(size)
-    histograms = [Histogram.of_ms(values) for values in periods]
-    for each in histograms:
-        window.add([(each, each.to_wire())])
+    histograms = [Histogram.of_ms(values) for values, _ in periods]
+    for each, (_, looked_at) in zip(histograms, periods, strict=True):
+        window.add([each.to_wire()])
+        if looked_at:
+            assert window.histogram.count_without_zeros >= 0
     kept = [each for each in histograms if each.count][-size:]
     assert window.histogram == Histogram.merged(kept) or not kept
     assert window.trend_p95_ms == tuple(each.percentile(95) for each in kept)

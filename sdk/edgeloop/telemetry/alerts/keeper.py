@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from edgeloop.errors import DeviceError
 from edgeloop.telemetry.alerts.book import Alert, AlertBook
 from edgeloop.telemetry.alerts.evaluate import Change, Standing, Subject, evaluate
-from edgeloop.telemetry.alerts.rules import AlertSettings, Webhook
+from edgeloop.telemetry.alerts.rules import OF_LATENCY, AlertSettings, Webhook
 from edgeloop.telemetry.alerts.webhook import post
 from edgeloop.telemetry.fleet.live import LiveFleet
 from edgeloop.telemetry.store import StoreUnavailableError
@@ -82,7 +82,7 @@ class AlertKeeper:
         """What began and ended now; each was said. StoreUnavailableError."""
         if self._standing is None:  # what fired before a restart still does
             self._standing = {alert.subject: Standing(True, None) for alert in self.book.open()}
-        rows = self.fleet.rows()
+        rows = self.fleet.rows(latency=any(rule.when in OF_LATENCY for rule in self.settings.rules))
         standing, changes = evaluate(self.settings.rules, rows, self._standing, now_s, watching_since_s=self._since_s)
         news = self.book.record(changes, now_s) if changes else []
         self._standing = standing
@@ -129,7 +129,7 @@ class AlertKeeper:
                     continue
                 missed = [hook for hook in self.settings.webhooks if not self._told(hook, alert, fired)]
                 if missed:
-                    failed = f"the webhook {missed[0].url} does not take alerts"
+                    failed = f"the webhook {only_host(missed[0].url)} does not take alerts"
                     break
                 self.book.told(alert, fired=fired)
                 self._done = {each for each in self._done if each[:2] != (alert.id, fired)}

@@ -14,6 +14,8 @@ from edgeloop.tomlfile import nearest_key, read_toml
 
 NUMBERS = ("p50_ms", "p95_ms", "p99_ms", "profile_ratio", "temperature_c", "errors_per_min", "inferences_per_s")
 """What a rule can hold against a threshold."""
+OF_LATENCY = frozenset(("p50_ms", "p95_ms", "p99_ms", "profile_ratio"))
+"""Those of NUMBERS that percentiles are needed for."""
 STATES = ("fallback", "throttled", "silent", "device_alert")
 """What either is so or not. device_alert: the device itself says that something is wrong."""
 SEVERITIES = ("warning", "critical")

@@ -20,13 +20,12 @@ _ORDERS: Mapping[str, Callable[[FleetRow], Any]] = {
     "device": lambda row: (row.device, row.bundle),
     "bundle": lambda row: (row.bundle, row.version, row.device),
     "delegate": lambda row: (row.delegate_ran, row.device),
-    "p50": lambda row: _number(row.p50_ms),
-    "p95": lambda row: _number(row.p95_ms),
-    "p99": lambda row: _number(row.p99_ms),
     "rate": lambda row: _number(row.inferences_per_s),
     "temperature": lambda row: _number(row.temperature_c),
     "seen": lambda row: row.received_s,
 }
+
+_PERCENTILES = {"p50": 50, "p95": 95, "p99": 99}
 
 _FILTERS: Mapping[str, Callable[[FleetRow, float], bool]] = {
     "all": lambda _row, _now: True,
@@ -40,7 +39,7 @@ _FILTERS: Mapping[str, Callable[[FleetRow, float], bool]] = {
 
 @dataclass(frozen=True)
 class Choice:
-    """search: every word must be in a row's names. only: see `_FILTERS`. order: see `_ORDERS`."""
+    """search: every word must be in a row's names. only: see `_FILTERS`. order: see `_ORDERS`, `_PERCENTILES`."""
 
     search: str = ""
     only: str = "all"
@@ -50,6 +49,11 @@ class Choice:
     limit: int = 50
     bundle: str | None = None
     version: int | None = None
+
+    @property
+    def percentile(self) -> int | None:
+        """Of the latency that the order goes by, if it does."""
+        return _PERCENTILES.get(self.order)
 
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> Choice:
@@ -69,8 +73,8 @@ class Choice:
             raise DataError(str(error)) from error
         if made.only not in _FILTERS:
             raise DataError(f"cannot show only {made.only!r}", hint=f"known: {', '.join(_FILTERS)}")
-        if made.order not in _ORDERS:
-            raise DataError(f"cannot order by {made.order!r}", hint=f"known: {', '.join(_ORDERS)}")
+        if made.order not in {*_ORDERS, *_PERCENTILES}:
+            raise DataError(f"cannot order by {made.order!r}", hint=f"known: {', '.join((*_ORDERS, *_PERCENTILES))}")
         return made
 
 
@@ -83,8 +87,11 @@ class Page:
     ids: tuple[int, ...]
 
 
-def choose(rows: Iterable[FleetRow], choice: Choice, now_s: float) -> Page:
-    """The page of `rows` that `choice` asks for; an offset past the end gives the last page."""
+def choose(rows: Iterable[FleetRow], choice: Choice, now_s: float, latency: Mapping[int, float | None]) -> Page:
+    """The page of `rows` that `choice` asks for; an offset past the end gives the last page.
+
+    latency: row id -> `choice.percentile` in ms, where it has one.
+    """
     words, wanted = choice.search.split(), _FILTERS[choice.only]
     found = [
         row
@@ -94,6 +101,7 @@ def choose(rows: Iterable[FleetRow], choice: Choice, now_s: float) -> Page:
         and (choice.version is None or row.version == choice.version)
         and all(word in row.search for word in words)
     ]
-    found.sort(key=_ORDERS[choice.order], reverse=choice.descending)
+    order = _ORDERS.get(choice.order) or (lambda row: _number(latency.get(row.id)))
+    found.sort(key=order, reverse=choice.descending)
     offset = choice.offset if choice.offset < len(found) else max(len(found) - 1, 0) // choice.limit * choice.limit
     return Page(len(found), offset, tuple(row.id for row in found[offset : offset + choice.limit]))

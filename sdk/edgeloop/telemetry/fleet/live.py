@@ -124,11 +124,11 @@ class LiveFleet:
             with self._lock:
                 self.revision += 1
                 for received_s, reports in by_model.values():
-                    state = self._add(reports, received_s)
-                    throttled = bool(state is not None and state.row is not None and state.row.throttled)
+                    self._add(reports, received_s)
+                    throttled = _throttled(reports[-1])
                     self._minutes.add(received_s, ((report, throttled) for report in reports))
 
-    def _add(self, reports: Sequence[Report], received_s: float, *, anew: bool = False) -> RowState | None:
+    def _add(self, reports: Sequence[Report], received_s: float, *, anew: bool = False) -> None:
         last = reports[-1]
         models = self._states.setdefault(last.device, {})
         for bundle in [name for name, each in models.items() if each.boot != last.boot and name != last.bundle]:
@@ -136,7 +136,7 @@ class LiveFleet:
         state = models.get(last.bundle)
         if state is None or anew:
             if state is None and len(self._by_id) >= MAX_ROWS:
-                return None
+                return
             was, state = state, RowState(self._next_id if state is None else state.id)
             state.firing = was.firing if was is not None else ()
             models[last.bundle] = state
@@ -149,7 +149,6 @@ class LiveFleet:
         if reports:
             state.add(reports, received_s)
         state.changed = self.revision
-        return state
 
     def set_firing(self, rules: Mapping[str, Sequence[str]]) -> None:
         """device -> names of the rules that fire there; nobody else has any."""
@@ -163,19 +162,27 @@ class LiveFleet:
 
     # -- reading
 
-    def rows(self) -> list[FleetRow]:
+    def rows(self, *, latency: bool = True) -> list[FleetRow]:
+        """latency: see `RowState.without_latency`; with it, a row that changed since the last look takes its time."""
         with self._lock:
-            return [state.row for state in self._by_id.values() if state.row is not None]
+            states = self._by_id.values()
+            found = [state.row for state in states] if latency else [state.without_latency for state in states]
+        return [row for row in found if row is not None]
 
     def choose(self, choice: Choice) -> Page:
         """The page of rows that matches."""
-        return choose(self.rows(), choice, self._clock())
+        with self._lock:
+            rows, latency = self.rows(latency=False), {}
+            if (p := choice.percentile) is not None:
+                latency = {row.id: self._by_id[row.id].percentile(p) for row in rows}
+        return choose(rows, choice, self._clock(), latency)
 
     def changed(self, ids: Sequence[int], since: int, fresh: Set[int] = frozenset()) -> tuple[int, list[FleetRow]]:
         """(the revision now, those of the rows `ids` that changed after revision `since`, and those of `fresh`)."""
         with self._lock:
             states = [self._by_id[each] for each in ids if each in self._by_id]
-            return self.revision, [s.row for s in states if s.row is not None and (s.changed > since or s.id in fresh)]
+            rows = [state.row for state in states if state.changed > since or state.id in fresh]
+            return self.revision, [row for row in rows if row is not None]
 
     def summary(self) -> Summary:
         """As of the last second."""
@@ -189,14 +196,14 @@ class LiveFleet:
     def first_seen(self) -> dict[tuple[str, int], float]:
         """When each (bundle, version) was first heard of; read from the store when one is new to this process."""
         with self._lock:
-            present = {(row.bundle, row.version) for row in self.rows()}
+            present = {(row.bundle, row.version) for row in self.rows(latency=False)}
         if not present <= self._first_seen.keys():
             self._first_seen = first_seen(self._store.database)
         return self._first_seen
 
     def count(self) -> None:
         """Make `summary` anew. StoreUnavailableError."""
-        now, rows, held = self._clock(), self.rows(), self._store.counts()
+        now, rows, held = self._clock(), self.rows(latency=False), self._store.counts()
         self._summary = Summary(
             devices=held.devices,
             rows=len(rows),
@@ -269,8 +276,7 @@ class LiveFleet:
         for stored in self._store.reports(Selection(since_s=since_s), after_id=newest):
             if stored.id > before or self._closed.is_set():
                 break
-            flags = stored.report.gauges.get("throttle_flags", 0)
-            book.add(stored.received_s, [(stored.report, bool(int(flags) & THROTTLED_NOW))])
+            book.add(stored.received_s, [(stored.report, _throttled(stored.report))])
         with self._lock:
             self._minutes = book
 
@@ -299,3 +305,7 @@ class LiveFleet:
             self.revision += 1
             for reports in by_bundle.values():
                 self._add(reports, recent[-1].received_s, anew=True)
+
+
+def _throttled(report: Report) -> bool:
+    return bool(int(report.gauges.get("throttle_flags", 0)) & THROTTLED_NOW)

@@ -77,51 +77,72 @@ _SHOWN = tuple(name for name in FleetRow.__dataclass_fields__ if name not in ("s
 
 
 class RowState:
-    """What a row is made from, fed with the reports of its model as they come in."""
+    """What a row is made from, fed with the reports of its model as they come in; latency is folded when one looks.
 
-    __slots__ = ("_event", "_model", "_window", "boot", "changed", "firing", "id", "keys", "received_s", "row")
+    Not safe between threads: its owner has a lock.
+    """
+
+    __slots__ = (
+        *("_event", "_full", "_last", "_model", "_window"),
+        *("boot", "changed", "firing", "id", "keys", "received_s", "without_latency"),
+    )
 
     def __init__(self, row_id: int) -> None:
         self.id = row_id
         self.boot = ""
         self.received_s = 0.0
         self.changed = 0
-        """The fleet's revision at which `row` last changed."""
-        self.row: FleetRow | None = None
+        """The fleet's revision at which the row last changed."""
         self.firing: tuple[str, ...] = ()
         self.keys: frozenset[tuple[str, int]] = frozenset()
         """(boot, seq) of the reports that were read from the store rather than observed."""
         self._model: tuple[str, int, str, str] | None = None
         self._window = LatencyWindow(WINDOW_REPORTS)
         self._event: Event | None = None
+        self._last: Report | None = None
+        self.without_latency: FleetRow | None = None
+        """`row` for those who do not look at n, percentiles and trend, which take their time; here 0, None and ()."""
+        self._full: FleetRow | None = None
 
     def add(self, reports: Sequence[Report], received_s: float) -> None:
         """One or more reports of this row's device and bundle, oldest first."""
         last = reports[-1]
         if model_of(last) != self._model:
             self._model, self._window = model_of(last), LatencyWindow(WINDOW_REPORTS)
-        mine = [each for each in reports[-WINDOW_REPORTS:] if model_of(each) == self._model]
-        self._window.add(
-            (each.latency[HEADLINE_STAGE], wires_of(each.latency)[HEADLINE_STAGE])
-            for each in mine
-            if HEADLINE_STAGE in each.latency
-        )
+        mine = (each for each in reports[-WINDOW_REPORTS:] if model_of(each) == self._model)
+        self._window.add(wires_of(each.latency).get(HEADLINE_STAGE, b"") for each in mine)
         for report in reports:
             if report.events:
                 self._event = report.events[-1]
-        self.boot, self.received_s = last.boot, received_s
-        self.row = self._make(last)
+        self.boot, self.received_s, self._last = last.boot, received_s, last
+        self._renew(last)
 
     def set_firing(self, rules: tuple[str, ...]) -> bool:
         """Whether that changed anything."""
-        if rules == self.firing or self.row is None:
+        if rules == self.firing or self._last is None:
             return False
-        self.firing, self.row = rules, replace(self.row, firing=rules)
+        self.firing = rules
+        self._renew(self._last)
         return True
 
-    def _make(self, last: Report) -> FleetRow:
+    @property
+    def row(self) -> FleetRow | None:
+        """None before the first report."""
+        if self._full is None and self.without_latency is not None:
+            p50, p95, p99 = (self.percentile(p) for p in (50, 95, 99))
+            n, trend = self._window.histogram.count, self._window.trend_p95_ms
+            self._full = replace(self.without_latency, n=n, p50_ms=p50, p95_ms=p95, p99_ms=p99, trend_p95_ms=trend)
+        return self._full
+
+    def percentile(self, p: float) -> float | None:
+        """As in the row, in ms; None without a latency."""
         merged = self._window.histogram
-        p50, p95, p99 = (round(merged.percentile(p), 4) if merged.count else None for p in (50, 95, 99))
+        return round(merged.percentile(p), 4) if merged.count else None
+
+    def _renew(self, last: Report) -> None:
+        self.without_latency, self._full = self._make(last), None
+
+    def _make(self, last: Report) -> FleetRow:
         flags, event = last.gauges.get("throttle_flags"), self._event
         names = (last.device, last.bundle, f"v{last.version}", last.variant, last.delegate_ran)
         return FleetRow(
@@ -134,11 +155,11 @@ class RowState:
             delegate_ran=last.delegate_ran,
             delegated_share=last.delegated_share,
             unsigned=last.unsigned,
-            n=merged.count,
-            p50_ms=p50,
-            p95_ms=p95,
-            p99_ms=p99,
-            trend_p95_ms=self._window.trend_p95_ms,
+            n=0,
+            p50_ms=None,
+            p95_ms=None,
+            p99_ms=None,
+            trend_p95_ms=(),
             latency=last.latency,
             inferences_per_s=last.counters.get("inferences", 0) / last.period_s if last.period_s > 0 else None,
             errors=last.counters.get("errors", 0),

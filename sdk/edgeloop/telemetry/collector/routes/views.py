@@ -29,7 +29,7 @@ def routes(services: Services) -> list[Route]:
         recent = store.recent(name, WINDOW_REPORTS)
         if not recent:
             raise HTTPException(404, "no report of this device")
-        rows, models = fleet.rows(), []
+        rows, models = fleet.rows(latency=False), []
         for view in describe_models(recent):
             reason = explain_deviation(view, expected_of(rows, view.bundle, view.delegate_asked))
             models.append({**view.to_dict(), "deviation": asdict(reason)})
