@@ -111,12 +111,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
             how = "unencrypted" if tls is None else "without login"
             log.notice(f"--open: whoever reaches this address can read the telemetry and send reports, {how}")
         data = {
-            "url": handle.url, "store": args.store, "serial": args.serial, "mqtt": args.mqtt, "open": args.open,
+            "url": handle.url, "store": handle.store.url, "serial": args.serial, "mqtt": args.mqtt, "open": args.open,
             "tls": None if tls is None else str(tls),
         }  # fmt: skip
         lines = [
             f"collector  {handle.url}",
-            f"store      {args.store}",
+            f"store      {handle.store.url}",
             *(f"serial     {port}" for port in args.serial),
             *(f"mqtt       {url}" for url in args.mqtt),
         ]

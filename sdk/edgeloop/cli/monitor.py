@@ -19,6 +19,7 @@ from edgeloop.errors import EdgeloopError, UsageError
 from edgeloop.telemetry.overview import describe_models
 from edgeloop.telemetry.reading import Question, Reader, open_reader
 from edgeloop.telemetry.store import DEFAULT_STORE_URL, Selection
+from edgeloop.telemetry.store.shown import without_secrets
 
 _ASKED_FOR = 200
 
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     question = Question(Selection(device=args.device, bundle=args.bundle), args.group, args.tag)
     reader = open_reader(where)
     try:
-        watch = Watch(reader, question, where, args.sort, args.top)
+        watch = Watch(reader, question, without_secrets(where), args.sort, args.top)
         if console.json:
             console.result(watch.read().to_dict(), "")
         elif args.once or not is_interactive():

@@ -16,6 +16,7 @@ from edgeloop.telemetry.alerts.webhook import post
 from edgeloop.telemetry.fleet.live import LiveFleet
 from edgeloop.telemetry.store import StoreUnavailableError
 from edgeloop.telemetry.store.dialects import Database
+from edgeloop.telemetry.store.shown import only_host
 
 JUDGE_EVERY_S = 5.0
 FIRST_RETRY_S = 1.0

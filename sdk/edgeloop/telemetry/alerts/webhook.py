@@ -14,6 +14,7 @@ from typing import Any
 from edgeloop.errors import DeviceError
 from edgeloop.telemetry.alerts.book import Alert
 from edgeloop.telemetry.alerts.rules import Webhook
+from edgeloop.telemetry.store.shown import only_host
 from edgeloop.version import VERSION
 
 SIGNATURE_HEADER = "X-Edgeloop-Signature"
@@ -60,7 +61,7 @@ def post(webhook: Webhook, alert: Alert, *, fired: bool, now_s: float) -> None:
         with opener.open(request, timeout=webhook.timeout_s) as answer:
             answer.read(1024)
     except urllib.error.HTTPError as error:
-        raise DeviceError(f"webhook {webhook.url} answered {error.code}") from error
+        raise DeviceError(f"webhook {only_host(webhook.url)} answered {error.code}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        raise DeviceError(f"webhook {webhook.url} is not reachable: {reason}") from error
+        raise DeviceError(f"webhook {only_host(webhook.url)} is not reachable: {reason}") from error

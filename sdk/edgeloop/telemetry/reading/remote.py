@@ -17,6 +17,7 @@ from edgeloop.errors import DataError, DeviceError, RefusedError, UsageError
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.reading import Latency, Question
 from edgeloop.telemetry.report import HEADLINE_STAGE
+from edgeloop.telemetry.store.shown import without_secrets
 from edgeloop.telemetry.transports.tls import client_context
 from edgeloop.telemetry.wire.values import tidy
 
@@ -45,9 +46,11 @@ class CollectorClient:
         parts = urlsplit(url)
         options = dict(parse_qsl(parts.query))
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(f"not a collector's address: {url!r}", hint="for example http://127.0.0.1:8080")
+            raise UsageError(
+                f"not a collector's address: {without_secrets(url)!r}", hint="for example http://127.0.0.1:8080"
+            )
         if unknown := set(options) - {"ca"}:
-            raise UsageError(f"{url}: unknown option {min(unknown)!r}", hint="known: ca")
+            raise UsageError(f"{without_secrets(url)}: unknown option {min(unknown)!r}", hint="known: ca")
         if parts.username is not None:
             raise UsageError("a collector's address takes no user or password", hint=f"a token: {TOKEN_VARIABLE}=...")
         self.shown = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"

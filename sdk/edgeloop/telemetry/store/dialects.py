@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from edgeloop.errors import UsageError
+from edgeloop.telemetry.store.shown import without_secrets
 
 AddReports = Callable[[Connection, Sequence[tuple[Any, ...]]], list[int | None]]
 """Rows in the order of `rows.COLUMNS` -> the id of each, None where its key was there already (or came before it)."""
@@ -58,9 +59,10 @@ class Dialect:
 def find_dialect(url: str) -> Dialect:
     """Raises UsageError for anything that is not the URL of a database edgeloop can use."""
     try:
-        name = make_url(url).get_backend_name()  # ValueError for a port that is no number
-    except ArgumentError:
-        raise UsageError(f"not a store URL: {without_secrets(url)!r}", hint="for example sqlite:///telemetry.db") from None
+        name = make_url(url).get_backend_name()
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
+        shown = without_secrets(url)
+        raise UsageError(f"not a store URL: {shown!r}", hint="for example sqlite:///telemetry.db") from None
     if name not in DIALECTS:
         known = ", ".join(sorted(DIALECTS))
         raise UsageError(f"no telemetry store in {name!r}", hint=f"known: {known}; for example sqlite:///telemetry.db")
