@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 Say = Callable[[str], None]
-_MAX_REMEMBERED = 1000
+_MAX_OF_A_KIND = 200
 _MAX_LINE_CHARS = 500
 
 
@@ -26,7 +26,7 @@ class Notices:
 
     say: Say
     _troubles: set[str] = field(default_factory=set, repr=False)
-    _told: set[str] = field(default_factory=set, repr=False)
+    _told: dict[str, set[str]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def trouble(self, key: str, text: str) -> None:
@@ -48,9 +48,15 @@ class Notices:
         self.say(printable(text, _MAX_LINE_CHARS))
 
     def once(self, key: str, text: str) -> None:
-        """`text`, the first time for `key`; nothing more after a thousand keys, since strangers may choose them."""
+        """`text`, the first time for `key`, whose first word is its kind and our own. Strangers may choose the rest:
+        after many of one kind no more of it are said, and the other kinds still are."""
+        kind = key.partition(" ")[0]
         with self._lock:
-            if key in self._told or len(self._told) >= _MAX_REMEMBERED:
+            told = self._told.setdefault(kind, set())
+            if key in told or len(told) >= _MAX_OF_A_KIND:
                 return
-            self._told.add(key)
+            told.add(key)
+            is_last = len(told) == _MAX_OF_A_KIND
         self.say(printable(text, _MAX_LINE_CHARS))
+        if is_last:
+            self.say(f"no more is said of this kind ({kind}) after {_MAX_OF_A_KIND}; /metrics counts on")
