@@ -31,8 +31,9 @@ def _keygen(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def ssh_server(folder: Path, port: int | None = None) -> Iterator[SshServer]:
-    """Start sshd in `folder`, stop it at the end. Skips the test where openssh-server is not installed."""
+def ssh_server(folder: Path, port: int | None = None, *, hosts: int = 1, more: str = "") -> Iterator[SshServer]:
+    """Start sshd in `folder`, stop it at the end. hosts: it answers on 127.0.0.1 and so many addresses in all. more:
+    lines of its configuration. Skips the test where openssh-server is not installed."""
     if not Path(_SSHD).is_file():
         pytest.skip("sshd is missing: apt-get install openssh-server")
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,9 +46,11 @@ def ssh_server(folder: Path, port: int | None = None) -> Iterator[SshServer]:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
     config = folder / "sshd_config"
+    listen = "".join(f"ListenAddress 127.0.0.{number + 1}:{port}\n" for number in range(hosts))
     config.write_text(
-        f"ListenAddress 127.0.0.1:{port}\nHostKey {host_key}\nAuthorizedKeysFile {keys}\nPidFile none\n"
+        f"{listen}HostKey {host_key}\nAuthorizedKeysFile {keys}\nPidFile none\n"
         "UsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\nLogLevel ERROR\n"
+        f"MaxStartups 100\n{more}"
     )
     Path("/run/sshd").mkdir(exist_ok=True) if getpass.getuser() == "root" else None
     log = (folder / "sshd.log").open("wb")

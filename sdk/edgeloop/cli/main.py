@@ -32,6 +32,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "keys": ("edgeloop.cli.keys", "your signing key and the keys trusted here"),
     "run": ("edgeloop.cli.run", "try a bundle on a device and see its latency live"),
     "flash": ("edgeloop.cli.flash", "an SD card's image with agent and bundle, without root"),
+    "deploy": ("edgeloop.cli.deploy", "put a bundle on devices over SSH for good, and watch it get well"),
     "collect": ("edgeloop.cli.collect", "take in the devices' reports, store and show them"),
     "monitor": ("edgeloop.cli.monitor", "watch the devices in a terminal"),
     "telemetry": ("edgeloop.cli.telemetry", "export stored reports, simulate devices"),

@@ -7,6 +7,7 @@ The layout is the same for every way in (docs/devices.md): the agent under /opt/
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -98,15 +99,16 @@ def unpack_site(site: AgentSite, folder: Path, advance: Callable[[int], None]) -
 def config_text(settings: Mapping[str, Any]) -> str:
     """agent.toml. Values are texts, numbers, truths and lists of texts."""
     lines = ["# Settings of the edgeloop agent, all of them in docs/agent.md."]
-    lines += [f"{name} = {_toml(value)}" for name, value in settings.items()]
+    lines += [f"{name} = {toml_value(value)}" for name, value in settings.items()]
     if "source" not in settings:
         lines.append('# source = "camera:0"')
     return "\n".join(lines) + "\n"
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A text, number, truth or list of texts as TOML spells it."""
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_toml, value)) + "]"
+        return "[" + ", ".join(map(toml_value, value)) + "]"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
@@ -116,19 +118,27 @@ def _toml(value: Any) -> str:
     )  # a JSON string is a TOML one but for DEL
 
 
+# As `edgeloop_agent.delivery.versions` lays versions out; a test holds the two together.
+def link_of(state: str, name: str) -> str:
+    """What a config names as its bundle: it leads to the version that runs."""
+    return f"{state}/{_FOLDER_OF_VERSIONS}/{name}/current.bundle"
+
+
+def digest_of(bundle: Bundle) -> str:
+    """What tells two bundles with one number apart."""
+    return hashlib.sha256(bundle.raw_manifest).hexdigest()[:16]
+
+
 def _bundle_entries(path: Path, trust: TrustStore) -> tuple[str, dict[str, FileEntry | LinkEntry]]:
     """(the link a config names, files): committed, so that it runs from the first boot on."""
-    import hashlib
-
     try:
         bundle = Bundle.open(path, trust=trust)
     except RefusedError as error:
         raise RefusedError(f"the device would refuse it: {error.message}", hint=error.hint) from error
     manifest = bundle.manifest
-    # As `edgeloop_agent.delivery.versions` lays versions out; a test holds the two together.
-    name = f"{manifest.version}-{hashlib.sha256(bundle.raw_manifest).hexdigest()[:16]}.bundle"
-    folder = f"{STATE}/{_FOLDER_OF_VERSIONS}/{manifest.name}"
-    link = f"{folder}/current.bundle"
+    name = f"{manifest.version}-{digest_of(bundle)}.bundle"
+    link = link_of(STATE, manifest.name)
+    folder = link.rpartition("/")[0]
     return link, {
         f"{folder}/versions/{name}": FileEntry(path),
         f"{folder}/committed.bundle": LinkEntry(f"versions/{name}"),

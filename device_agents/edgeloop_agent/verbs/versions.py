@@ -1,0 +1,61 @@
+"""`edgeloop-agent versions`: what came in by `update`, what runs of it, what it falls back to, and what failed why."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from edgeloop.errors import EXIT_DONE
+from edgeloop.mains import json_text
+from edgeloop_agent.verbs._state import add_state_arguments, state_folders
+
+if TYPE_CHECKING:
+    from edgeloop_agent.delivery.update import Standing, Version
+
+EPILOG = """example:
+  edgeloop-agent versions
+  edgeloop-agent versions --config /etc/edgeloop/agent.toml --json
+
+Read from the disk: the agent need not run."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_state_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from edgeloop_agent.delivery.apply import installed_names, model_folder
+
+    found: list[dict[str, Any]] = []
+    for state in state_folders(args):
+        for name in installed_names(state):
+            folder = model_folder(state, name)
+            found.append({"name": name, "link": str(folder.current), **_standing(folder.standing())})
+    text = "\n".join(_text(model) for model in found) or "nothing came in by `update`"
+    print(json_text({"models": found}) if args.json else text, flush=True)
+    return EXIT_DONE
+
+
+def _standing(standing: Standing) -> dict[str, Any]:
+    return {
+        "running": _version(standing.running),
+        "committed": _version(standing.committed),
+        "on_trial": standing.trial is not None,
+        "highest": standing.highest,
+        "failed": dict(standing.failed),
+        "kept": [_version(version) for version in standing.kept],
+    }
+
+
+def _version(version: Version | None) -> dict[str, Any] | None:
+    return None if version is None else {"number": version.number, "digest": version.digest}
+
+
+def _text(model: dict[str, Any]) -> str:
+    failed, running = model["failed"], model["running"]
+    runs = "nothing runs" if running is None else f"version {running['number']} runs"
+    state = ", on trial" if model["on_trial"] else ""
+    kept = ", ".join(str(version["number"]) for version in model["kept"])
+    numbers = {version["digest"]: f"version {version['number']}" for version in model["kept"]}
+    lines = [f"{model['name']}: {runs}{state}; kept: {kept or 'none'}"]
+    return "\n".join(lines + [f"  failed: {numbers.get(digest, digest)}: {why}" for digest, why in failed.items()])

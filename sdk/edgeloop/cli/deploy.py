@@ -1,0 +1,150 @@
+"""Put a bundle on devices for good: agent, key, config and service, then wait until it is well or rolled back."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeloop.cli._console import Console
+from edgeloop.errors import EXIT_DONE, UsageError
+from edgeloop.progress import Advance
+
+if TYPE_CHECKING:
+    from edgeloop.deploy.remote import Deployed
+    from edgeloop.deploy.rollout import Outcome
+
+EPILOG = """example:
+  edgeloop deploy ssh://pi@pi4.local ic.bundle --source camera:0 --telemetry https://collector.local:8443
+  edgeloop deploy ssh://pi@pi4.local ic-8.bundle --max-p95 20
+  edgeloop deploy ssh://pi@a.local ssh://pi@b.local ssh://pi@c.local ic-8.bundle --canary 1 --parallel 4
+  edgeloop deploy ssh://pi@pi4.local ic.bundle --source camera:0 --dry-run
+
+The device verifies and rehearses the bundle itself and goes back by itself where it is not well (docs/delivery.md).
+Exit codes: 0 committed, 1 refused or rolled back, 3 not reached or no sudo, 4 not signed, or another key is trusted."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("urls", metavar="URL", nargs="+", help="ssh://user@host[:port]")
+    add("bundle", metavar="BUNDLE", type=Path)
+    add("--identity", type=Path, metavar="FILE", help="SSH private key (default: agent and ~/.ssh)")
+    add("--slim", action="store_true", help="agent without OpenCV: for arrays, sound and sensor lines")
+    add("--no-service", action="store_true", help="install and update only; says what to type")
+    add("--prefix", metavar="DIR", help="install below DIR on the device instead of / (containers, tests)")
+    add("--wait", metavar="S", type=float, default=900.0, help="for it to be committed (default: %(default)g)")
+    add("--dry-run", action="store_true", help="look at the device and say what would be done")
+    settings = parser.add_argument_group("the device's config: written where there is none, these keys changed else")
+    settings.add_argument("--source", metavar="SOURCE", help="where frames come from, as in edgeloop-agent run")
+    settings.add_argument("--telemetry", metavar="URL", help="where reports go")
+    settings.add_argument("--trial", metavar="S", type=float, help="how long a version is watched there (default: 60)")
+    door = parser.add_argument_group("what the device refuses")
+    door.add_argument("--max-p95", metavar="MS", type=float, help="what takes longer there for one inference")
+    door.add_argument("--max-memory", metavar="MIB", type=float, help="what takes more memory there")
+    door.add_argument("--again", action="store_true", help="nothing for having failed there before")
+    many = parser.add_argument_group("many devices")
+    many.add_argument("--parallel", metavar="N", type=int, default=4, help="at once (default: %(default)d)")
+    many.add_argument("--canary", metavar="N", type=int, default=0, help="so many first; all must be well")
+    many.add_argument("--max-failures", metavar="N", type=int, default=0, help="begin no more after so many + 1")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    from edgeloop.deploy.remote import deploy, plan_deploy
+    from edgeloop.deploy.rollout import Pace, roll_out
+    from edgeloop.devices import connect
+
+    plan = plan_deploy(
+        args.bundle, settings=_settings(args), update_flags=_update_flags(args), prefix=args.prefix, slim=args.slim,
+        with_service=not args.no_service, dry_run=args.dry_run, wait_s=args.wait,
+    )  # fmt: skip
+    for url in args.urls:
+        if not url.startswith("ssh://"):
+            raise UsageError(f"{url}: deploy goes to ssh://user@host", hint="edgeloop run tries a bundle on local:")
+    pace = Pace(args.parallel, args.canary, args.max_failures)
+    is_one = len(args.urls) == 1
+
+    def work(url: str) -> Deployed:
+        progress = console if is_one else _Named(console, url)
+        device = connect(url, identity=args.identity, note=progress.note)
+        try:
+            return deploy(device, plan, progress)
+        finally:
+            device.close()
+
+    outcomes = roll_out(args.urls, work, pace, (lambda _o: None) if is_one else lambda o: console.note(_line(o)))
+    if is_one and outcomes[0].error is not None:
+        raise outcomes[0].error
+    failed = [outcome.error for outcome in outcomes if outcome.error is not None]
+    manifest = plan.bundle.manifest
+    data = {"bundle": manifest.name, "version": manifest.version, "hosts": [_as_dict(o) for o in outcomes]}
+    counts = {"done": sum(o.done is not None for o in outcomes), "failed": len(failed)}
+    counts["skipped"] = len(outcomes) - sum(counts.values())
+    console.result({**data, **counts}, _text(outcomes, manifest.name, manifest.version))
+    return failed[0].exit_code if failed else EXIT_DONE
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    given = {"source": args.source, "telemetry": args.telemetry, "trial": args.trial}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _update_flags(args: argparse.Namespace) -> tuple[str, ...]:
+    words = ["--again"] if args.again else []
+    for flag, value in (("--max-p95", args.max_p95), ("--max-memory", args.max_memory)):
+        words += [flag, f"{value:g}"] if value is not None else []
+    return tuple(words)
+
+
+class _Named:
+    """Progress of one host among several: notes bear its name, bars would overwrite each other."""
+
+    _lock = threading.Lock()
+
+    def __init__(self, console: Console, url: str) -> None:
+        self._console, self._url = console, url
+
+    def note(self, text: str) -> None:
+        with self._lock:
+            self._console.note(f"{self._url}: {text}")
+
+    @contextmanager
+    def step(self, label: str, total: int | None = None) -> Iterator[Advance]:
+        yield lambda _count: None
+
+
+def _state(outcome: Outcome[Deployed]) -> str:
+    if outcome.done is not None:
+        return outcome.done.state
+    if outcome.error is None:
+        return "skipped"
+    return "refused" if outcome.error.exit_code in (1, 4) else "failed"
+
+
+def _as_dict(outcome: Outcome[Deployed]) -> dict[str, Any]:
+    done, error = outcome.done, outcome.error
+    return {
+        "url": outcome.url,
+        "state": _state(outcome),
+        "seconds": round(outcome.seconds, 2),
+        "agent_version": done.agent_version if done else None,
+        "steps": list(done.steps) if done else [],
+        "next": list(done.next) if done else [],
+        "error": {"message": error.message, "hint": error.hint, "exit_code": error.exit_code} if error else None,
+    }
+
+
+def _line(outcome: Outcome[Deployed]) -> str:
+    why = f"  {outcome.error.message}" if outcome.error is not None else ""
+    return f"{_state(outcome):<12} {outcome.seconds:6.1f} s  {outcome.url}{why}"
+
+
+def _text(outcomes: list[Outcome[Deployed]], name: str, version: int) -> str:
+    done = outcomes[0].done
+    if len(outcomes) > 1 or done is None:
+        return "\n".join([f"{name} version {version}", *map(_line, outcomes)])
+    lines = [f"{done.state}: {name} version {version}, agent {done.agent_version}, {outcomes[0].seconds:.1f} s"]
+    lines += [f"set      {step}" for step in done.steps]
+    return "\n".join(lines + (["type there:", *(f"  {command}" for command in done.next)] if done.next else []))

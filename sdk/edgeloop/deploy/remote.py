@@ -1,0 +1,230 @@
+"""`edgeloop deploy` to one device: agent, key, config, service and bundle, then the first sign that it is well.
+
+    look -> lock -> agent beside the old one -> the device's own door: verified, rehearsed, on trial
+         -> key, config and agent link, a rename each -> service -> committed, or as it was before
+
+What the door refuses changes nothing but an unpacked agent that nothing runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from secrets import token_hex
+from typing import Any
+
+from edgeloop.bundle import Bundle, PublicKey, TrustStore
+from edgeloop.deploy.agent_settings import changed_config
+from edgeloop.deploy.card import digest_of, link_of
+from edgeloop.deploy.host import USER, Change, Found, Host, Places, as_root, error_of
+from edgeloop.deploy.remote_service import restart_service, start_service, take_service_away, what_to_type
+from edgeloop.deploy.verdict import Bad, Well, judge
+from edgeloop.devices.connection import Device, read_platform
+from edgeloop.devices.guarded import GuardedFolder
+from edgeloop.devices.install import InstalledAgent, install_agent, put_file
+from edgeloop.errors import DeviceError, EdgeloopError, GoalNotMetError, RefusedError
+from edgeloop.progress import Progress
+
+_UPDATE_TIMEOUT_S = 900.0
+_LOOK_EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class DeployPlan:
+    """What goes to every device. key: whose signature the bundle has. settings: keys of the agent's config that the
+    user gave. update_flags: given to the door as they are. prefix: stands for "/" on the device."""
+
+    path: Path
+    bundle: Bundle
+    key: PublicKey
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    update_flags: tuple[str, ...] = ()
+    prefix: str | None = None
+    slim: bool = False
+    with_service: bool = True
+    dry_run: bool = False
+    wait_s: float = 900.0
+
+
+def plan_deploy(path: Path, **options: Any) -> DeployPlan:
+    """Raises RefusedError for a bundle that a device would refuse."""
+    bundle = Bundle.open(path)
+    trusted = TrustStore.default().keys.get(bundle.signed_by or "")
+    if trusted is None:
+        raise RefusedError(f"{path}: signed by a key that is not trusted here", hint="edgeloop bundle sign FILE")
+    return DeployPlan(path, bundle, trusted.key, **options)
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """state: "committed", "installed" (without the service) or "would be installed". steps: what was done, or would be.
+    next: what remains to be typed on the device."""
+
+    state: str
+    agent_version: str
+    steps: tuple[str, ...]
+    next: tuple[str, ...] = ()
+
+
+def deploy(device: Device, plan: DeployPlan, progress: Progress) -> Deployed:
+    """Raises GoalNotMetError where the device refuses the bundle or rolls it back, DeviceError, RefusedError,
+    UsageError."""
+    platform = read_platform(device)
+    host = Host(as_root(device, platform, plan.prefix), Places(PurePosixPath(plan.prefix or "/")))
+    found = host.look()
+    if plan.with_service and not found.has_systemctl:
+        raise DeviceError(f"{device.url} has no systemd", hint="--no-service installs agent and bundle only")
+    changes = _changes(device.url, found, host.places, plan)
+    if plan.dry_run:
+        return Deployed("would be installed", found.agent or "none", _in_words(changes, plan))
+    with host.locked():
+        with progress.step("install the agent") as advance:
+            agent = install_agent(host.device, platform, host.places.layout, advance, slim=plan.slim)
+        if found.agent != agent.version:
+            changes.append(("link", host.places.current_agent, agent.version))
+        _through_the_door(host, found, agent, plan, changes, progress)
+        undo = _undo(host, changes, found)
+        owner = USER if host.places.is_system else platform.user
+        try:
+            host.settle(changes)
+            if not plan.with_service:
+                next_steps = what_to_type(host.places)
+                return Deployed("installed", agent.version, _in_words(changes, plan), next_steps)
+            start_service(host, owner, is_changed=bool(changes), state=found.state)
+            with progress.step("wait until it is well"):
+                _wait(host, owner, plan)
+        except EdgeloopError as error:
+            if not isinstance(error, GoalNotMetError):  # else the device has gone back already
+                _end_trial(host, found.owner or owner, plan)
+            if undo:
+                _as_it_was(host, undo, had_agent=found.agent is not None, plan=plan)
+            raise
+    return Deployed("committed", agent.version, _in_words(changes, plan))
+
+
+def _changes(url: str, found: Found, places: Places, plan: DeployPlan) -> list[Change]:
+    """Key and config that the device lacks. Raises RefusedError where it trusts others."""
+    changes: list[Change] = []
+    if plan.key.fingerprint not in found.keys:
+        if found.keys:
+            raise RefusedError(
+                f"{url} trusts other keys than {plan.key.fingerprint}, which signed the bundle",
+                hint=f"if it shall trust this one, too: put its .pub file into {places.trusted} on the device, "
+                f"it has now: {', '.join(found.keys)}",
+            )
+        name = plan.key.fingerprint.removeprefix("el:").replace("-", "")[:12]
+        changes.append(("file", f"{places.trusted}/{name}.pub", plan.key.to_text()))
+    link = link_of(found.state, plan.bundle.manifest.name)
+    text = changed_config(found.config, link, plan.settings, places.needed_settings())
+    if text != found.config:
+        changes.append(("file", places.config, text))
+    return changes
+
+
+def _in_words(changes: list[Change], plan: DeployPlan) -> tuple[str, ...]:
+    words = []
+    for kind, path, content in changes:
+        is_key = path.endswith(".pub")
+        what = f"trusts {plan.key.fingerprint}: {path}" if is_key else f"{path}"
+        words.append(f"{what} -> {content}" if kind == "link" else what)
+    return tuple(words)
+
+
+def _through_the_door(
+    host: Host, found: Found, agent: InstalledAgent, plan: DeployPlan, changes: list[Change], progress: Progress
+) -> None:
+    """On trial, or there already. Raises what the door refuses."""
+    contents = {path: content for kind, path, content in changes if kind == "file"}
+    with GuardedFolder(host.device, host.places.root / "opt/edgeloop/deploys" / token_hex(4)) as folder:
+        host.run(["chmod", "0755", str(folder.path)], "making a folder")
+        config, key, bundle = (str(folder.path / name) for name in ("agent.toml", "signer.pub", plan.path.name))
+        staged: list[Change] = [
+            ("file", config, contents.get(host.places.config, found.config)),
+            ("file", key, plan.key.to_text()),
+        ]
+        host.settle(staged)
+        with progress.step("copy the bundle"):
+            put_file(host.device, plan.path, PurePosixPath(bundle), within=folder.path)
+            host.run(["chmod", "0644", bundle], "copying the bundle")
+        words = [*host.agent_command(agent.version), "update", bundle, "--config", config]
+        if plan.key.fingerprint not in found.keys:
+            words += ["--trust", key]
+        said: list[str] = []
+        complained: list[str] = []
+        with progress.step("verify and rehearse on the device"):
+            command = host.as_owner([*words, *plan.update_flags, "--json"], found.owner)
+            folder.start(command, said.append, complained.append)
+            code = folder.wait(_UPDATE_TIMEOUT_S)
+    _judge_answer(host, said, complained, code)
+
+
+def _judge_answer(host: Host, said: list[str], complained: list[str], code: int | None) -> None:
+    import json
+
+    url = host.device.url
+    try:
+        answer = json.loads(said[-1])
+    except (ValueError, IndexError):
+        reason = complained[-1] if complained else f"exit code {code}"
+        raise DeviceError(f"{url}: the update was not finished: {reason}", hint="what ran there runs") from None
+    if "error" in answer:
+        raise error_of(url, answer["error"], code or 0)
+    if answer["state"] == "refused":
+        raise GoalNotMetError(f"{url} refused it: {answer['reason']}", hint=answer["hint"] or "what ran there runs")
+
+
+def _undo(host: Host, changes: list[Change], found: Found) -> list[Change]:
+    """What brings everything back, in the opposite order."""
+    before = {host.places.config: found.config, host.places.current_agent: found.agent}
+    return [(kind, path, before.get(path)) for kind, path, _content in reversed(changes)]
+
+
+def _as_it_was(host: Host, undo: list[Change], *, had_agent: bool, plan: DeployPlan) -> None:
+    if plan.with_service and not had_agent:
+        take_service_away(host)
+    host.settle(undo)
+    if plan.with_service and had_agent:
+        restart_service(host)
+
+
+def _end_trial(host: Host, owner: str, plan: DeployPlan) -> None:
+    """What was committed runs again, where there is something and the new version is still on trial."""
+    name = plan.bundle.manifest.name
+    standing = _standing(host, owner, name)
+    running, committed = standing.get("running"), standing.get("committed")
+    if running and committed and running != committed and running["digest"] == digest_of(plan.bundle):
+        host.ask(owner, "rollback", name, may_fail=True)
+
+
+def _standing(host: Host, owner: str, name: str) -> dict[str, Any]:
+    """Of this model, as `edgeloop-agent versions` has it; {} where it has none."""
+    for model in host.ask(owner, "versions", may_fail=True).get("models", []):
+        if model.get("name") == name:
+            return dict(model)
+    return {}
+
+
+def _wait(host: Host, owner: str, plan: DeployPlan, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Until the version is committed and runs. Raises GoalNotMetError for a rollback, DeviceError when the time is
+    over."""
+    manifest, until_s = plan.bundle.manifest, time.monotonic() + plan.wait_s
+    while True:
+        standing = _standing(host, owner, manifest.name)
+        status = host.ask(owner, "status", may_fail=True)
+        verdict = judge(manifest.name, digest_of(plan.bundle), manifest.version, standing, status)
+        if isinstance(verdict, Well):
+            return
+        if isinstance(verdict, Bad):
+            raise GoalNotMetError(
+                f"{host.device.url} rolled back version {manifest.version}: {verdict.reason}",
+                hint="what ran before runs again" if standing.get("running") else "nothing ran there before",
+            )
+        if time.monotonic() > until_s:
+            raise DeviceError(
+                f"{host.device.url}: version {manifest.version} was not committed within {plan.wait_s:.0f} s: "
+                f"{verdict.reason}",
+                hint="edgeloop-agent logs on the device says more",
+            )
+        sleep(_LOOK_EVERY_S)

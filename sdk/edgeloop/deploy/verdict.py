@@ -1,0 +1,51 @@
+"""Whether a device runs what was deployed, by what its agent says. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Well:
+    """Committed, and running now."""
+
+
+@dataclass(frozen=True)
+class Bad:
+    """It was given up there. reason: one line, of the device."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Pending:
+    """reason: what is still missing."""
+
+    reason: str
+
+
+def judge(
+    name: str, digest: str, number: int, standing: Mapping[str, Any], status: Mapping[str, Any]
+) -> Well | Bad | Pending:
+    """standing: of `edgeloop-agent versions`, {} where it has none. status: {} where no agent answers."""
+    failed = standing.get("failed") or {}
+    if digest in failed:
+        return Bad(str(failed[digest]))
+    running, committed = (_digest(standing.get(key)) for key in ("running", "committed"))
+    if running is not None and running != digest:
+        return Bad(f"version {standing['running'].get('number')} was switched to by somebody else")
+    models = [model for model in status.get("models") or () if model.get("bundle") == name]
+    phases = [str(model.get("phase")) for model in models if model.get("version") == number]
+    if not status:
+        return Pending("no agent answers")
+    if "running" not in phases:
+        return Pending(f"the agent is {phases[0] if phases else 'not at this version yet'}")
+    if committed != digest or standing.get("on_trial"):
+        return Pending("it is on trial")
+    return Well()
+
+
+def _digest(version: Any) -> str | None:
+    return str(version["digest"]) if isinstance(version, Mapping) and "digest" in version else None
