@@ -235,3 +235,15 @@ def test_reports_of_many_days_are_one_store(store: Store) -> None:
     again = store.insert([make_report(n) for n in (1, 2, 3, 4, 5)], received_s=1_750_000_000.0 + 9 * 86_400)
     assert (again.new, again.duplicates) == ((4,), 4)
     assert [each.report.seq for each in store.reports()] == [1, 100, 2, 101, 3, 102, 4, 103, 5]
+
+
+def test_a_range_of_time_is_whole_and_in_the_order_of_arrival_though_times_are_not(store: Store) -> None:
+    times = [float((7 * n) % 50) for n in range(1, 51)]
+    store.insert([make_report(n, time_s=1e9 + time_s) for n, time_s in enumerate(times, 1)], received_s=1e9)
+    for since, until in ((10.0, 20.0), (None, 5.0), (45.0, None), (0.0, 50.0), (60.0, None), (20.0, 20.0)):
+        chosen = Selection(
+            since_s=None if since is None else 1e9 + since, until_s=None if until is None else 1e9 + until
+        )
+        wanted = [n for n, t in enumerate(times, 1) if t >= (since or 0.0) and (until is None or t < until)]
+        assert [each.report.seq for each in store.reports(chosen)] == wanted
+        assert [each.report.seq for each in store.reports(chosen, after_id=25)] == [n for n in wanted if n > 25]

@@ -22,7 +22,7 @@ from edgeloop.telemetry.store.retention import Retention
 from edgeloop.telemetry.store.rollups import Scope, fold
 from edgeloop.telemetry.store.rows import ReportRow, StoredReport, from_row, to_row
 from edgeloop.telemetry.store.schema import DEVICES, QUARANTINE, REPORTS, is_current, prepare
-from edgeloop.telemetry.store.selecting import group_column, matching
+from edgeloop.telemetry.store.selecting import arrived_within, group_column, matching
 from edgeloop.telemetry.store.upkeep import Upkeep
 from edgeloop.telemetry.store.writing import Inserted, Job, Quarantined, Statements, device_ids, write
 
@@ -145,8 +145,16 @@ class Store:
 
     def reports(self, selection: Selection = _EVERYTHING, *, after_id: int = 0) -> Iterator[StoredReport]:
         """In the order of arrival. Reads in pages, so that a long export neither holds memory nor a lock."""
+        until: tuple[Any, ...] = ()
+        if not after_id and (span := arrived_within(selection)) is not None:
+            first, last = self._read(span)[0]
+            if first is None:
+                return
+            after_id, until = first - 1, (REPORTS.c.id <= last,)
         while True:
-            page = self._page(matching(selection, REPORTS.c.id > after_id).order_by(REPORTS.c.id).limit(_PAGE_ROWS))
+            page = self._page(
+                matching(selection, REPORTS.c.id > after_id, *until).order_by(REPORTS.c.id).limit(_PAGE_ROWS)
+            )
             yield from page
             if len(page) < _PAGE_ROWS:
                 return
