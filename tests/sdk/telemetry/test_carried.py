@@ -471,6 +471,31 @@ def test_a_collector_that_fails_on_one_report_takes_in_the_others(
         assert stored(collector.store) == [1, 3]
 
 
+def test_a_stick_that_nobody_fetches_keeps_half_the_spool_and_the_rest_is_folded(
+    tmp_path: Path, stick: Path, store: Store
+) -> None:
+    device = Device(tmp_path, stick)
+    device.spool.close()
+    device.spool = Spool(tmp_path / "small.db", max_bytes=64 * 1024)
+    device.restart()
+    made = 1500
+    for seq in range(1, made + 1):
+        device.put(seq)
+        if seq % 20 == 0:
+            outcome = device.deliver()
+            assert outcome.done and outcome.error is None
+    stats = device.spool.stats()
+    assert (stats.refused, outcome.held) == (0, stats.never_sent)
+    assert stats.folded > 0 and 0 < stats.sent_bytes <= 32 * 1024
+    assert outcome.carried + outcome.held == outcome.left == stats.reports
+    while take_in(stick, store).files:
+        device.deliver()
+    assert device.deliver().left == 0
+    frames = sum(each.report.counters["frames"] for each in store.reports())
+    assert frames == made, "every frame is counted once"
+    device.spool.close()
+
+
 def test_commands_do_not_travel_by_stick(stick: Path) -> None:
     (stick / "pi-1").mkdir()
     path = stick / "pi-1" / "00000001.batch"

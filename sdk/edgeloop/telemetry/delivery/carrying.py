@@ -15,9 +15,12 @@ from typing import Protocol, runtime_checkable
 
 from edgeloop.errors import DeviceError
 from edgeloop.telemetry.delivery.courier import DeliveryOutcome, choose_batch, retry_delay_s
-from edgeloop.telemetry.spool.policy import ReportSpool, SpooledReport
+from edgeloop.telemetry.spool.policy import ROW_OVERHEAD_BYTES, ReportSpool, SpooledReport
 from edgeloop.telemetry.transports import Transport
 from edgeloop.telemetry.wire.codec import MAX_BATCH, Ack
+
+_SHARE = 2
+"""Half of a spool's bytes are out on a carrier at most: what is out cannot be folded, and may stay out for ever."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,17 @@ class Carrier(Transport, Protocol):
 
     def clear(self) -> None:
         """Removes all reports that lie on it: they arrived in another way."""
+
+
+def fitting(batch: Sequence[SpooledReport], room_bytes: int) -> tuple[Sequence[SpooledReport], int]:
+    """The longest beginning of which what was never sent takes `room_bytes` at most, and how much it takes."""
+    need_bytes = 0
+    for count, report in enumerate(batch):
+        more_bytes = 0 if report.sends else len(report.body) + ROW_OVERHEAD_BYTES
+        if more_bytes and need_bytes + more_bytes > room_bytes:
+            return batch[:count], need_bytes
+        need_bytes += more_bytes
+    return batch, need_bytes
 
 
 class CarryingCourier:
@@ -91,12 +105,18 @@ class CarryingCourier:
         return DeliveryOutcome(accepted=accepted, rejected=rejected)
 
     def _carried(self, outcome: DeliveryOutcome, ends_s: float | None) -> DeliveryOutcome:
-        limit = self.transport.batch_bytes
+        limit, held = self.transport.batch_bytes, 0
+        room_bytes = self.spool.max_bytes // _SHARE - self.spool.stats().sent_bytes
         while pending := self.spool.pending(MAX_BATCH, limit, self._carried_to):
             if ends_s is not None and time.monotonic() > ends_s:
                 left = self.spool.stats().reports
                 return replace(outcome, left=left, out_of_time=True)
-            batch = choose_batch(pending, MAX_BATCH, limit)
+            chosen = choose_batch(pending, MAX_BATCH, limit)
+            batch, need_bytes = fitting(chosen, room_bytes)
+            if not batch:
+                held = self.spool.stats().never_sent
+                break
+            room_bytes -= need_bytes
             new = [report for report in batch if not self.transport.holds(report.body)]
             if new:
                 self.spool.mark_sent(new)
@@ -104,4 +124,4 @@ class CarryingCourier:
                 outcome = replace(outcome, batches=outcome.batches + 1)
             self._carried_to = batch[-1]
         left = self.spool.stats().reports
-        return replace(outcome, left=left, carried=left)
+        return replace(outcome, left=left, carried=left - held, held=held)

@@ -37,7 +37,8 @@ class DeliveryOutcome:
     """What one call of `deliver_pending` did. error: why it stopped early; None when the spool was emptied.
 
     failed_batch: reports in the batch that failed. out_of_time: stopped at the budget. left: reports that still wait;
-    carried: of these, the ones that wait for nothing but their acknowledgement (`carrying`).
+    carried: of these, the ones that wait for nothing but their acknowledgement (`carrying`); held: kept back so that
+    they can still be folded.
     """
 
     accepted: int = 0
@@ -48,11 +49,12 @@ class DeliveryOutcome:
     failed_batch: int = 0
     out_of_time: bool = False
     carried: int = 0
+    held: int = 0
 
     @property
     def done(self) -> bool:
         """There is nothing more to do at present."""
-        return self.error is None and self.left <= self.carried
+        return self.error is None and self.left <= self.carried + self.held
 
 
 def choose_batch(pending: Sequence[SpooledReport], max_reports: int, max_bytes: int) -> Sequence[SpooledReport]:

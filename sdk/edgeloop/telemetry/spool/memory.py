@@ -144,8 +144,11 @@ class MemorySpool:
         """See `ReportSpool.stats`."""
         with self._lock:
             never_sent = sum(not row.report.sends for row in self._rows.values())
+            sent_bytes = sum(
+                len(row.report.body) + ROW_OVERHEAD_BYTES for row in self._rows.values() if row.report.sends
+            )
             return SpoolStats(
-                len(self._rows), never_sent, self._used_bytes, len(self._quarantine),
+                len(self._rows), never_sent, self._used_bytes, len(self._quarantine), sent_bytes=sent_bytes,
                 **{name: count for name, count in self._counts.items() if count},
             )  # fmt: skip
 

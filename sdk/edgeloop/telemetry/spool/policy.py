@@ -59,7 +59,8 @@ class Settled:
 
 @dataclass(frozen=True)
 class SpoolStats:
-    """reports, never_sent, bytes and quarantined are what is there now; the rest is counted since the spool was made.
+    """reports, never_sent, bytes, quarantined and sent_bytes (of those that were sent) are what is there now; the rest
+    is counted since the spool was made.
 
     folded: reports folded into others; refused: `put` calls that failed for want of room; damaged: reports whose bytes
     changed on the disk; moved_aside: spool files that could not be read and were put away.
@@ -75,10 +76,14 @@ class SpoolStats:
     refused: int = 0
     damaged: int = 0
     moved_aside: int = 0
+    sent_bytes: int = 0
 
 
 class ReportSpool(Protocol):
     """Where reports wait for the collector; tests/conformance/test_spools.py runs on every kind. For any thread."""
+
+    max_bytes: int
+    """What it may hold."""
 
     def put(self, body: bytes, boot: str, seq: int) -> None:
         """Keeps an encoded report: it is safe when this returns. The same one twice is kept once.

@@ -179,11 +179,15 @@ class Spool:
         """See `ReportSpool.stats`."""
 
         def work(db: sqlite3.Connection) -> SpoolStats:
-            reports, never_sent = db.execute("SELECT COUNT(*), COALESCE(SUM(sends = 0), 0) FROM reports").fetchone()
+            reports, never_sent, sent_bytes = db.execute(
+                "SELECT COUNT(*), COALESCE(SUM(sends = 0), 0),"
+                " COALESCE(SUM(CASE WHEN sends > 0 THEN LENGTH(body) + ? END), 0) FROM reports",
+                (ROW_OVERHEAD_BYTES,),
+            ).fetchone()
             quarantined = db.execute("SELECT COUNT(*) FROM quarantine").fetchone()[0]
             counts: dict[str, int] = dict(db.execute("SELECT name, value FROM counts").fetchall())
             counts["refused"] = counts.get("refused", 0) + self._refused
-            return SpoolStats(reports, never_sent, _used_bytes(db), quarantined, **counts)
+            return SpoolStats(reports, never_sent, _used_bytes(db), quarantined, sent_bytes=sent_bytes, **counts)
 
         return self._file.run(work)
 
