@@ -124,7 +124,7 @@ def _token(args: argparse.Namespace, console: Console) -> None:
             return
         if args.action == "revoke":
             token_id = _needed(args.id, "which token?", "edgeloop collect token list")
-            security.revoke_token(token_id, _me())
+            security.revoke_token(token_id, user_name())
             console.result({"revoked": token_id}, f"revoked {token_id}")
             return
         if not 1 <= args.uses <= 1_000_000:
@@ -132,14 +132,14 @@ def _token(args: argparse.Namespace, console: Console) -> None:
         lasts_s = _seconds(args.expires)
         if args.api is not None:
             secret = security.create_token(
-                API, _me(), subject=check_name(args.api, "--api"), role=args.role, lasts_s=lasts_s
+                API, user_name(), subject=check_name(args.api, "--api"), role=args.role, lasts_s=lasts_s
             )
         else:
             for text, what in ((args.group, "group"), (args.device, "device")):
                 if text:
                     check_name(text, what)
             secret = security.create_token(
-                ENROLL, _me(), subject=args.device, uses=1 if args.device else args.uses, group=args.group,
+                ENROLL, user_name(), subject=args.device, uses=1 if args.device else args.uses, group=args.group,
                 tags=parse_tags(args.tag), lasts_s=lasts_s,
             )  # fmt: skip
     console.note(f"token {secret.id}: shown this once; it expires in {args.expires}")
@@ -162,13 +162,13 @@ def _device(args: argparse.Namespace, console: Console) -> None:
             changes = [name for name in args.names if _is_tag(name)]
             _needed(changes, "which tag?", f"edgeloop collect device tag {names[0]} site=berlin")
             add = parse_tags([change for change in changes if "=" in change])
-            registry.tag(names, add, {change[:-1] for change in changes if "=" not in change}, _me())
+            registry.tag(names, add, {change[:-1] for change in changes if "=" not in change}, user_name())
         elif args.action == "group":
             if args.group is None:
                 raise UsageError("which group?", hint=f"edgeloop collect device group {names[0]} --group NAME")
-            registry.set_group(names, args.group, _me())
+            registry.set_group(names, args.group, user_name())
         elif args.action in ("revoke", "remove"):
-            getattr(registry, args.action)(names, _me())
+            getattr(registry, args.action)(names, user_name())
         if args.action == "remove":
             console.result({"removed": names}, f"removed {counted(len(names), 'device')}; their reports stay")
             return
@@ -184,11 +184,11 @@ def _user(args: argparse.Namespace, console: Console) -> None:
             return
         name = _needed(args.name, "which user?", f"edgeloop collect user {args.action} NAME")
         if args.action == "add":
-            security.users.add(name, _password(args), args.role, _me())
+            security.users.add(name, _password(args), args.role, user_name())
         elif args.action == "password":
-            security.users.set_password(name, _password(args), _me())
+            security.users.set_password(name, _password(args), user_name())
         else:
-            security.users.remove(name, _me())
+            security.users.remove(name, user_name())
     console.result({"user": name, "action": args.action}, f"{args.action}: {name}")
 
 
@@ -248,7 +248,8 @@ def _needed(value: Any, question: str, hint: str) -> Any:
     return value
 
 
-def _me() -> str:
+def user_name() -> str:
+    """Of whoever runs this, for the audit log."""
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeloop.cli._collect_admin import user_name
 from edgeloop.cli._console import Console
 from edgeloop.cli._words import counted
 from edgeloop.errors import UsageError
+from edgeloop.telemetry.collector.notices import printable
 from edgeloop.telemetry.store import DEFAULT_STORE_URL
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def run_samples(args: argparse.Namespace, console: Console) -> int:
     query = SampleQuery(args.device, args.bundle, args.version, args.reason, before_s=before_s)
     if args.action == DELETE and query == SampleQuery() and not args.all:
         raise UsageError("samples delete: which ones?", hint="--device, --bundle, ..., or --all")
-    samples = open_samples(args.store)
+    samples = open_samples(args.store, user_name())
     if args.action == LIST:
         found = samples.find(query)
         console.result({"samples": [sample.to_dict() for sample in found]}, _table(found))
@@ -69,6 +71,7 @@ def _table(found: Sequence[KeptSample]) -> str:
     for sample in found:
         sure = "" if sample.confidence is None else f"{sample.confidence:.2f}"
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(sample.received_s))
-        model = f"{sample.bundle} v{sample.version}"
-        lines.append(f"{sample.device:<20} {model:<20} {sample.reason:<18} {sure:>5} {sample.bytes:>8} {when}")
+        device, reason = printable(sample.device), printable(sample.reason)  # a collector elsewhere chose them
+        model = printable(f"{sample.bundle} v{sample.version}")
+        lines.append(f"{device:<20} {model:<20} {reason:<18} {sure:>5} {sample.bytes:>8} {when}")
     return "\n".join(lines)

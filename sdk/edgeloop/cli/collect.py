@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from edgeloop.cli._collect_admin import add_subverbs, run_subverb
 from edgeloop.cli._console import Console
 from edgeloop.cli._words import counted
+from edgeloop.errors import UsageError
 from edgeloop.telemetry.store import DEFAULT_STORE_URL
 
 if TYPE_CHECKING:
@@ -55,6 +56,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how long sums by the hour are kept (default forever); those by the day always stay",
     )
     parser.add_argument(
+        "--retain-samples",
+        metavar="TIME",
+        default="forever",
+        help="how long hard samples are kept: 30d, 12w, forever (default)",
+    )
+    parser.add_argument(
+        "--samples-per-day", type=int, default=500, metavar="N", help="hard samples taken of a device (default 500)"
+    )
+    parser.add_argument(
+        "--samples-mib", type=int, default=512, metavar="N", help="of hard samples kept of a device (default 512)"
+    )
+    parser.add_argument(
         "--mqtt",
         metavar="URL",
         action="append",
@@ -99,12 +112,17 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.telemetry.collector.limits import ConnectionLimits
     from edgeloop.telemetry.collector.logs import Log
     from edgeloop.telemetry.collector.security.authority import default_folder
+    from edgeloop.telemetry.samples.keeping import Quota
     from edgeloop.telemetry.store.retention import Retention, parse_days
 
     retention = Retention(parse_days(args.retain, "--retain"), parse_days(args.retain_hourly, "--retain-hourly"))
     log = Log(as_json=args.log == "json")
     tls = default_folder() if args.tls == _DEFAULT_FOLDER else args.tls
-    doors = Doors(tls, args.open, ConnectionLimits(count=max(args.max_connections, 1)), on_entry=log.audit)
+    if min(args.samples_per_day, args.samples_mib) < 0:
+        raise UsageError("--samples-per-day and --samples-mib are 0 (take none) or more")
+    samples = Quota(args.samples_per_day, args.samples_mib << 20, parse_days(args.retain_samples, "--retain-samples"))
+    connections = ConnectionLimits(count=max(args.max_connections, 1))
+    doors = Doors(tls, args.open, connections, samples=samples, on_entry=log.audit)
 
     def on_ready(handle: CollectorHandle) -> None:
         if args.open:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from edgeloop.telemetry.collector.security import identity as lookups
 from edgeloop.telemetry.collector.security.audit import Audit
 from edgeloop.telemetry.collector.security.authority import Authority
 from edgeloop.telemetry.collector.server import start_collector
+from edgeloop.telemetry.samples.aging import SampleAging
 from edgeloop.telemetry.samples.keeping import Quota, SampleKeeper, SampleQuery, samples_folder
 from edgeloop.telemetry.samples.wire import (
     DUPLICATE,
@@ -29,6 +31,7 @@ from edgeloop.telemetry.samples.wire import (
     MAX_SAMPLE_BYTES,
     MORE,
     REFUSED,
+    SAMPLES_PATH,
     STATES,
     STORED,
     About,
@@ -241,7 +244,30 @@ def test_samples_are_wiped_by_age(tmp_path: Path) -> None:
     give(keeper, sample(2))
     assert main(["telemetry", "samples", "delete", "--before", "30d", "--store", url]) == 0
     assert [keeper.read(kept) for kept in keeper.find()] == [sample(2)]
+    deleted = Audit(store.database).entries(action="samples.delete")
+    assert [(entry.origin, entry.detail) for entry in deleted] == [("command line", {"count": 1})]
     store.close()
+
+
+def test_a_collector_wipes_them_by_itself_where_it_was_told_to(keeper: SampleKeeper) -> None:
+    audit = Audit(keeper.database)
+    give(replace(keeper, clock=lambda: 1000.0), sample(1))
+    give(keeper, sample(2))
+    aging = SampleAging(keeper, audit, days=30, say=lambda _line: None)
+    assert (aging.run_once(), aging.run_once()) == (1, 0)
+    assert [keeper.read(kept) for kept in keeper.find()] == [sample(2)]
+    assert [entry.detail for entry in audit.entries()] == [{"count": 1}]
+
+
+def test_the_quota_of_a_collector_is_what_it_was_started_with(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    with start_collector(url, doors=Doors(samples=Quota(per_day=0, days=1.0))) as collector:
+        (piece,) = pieces(sample(), step=1000)
+        request = urllib.request.Request(
+            f"{collector.url}{SAMPLES_PATH}", encode_piece(piece), {"Content-Type": "application/cbor"}
+        )
+        with urllib.request.urlopen(request) as answer:
+            assert decode_answer(answer.read()).state == FULL
 
 
 @pytest.mark.parametrize(
@@ -310,4 +336,6 @@ def test_over_tls_a_device_sends_its_own_and_only_operators_see_them(
         assert main(["telemetry", "samples", "delete", "--all", "--store", store]) == 0
         assert SampleKeeper(handle.store.database, samples_folder(url)).find() == []
         log = [(e.who, e.action) for e in Audit(handle.store.database).entries(action="samples.")]
+        assert ("api script", "samples.list") in log
+        log = [each for each in log if each[1] != "samples.list"]
         assert log == [("api script", "samples.read")] * 3 + [("api script", "samples.delete")]

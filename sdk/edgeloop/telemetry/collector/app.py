@@ -38,6 +38,7 @@ from edgeloop.telemetry.collector.security.security import Security
 from edgeloop.telemetry.collector.services import Services
 from edgeloop.telemetry.fleet.live import LiveFleet
 from edgeloop.telemetry.overview import Overview
+from edgeloop.telemetry.samples.keeping import Quota
 from edgeloop.telemetry.store import StoreUnavailableError
 from edgeloop.telemetry.store.database import Store
 
@@ -124,13 +125,14 @@ def create_app(
     commands: CommandQueue,
     *,
     only_loopback_hosts: bool = True,
+    sample_quota: Quota | None = None,
 ) -> Starlette:
     """All endpoints over one ingest, one store and the fleet that both feed.
 
     security: with `enforced`, callers have to say who they are.
     only_loopback_hosts: refuse requests that name another host than this machine's loopback.
     """
-    services = Services(ingest, store, Overview(store), fleet, security, commands)
+    services = Services(ingest, store, Overview(store), fleet, security, commands, sample_quota=sample_quota or Quota())
     middleware = [Middleware(_WithHeaders), Middleware(_SmallHeads)]
     if only_loopback_hosts:
         middleware.append(Middleware(_OnlyLoopbackHosts))

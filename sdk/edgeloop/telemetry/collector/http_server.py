@@ -17,6 +17,7 @@ from edgeloop.telemetry.collector.commands import CommandQueue
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.limits import ConnectionLimits, ListenAddress, RequestRates
 from edgeloop.telemetry.fleet.live import LiveFleet
+from edgeloop.telemetry.samples.keeping import Quota
 from edgeloop.telemetry.store.database import Store
 
 if TYPE_CHECKING:
@@ -35,13 +36,15 @@ def _silent(_entry: AuditEntry) -> None:
 class Doors:
     """Who is let in, and how. tls: the folder of the CA; with it callers have to say who they are.
 
-    open_to_all: nobody has to, whatever the address. on_entry: told of every entry of the audit log made here.
+    open_to_all: nobody has to, whatever the address. samples: how many
+    hard samples are taken. on_entry: told of every entry of the audit log made here.
     """
 
     tls: Path | None = None
     open_to_all: bool = False
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     rates: RequestRates = field(default_factory=RequestRates)
+    samples: Quota = field(default_factory=Quota)
     on_entry: Callable[[AuditEntry], None] = _silent
 
     @property
@@ -129,7 +132,10 @@ def _configured(ingest: Ingest, store: Store, fleet: LiveFleet, commands: Comman
 
     only_loopback_hosts = doors.tls is None and not doors.open_to_all
     config = uvicorn.Config(
-        create_app(ingest, store, fleet, security, commands, only_loopback_hosts=only_loopback_hosts),
+        create_app(
+            ingest, store, fleet, security, commands, only_loopback_hosts=only_loopback_hosts,
+            sample_quota=doors.samples,
+        ),
         http=guarded_protocol(doors.connections.within_descriptors(), refused),
         lifespan="off", ws="none", loop="asyncio", access_log=False, log_config=None, log_level="critical",
         server_header=False, proxy_headers=False, timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=3,

@@ -15,9 +15,12 @@ from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.limits import check_exposure, parse_listen
 from edgeloop.telemetry.collector.mqtt_listener import MqttListener
 from edgeloop.telemetry.collector.notices import Notices, Say
+from edgeloop.telemetry.collector.security.audit import Audit
 from edgeloop.telemetry.collector.security.revoked import RevokedNames
 from edgeloop.telemetry.collector.serial_listener import SerialListener
 from edgeloop.telemetry.fleet.live import LiveFleet
+from edgeloop.telemetry.samples.aging import SampleAging
+from edgeloop.telemetry.samples.keeping import SampleKeeper, samples_folder
 from edgeloop.telemetry.serial_link.address import OpenDescriptor, parse_serial
 from edgeloop.telemetry.store import DEFAULT_STORE_URL, open_store
 from edgeloop.telemetry.store.database import Store
@@ -106,6 +109,11 @@ def start_collector(
             broker = MqttListener(url, ingest)
             broker.start()
             listeners.append(broker)
+        if doors.samples.days is not None:
+            keeper = SampleKeeper(store.database, samples_folder(store.url), doors.samples)
+            aging = SampleAging(keeper, Audit(store.database, doors.on_entry), doors.samples.days, say or _silent)
+            fleet.when_stopped(aging.stop)
+            aging.start()
         http = HttpServer.start(address, ingest, store, fleet, commands, doors=doors)
     except BaseException:
         for each in listeners:

@@ -10,6 +10,7 @@ from edgeloop.telemetry.collector.notices import Notices
 from edgeloop.telemetry.collector.security.security import Security
 from edgeloop.telemetry.fleet.live import LiveFleet
 from edgeloop.telemetry.overview import Overview
+from edgeloop.telemetry.samples.keeping import Quota
 from edgeloop.telemetry.store.database import Store
 
 
@@ -31,6 +32,7 @@ class Services:
     security: Security
     commands: CommandQueue
     backlog: Backlog = field(default_factory=Backlog)
+    sample_quota: Quota = field(default_factory=Quota)
 
     @property
     def notices(self) -> Notices:

@@ -35,10 +35,11 @@ _COLUMNS = tuple(column for column in HARD_SAMPLES.c if column.name != "id")
 
 @dataclass(frozen=True)
 class Quota:
-    """What a device may send and have here."""
+    """What a device may send and have here. days: how long all are kept; None: until somebody deletes them."""
 
     per_day: int = 500
     total_bytes: int = 512 << 20
+    days: float | None = None
 
 
 @dataclass(frozen=True)

@@ -78,15 +78,41 @@ def _is_plain(sample: KeptSample) -> bool:
     return len(sample.sha256) == 64 and sample.sha256.isalnum() and sample.kind in ("png", "npz")
 
 
-def open_samples(url: str) -> Samples:
-    """Of the collector at an `http(s)://` address, or of the store that is one."""
+class StoredSamples:
+    """Of a store on this machine; who looked at or deleted what is in its audit log, as it is over HTTP."""
+
+    def __init__(self, url: str, who: str) -> None:
+        from edgeloop.telemetry.collector.security.audit import Audit
+        from edgeloop.telemetry.samples.keeping import SampleKeeper, samples_folder
+        from edgeloop.telemetry.store import open_store
+
+        store = open_store(url, create=False)
+        self._keeper, self._audit, self._who = (
+            SampleKeeper(store.database, samples_folder(url)),
+            Audit(store.database),
+            who,
+        )
+
+    def find(self, query: SampleQuery) -> list[KeptSample]:
+        found = self._keeper.find(query)
+        self._audit.add(self._who, "samples.list", count=len(found))
+        return found
+
+    def read(self, sample: KeptSample) -> bytes:
+        self._audit.add(self._who, "samples.read", sample.device, sha256=sample.sha256)
+        return self._keeper.read(sample)
+
+    def delete(self, query: SampleQuery) -> int:
+        gone = self._keeper.delete(query)
+        self._audit.add(self._who, "samples.delete", query.device or "", count=gone)
+        return gone
+
+
+def open_samples(url: str, who: str = "unknown") -> Samples:
+    """Of the collector at an `http(s)://` address, or of the store that is one. who: for the store's audit log."""
     if url.startswith(("http://", "https://")):
         return RemoteSamples(url)
-    from edgeloop.telemetry.samples.keeping import SampleKeeper, samples_folder
-    from edgeloop.telemetry.store import open_store
-
-    store = open_store(url, create=False)
-    return SampleKeeper(store.database, samples_folder(url))
+    return StoredSamples(url, who)
 
 
 def pull(samples: Samples, query: SampleQuery, folder: Path, advance: Advance = lambda _count: None) -> dict[str, Any]:

@@ -31,7 +31,7 @@ _FILTERS = ("device", "bundle", "version", "reason", "sha256", "before_s")
 
 def routes(services: Services) -> list[Route]:
     """`POST /v1/samples` takes a piece; `GET` lists, `DELETE` wipes what a query chooses; `GET .../file` gives one."""
-    keeper = SampleKeeper(services.store.database, samples_folder(services.store.url))
+    keeper = SampleKeeper(services.store.database, samples_folder(services.store.url), services.sample_quota)
 
     def take(piece: Piece, sender: str | None) -> Answer:
         if piece.device in services.ingest.revoked():
@@ -53,6 +53,7 @@ def routes(services: Services) -> list[Route]:
 
     def get_list(request: Request) -> Response:
         found = keeper.find(_query(request))
+        note(request, "samples.list", "", count=len(found))
         return JSONResponse({"samples": [sample.to_dict() for sample in found]})
 
     def note(request: Request, action: str, subject: str, **detail: Any) -> None:
