@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeloop.errors import DataError
 from edgeloop.telemetry.histogram import MAX_COUNT, MAX_VALUE_NS, Histogram
-from edgeloop.telemetry.wire.codec import decode_report, decode_reports, encode_report
+from edgeloop.telemetry.overview import model_of
+from edgeloop.telemetry.report import Report
+from edgeloop.telemetry.wire.codec import decode_report, encode_report
 from edgeloop.telemetry.wire.histogram_arrays import RunningMerge, merged, read
+from edgeloop.telemetry.wire.together import decode_together
 from support.reports import small_report, typical_report
 
 HISTOGRAMS = st.lists(st.integers(0, 2**40) | st.integers(0, 2000), max_size=60).map(Histogram.of_ns)
@@ -108,5 +112,27 @@ def test_a_batch_of_damaged_reports_gets_the_verdicts_and_reasons_of_each_alone(
                 else:
                     del body[position]
             bodies.append(bytes(body))
-        together = [each.message if isinstance(each, DataError) else each for each in decode_reports(bodies)]
-        assert together == verdicts(bodies)
+        together = decode_together(bodies)
+        said = [each.message if isinstance(each, DataError) else each for each in together.reports]
+        assert said == verdicts(bodies)
+        some = [each for each in together.reports if isinstance(each, Report) and rng.random() < 0.7]
+        assert together.latency_sums(some) == merged_one_by_one(some)
+
+
+def merged_one_by_one(reports: list[Report]) -> dict[tuple[object, str], Histogram]:
+    sums: dict[tuple[object, str], Histogram] = {}
+    for report in reports:
+        for stage, histogram in report.latency.items():
+            group = model_of(report), stage
+            sums[group] = sums.get(group, Histogram()).merge(histogram)
+    return sums
+
+
+def test_latency_that_only_the_slow_door_takes_is_in_the_sums() -> None:
+    huge = Histogram.from_wire(Histogram.of_ns([MAX_VALUE_NS] * 5).to_wire())
+    reports = [replace(small_report(n), latency={"invoke": huge, "total": Histogram()}) for n in (1, 2)]
+    together = decode_together([encode_report(each) for each in (*reports, typical_report(3), small_report(4))])
+    decoded = [each for each in together.reports if isinstance(each, Report)]
+    assert together.latency_sums(decoded) == merged_one_by_one(decoded)
+    assert together.latency_sums([]) == {}
+    assert decode_together([]).latency_sums([]) == {}

@@ -15,7 +15,8 @@ from edgeloop.telemetry.store import StoreUnavailableError
 from edgeloop.telemetry.store.database import Store
 from edgeloop.telemetry.store.rows import ReportRow, to_row
 from edgeloop.telemetry.store.writing import Inserted, Job, Quarantined
-from edgeloop.telemetry.wire.codec import Ack, Rejected, accepted_ranges, decode_batch, decode_reports
+from edgeloop.telemetry.wire.codec import Ack, Rejected, accepted_ranges, decode_batch
+from edgeloop.telemetry.wire.together import LatencySums, Together, decode_together
 
 OTHER_DEVICE = "is from another device"
 """Why a report is rejected that its sender did not make."""
@@ -31,8 +32,9 @@ OnAnswers = Callable[[str, Sequence[bytes]], None]
 """Takes a device's encoded answers, which may be a stranger's bytes, durably; what it raises keeps the batch from being
 acknowledged."""
 
-OnStored = Callable[[Sequence[Report], float], None]
-"""Takes the reports that were new, after their commit, and when they came in; before the acknowledgement, so: cheap."""
+OnStored = Callable[[Sequence[Report], float, LatencySums], None]
+"""Takes the reports that were new, after their commit, when they came in, and their latency summed up; before the
+acknowledgement, so: cheap."""
 
 
 def _silent(_line: str) -> None:
@@ -43,7 +45,7 @@ def _no_commands(_device: str) -> Sequence[bytes]:
     return ()
 
 
-def _unwatched(_reports: Sequence[Report], _received_s: float) -> None:
+def _unwatched(_reports: Sequence[Report], _received_s: float, _latency: LatencySums) -> None:
     return
 
 
@@ -122,19 +124,23 @@ class Ingest:
     def handle_all(self, requests: Sequence[Request]) -> list[Ack | Exception]:
         """`handle` of each, or what it raises: decoded at once, and committed in one transaction."""
         now = self.clock()
-        found = self._sort(requests, now)
+        found, together = self._sort(requests, now)
         jobs = [Job(each.rows, each.refused, now) for each in found if isinstance(each, _Sorted)]
         self.store.commit(jobs)
         to_come = iter(jobs)
         outcomes: list[Ack | Exception] = []
+        new: list[Report] = []
         for each in found:
             try:
-                outcomes.append(self._answer(each, next(to_come), now) if isinstance(each, _Sorted) else each)
+                outcomes.append(self._answer(each, next(to_come), now, new) if isinstance(each, _Sorted) else each)
             except Exception as error:
                 outcomes.append(error)
+        latency = together.latency_sums(new)
+        self.metrics.observe(new, latency)
+        self.on_stored(new, now, latency)
         return outcomes
 
-    def _sort(self, requests: Sequence[Request], now: float) -> list[_Sorted | DataError]:
+    def _sort(self, requests: Sequence[Request], now: float) -> tuple[list[_Sorted | DataError], Together]:
         revoked = self.revoked()
         found: list[_Sorted | DataError] = []
         bodies: list[bytes] = []
@@ -151,7 +157,8 @@ class Ingest:
             found.append(mine)
             bodies += parts.reports
             owners += [mine] * len(parts.reports)
-        for body, report, mine in zip(bodies, decode_reports(bodies), owners, strict=True):
+        together = decode_together(bodies)
+        for body, report, mine in zip(bodies, together.reports, owners, strict=True):
             if isinstance(report, DataError):
                 mine.reject(Rejected.unreadable(body, _reason(report)), "", body)
             elif mine.sender is not None and report.device != mine.sender:
@@ -166,9 +173,10 @@ class Ingest:
             if isinstance(each, _Sorted):
                 made = zip(each.reports, each.bodies, corrected_times(each.reports, now, each.sent), strict=True)
                 each.rows = [to_row(report, now, body, made_s) for report, body, made_s in made]
-        return found
+        return found, together
 
-    def _answer(self, found: _Sorted, job: Job, now: float) -> Ack:
+    def _answer(self, found: _Sorted, job: Job, now: float, new: list[Report]) -> Ack:
+        """Adds to `new` what was stored for the first time."""
         try:
             inserted = self._outcome(found, job, now)
         except StoreUnavailableError as error:
@@ -181,9 +189,7 @@ class Ingest:
         self.metrics.count("reports_stored", inserted.stored)
         self.metrics.count("reports_duplicate", inserted.duplicates)
         self.metrics.count("reports_rejected", len(found.rejected))
-        new = [found.reports[position] for position in inserted.new]
-        self.metrics.observe(new)
-        self.on_stored(new, now)
+        new += [found.reports[position] for position in inserted.new]
         if found.is_revoked:
             return Ack(accepted_ranges([(r.boot, r.seq) for r in found.reports]), tuple(found.rejected))
         device = found.sender if found.sender is not None else _only_device(found.reports)

@@ -17,9 +17,11 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from edgeloop.telemetry.histogram import BUCKETS_PER_OCTAVE, Histogram
+from edgeloop.telemetry.overview import model_of
 from edgeloop.telemetry.report import COUNTERS, STAGES, Report, alerts_of
 from edgeloop.telemetry.wire.histogram_arrays import RunningMerge
 from edgeloop.telemetry.wire.latency import wires_of
+from edgeloop.telemetry.wire.together import LatencySums
 
 if TYPE_CHECKING:
     from edgeloop.telemetry.store.database import Counts
@@ -59,12 +61,12 @@ class IngestMetrics:
         with self._lock:
             self._counts[name] += more
 
-    def observe(self, reports: Iterable[Report]) -> None:
-        """Add reports that were stored for the first time."""
+    def observe(self, reports: Sequence[Report], latency: LatencySums | None = None) -> None:
+        """Add reports that were stored for the first time. latency: that of all of them, where it was summed up."""
         with self._lock:
             for report in reports:
                 self._note_alerts(report)
-                model = (report.bundle, str(report.version), report.variant, report.delegate_ran)
+                model = _series_of(model_of(report))
                 if model not in self._models:
                     if len(self._models) >= MAX_MODELS:
                         self._counts["reports_without_series"] += 1
@@ -74,13 +76,22 @@ class IngestMetrics:
                 for name, value in report.counters.items():
                     if name in COUNTERS:
                         counts[name] += value
-                for stage, wire in wires_of(report.latency).items():
-                    if stage not in STAGES:  # any name can be sent, and each would cost 46 series
-                        continue
-                    running = self._latency.get((model, stage))
-                    if running is None:
-                        running = self._latency[model, stage] = RunningMerge()
-                    running.add(wire)
+                if latency is None:
+                    for stage, wire in wires_of(report.latency).items():
+                        if (running := self._running(model, stage)) is not None:
+                            running.add(wire)
+            for (of, stage), histogram in (latency or {}).items():
+                if (running := self._running(_series_of(of), stage)) is not None:
+                    running.include(histogram)
+
+    def _running(self, model: Model, stage: str) -> RunningMerge | None:
+        """None for what has no series: any name of a stage can be sent, and each would cost 46 of them."""
+        if stage not in STAGES or model not in self._models:
+            return None
+        running = self._latency.get((model, stage))
+        if running is None:
+            running = self._latency[model, stage] = RunningMerge()
+        return running
 
     def _note_alerts(self, report: Report) -> None:
         """The last of each bundle in the device's last boot: a device may run several models."""
@@ -212,6 +223,11 @@ def _device_families(devices: Sequence[tuple[float, Report]]) -> Iterator[str]:
                 families[name][1].append((device, report.gauges[gauge]))
     for name, (text, samples) in families.items():
         yield from _family(name, "gauge", text, samples)
+
+
+def _series_of(model: tuple[str, int, str, str]) -> Model:
+    bundle, version, variant, delegate = model
+    return bundle, str(version), variant, delegate
 
 
 def _labels(model: Model) -> dict[str, str]:

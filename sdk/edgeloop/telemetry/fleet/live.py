@@ -8,6 +8,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import TypeVar
 
 from edgeloop.telemetry.fleet.arrivals import devices_since, first_seen
 from edgeloop.telemetry.fleet.choosing import Choice, Page, choose
@@ -17,9 +20,13 @@ from edgeloop.telemetry.overview import THROTTLED_NOW, WINDOW_REPORTS
 from edgeloop.telemetry.report import Report
 from edgeloop.telemetry.store import Selection, StoreUnavailableError
 from edgeloop.telemetry.store.database import Store
+from edgeloop.telemetry.wire.together import LatencySums
+
+_T = TypeVar("_T")
 
 MAX_ROWS = 100_000
 MAX_PENDING = 50_000
+MAX_PENDING_SUMS = 5000
 FOLD_EVERY_S = 0.05
 """Reports that come within so long are folded together."""
 SWEEP_EVERY_S = 5.0
@@ -56,7 +63,8 @@ class LiveFleet:
         self._store, self._clock = store, clock
         self.revision = 0
         """Grows whenever a row changed."""
-        self._pending: deque[tuple[float, Report]] = deque(maxlen=MAX_PENDING)
+        self._pending: deque[tuple[float, bool, Report]] = deque(maxlen=MAX_PENDING)
+        self._pending_latency: deque[tuple[float, LatencySums]] = deque(maxlen=MAX_PENDING_SUMS)
         self._states: dict[str, dict[str, RowState]] = {}
         self._by_id: dict[int, RowState] = {}
         self._minutes = MinuteBook()
@@ -76,9 +84,15 @@ class LiveFleet:
 
     # -- feeding
 
-    def observe(self, reports: Sequence[Report], received_s: float) -> None:
-        """New reports, oldest first, as the store took them. Cheap: it runs before their acknowledgement."""
-        self._pending.extend((received_s, report) for report in reports)
+    def observe(self, reports: Sequence[Report], received_s: float, latency: LatencySums | None = None) -> None:
+        """New reports, oldest first, as the store took them. Cheap: it runs before their acknowledgement.
+
+        latency: that of all of them, where it was summed up.
+        """
+        summed = latency is not None
+        self._pending.extend((received_s, summed, report) for report in reports)
+        if latency:
+            self._pending_latency.append((received_s, latency))
         self._wake.set()
 
     def start(self) -> None:
@@ -111,22 +125,22 @@ class LiveFleet:
 
     def fold(self) -> None:
         """Take in what was observed until now."""
+        came = _drained(self._pending)
         by_model: dict[tuple[str, str], tuple[float, list[Report]]] = {}
-        while self._pending:
-            received_s, report = self._pending.popleft()
+        for received_s, _, report in came:
             known = by_model.get((report.device, report.bundle))
-            if known is None:
-                by_model[report.device, report.bundle] = received_s, [report]
-            else:
+            if known is not None:
                 known[1].append(report)
-                by_model[report.device, report.bundle] = received_s, known[1]
-        if by_model:
-            with self._lock:
-                self.revision += 1
-                for received_s, reports in by_model.values():
-                    self._add(reports, received_s)
-                    throttled = _throttled(reports[-1])
-                    self._minutes.add(received_s, ((report, throttled) for report in reports))
+            by_model[report.device, report.bundle] = received_s, [report] if known is None else known[1]
+        with self._lock:
+            self.revision += bool(came)
+            for received_s, reports in by_model.values():
+                self._add(reports, received_s)
+            for (received_s, summed), entries in groupby(came, key=itemgetter(0, 1)):
+                with_flags = ((report, _throttled(report)) for _, _, report in entries)
+                self._minutes.add(received_s, with_flags, latency=not summed)
+            for received_s, latency in _drained(self._pending_latency):
+                self._minutes.add_latency(received_s, latency)
 
     def _add(self, reports: Sequence[Report], received_s: float, *, anew: bool = False) -> None:
         last = reports[-1]
@@ -309,3 +323,8 @@ class LiveFleet:
 
 def _throttled(report: Report) -> bool:
     return bool(int(report.gauges.get("throttle_flags", 0)) & THROTTLED_NOW)
+
+
+def _drained(queue: deque[_T]) -> list[_T]:
+    """All that was in it when this began; others may put more in meanwhile."""
+    return [queue.popleft() for _ in range(len(queue))]

@@ -10,6 +10,7 @@ from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.report import Report
 from edgeloop.telemetry.wire.histogram_arrays import RunningMerge
 from edgeloop.telemetry.wire.latency import wires_of
+from edgeloop.telemetry.wire.together import LatencySums
 
 MINUTES = 120
 MAX_MODELS = 200
@@ -39,19 +40,22 @@ class Minute:
         for running in self.running.values():
             running.total()
 
-    def add(self, report: Report, throttled: bool) -> None:
+    def add(self, report: Report, throttled: bool, *, latency: bool = True) -> None:
         self.reports += 1
         self.throttled += throttled
-        for stage, wire in wires_of(report.latency).items():
-            known = self.running.get(stage)
-            if known is None:
-                if len(self.running) >= MAX_STAGES:
-                    continue
-                known = self.running[stage] = RunningMerge()
-            known.add(wire)
+        if latency:
+            for stage, wire in wires_of(report.latency).items():
+                if (running := self.of_stage(stage)) is not None:
+                    running.add(wire)
         for event in report.events:
             if event.kind in self.events or len(self.events) < MAX_STAGES:
                 self.events[event.kind] += 1
+
+    def of_stage(self, stage: str) -> RunningMerge | None:
+        """None for one too many."""
+        if stage not in self.running and len(self.running) < MAX_STAGES:
+            self.running[stage] = RunningMerge()
+        return self.running.get(stage)
 
 
 class MinuteBook:
@@ -60,24 +64,39 @@ class MinuteBook:
     def __init__(self) -> None:
         self._minutes: dict[Model, dict[int, Minute]] = {}
 
-    def add(self, received_s: float, reports: Iterable[tuple[Report, bool]]) -> None:
-        """reports: with whether its board was throttled. By the collector's clock: devices' clocks differ."""
+    def add(self, received_s: float, reports: Iterable[tuple[Report, bool]], *, latency: bool = True) -> None:
+        """reports: with whether its board was throttled. By the collector's clock: devices' clocks differ.
+
+        latency: False where `add_latency` brings it.
+        """
         now = int(received_s // 60)
         for report, throttled in reports:
-            model = report.bundle, report.version
-            minutes = self._minutes.get(model)
-            if minutes is None:
-                if len(self._minutes) >= MAX_MODELS:
-                    continue  # names come from elsewhere, and memory is ours
-                minutes = self._minutes[model] = {}
-            minute = minutes.get(now)
-            if minute is None:
-                for old in [each for each in minutes if each <= now - MINUTES]:
-                    del minutes[old]
-                for past in minutes.values():
-                    past.settle()
-                minute = minutes[now] = Minute()
-            minute.add(report, throttled)
+            minute = self._minute((report.bundle, report.version), now)
+            if minute is not None:
+                minute.add(report, throttled, latency=latency)
+
+    def add_latency(self, received_s: float, latency: LatencySums) -> None:
+        """Of reports that came in at that time."""
+        for ((bundle, version, _variant, _delegate), stage), histogram in latency.items():
+            minute = self._minute((bundle, version), int(received_s // 60))
+            if minute is not None and (running := minute.of_stage(stage)) is not None:
+                running.include(histogram)
+
+    def _minute(self, model: Model, now: int) -> Minute | None:
+        """None for a model too many: names come from elsewhere, and memory is ours."""
+        minutes = self._minutes.get(model)
+        if minutes is None:
+            if len(self._minutes) >= MAX_MODELS:
+                return None
+            minutes = self._minutes[model] = {}
+        minute = minutes.get(now)
+        if minute is None:
+            for old in [each for each in minutes if each <= now - MINUTES]:
+                del minutes[old]
+            for past in minutes.values():
+                past.settle()
+            minute = minutes[now] = Minute()
+        return minute
 
     def models(self) -> list[Model]:
         return sorted(self._minutes)

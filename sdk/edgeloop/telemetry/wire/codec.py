@@ -19,7 +19,6 @@ from edgeloop.telemetry.wire.report_codec import (
     SCHEMA_VERSION,
     check_version,
     decode_report,
-    decode_reports,
     encode_report,
 )
 from edgeloop.telemetry.wire.values import (
@@ -52,7 +51,6 @@ __all__ = [
     "decode_ack",
     "decode_batch",
     "decode_report",
-    "decode_reports",
     "encode_ack",
     "encode_batch",
     "encode_report",

@@ -142,12 +142,18 @@ def read(wires: Sequence[bytes]) -> HistogramArrays:
     return HistogramArrays(~bad, zero_count, sum_ns, min_ns, max_ns, owner[kept], index[kept], count[kept])
 
 
-def doubtful(wires: Sequence[bytes]) -> list[int]:
-    """Positions of those that are not plain."""
-    found: list[int] = []
-    for start in range(0, len(wires), _READ_WIRES):
-        found += (np.flatnonzero(~read(wires[start : start + _READ_WIRES]).plain) + start).tolist()
-    return found
+def read_all(wires: Sequence[bytes]) -> HistogramArrays:
+    """`read` of any number of them, a few at a time."""
+    starts = range(0, max(len(wires), 1), _READ_WIRES)
+    return _joined([read(wires[start : start + _READ_WIRES]) for start in starts])
+
+
+def summed(arrays: HistogramArrays, groups: Sequence[int], group_count: int) -> list[Histogram]:
+    """A histogram of all plain ones of each group 0..group_count-1. groups: the group of each, -1 for none."""
+    of = np.asarray(groups, np.int64)
+    result = [Histogram() for _ in range(group_count + 1)]
+    _add(result, arrays, np.where(of < 0, group_count, of))
+    return result[:-1]
 
 
 def merged(
@@ -161,7 +167,7 @@ def merged(
     result = [Histogram() for _ in range(group_count)]
     if not wires:
         return result
-    arrays = _joined([read(wires[start : start + _READ_WIRES]) for start in range(0, len(wires), _READ_WIRES)])
+    arrays = read_all(wires)
     _add(result, arrays, of)
     for number in np.flatnonzero(~arrays.plain).tolist():
         result[of[number]] = result[of[number]].merge(Histogram.from_wire(wires[number], max_count=max_count))

@@ -7,7 +7,7 @@ The tables of keys are in docs/telemetry.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from math import isfinite
 from typing import Any
@@ -140,7 +140,7 @@ def decode_report(data: bytes) -> Report:
 
 def reread_report(data: bytes) -> Report:
     """`decode_report` of bytes that it accepted before: latency is decoded where it is read (`WireLatency`)."""
-    return _report(_body(data), WireLatency)
+    return decode_unchecked(data)
 
 
 def latency_wires(data: bytes) -> Mapping[str, bytes]:
@@ -148,33 +148,9 @@ def latency_wires(data: bytes) -> Mapping[str, bytes]:
     return _wires(strict_cbor.reload(data).get(_K_LATENCY, {}))
 
 
-def decode_reports(bodies: Sequence[bytes]) -> list[Report | DataError]:
-    """`decode_report` of each, or what it raises: the same verdict and the same reason, quicker by checking the
-    histograms of all of them at once. Needs numpy. Latency is decoded where it is read (`WireLatency`).
-    """
-    from edgeloop.telemetry.wire.histogram_arrays import doubtful
-
-    found: list[Report | DataError] = []
-    wires: list[bytes] = []
-    owners: list[int] = []
-    for position, data in enumerate(bodies):
-        try:
-            report = _report(_body(data), WireLatency)
-        except DataError as error:
-            found.append(error)
-            owners.append(position)
-            wires.append(b"\0")  # is no histogram: the reason is `decode_report`'s, which looks at them in their turn
-            continue
-        found.append(report)
-        mine = wires_of(report.latency)
-        wires += mine.values()
-        owners += [position] * len(mine)
-    for position in {owners[number] for number in doubtful(wires)}:
-        try:
-            found[position] = decode_report(bodies[position])
-        except DataError as error:
-            found[position] = error
-    return found
+def decode_unchecked(data: bytes) -> Report:
+    """`decode_report`, but for the histograms, whose bytes nobody has looked at yet (`WireLatency`)."""
+    return _report(_body(data), WireLatency)
 
 
 def check_version(body: Mapping[Any, object], what: str) -> None:

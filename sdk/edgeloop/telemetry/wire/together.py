@@ -1,0 +1,100 @@
+"""Many reports decoded together: what numpy read of their histograms to judge them is kept, and summed up later without
+another look at the bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgeloop.errors import DataError
+from edgeloop.telemetry.histogram import Histogram
+from edgeloop.telemetry.overview import model_of
+from edgeloop.telemetry.report import Report
+from edgeloop.telemetry.wire.latency import wires_of
+from edgeloop.telemetry.wire.report_codec import decode_report, decode_unchecked
+
+if TYPE_CHECKING:
+    from edgeloop.telemetry.wire.histogram_arrays import HistogramArrays
+
+Model = tuple[str, int, str, str]
+"""(bundle, version, variant, delegate that ran)."""
+
+LatencySums = Mapping[tuple[Model, str], Histogram]
+"""By model and stage."""
+
+
+@dataclass(frozen=True)
+class Together:
+    """reports: in the order of their bodies, each as `decode_report` gives it or what that raises.
+
+    Latency is decoded where it is read (`WireLatency`).
+    """
+
+    reports: Sequence[Report | DataError]
+    _columns: HistogramArrays
+    _plain: Sequence[bool]
+    """Of each report: whether its wires are the next ones in the columns, all of them plain."""
+    _wire_counts: Sequence[int]
+    """How many wires each has in the columns, plain or not."""
+
+    def latency_sums(self, of: Iterable[Report]) -> LatencySums:
+        """The histograms of some of `reports` (the same objects) merged, exactly."""
+        from edgeloop.telemetry.wire.histogram_arrays import summed
+
+        wanted, numbers = set(map(id, of)), dict[tuple[Model, str], int]()
+        known: dict[tuple[object, ...], list[int]] = {}
+        groups: list[int] = []
+        others: list[Report] = []
+        for report, plain, wires in zip(self.reports, self._plain, self._wire_counts, strict=True):
+            if isinstance(report, DataError) or not plain or id(report) not in wanted:
+                groups += [-1] * wires
+                if isinstance(report, Report) and id(report) in wanted:
+                    others.append(report)
+                continue
+            model = model_of(report)
+            key = model, *wires_of(report.latency)
+            mine = known.get(key)
+            if mine is None:
+                mine = known[key] = [numbers.setdefault((model, stage), len(numbers)) for stage in key[1:]]  # type: ignore[arg-type]
+            groups += mine
+        sums = dict(zip(numbers, summed(self._columns, groups, len(numbers)), strict=True))
+        for report in others:
+            for stage, histogram in report.latency.items():
+                group = model_of(report), stage
+                sums[group] = sums.get(group, Histogram()).merge(histogram)
+        return sums
+
+
+def decode_together(bodies: Sequence[bytes]) -> Together:
+    """`decode_report` of each: the same verdict and the same reason, quicker by checking the histograms of all of them
+    at once. Needs numpy."""
+    from edgeloop.telemetry.wire.histogram_arrays import read_all
+
+    found: list[Report | DataError] = []
+    wires: list[bytes] = []
+    owners: list[int] = []
+    counts: list[int] = []
+    for position, data in enumerate(bodies):
+        try:
+            report = decode_unchecked(data)
+        except DataError as error:
+            found.append(error)
+            mine: Sequence[bytes] = (b"\0",)  # is no histogram: then `decode_report` has a look, and the reason
+        else:
+            found.append(report)
+            mine = list(wires_of(report.latency).values())
+        wires += mine
+        counts.append(len(mine))
+        owners += [position] * len(mine)
+    columns = read_all(wires)
+    plain = [True] * len(found)
+    for number in (~columns.plain).nonzero()[0].tolist():
+        plain[owners[number]] = False
+    for position in [position for position, each in enumerate(plain) if not each]:
+        try:
+            found[position] = decode_report(bodies[position])
+        except DataError as error:
+            found[position] = error
+    return Together(found, columns, plain, counts)
