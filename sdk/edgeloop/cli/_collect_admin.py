@@ -193,10 +193,13 @@ def _user(args: argparse.Namespace, console: Console) -> None:
 
 
 def _audit(args: argparse.Namespace, console: Console) -> None:
+    from edgeloop.telemetry.collector.notices import printable
+
     with _security(args.store) as security:
         entries = [e.__dict__ for e in security.audit.entries(limit=max(args.limit, 1), action=args.action)]
     lines = [
-        f"{_day(e['time_s'])}  {e['action']:<15}  {e['subject']}  by {e['who']} from {e['origin']}" for e in entries
+        printable(f"{_day(e['time_s'])}  {e['action']:<15}  {e['subject']}  by {e['who']} from {e['origin']}", 500)
+        for e in entries
     ]
     console.result({"entries": entries}, "\n".join(lines) or "nothing yet")
 

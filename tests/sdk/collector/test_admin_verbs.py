@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from edgeloop.cli.main import main
+from edgeloop.telemetry.collector.security.audit import Audit
 from edgeloop.telemetry.store import open_store
 from support.collecting import make_report
 
@@ -98,3 +99,12 @@ def test_users_and_the_audit_log(shell: Shell, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_store_that_is_not_there_is_not_made_by_looking(shell: Shell) -> None:
     assert "no telemetry store" in shell("device", "list", code=2)["error"]["message"]
+
+
+def test_what_a_stranger_put_into_the_audit_log_moves_no_terminal(shell: Shell) -> None:
+    store = open_store(shell.store)
+    Audit(store.database).add("user ann", "http.post", "/v1/devices/\x1b[2J\u202epi/commands", origin="127.0.0.1")
+    store.close()
+    printed = shell.text("audit")
+    assert "/v1/devices/" in printed
+    assert all(line.isprintable() for line in printed.splitlines())

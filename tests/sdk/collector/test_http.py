@@ -224,3 +224,14 @@ def test_a_stopped_collector_leaves_nothing_behind(tmp_path: Path) -> None:
     assert set(threading.enumerate()) <= before
     with pytest.raises(OSError):
         socket.create_connection(urlsplit(collector.url).netloc.split(":"))
+
+
+def test_a_request_that_is_cut_off_halfway_is_no_defect(collector: CollectorHandle, said: list[str]) -> None:
+    parts = urlsplit(collector.url)
+    head = b"POST /v1/reports HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/cbor\r\nContent-Length: 99\r\n\r\nab"
+    for _ in range(3):
+        with socket.create_connection((parts.hostname or "", parts.port or 0)) as line:
+            line.sendall(head)
+    assert ask(collector, "GET", "/healthz")[0] == 200
+    collector.stop()
+    assert not [line for line in said if "failed" in line]

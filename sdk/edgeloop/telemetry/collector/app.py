@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -154,7 +154,12 @@ def create_app(
         services.notices.once(f"defect {type(error).__name__}", f"{request.url.path} failed: {error!r}")
         return PlainTextResponse("internal error\n", 500)
 
-    handlers = {HTTPException: _plain_http_error, EdgeloopError: _plain_error, Exception: say_defect}
+    handlers = {
+        HTTPException: _plain_http_error,
+        ClientDisconnect: _gone,
+        EdgeloopError: _plain_error,
+        Exception: say_defect,
+    }
     routes = [route for module in _ENDPOINTS for route in module.routes(services)]
     return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
 
@@ -162,6 +167,11 @@ def create_app(
 async def _plain_http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return PlainTextResponse(f"{error.detail}\n", error.status_code, headers=error.headers)
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """Who cuts off a request halfway gets no answer, and that is no defect of ours."""
+    return PlainTextResponse("the request was cut off\n", 400)
 
 
 async def _plain_error(_request: Request, error: Exception) -> Response:
