@@ -8,12 +8,13 @@ from contextlib import closing
 import pytest
 
 from edgeloop.errors import UsageError
-from edgeloop.telemetry.store import Selection, StoreUnavailableError, open_store, retention
+from edgeloop.telemetry.store import Selection, StoreUnavailableError, open_store, retention, upkeep_process
+from edgeloop.telemetry.store import upkeep as upkeep_module
 from edgeloop.telemetry.store.database import Store
 from edgeloop.telemetry.store.retention import Retention, delete_hours, delete_old, delete_reports, parse_days
-from edgeloop.telemetry.store.rollups import DAY_S, HOUR_S, Scope
+from edgeloop.telemetry.store.rollups import DAY_S, HOUR_S, Scope, waiting
 from edgeloop.telemetry.store.upkeep import Upkeep
-from support.collecting import make_report, with_event
+from support.collecting import make_report, wait_until, with_event
 from support.postgres import PostgresServer
 
 NOW_S = 1_750_000_000.0
@@ -96,6 +97,31 @@ def test_the_upkeep_does_all_that_is_due(store: Store) -> None:
     upkeep.stop()
     assert len(list(store.reports())) == 31
     assert store.latency(by=("device",)) == before
+
+
+def test_much_upkeep_is_done_by_a_process_that_ends_with_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep_module, "EVERY_S", 0.05)
+    monkeypatch.setattr(upkeep_module, "MUCH", 1)
+    before = store.latency()
+    upkeep = Upkeep(store.database)
+    monkeypatch.setattr(upkeep, "run_once", lambda: None)
+    upkeep.start()
+    wait_until(lambda: waiting(store.database, Scope.ALL) == 0, "all reports are folded")
+    process = upkeep._process
+    assert process is not None
+    upkeep.stop()
+    assert process.poll() is not None
+    assert store.latency() == before
+
+
+def test_upkeep_whose_process_ends_is_done_here(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep_module, "EVERY_S", 0.05)
+    monkeypatch.setattr(upkeep_module, "MUCH", 1)
+    monkeypatch.setattr(upkeep_process, "_CODE", "raise SystemExit(1)")
+    upkeep = Upkeep(store.database)
+    upkeep.start()
+    wait_until(lambda: waiting(store.database, Scope.ALL) == 0, "all reports are folded")
+    upkeep.stop()
 
 
 def test_a_day_whose_reports_are_gone_leaves_the_database_too(postgres: PostgresServer) -> None:
