@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeloop.errors import DataError
-from edgeloop.telemetry.collector.ingest import Ingest
+from edgeloop.telemetry.collector import ingest as ingest_module
+from edgeloop.telemetry.collector.ingest import Ingest, Request
 from edgeloop.telemetry.collector.notices import Notices
 from edgeloop.telemetry.fleet.arrivals import events_of
 from edgeloop.telemetry.store import StoreUnavailableError, open_store
 from edgeloop.telemetry.wire.codec import (
     MAX_BATCH,
     UNREADABLE_BOOT,
+    Ack,
     decode_ack,
     encode_ack,
     encode_batch,
@@ -178,3 +180,20 @@ def test_events_are_dated_with_their_report_when_its_clock_was_wrong(ingest: Ing
     assert event["time_s"] == pytest.approx(1_750_000_000.0 - age_s)
     (stored,) = ingest.store.reports()
     assert stored.report == report, "what the device said stays"
+
+
+def test_a_defect_that_one_batch_meets_does_not_fail_those_it_came_with(
+    ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = ingest_module.decode_together
+    poison = encode_report(make_report(2))
+
+    def defective(bodies: Sequence[bytes]) -> object:
+        if poison in bodies:
+            raise ZeroDivisionError
+        return decode(bodies)
+
+    monkeypatch.setattr(ingest_module, "decode_together", defective)
+    first, second, third = ingest.handle_all([Request(batch_of(make_report(n))) for n in (1, 2, 3)])
+    assert isinstance(second, ZeroDivisionError)
+    assert (first, third) == (Ack(((BOOT, 1, 1),)), Ack(((BOOT, 3, 3),)))
