@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from edgeloop.errors import ConfigError, MissingExtraError, UsageError
-from edgeloop.telemetry.collector.ingest import Ingest
+from edgeloop.telemetry.collector.ingest import Ingest, Request
 from edgeloop.telemetry.collector.mqtt_listener import MqttListener
 from edgeloop.telemetry.collector.notices import Notices
 from edgeloop.telemetry.delivery.courier import Courier
@@ -20,12 +21,12 @@ from edgeloop.telemetry.store import StoreUnavailableError, open_store
 from edgeloop.telemetry.store.database import Store
 from edgeloop.telemetry.transports import NotAcknowledgedError, open_transport, parse_address
 from edgeloop.telemetry.transports.mqtt_link import Link, device_of, parse_broker, reports_topic
-from edgeloop.telemetry.wire.codec import Ack
+from edgeloop.telemetry.wire.codec import Ack, encode_report
 from support.certificates import Certificates
 from support.collecting import wait_until
 from support.far_end import SilentTcp
 from support.mosquitto import PASSWORD, USER, Mosquitto
-from support.reports import BOOT, small_body
+from support.reports import BOOT, small_body, small_report
 
 SHORT_S = 0.5
 
@@ -93,10 +94,10 @@ def test_a_late_acknowledgement_is_not_taken_for_the_next_batchs(broker: Mosquit
     slow = [True]
 
     class Slow(Ingest):
-        def handle(self, batch: bytes, sender: str | None = None) -> Ack:
+        def handle_all(self, requests: Sequence[Request]) -> list[Ack | Exception]:
             if slow.pop() if slow else False:
                 time.sleep(1.0)
-            return super().handle(batch, sender)
+            return super().handle_all(requests)
 
     listener = listening(broker.url, Slow(store))
     with closing(open_transport(broker.url, device="pi-1")) as transport:
@@ -127,22 +128,24 @@ def test_a_crash_between_delivery_and_commit_loses_nothing_though_the_device_is_
     listener.stop()
 
 
-def test_a_lost_puback_is_a_duplicate_that_is_stored_once(broker: Mosquitto, store: Store) -> None:
-    class Forgetful(MqttListener):
-        """Answers the device; its acknowledgement to the broker is lost."""
-
-        def _heard(self, link: Link, message: object) -> None:
-            done, link.done = link.done, lambda _message: None  # type: ignore[method-assign]
-            super()._heard(link, message)
-            link.done = done  # type: ignore[method-assign]
-
+def test_a_lost_puback_is_a_duplicate_that_is_stored_once(
+    broker: Mosquitto, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ingest = Ingest(store)
-    forgetful = Forgetful(f"{broker.url}?client=one", ingest)
-    forgetful.start()
-    wait_until(lambda: forgetful.is_connected, "at the broker")
+    lost = [True]
+    done = Link.done
+
+    def forget(link: Link, message: object) -> None:
+        """Answers the device; its acknowledgement to the broker is lost."""
+        if not lost:
+            done(link, message)
+
+    monkeypatch.setattr(Link, "done", forget)
+    forgetful = listening(f"{broker.url}?client=one", ingest)
     with closing(open_transport(broker.url, device="pi-1")) as transport:
         assert transport.send([small_body(1)]).accepted == ((BOOT, 1, 1),)
     forgetful.stop()
+    lost.clear()
     listener = listening(f"{broker.url}?client=one", ingest)
     wait_until(lambda: ingest.metrics.snapshot()[0].get("reports_duplicate") == 1, "came again")
     assert stored(store) == [1]
@@ -155,10 +158,10 @@ def test_a_store_that_is_away_means_no_answer_and_the_device_keeps_its_reports(
     away = [True]
 
     class Away(Ingest):
-        def handle(self, batch: bytes, sender: str | None = None) -> Ack:
+        def handle_all(self, requests: Sequence[Request]) -> list[Ack | Exception]:
             if away:
-                raise StoreUnavailableError("locked")
-            return super().handle(batch, sender)
+                return [StoreUnavailableError("locked") for _ in requests]
+            return super().handle_all(requests)
 
     listener = listening(broker.url, Away(store))
     spool = Spool(tmp_path / "spool.db")
@@ -171,6 +174,28 @@ def test_a_store_that_is_away_means_no_answer_and_the_device_keeps_its_reports(
     assert stored(store) == [1]
     spool.close()
     listener.stop()
+
+
+def test_batches_of_many_devices_that_wait_are_committed_together(broker: Mosquitto, store: Store) -> None:
+    together: list[int] = []
+
+    class Slow(Ingest):
+        def handle_all(self, requests: Sequence[Request]) -> list[Ack | Exception]:
+            together.append(len(requests))
+            time.sleep(0.3)
+            return super().handle_all(requests)
+
+    def send(device: str) -> int:
+        body = encode_report(small_report(1, device=device))
+        with closing(open_transport(broker.url, device=device)) as transport:
+            return len(transport.send([body], 10.0).accepted)
+
+    listener = listening(broker.url, Slow(store))
+    with ThreadPoolExecutor(12) as pool:
+        assert sum(pool.map(send, [f"pi-{n}" for n in range(12)])) == 12
+    listener.stop()
+    assert sum(together) == 12 and max(together) > 1
+    assert store.counts().reports == 12
 
 
 def test_nonsense_and_retained_messages_change_nothing(broker: Mosquitto, store: Store) -> None:

@@ -9,21 +9,17 @@ when a consumer dies): of several collectors each takes everything, and the stor
 from __future__ import annotations
 
 import socket
-import struct
 import threading
 import time
-from typing import Any
 
-from edgeloop.errors import DataError, DeviceError, UsageError
+from edgeloop.errors import DeviceError, UsageError
 from edgeloop.telemetry.collector.ingest import Ingest
-from edgeloop.telemetry.store import StoreUnavailableError
+from edgeloop.telemetry.collector.mqtt_inbox import MAX_TOGETHER, MqttInbox
 from edgeloop.telemetry.transports import parse_address
-from edgeloop.telemetry.transports.mqtt_link import ALL_REPORTS, Link, acks_topic, device_of, parse_broker
-from edgeloop.telemetry.wire.codec import MAX_BATCH_BYTES, encode_ack
-from edgeloop.telemetry.wire.framing import split_request
+from edgeloop.telemetry.transports.mqtt_link import ALL_REPORTS, Link, parse_broker
+from edgeloop.telemetry.wire.codec import MAX_BATCH_BYTES
 
 _REMEMBERED_S = 3600
-_ANSWER_EXPIRES_S = 60
 _OPEN_TIMEOUT_S = 10.0
 _RECONNECT_AFTER_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # then every 30 s
 _TOPIC_BYTES = 8 * 1024
@@ -85,45 +81,27 @@ class MqttListener:
 
     def _serve(self, *, say_back: bool) -> None:
         """Until the connection was lost or we are to stop. DeviceError when there is none."""
+        inbox = MqttInbox(self._ingest, self._key)
         link = Link(
             self._broker,
             subscribe_to=ALL_REPORTS,
             subscribe_qos=1,
-            on_message=self._heard,
+            on_message=inbox.put,
             max_packet_bytes=MAX_BATCH_BYTES + _TOPIC_BYTES,
             client_id=self._client_id,
             remembered_s=_REMEMBERED_S,
+            max_unanswered=2 * MAX_TOGETHER,
         )
-        link.open(_OPEN_TIMEOUT_S)
-        self._link = link
         try:
+            link.open(_OPEN_TIMEOUT_S)
+            self._link = link
             lost = None if say_back else link.wait_until_lost(_LASTING_S)
             if lost is None and not self._stopping.is_set():
                 self._ingest.notices.over(self._key, f"{self._key} is back")
                 lost = link.wait_until_lost()
         finally:
             self._link = None
+            inbox.close()
             link.close()
         if lost is not None:
             self._ingest.notices.trouble(self._key, f"{lost}; it is tried again")
-
-    def _heard(self, link: Link, message: Any) -> None:
-        try:
-            device = device_of(message.topic)
-            if device is not None and not message.retain:
-                answer = self._answer(device, message.payload)
-                if answer is not None:
-                    link.publish(acks_topic(device), answer, 0, _ANSWER_EXPIRES_S)
-        finally:  # also what we failed on: it would come again with every connection
-            link.done(message)
-
-    def _answer(self, device: str, payload: bytes) -> bytes | None:
-        try:
-            request_id, batch = split_request(payload)
-            ack = self._ingest.handle(batch, device)
-        except (DataError, StoreUnavailableError):  # told by the ingest; without an answer the device sends again
-            return None
-        except Exception as error:
-            self._ingest.notices.once(f"defect {type(error).__name__}", f"{self._key}: failed: {error!r}")
-            return None
-        return struct.pack(">I", request_id) + encode_ack(ack)

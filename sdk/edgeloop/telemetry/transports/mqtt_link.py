@@ -118,15 +118,18 @@ class Link:
         max_packet_bytes: int,
         client_id: str = "",
         remembered_s: int = 0,
+        max_unanswered: int = 0,
     ) -> None:
         """on_message: in paho's thread; at QoS 1 it calls `done` when the message is dealt with. client_id: "" lets the
         broker choose. remembered_s: so long the broker keeps messages for this client id when the connection is gone.
+        max_unanswered: so many messages come at most before `done`; 0: as the broker likes.
         """
         self.changed = threading.Condition()
         self.failure: BrokerError | None = None
         self.receipt: tuple[int, Any] = (-1, None)
         """The last message that the broker acknowledged, and its reason code. Guarded by `changed`."""
         self._broker, self._remembered_s, self._max_packet_bytes = broker, remembered_s, max_packet_bytes
+        self._max_unanswered = max_unanswered
         self._subscription = (subscribe_to, subscribe_qos)
         self._on_message = on_message
         self._ready = self._running = self._closing = self._woken = False
@@ -140,6 +143,8 @@ class Link:
         wanted = Properties(PacketTypes.CONNECT)
         wanted.SessionExpiryInterval = self._remembered_s
         wanted.MaximumPacketSize = self._max_packet_bytes
+        if self._max_unanswered:
+            wanted.ReceiveMaximum = self._max_unanswered
         deadline_s = time.monotonic() + timeout_s
         self._client.connect_timeout = max(timeout_s, 0.1)
         try:
