@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -163,3 +164,24 @@ def test_times_to_keep_something(text: str, days: float | None) -> None:
 def test_other_times_are_one_clear_line(text: str) -> None:
     with pytest.raises(UsageError, match="--retain"):
         parse_days(text, "--retain")
+
+
+def test_two_gateways_drop_the_same_days_while_reports_come_in(postgres: PostgresServer) -> None:
+    url = postgres.new_database()
+    with closing(open_store(url)) as one, closing(open_store(url)) as other:
+        for day in range(20):
+            one.insert([make_report(day + 1)], received_s=NOW_S - (30 - day) * DAY_S)
+        one.insert([make_report(100)], received_s=NOW_S)
+        fold_all(one)
+        while delete_reports(one.database, NOW_S - DAY_S):
+            pass
+        with ThreadPoolExecutor(3) as pool:
+            drops = [pool.submit(each.database.drop_empty, NOW_S - DAY_S) for each in (one, other)]
+            came = pool.submit(lambda: [one.insert([make_report(n)], received_s=NOW_S) for n in range(101, 121)])
+            assert sum(each.stored for each in came.result()) == 20
+            for drop in drops:
+                drop.result()
+        one.database.drop_empty(NOW_S - DAY_S)  # what both were in each other's way with
+        with one.database.reader.connect() as connection:
+            left = connection.exec_driver_sql("SELECT count(*) FROM pg_inherits WHERE inhparent = 'reports'::regclass")
+            assert left.scalar_one() == 1

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
 from edgeloop.errors import DataError, MissingExtraError
 from edgeloop.telemetry.store.dialects import Database
@@ -184,16 +184,21 @@ class _Partitions:
                 "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
                 " WHERE i.inhparent = 'reports'::regclass"
             ).scalars().all()  # fmt: skip
-            old = [name for name in names if (_day(name) + 2) * _DAY_S <= before_s]
-            empty = [name for name in old if not _has_rows(connection, name)]
-        for name in empty:
-            with suppress(OperationalError), self._writer.begin() as connection:
-                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_DROP_PATIENCE_MS}")
-                connection.exec_driver_sql(f"LOCK TABLE ONLY reports, {name} IN ACCESS EXCLUSIVE MODE")
-                if not _has_rows(connection, name):
-                    connection.exec_driver_sql(f"DROP TABLE {name}")
-        if empty:
-            self.forget_days()
+        for name in names:
+            if (_day(name) + 2) * _DAY_S <= before_s:
+                with suppress(OperationalError, ProgrammingError):  # another gateway may have been quicker
+                    self._drop_if_empty(name)
+
+    def _drop_if_empty(self, partition: str) -> None:
+        with self._writer.connect() as connection:  # without a lock that others would wait for
+            if _has_rows(connection, partition):
+                return
+        with self._writer.begin() as connection:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_DROP_PATIENCE_MS}")
+            connection.exec_driver_sql(f"LOCK TABLE ONLY reports, {partition} IN ACCESS EXCLUSIVE MODE")
+            if not _has_rows(connection, partition):
+                connection.exec_driver_sql(f"DROP TABLE {partition}")
+        self.forget_days()
 
     def forget(self, connection: Connection, ids: Sequence[int]) -> None:
         """`Database.forget`."""
