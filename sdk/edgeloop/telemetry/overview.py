@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +152,10 @@ def _view(histogram: Histogram) -> StageView:
     return StageView(histogram.count, p50, p95, p99, histogram.max_ms)
 
 
+_KEPT_PAGES = 10
+"""So many pages of views are kept, for those who turn them again and again."""
+
+
 @dataclass
 class Overview:
     """The devices of a store, described again only when they have reported since. Safe between threads."""
@@ -163,18 +167,37 @@ class Overview:
 
     def devices(self) -> list[DeviceView]:
         """By name, `max_devices` at most; one view for each model of a device that runs several."""
+        return self.page()[0]
+
+    def page(self, after: str = "", names: Collection[str] | None = None) -> tuple[list[DeviceView], str | None]:
+        """(`devices` whose names come after `after`, of `names` only; the name to go on after, None at the end)."""
+        asked = None
+        if names is not None:
+            asked = sorted(name for name in names if name > after)[: self.max_devices + 1]
+        one_more = self.max_devices + 1
         with self._lock:
+            if asked is None:
+                found = self.store.latest(limit=one_more, after=after)
+            else:
+                found = self.store.latest(names=asked[: self.max_devices])
             views: dict[str, tuple[int, tuple[DeviceView, ...]]] = {}
-            for last in self.store.latest(limit=self.max_devices):
+            for last in found[: self.max_devices]:
                 device = last.report.device
                 known = self._known.get(device)
                 if known is None or known[0] != last.id:
                     known = last.id, describe_models(self.store.recent(device, WINDOW_REPORTS))
                 views[device] = known
-            self._known = views
-            return [view for _last_id, models in views.values() for view in models]
+            self._known = {**self._known, **views} if len(self._known) <= _KEPT_PAGES * self.max_devices else views
+        shown = [view for _last_id, models in views.values() for view in models]
+        if asked is not None:  # some of them may never have reported
+            return shown, asked[-2] if len(asked) > self.max_devices else None
+        return shown, found[-2].report.device if len(found) > self.max_devices else None
 
-    def to_dict(self, now_s: float) -> dict[str, Any]:
-        """`/v1/devices` and `monitor --json`: now_s, totals {devices, reports, inferences, quarantined}, devices[]."""
-        devices = [view.to_dict() for view in self.devices()]
-        return {"now_s": now_s, "totals": asdict(self.store.counts()), "devices": devices}
+    def to_dict(self, now_s: float, after: str = "", names: Collection[str] | None = None) -> dict[str, Any]:
+        """`/v1/devices` and `monitor --json`: now_s, totals {devices, reports, inferences, quarantined}, devices[],
+        next.
+
+        after, names, next: see `page`."""
+        views, following = self.page(after, names)
+        devices = [view.to_dict() for view in views]
+        return {"now_s": now_s, "totals": asdict(self.store.counts()), "devices": devices, "next": following}

@@ -228,7 +228,7 @@ def test_a_stopped_collector_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_a_request_that_is_cut_off_halfway_is_no_defect(collector: CollectorHandle, said: list[str]) -> None:
     parts = urlsplit(collector.url)
-    head = b"POST /v1/reports HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/cbor\r\nContent-Length: 99\r\n\r\nab"
+    head = b"POST /v1/enroll HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
     for _ in range(3):
         with socket.create_connection((parts.hostname or "", parts.port or 0)) as line:
             line.sendall(head)

@@ -15,6 +15,7 @@ from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.overview import WINDOW_REPORTS, Overview
 from edgeloop.telemetry.query import open_telemetry
 from edgeloop.telemetry.simulation.simulate import Simulation, simulate
+from edgeloop.telemetry.store.database import Store
 from support.collecting import make_report, with_event
 
 
@@ -41,6 +42,21 @@ def test_the_overview_is_over_the_last_reports_of_what_runs_now(collector: Colle
     (view,) = overview.devices()
     assert (view.version, view.window_reports, view.throttled) == (4, 1, True)
     assert view.last_event == {"kind": "fallback", "time_s": view.time_s, "detail": "edgetpu -> xnnpack"}
+
+
+@pytest.mark.parametrize("names", [None, [f"pi-{n}" for n in range(1, 9)]])
+def test_a_fleet_that_is_larger_than_a_page_is_read_page_by_page(store: Store, names: list[str] | None) -> None:
+    store.insert([make_report(1, device=f"pi-{n}") for n in (1, 2, 4, 5, 6)])
+    overview, after, pages = Overview(store, max_devices=2), "", []
+    for _ in range(9):
+        found = overview.to_dict(0.0, after, names)
+        pages.append([device["device"] for device in found["devices"]])
+        if found["next"] is None:
+            break
+        after = found["next"]
+    assert sorted(name for page in pages for name in page) == ["pi-1", "pi-2", "pi-4", "pi-5", "pi-6"]
+    assert max(map(len, pages)) == 2
+    assert [view.device for view in overview.page(names={"pi-6", "pi-9"})[0]] == ["pi-6"]
 
 
 @pytest.mark.parametrize(("flags", "throttled"), [(0.0, False), (0x50000, False), (0x50005, True), (8.0, True)])

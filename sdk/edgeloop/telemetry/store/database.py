@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -160,12 +160,24 @@ class Store:
                 return
             after_id = page[-1].id
 
-    def latest(self, selection: Selection = _EVERYTHING, *, limit: int | None = None) -> list[StoredReport]:
-        """The last report to arrive of every device, by device name.
+    def latest(
+        self,
+        selection: Selection = _EVERYTHING,
+        *,
+        limit: int | None = None,
+        after: str = "",
+        names: Collection[str] | None = None,
+    ) -> list[StoredReport]:
+        """The last report to arrive of every device, by device name: those after `after`, only those in `names`.
 
         `selection` is applied to that report: a device whose last report does not match is left out.
         """
-        chosen = matching(selection, REPORTS.c.id == DEVICES.c.last_report_id).order_by(DEVICES.c.device)
+        conditions = [REPORTS.c.id == DEVICES.c.last_report_id]
+        if after:
+            conditions.append(DEVICES.c.device > after)
+        if names is not None:
+            conditions.append(DEVICES.c.device.in_(names))
+        chosen = matching(selection, *conditions).order_by(DEVICES.c.device)
         return self._page(chosen.limit(limit))
 
     def recent(self, device: str, limit: int) -> list[StoredReport]:

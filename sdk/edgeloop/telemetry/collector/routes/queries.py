@@ -22,15 +22,13 @@ def routes(services: Services) -> list[Route]:
 
     def get_devices(request: Request) -> Response:
         group, tags = _members(request)
-        found, registry = services.overview.to_dict(time.time()), services.security.registry
-        known = {device.device: device for device in registry.list(group, tags)}
-        devices = found["devices"]
-        if group is not None or tags:
-            devices = [device for device in devices if device["device"] in known]
-        for device in devices:
+        known = {device.device: device for device in services.security.registry.list(group, tags)}
+        names = known.keys() if group is not None or tags else None
+        found = services.overview.to_dict(time.time(), request.query_params.get("after", ""), names)
+        for device in found["devices"]:
             registered = known.get(device["device"])
             device |= {"group": registered.group if registered else "", "tags": registered.tags if registered else {}}
-        return JSONResponse({**found, "devices": devices})
+        return JSONResponse(found)
 
     def get_latency(request: Request) -> Response:
         query = dict(request.query_params)
@@ -48,10 +46,10 @@ def routes(services: Services) -> list[Route]:
 
 
 def _members(request: Request) -> tuple[str | None, dict[str, str]]:
-    """`?group=lab&tag=site:berlin&tag=rack:4`."""
+    """`?group=lab&tag=site:berlin&tag=rack:4`, beside `after`."""
     query = request.query_params
-    if unknown := set(query) - {"group", "tag"}:
-        raise DataError(f"unknown parameter {min(unknown)!r}", hint="known: group, tag")
+    if unknown := set(query) - {"group", "tag", "after"}:
+        raise DataError(f"unknown parameter {min(unknown)!r}", hint="known: group, tag, after")
     try:
         return query.get("group"), parse_tags([tag.replace(":", "=", 1) for tag in query.getlist("tag")])
     except UsageError as error:
