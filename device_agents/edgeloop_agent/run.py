@@ -159,6 +159,8 @@ def _run(
         a.config.model: model_summary(a.config, a.tally, end, seconds) for a, end in zip(assignments, ends, strict=True)
     }
     delivered = {"delivered": 0, "waiting": 0} if publisher is None else publisher.totals()
+    if publisher is not None:
+        publisher.let_go()
     made = sum(a.tally.made for a in assignments)
     errors = (_of_model(a.config.model, end.error) for a, end in zip(assignments, ends, strict=True) if end.error)
     return Outcome(agent_summary(models, {"made": made, **delivered}), next(errors, None))

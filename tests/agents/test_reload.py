@@ -8,11 +8,13 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from edgeloop.telemetry.collector import start_collector
 from edgeloop_agent.service.status import ask
 from support.agents import PATIENCE_S, Agent, Agents, make_bundle
 
@@ -56,6 +58,23 @@ def test_a_service_takes_its_new_config_without_ending(agents: Agents, config: P
     assert (state["pid"], state["reloads"], state["models"][0]["threads"]) == (agent.process.pid, 1, 2)
     assert agent.worker_pid != worker
     assert agent.stop()["threads"] == 2
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["collector", "no collector"])
+def test_a_reload_takes_the_spool_over(agents: Agents, config: Path, tmp_path: Path, there: bool) -> None:
+    with start_collector(f"sqlite:///{tmp_path}/t.db") as collector:
+        url = collector.url if there else "http://127.0.0.1:9"
+        config.write_text(f'{config.read_text()}telemetry = "{url}"\nreport_interval = 0.2\n')
+        agent = start(agents, "--config", config)
+        for times in (2, 3):
+            time.sleep(0.5)
+            agent.process.send_signal(signal.SIGHUP)
+            agent.wait_until_said("runs on xnnpack", times=times)
+        time.sleep(0.5)
+        summary = agent.stop()
+        assert summary["reports"]["lost"] == 0 and "used by another agent" not in agent.said
+        if there:
+            assert len({r.report.boot for r in collector.store.reports()}) == 3
 
 
 @pytest.mark.parametrize(

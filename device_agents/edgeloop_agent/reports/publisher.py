@@ -77,6 +77,11 @@ class Publisher:
             for way in self._ways:
                 way.transport.close()
 
+    def let_go(self) -> None:
+        """After `close` and the last `totals`: the next run's publisher takes the spool. A thread that still waits for
+        an answer finds it gone."""
+        self._outbox.let_go()
+
     def _deliver_until_closed(self) -> None:
         while True:
             # What is submitted from here on wakes the thread again, so nothing is left behind.

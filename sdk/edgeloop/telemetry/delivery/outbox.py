@@ -116,6 +116,11 @@ class Outbox:
         way = {} if self._ways is None else {"way": self._ways.used.name, "carried": self._carried}
         return {**self.totals(), "trouble": self._trouble or self._spool_trouble, **way}
 
+    def let_go(self) -> None:
+        """The spool is another outbox's from now on; nothing here works any more, and nothing is told of that."""
+        self._tell = lambda _line: None
+        self._spool.end()
+
     def totals(self) -> dict[str, int]:
         """Reports delivered and rejected since the start (older ones from the spool too), waiting now, and lost."""
         try:

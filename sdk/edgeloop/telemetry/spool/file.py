@@ -54,6 +54,7 @@ class SpoolFile:
         self._on_notice = on_notice
         self._lock = threading.RLock()
         self._db: sqlite3.Connection | None = None
+        self._has_ended = False
         self._reserve = Reserve(path.with_name(f"{path.name}-reserve"))
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -89,7 +90,14 @@ class SpoolFile:
                 with suppress(sqlite3.Error):
                     db.close()
 
+    def end(self) -> None:
+        """Closes the file for good: it is somebody else's from now on, whoever still holds this object."""
+        self._has_ended = True
+        self.close()
+
     def _attempt(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._has_ended:
+            raise DeviceError(f"spool {self.path} was let go")
         if self._db is None:
             self._db = self._open()
         db = self._db

@@ -160,6 +160,9 @@ class MemorySpool:
     def close(self) -> None:
         """There is no file."""
 
+    def end(self) -> None:
+        """There is no file."""
+
     @property
     def _used_bytes(self) -> int:
         return self._bytes + self._quarantine_bytes

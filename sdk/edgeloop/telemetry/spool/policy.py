@@ -118,6 +118,9 @@ class ReportSpool(Protocol):
     def close(self) -> None:
         """Lets go of the file. The next call takes it again."""
 
+    def end(self) -> None:
+        """Lets go of the file for good, for another spool on it, whoever still holds this one."""
+
 
 @dataclass(frozen=True)
 class Folded:

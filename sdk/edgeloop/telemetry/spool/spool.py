@@ -200,6 +200,10 @@ class Spool:
         """Closes the file. The next call opens it again."""
         self._file.close()
 
+    def end(self) -> None:
+        """Closes the file for good; every later call raises DeviceError."""
+        self._file.end()
+
     def _run_with_folding(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """On a full disk, too, older reports make room for a new one."""
         while True:
