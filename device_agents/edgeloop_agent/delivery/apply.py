@@ -104,7 +104,8 @@ def offer_bundle(
             rehearsal = rehearse(staged)
             judged = judge_rehearsal(rehearsal, budget)
             if isinstance(judged, Refuse):
-                folder.refuse(version, judged.reason)
+                # What a budget of this call forbids may be asked for again with another one.
+                folder.refuse(version, judged.reason if rehearsal.failed else "")
                 return refused(judged, rehearsal)
             folder.begin_trial(version)
         except OSError as error:

@@ -46,7 +46,7 @@ class Standing:
 
     running: what the agent's link leads to, None where nothing was ever installed. committed: what it falls back to.
     highest: the highest number that was ever committed. failed: digest -> why that version was refused or rolled back.
-    kept: all versions that are whole on the disk, the oldest first.
+    kept: all versions that are whole on the disk, the oldest first. well: digests of those that were committed here.
     """
 
     running: Version | None = None
@@ -55,6 +55,7 @@ class Standing:
     highest: int = 0
     failed: Mapping[str, str] = field(default_factory=dict)
     kept: Sequence[Version] = ()
+    well: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -266,9 +267,9 @@ def to_remove(standing: Standing, keep: int = KEPT_VERSIONS) -> tuple[Version, .
 
 def back_to(standing: Standing) -> Version | Refuse:
     """What `rollback` by hand leads to: the newest kept version that was committed before and is not what runs."""
-    former = [v for v in standing.kept if v != standing.running and v.digest not in standing.failed]
+    former = [v for v in standing.kept if v != standing.running and v.digest in standing.well]
     if standing.running != standing.committed and standing.committed is not None:
         return standing.committed
     if not former:
-        return Refuse("there is no other version here to go back to")
+        return Refuse("no other version that is kept here ever ran well")
     return former[-1]

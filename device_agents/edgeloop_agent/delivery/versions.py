@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,14 @@ class _Record:
     trial: Trial | None = None
     highest: int = 0
     failed: Mapping[str, str] | None = None
+    well: Sequence[str] = ()
 
     def encode(self) -> bytes:
         trial = None
         if self.trial is not None:
             trial = {**vars(self.trial.version), "starts": self.trial.starts}
-        return json.dumps({"trial": trial, "highest": self.highest, "failed": dict(self.failed or {})}).encode()
+        said = {"trial": trial, "highest": self.highest, "failed": dict(self.failed or {}), "well": list(self.well)}
+        return json.dumps(said).encode()
 
 
 class VersionFolder:
@@ -73,7 +75,8 @@ class VersionFolder:
         committed = self._led_to(self.committed)
         highest = max(record.highest, committed.number if committed is not None else 0)
         kept = sorted(self._kept())
-        return Standing(self._led_to(self.current), committed, record.trial, highest, record.failed or {}, kept)
+        well = set(record.well) | ({committed.digest} if committed is not None else set())
+        return Standing(self._led_to(self.current), committed, record.trial, highest, record.failed or {}, kept, well)
 
     def take_in(self, version: Version, pieces: Iterable[bytes]) -> Path:
         """Keep a version's file; nothing runs it yet."""
@@ -119,9 +122,9 @@ class VersionFolder:
     def settle(self) -> None:
         """Write down that no trial is going on."""
         standing = self.standing()
-        well = standing.committed.digest if standing.committed is not None else ""
-        failed = {digest: why for digest, why in standing.failed.items() if digest != well}
-        self._write(_Record(None, standing.highest, failed))
+        now = standing.committed.digest if standing.committed is not None else ""
+        failed = {digest: why for digest, why in standing.failed.items() if digest != now}
+        self._write(_Record(None, standing.highest, failed, _kept_of(standing)))
 
     def roll_back(self, reason: str) -> None:
         """What runs is refused from now on, for this reason, and what was committed last runs again."""
@@ -130,7 +133,7 @@ class VersionFolder:
         if standing.running is not None and standing.running != standing.committed:
             failed.setdefault(standing.running.digest, reason)
         # Written down first: after a power cut between the two it is neither lost nor tried again.
-        self._write(_Record(None, standing.highest, _latest(failed)))
+        self._write(_Record(None, standing.highest, _latest(failed), _kept_of(standing)))
         self.follow()
 
     def follow(self) -> None:
@@ -159,9 +162,10 @@ class VersionFolder:
         return None
 
     def refuse(self, version: Version, reason: str) -> None:
-        """It never ran here, and is not to be tried again."""
+        """It never ran here, and is not to be tried again for that reason; "" keeps nothing of it."""
         record = self._record()
-        self._write(replace(record, failed=_latest({**(record.failed or {}), version.digest: reason})))
+        if reason:
+            self._write(replace(record, failed=_latest({**(record.failed or {}), version.digest: reason})))
         self._disk.unlink(self.path_of(version))
 
     def prune(self) -> None:
@@ -213,10 +217,16 @@ class VersionFolder:
 def _decode(said: Any) -> _Record:
     trial = said["trial"]
     failed = {str(digest): str(why) for digest, why in said["failed"].items()}
+    well = tuple(map(str, said.get("well", ())))
     if trial is None:
-        return _Record(None, int(said["highest"]), failed)
+        return _Record(None, int(said["highest"]), failed, well)
     version = Version(int(trial["number"]), str(trial["digest"]))
-    return _Record(Trial(version, int(trial["starts"])), int(said["highest"]), failed)
+    return _Record(Trial(version, int(trial["starts"])), int(said["highest"]), failed, well)
+
+
+def _kept_of(standing: Standing) -> tuple[str, ...]:
+    """Digests of what ran well here and is still kept: of others nobody asks."""
+    return tuple(version.digest for version in standing.kept if version.digest in standing.well)
 
 
 def _latest(failed: Mapping[str, str]) -> dict[str, str]:

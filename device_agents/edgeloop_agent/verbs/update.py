@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         args.bundle, config.state, trust=trust, rehearse=rehearse, budget=budget, again=args.again, note=_note
     )
     if args.json:
-        print(json_text({**asdict(done), "link": str(done.link)}), flush=True)
+        print(json_text({**asdict(done), "link": str(done.link.absolute())}), flush=True)
     else:
         print(_text(done), flush=True)
     return EXIT_GOAL_NOT_MET if done.state == "refused" else EXIT_DONE
@@ -84,7 +84,8 @@ def _text(done: Admitted) -> str:
         memory = measured.memory_bytes / (1 << 20)
         lines.append(f"here     p95 {measured.p95_ms:.3g} ms, {memory:.0f} MiB (n = {measured.n}, {measured.delegate})")
     if done.state == "trial":
-        lines += [f"on trial {what}: a running agent takes it within a second", f'config   bundle = "{done.link}"']
+        lines += [f"on trial {what}: a running agent takes it within a second, else the next start"]
+        lines += [f'config   bundle = "{done.link.absolute()}"']
     elif done.state == "there":
         lines.append(f"there    {what} runs here already")
     else:

@@ -50,13 +50,13 @@ def whole(folder: VersionFolder) -> Version:
 def test_what_is_committed_runs_and_is_what_to_fall_back_to(tmp_path: Path) -> None:
     folder = VersionFolder(tmp_path)
     install(folder, ONE)
-    assert folder.standing() == Standing(ONE, ONE, None, 1, {}, [ONE])
+    assert folder.standing() == Standing(ONE, ONE, None, 1, {}, [ONE], {ONE.digest})
     folder.take_in(TWO, [content(TWO)])
     assert whole(folder) == ONE
     folder.begin_trial(TWO)
-    assert folder.standing() == Standing(TWO, ONE, Trial(TWO), 1, {}, [ONE, TWO])
+    assert folder.standing() == Standing(TWO, ONE, Trial(TWO), 1, {}, [ONE, TWO], {ONE.digest})
     folder.roll_back("too slow")
-    assert folder.standing() == Standing(ONE, ONE, None, 1, {TWO.digest: "too slow"}, [ONE, TWO])
+    assert folder.standing() == Standing(ONE, ONE, None, 1, {TWO.digest: "too slow"}, [ONE, TWO], {ONE.digest})
 
 
 def test_the_last_three_stay(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_the_first_version_has_nothing_to_fall_back_to(tmp_path: Path) -> None:
     folder.take_in(ONE, [content(ONE)])
     folder.begin_trial(ONE)
     folder.roll_back("it crashes")
-    assert folder.standing() == Standing(None, None, None, 0, {ONE.digest: "it crashes"}, [ONE])
+    assert folder.standing() == Standing(None, None, None, 0, {ONE.digest: "it crashes"}, [ONE], set())
 
 
 def test_a_version_that_never_runs_long_enough_is_rolled_back_at_a_later_start(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_damaged_record_costs_what_it_said_and_nothing_else(tmp_path: Path, da
     folder = VersionFolder(tmp_path)
     install(folder, TWO)
     (tmp_path / "record.json").write_bytes(damage)
-    assert recover(folder) == Standing(TWO, TWO, None, 2, {}, [TWO])
+    assert recover(folder) == Standing(TWO, TWO, None, 2, {}, [TWO], {TWO.digest})
 
 
 def update(folder: VersionFolder) -> None:
