@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -13,6 +14,7 @@ from edgeloop.telemetry.fleet.choosing import Choice
 from edgeloop.telemetry.fleet.history import Scope, history_dict, read_history
 from edgeloop.telemetry.fleet.live import LiveFleet
 from edgeloop.telemetry.fleet.models import expected_of, rollout
+from edgeloop.telemetry.fleet.settling import Settling
 from edgeloop.telemetry.fleet.window import LatencyWindow
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.overview import WINDOW_REPORTS, Overview
@@ -115,6 +117,27 @@ def test_ten_thousand_devices_are_quick_to_fold_and_to_page(fleet: LiveFleet) ->
     assert (page.matching, len(page.ids)) == (10_000, 50)
     assert time.process_time() - began < 0.5
     assert folded_s < 10
+
+
+def test_latency_is_folded_ahead_unless_much_comes_that_nobody_looks_at(fleet: LiveFleet) -> None:
+    folded: list[int] = []
+
+    def came(reports: int) -> None:
+        settling = Settling(threading.RLock())
+        settling.add(type("Row", (), {"id": 1, "settle": lambda _self: folded.append(reports)})())
+        if reports == looked_at:
+            settling.looked_at()
+        settling.settle(reports)
+
+    looked_at = 10_000
+    for reports in (1, 5000, looked_at):
+        came(reports)
+    assert folded == [1, looked_at]
+    fleet.observe([make_report(1)], NOW_S)
+    fleet.fold()
+    fleet.observe([make_report(1, bundle="other", boot="f" * 16)], NOW_S)
+    fleet.fold()
+    assert [row.bundle for row in fleet.rows()] == ["other"]
 
 
 def test_history_by_the_minute_and_from_the_store(store: Store, fleet: LiveFleet) -> None:

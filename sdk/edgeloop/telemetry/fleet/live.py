@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import TypeVar
 
 from edgeloop.telemetry.fleet.arrivals import devices_since, first_seen
 from edgeloop.telemetry.fleet.choosing import Choice, Page, choose
+from edgeloop.telemetry.fleet.inbox import Inbox
 from edgeloop.telemetry.fleet.minutes import MINUTES, Minute, MinuteBook
 from edgeloop.telemetry.fleet.row import FleetRow, RowState
+from edgeloop.telemetry.fleet.settling import Settling
 from edgeloop.telemetry.overview import THROTTLED_NOW, WINDOW_REPORTS
 from edgeloop.telemetry.report import Report
 from edgeloop.telemetry.store import Selection, StoreUnavailableError
 from edgeloop.telemetry.store.database import Store
 from edgeloop.telemetry.wire.together import LatencySums
 
-_T = TypeVar("_T")
-
 MAX_ROWS = 100_000
-MAX_PENDING = 50_000
-MAX_PENDING_SUMS = 5000
 FOLD_EVERY_S = 0.05
 """Reports that come within so long are folded together."""
 SWEEP_EVERY_S = 5.0
@@ -63,12 +59,12 @@ class LiveFleet:
         self._store, self._clock = store, clock
         self.revision = 0
         """Grows whenever a row changed."""
-        self._pending: deque[tuple[float, bool, Report]] = deque(maxlen=MAX_PENDING)
-        self._pending_latency: deque[tuple[float, LatencySums]] = deque(maxlen=MAX_PENDING_SUMS)
+        self._inbox = Inbox()
         self._states: dict[str, dict[str, RowState]] = {}
         self._by_id: dict[int, RowState] = {}
         self._minutes = MinuteBook()
         self._lock = threading.RLock()
+        self._settling = Settling(self._lock)
         self._wake, self._closed = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._summary = Summary()
@@ -89,10 +85,7 @@ class LiveFleet:
 
         latency: that of all of them, where it was summed up.
         """
-        summed = latency is not None
-        self._pending.extend((received_s, summed, report) for report in reports)
-        if latency:
-            self._pending_latency.append((received_s, latency))
+        self._inbox.put(reports, received_s, latency)
         self._wake.set()
 
     def start(self) -> None:
@@ -125,7 +118,7 @@ class LiveFleet:
 
     def fold(self) -> None:
         """Take in what was observed until now."""
-        came = _drained(self._pending)
+        came = self._inbox.reports()
         by_model: dict[tuple[str, str], tuple[float, list[Report]]] = {}
         for received_s, _, report in came:
             known = by_model.get((report.device, report.bundle))
@@ -139,14 +132,17 @@ class LiveFleet:
             for (received_s, summed), entries in groupby(came, key=itemgetter(0, 1)):
                 with_flags = ((report, _throttled(report)) for _, _, report in entries)
                 self._minutes.add(received_s, with_flags, latency=not summed)
-            for received_s, latency in _drained(self._pending_latency):
+            for received_s, latency in self._inbox.sums():
                 self._minutes.add_latency(received_s, latency)
+        self._settling.settle(len(came))
 
     def _add(self, reports: Sequence[Report], received_s: float, *, anew: bool = False) -> None:
         last = reports[-1]
         models = self._states.setdefault(last.device, {})
         for bundle in [name for name, each in models.items() if each.boot != last.boot and name != last.bundle]:
-            del self._by_id[models.pop(bundle).id]  # the device was started again, without this model
+            gone = models.pop(bundle).id  # the device was started again, without this model
+            del self._by_id[gone]
+            self._settling.drop(gone)
         state = models.get(last.bundle)
         if state is None or anew:
             if state is None and len(self._by_id) >= MAX_ROWS:
@@ -162,6 +158,7 @@ class LiveFleet:
             reports = [each for each in reports if (each.boot, each.seq) not in state.keys]
         if reports:
             state.add(reports, received_s)
+            self._settling.add(state)
         state.changed = self.revision
 
     def set_firing(self, rules: Mapping[str, Sequence[str]]) -> None:
@@ -179,6 +176,8 @@ class LiveFleet:
     def rows(self, *, latency: bool = True) -> list[FleetRow]:
         """latency: see `RowState.without_latency`; with it, a row that changed since the last look takes its time."""
         with self._lock:
+            if latency:
+                self._settling.looked_at()
             states = self._by_id.values()
             found = [state.row for state in states] if latency else [state.without_latency for state in states]
         return [row for row in found if row is not None]
@@ -188,12 +187,14 @@ class LiveFleet:
         with self._lock:
             rows, latency = self.rows(latency=False), {}
             if (p := choice.percentile) is not None:
+                self._settling.looked_at()
                 latency = {row.id: self._by_id[row.id].percentile(p) for row in rows}
         return choose(rows, choice, self._clock(), latency)
 
     def changed(self, ids: Sequence[int], since: int, fresh: Set[int] = frozenset()) -> tuple[int, list[FleetRow]]:
         """(the revision now, those of the rows `ids` that changed after revision `since`, and those of `fresh`)."""
         with self._lock:
+            self._settling.looked_at()
             states = [self._by_id[each] for each in ids if each in self._by_id]
             rows = [state.row for state in states if state.changed > since or state.id in fresh]
             return self.revision, [row for row in rows if row is not None]
@@ -323,8 +324,3 @@ class LiveFleet:
 
 def _throttled(report: Report) -> bool:
     return bool(int(report.gauges.get("throttle_flags", 0)) & THROTTLED_NOW)
-
-
-def _drained(queue: deque[_T]) -> list[_T]:
-    """All that was in it when this began; others may put more in meanwhile."""
-    return [queue.popleft() for _ in range(len(queue))]

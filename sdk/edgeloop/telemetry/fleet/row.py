@@ -134,6 +134,10 @@ class RowState:
             self._full = replace(self.without_latency, n=n, p50_ms=p50, p95_ms=p95, p99_ms=p99, trend_p95_ms=trend)
         return self._full
 
+    def settle(self) -> None:
+        """Fold the latency that waits, before somebody looks."""
+        self._window.settle()
+
     def percentile(self, p: float) -> float | None:
         """As in the row, in ms; None without a latency."""
         merged = self._window.histogram

@@ -42,16 +42,17 @@ class LatencyWindow:
     @property
     def histogram(self) -> Histogram:
         """All of them merged; not to be changed."""
-        self._fold()
+        self.settle()
         return self._merged
 
     @property
     def trend_p95_ms(self) -> tuple[float, ...]:
         """The p95 of each, oldest first."""
-        self._fold()
+        self.settle()
         return tuple(part.p95_ms() for part in self._parts)
 
-    def _fold(self) -> None:
+    def settle(self) -> None:
+        """Fold what waits: the next look then costs nothing."""
         if not self._waiting:
             return
         parts = self._parts
