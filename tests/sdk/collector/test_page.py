@@ -233,3 +233,19 @@ def test_a_hostile_device_cannot_break_its_own_page(browser: Any, collector: Col
         seen.page.locator("#devices tr").wait_for()
         seen.page.goto(f"{collector.url}/#/device/nobody")
         seen.page.get_by_text("no report of this device").wait_for()
+
+
+def test_opening_a_device_while_a_search_waits_leaves_no_stream_behind(
+    browser: Any, collector: CollectorHandle
+) -> None:
+    """A browser opens six connections to a collector: with six streams left behind the page shows nothing any more."""
+    collector.ingest.handle(batch_of(make_report(1)))
+    with visit(browser, collector.url) as seen:
+        for number in range(8):
+            seen.page.locator("#devices tr").wait_for(timeout=5000)
+            seen.page.locator("#filter").fill("pi-1"[: 1 + number % 4])
+            seen.page.evaluate("location.hash = '#/rollout'")
+            seen.page.wait_for_timeout(200)
+            seen.page.evaluate("location.hash = '#/'")
+        seen.page.locator("#devices tr").wait_for(timeout=5000)
+        assert seen.complaints == []

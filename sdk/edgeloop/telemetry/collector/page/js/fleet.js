@@ -21,6 +21,7 @@ const wish = { search: "", only: "all", order: "device", descending: false, offs
 export function showFleet(main, shell) {
   let source = null;
   let retry = 0;
+  let left = false; // a timer or an answer may still come then
   let state = { ids: [], rows: new Map(), summary: null, matching: 0, offset: 0, now: 0 };
   const drawn = new Map(); // id -> tr
 
@@ -41,6 +42,7 @@ export function showFleet(main, shell) {
 
   function connect() {
     clearTimeout(retry);
+    if (left) return; // nobody would close it, and a browser has six
     source?.close();
     state = { ...state, ids: [], rows: new Map() };
     const { search: words, only, order, descending, offset } = wish;
@@ -54,6 +56,7 @@ export function showFleet(main, shell) {
 
   // A browser tries again by itself, except after an answer that is no stream: a collector that starts, or a login.
   function later() {
+    if (left) return;
     fetchJson("v1/fleet?limit=1").then(connect, () => { retry = setTimeout(later, 3000); });
   }
 
@@ -183,7 +186,9 @@ export function showFleet(main, shell) {
   drawHead();
   connect();
   return () => {
+    left = true;
     clearTimeout(retry);
+    clearTimeout(waiting);
     source.close();
   };
 }
