@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "run": ("edgeloop.cli.run", "try a bundle on a device and see its latency live"),
     "flash": ("edgeloop.cli.flash", "an SD card's image with agent and bundle, without root"),
     "deploy": ("edgeloop.cli.deploy", "put a bundle on devices over SSH for good, and watch it get well"),
+    "rollback": ("edgeloop.cli.rollback", "let the version before run again on a device"),
     "collect": ("edgeloop.cli.collect", "take in the devices' reports, store and show them"),
     "monitor": ("edgeloop.cli.monitor", "watch the devices in a terminal"),
     "telemetry": ("edgeloop.cli.telemetry", "export stored reports, simulate devices"),

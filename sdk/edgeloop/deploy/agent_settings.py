@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeloop.deploy.card import config_text, toml_value
-from edgeloop.errors import UsageError
+from edgeloop.errors import ConfigError, UsageError
 from edgeloop.tomlfile import parse_toml
 
 _TABLE = re.compile(r"^\s*\[", re.MULTILINE)
@@ -45,7 +45,11 @@ def changed_config(text: str | None, link: str, given: Mapping[str, Any], needed
     _require_source({**old, **wanted})
     changes = {key: value for key, value in wanted.items() if old.get(key) != value}
     fresh = _with(text, changes)
-    if parse_toml(fresh, "the changed agent config") != {**old, **changes}:
+    try:
+        is_as_meant = parse_toml(fresh, "") == {**old, **changes}
+    except ConfigError:  # a value of several lines
+        is_as_meant = False
+    if not is_as_meant:
         raise UsageError(f"{', '.join(changes)} cannot be changed in the device's config safely", hint=_BY_HAND)
     return fresh
 

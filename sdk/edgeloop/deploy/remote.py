@@ -210,13 +210,16 @@ def _wait(host: Host, owner: str, plan: DeployPlan, sleep: Callable[[float], Non
     """Until the version is committed and runs. Raises GoalNotMetError for a rollback, DeviceError when the time is
     over."""
     manifest, until_s = plan.bundle.manifest, time.monotonic() + plan.wait_s
+    before: Bad | None = None
     while True:
         standing = _standing(host, owner, manifest.name)
         status = host.ask(owner, "status", may_fail=True)
         verdict = judge(manifest.name, digest_of(plan.bundle), manifest.version, standing, status)
         if isinstance(verdict, Well):
             return
-        if isinstance(verdict, Bad):
+        if isinstance(verdict, Bad) and verdict != before:
+            before = verdict  # seen amid a rollback: the reason may be a moment behind the switch
+        elif isinstance(verdict, Bad):
             raise GoalNotMetError(
                 f"{host.device.url} rolled back version {manifest.version}: {verdict.reason}",
                 hint="what ran before runs again" if standing.get("running") else "nothing ran there before",
