@@ -84,6 +84,17 @@ def test_an_agent_that_was_enrolled_reports(
     assert "revoked" in said and token not in said
 
 
+def test_enrolling_again_in_vain_leaves_a_device_as_it_was(
+    agents: Agents, bundle: Path, collector: CollectorHandle, ca: Path, token: str, tmp_path: Path
+) -> None:
+    words = ("enroll", collector.url, "--token", token, "--ca", ca, "--device", "pi-1", "--state", tmp_path / "state")
+    assert run_cli(*words).returncode == 0
+    again = run_cli(*words)
+    assert again.returncode == 4 and "there is a device 'pi-1' already" in again.stderr
+    code, summary, said = agents.run("--bundle", bundle, *RUN, "--device", "pi-1", "--telemetry", collector.url)
+    assert code == 0 and stored(collector, "pi-1") == summary["reports"]["made"], said
+
+
 def test_a_token_in_the_settings_enrolls_at_the_first_run(
     agents: Agents, bundle: Path, collector: CollectorHandle, ca: Path, token: str, tmp_path: Path
 ) -> None:

@@ -25,8 +25,8 @@ def prepare_identity(config: AgentConfig, state: Path) -> None:
         shutil.copytree(meant.path, state / FOLDER)
     identity = folder.identity()
     if identity is None:
-        if config.enroll_token:
-            folder.plant(config.enroll_token, config.device)
+        if token := config.enroll_token or folder.laid_token():
+            folder.plant(token, config.device)
         return
     if identity.device != config.device and any(_is_at(identity.url, url) for url in config.telemetry):
         raise UsageError(

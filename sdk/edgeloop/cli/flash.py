@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +18,10 @@ if TYPE_CHECKING:
     from edgeloop.deploy.image.first_boot import FirstBoot
 
 EPILOG = """example:
-  edgeloop flash raspios.img.xz -o pi-1.img --bundle ic.bundle --hostname pi-1 --user pi --ssh-key ~/.ssh/id_ed25519.pub
-  edgeloop flash raspios.img.xz -o /dev/sdb --bundle ic.bundle --source camera:0 --telemetry https://collector.local:8443
-  edgeloop flash card.img --bundle ic.bundle --serial uart --dry-run
+  edgeloop flash raspios.img.xz -o pi-1.img --bundle ic.bundle --source camera:0 --hostname pi-1 --serial uart
+  edgeloop flash raspios.img.xz -o /dev/sdb --bundle ic.bundle --source camera:0 --user pi --ssh-key ~/.ssh/id.pub \\
+      --telemetry https://collector.local:8443 --ca ca.pem --enroll-token elt-...
+  edgeloop flash card.img --bundle ic.bundle --source camera:0 --dry-run
 
 Needs no root for image files (only for /dev/...), and the packages e2fsprogs and mtools. The original stays as it is
 until everything is written and was read back. The device trusts the key that is given, else yours."""
@@ -37,6 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--sink", metavar="SINK", action="append", default=[], help="where results go; may be repeated")
     model.add_argument("--trust", metavar="KEY.pub", type=Path, action="append", default=[], help="may be repeated")
     model.add_argument("--telemetry", metavar="URL", help="where reports go")
+    model.add_argument("--ca", metavar="FILE", type=Path, help="the collector's ca.pem")
+    model.add_argument(
+        "--enroll-token", metavar="T", help="from edgeloop collect token create: the device enrolls itself"
+    )
     card = parser.add_argument_group("the first boot")
     card.add_argument("--hostname", metavar="NAME")
     card.add_argument("--user", metavar="NAME", help="with --ssh-key, or a password (asked for, or EDGELOOP_PASSWORD)")
@@ -59,13 +66,40 @@ def run(args: argparse.Namespace, console: Console) -> int:
         settings["telemetry"] = f"serial://{SERIAL_DEVICES[args.serial]}?baud=115200"
     if args.bundle is not None and not args.source:
         raise UsageError("a bundle needs a source of frames", hint="--source camera:0")
+    _check_settings(settings, args)
+    card = CardPlan(
+        args.bundle, _keys(args.trust), settings, slim=args.slim, ca=args.ca, enroll_token=args.enroll_token or ""
+    )
     plan = FlashPlan(
-        args.image, args.out, CardPlan(args.bundle, _keys(args.trust), settings, slim=args.slim), _first_boot(args),
+        args.image, args.out, card, _first_boot(args),
         named_twice=args.yes is not None and args.yes == args.out, dry_run=args.dry_run,
     )  # fmt: skip
     done = flash(plan, console)
     console.result(_as_dict(done), _text(done, args))
     return EXIT_DONE
+
+
+def _check_settings(settings: Mapping[str, Any], args: argparse.Namespace) -> None:
+    """As the agent on the device will judge them. Raises UsageError."""
+    from edgeloop.telemetry.transports import open_transport
+    from edgeloop_agent.config_reading import load_config
+    from edgeloop_agent.sinks import parse_sink
+    from edgeloop_agent.sources import parse_source
+
+    source = settings.get("source", "synthetic:")
+    given = {
+        "source": source,
+        "sinks": tuple(args.sink),
+        "telemetry": (settings["telemetry"],) if args.telemetry else (),
+    }
+    load_config({**given, "bundle": Path("any.bundle"), "device": "any"})
+    parse_source(source)
+    for sink in args.sink:
+        parse_sink(sink)
+    if args.telemetry:
+        open_transport(args.telemetry).close()
+    if args.enroll_token and not args.telemetry:
+        raise UsageError("--enroll-token is for a collector", hint="--telemetry https://HOST:8443")
 
 
 def _keys(given: list[Path]) -> tuple[Path, ...]:
@@ -83,15 +117,24 @@ def _first_boot(args: argparse.Namespace) -> FirstBoot:
     keys = tuple(line for path in args.ssh_key for line in _public_keys(path))
     password = os.environ.get("EDGELOOP_PASSWORD", "")
     if args.user and not keys and not password:
-        password = getpass.getpass(f"password of {args.user} on the device: ")
+        password = _asked(f"password of {args.user} on the device: ", "EDGELOOP_PASSWORD")
     wifi = None
     if args.wifi is not None:
-        secret = os.environ.get("EDGELOOP_WIFI_PASSWORD") or getpass.getpass(f"password of the network {args.wifi}: ")
+        if not args.wifi_country:
+            raise UsageError("--wifi needs the country it is used in", hint="--wifi-country DE")
+        secret = os.environ.get("EDGELOOP_WIFI_PASSWORD", "")
+        secret = secret or _asked(f"password of the network {args.wifi}: ", "EDGELOOP_WIFI_PASSWORD")
         wifi = (args.wifi, secret, args.wifi_country)
     return FirstBoot(
         hostname=args.hostname or "", user=args.user or "", password_hash=password_hash(password) if password else "",
         authorized_keys=keys, wifi=wifi, serial=args.serial or "",
     )  # fmt: skip
+
+
+def _asked(question: str, variable: str) -> str:
+    if not sys.stdin.isatty():
+        raise UsageError("a password is asked for, and there is no terminal", hint=f"set {variable}")
+    return getpass.getpass(question)
 
 
 def _public_keys(path: Path) -> list[str]:

@@ -35,12 +35,14 @@ _FOLDER_OF_VERSIONS = "installed"
 @dataclass(frozen=True)
 class CardPlan:
     """What is to be installed. settings: further keys of the agent's config. keys: public key files that the device is
-    to trust. slim: without OpenCV."""
+    to trust. slim: without OpenCV. ca: the collector's; enroll_token: what the device enrolls with at its first run."""
 
     bundle: Path | None
     keys: tuple[Path, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     slim: bool = False
+    ca: Path | None = None
+    enroll_token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,10 @@ def build_installation(
         files |= entries
     for number, key in enumerate(plan.keys):
         files[f"{TRUSTED}/{number:02d}-{key.name}"] = FileEntry(key)
+    if plan.ca is not None:
+        files[f"{STATE}/identity/ca.pem"] = FileEntry(_certificate(plan.ca), 0o600)
+    if plan.enroll_token:  # not in the config, which everybody on the device can read
+        files[f"{STATE}/identity/token"] = FileEntry(f"{plan.enroll_token}\n".encode(), 0o600)
     settings = {**({"bundle": link} if link else {}), **plan.settings}
     files[CONFIG] = FileEntry(config_text(settings).encode())
     size = sum(entry.bytes for entry in files.values() if isinstance(entry, FileEntry))
@@ -94,6 +100,16 @@ def unpack_site(site: AgentSite, folder: Path, advance: Callable[[int], None]) -
     said = process.communicate()[1].decode(errors="replace").strip().splitlines()
     if process.returncode != 0:
         raise DeviceError(f"unpacking the agent: {said[-1] if said else process.returncode}")
+
+
+def _certificate(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    if b"-----BEGIN CERTIFICATE-----" not in content:
+        raise UsageError(f"{path} is no certificate", hint="edgeloop collect init makes ca.pem")
+    return content
 
 
 def config_text(settings: Mapping[str, Any]) -> str:

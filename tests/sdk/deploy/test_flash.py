@@ -14,6 +14,7 @@ from edgeloop.deploy import card as card_module
 from edgeloop.deploy.image.os_image import open_image, read_facts
 from edgeloop.devices.agent_site import AgentSite, pack_own_code
 from edgeloop.devices.connection import DevicePlatform
+from edgeloop.telemetry.identity.kept import IdentityFolder
 from edgeloop_agent.config_reading import load_configs
 from edgeloop_agent.delivery.versions import VersionFolder
 from support.agents import make_bundle
@@ -155,3 +156,41 @@ def test_a_bundle_that_the_device_would_refuse_is_refused_here(
     image = raspberry_pi_os(tmp_path / "pi.img")
     assert flash(image, "--bundle", unsigned, "--source", "camera:0") == 4
     assert "the device would refuse it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--source", "camra:0"), "camera"),
+        (("--source", "camera:0", "--telemetry", "htp://x"), "no known scheme"),
+        (("--source", "camera:0", "--sink", "json:x"), "jsonl"),
+        (("--source", "camera:0", "--enroll-token", "elt-1"), "is for a collector"),
+        (("--source", "camera:0", "--user", "pi"), "set EDGELOOP_PASSWORD"),
+        (("--source", "camera:0", "--wifi", "net"), "--wifi-country DE"),
+        ((), "a bundle needs a source"),
+    ],
+)
+def test_what_the_agent_would_refuse_is_refused_here(
+    tmp_path: Path, bundle: Path, words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pi.img").write_bytes(b"never looked at")
+    assert flash(tmp_path / "pi.img", "--bundle", bundle, *words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_token_and_a_certificate_lie_where_the_agent_looks(
+    tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, ca = raspberry_pi_os(tmp_path / "pi.img"), tmp_path / "ca.pem"
+    words = ("--bundle", bundle, "--source", "camera:0", "--telemetry", "https://c.local:8443", "--ca", ca)
+    ca.write_text("no certificate")
+    assert flash(image, *words, "--enroll-token", "elt-1") == 2
+    ca.write_text("-----BEGIN CERTIFICATE-----\n")
+    assert flash(image, *words, "--enroll-token", "elt-1") == 0
+    root = open_image(image).root
+    assert b"elt-1" not in (root.read("/etc/edgeloop/agent.toml") or b"")
+    folder = IdentityFolder(tmp_path / "state")
+    folder.path.mkdir(parents=True)
+    for name in root.names("/var/lib/edgeloop/agent/identity"):
+        (folder.path / name).write_bytes(root.read(f"/var/lib/edgeloop/agent/identity/{name}") or b"")
+    assert folder.laid_token() == "elt-1" and folder.ca_path is not None

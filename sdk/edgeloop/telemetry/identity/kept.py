@@ -20,7 +20,7 @@ from edgeloop.errors import ConfigError, DeviceError, UsageError
 from edgeloop.telemetry.identity.device_key import DeviceKey
 
 FOLDER = "identity"
-_IDENTITY, _PENDING, _CLIENT, _CA = "identity.json", "pending.json", "client.pem", "ca.pem"
+_IDENTITY, _PENDING, _CLIENT, _CA, _TOKEN = "identity.json", "pending.json", "client.pem", "ca.pem", "token"
 _MAX_FILE_BYTES = 64 << 10
 _BEARER_PREFIX = "eld"
 
@@ -103,6 +103,18 @@ class IdentityFolder:
         self._write(_PENDING, json.dumps(asdict(made)))
         return made
 
+    def laid_token(self) -> str:
+        """That `flash` left for the first run; "" where there is none."""
+        try:
+            return (self.path / _TOKEN).read_text(encoding="ascii")[:_MAX_FILE_BYTES].strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    def forget_pending(self) -> None:
+        """The token is not tried again."""
+        (self.path / _PENDING).unlink(missing_ok=True)
+        (self.path / _TOKEN).unlink(missing_ok=True)
+
     def keep_ca(self, pem: str) -> None:
         self._write(_CA, pem)
 
@@ -111,7 +123,7 @@ class IdentityFolder:
         if client_pem:
             self._write(_CLIENT, client_pem)
         self._write(_IDENTITY, json.dumps(asdict(identity)))
-        (self.path / _PENDING).unlink(missing_ok=True)
+        self.forget_pending()
 
     def stamp(self) -> tuple[int, ...]:
         """Changes with the files."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from edgeloop.errors import ConfigError, EdgeloopError
+from edgeloop.errors import ConfigError, EdgeloopError, RefusedError
 from edgeloop.telemetry.identity.enrolling import CERTIFICATE, Post, enroll, renew
 from edgeloop.telemetry.identity.kept import Identity, IdentityFolder, base_of
 from edgeloop.telemetry.transports.tls import client_context
@@ -81,7 +81,12 @@ class Kept:
         self._look()
         pending, identity = self.folder.pending(), self._identity
         if pending is not None:
-            enroll(self.folder, pending, self.url, post)
+            try:
+                enroll(self.folder, pending, self.url, post)
+            except RefusedError:
+                if identity is not None:  # a token that does not count changes nothing for who is enrolled already
+                    self.folder.forget_pending()
+                raise
             return True
         if identity is None or not identity.is_due(time.time()) or time.monotonic() < self._renew_at_s:
             return False
