@@ -97,7 +97,7 @@ def _check_settings(settings: Mapping[str, Any], args: argparse.Namespace) -> No
     for sink in args.sink:
         parse_sink(sink)
     if args.telemetry:
-        open_transport(args.telemetry).close()
+        open_transport(args.telemetry, device="any").close()
     if args.enroll_token and not args.telemetry:
         raise UsageError("--enroll-token is for a collector", hint="--telemetry https://HOST:8443")
 
