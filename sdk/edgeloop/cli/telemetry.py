@@ -42,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     simulate.add_argument("--interval", type=float, metavar="SECONDS", default=1.0, help="default: %(default)s")
     simulate.add_argument("--batch", type=int, default=1, help="reports of a device per request; default: %(default)s")
     simulate.add_argument("--spool", choices=("memory", "sqlite"), default="memory", help="default: %(default)s")
+    simulate.add_argument("--enroll-token-file", metavar="FILE", type=Path,
+                          help="with TLS: each device enrolls with this token")  # fmt: skip
     simulate.add_argument("--seed", type=int, default=0, help="same seed, same latencies; default: %(default)s")
 
 
@@ -73,10 +75,20 @@ def _export(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _token(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"--enroll-token-file {path}: {error}", hint="edgeloop collect token create > FILE") from error
+
+
 def _simulate(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.telemetry.simulation.simulate import Simulation, simulate
 
-    plan = Simulation(args.devices, args.reports, args.interval, args.batch, seed=args.seed, spool=args.spool)
+    token = "" if args.enroll_token_file is None else _token(args.enroll_token_file)
+    plan = Simulation(
+        args.devices, args.reports, args.interval, args.batch, seed=args.seed, spool=args.spool, enroll_token=token
+    )
     with console.step("simulate", total=plan.devices * plan.reports) as advance:
         result = simulate(args.to, plan, advance)
     p50_ms, p95_ms = (round(result.ack_latency.percentile(p), 3) for p in (50, 95))

@@ -16,6 +16,7 @@ from edgeloop.telemetry.collector.http_server import Doors
 from edgeloop.telemetry.collector.routes.stream import MAX_VIEWERS, MAX_VIEWERS_EACH, Viewers
 from edgeloop.telemetry.collector.security.authority import Authority
 from edgeloop.telemetry.collector.security.security import Security
+from edgeloop.telemetry.simulation.simulate import Simulation, simulate
 from support.securing import prepare_store
 
 
@@ -71,3 +72,15 @@ def test_all_callers_together_have_a_bounded_number_too() -> None:
     assert "user 0" not in viewers.open
     assert viewers.enter("user 1")
     assert MAX_VIEWERS_EACH < MAX_VIEWERS
+
+
+def test_simulated_devices_enroll_where_a_collector_asks_who_they_are(
+    secured: tuple[CollectorHandle, dict[str, str], ssl.SSLContext], tmp_path: Path
+) -> None:
+    collector, tokens, _context = secured
+    url = f"{collector.url}?ca={tmp_path / 'tls' / 'ca.pem'}"
+    plan = Simulation(devices=5, reports=2, interval_s=0.0, enroll_token=tokens["enroll"])
+    assert tokens["enroll"] not in repr(plan)
+    result = simulate(url, plan)
+    assert (result.acknowledged, result.rejected) == (10, 0)
+    assert len(Security.over(collector.store.database).registry.list("lab")) == 5

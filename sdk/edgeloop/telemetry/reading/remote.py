@@ -82,9 +82,9 @@ class CollectorClient:
             raise self._refused(error) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = tidy(str(getattr(error, "reason", error))) or type(error).__name__
-            raise DeviceError(
-                f"{self.shown} is not reachable: {reason}", hint="is `edgeloop collect` running?"
-            ) from error
+            is_untrusted = "CERTIFICATE_VERIFY_FAILED" in reason
+            step = "the collector's CA: ?ca=ca.pem" if is_untrusted else "is `edgeloop collect` running?"
+            raise DeviceError(f"{self.shown} is not reachable: {reason}", hint=step) from error
         if len(body) > _MAX_ANSWER_BYTES:
             raise DeviceError(f"{self.shown} answered more than {_MAX_ANSWER_BYTES >> 20} MiB")
         return body

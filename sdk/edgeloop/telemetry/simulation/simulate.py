@@ -19,6 +19,7 @@ from pathlib import Path
 from edgeloop.errors import DeviceError, UsageError
 from edgeloop.telemetry.delivery.outbox import Outbox
 from edgeloop.telemetry.histogram import Histogram
+from edgeloop.telemetry.identity.kept import IdentityFolder
 from edgeloop.telemetry.simulation.devices import device_name, make_report
 from edgeloop.telemetry.spool.memory import MemorySpool
 from edgeloop.telemetry.spool.policy import ReportSpool
@@ -40,7 +41,8 @@ MAX_OWN_WAYS = 500
 @dataclass(frozen=True)
 class Simulation:
     """What to simulate. interval_s: between two reports of one device; batch: so many are made at once, `batch`
-    intervals apart; spool: "memory" or "sqlite"; patience_s: how long nothing may be acknowledged."""
+    intervals apart; spool: "memory" or "sqlite"; patience_s: how long nothing may be acknowledged. enroll_token:
+    with it each device enrolls, and reports over a connection and with a credential of its own."""
 
     devices: int
     reports: int
@@ -49,6 +51,7 @@ class Simulation:
     patience_s: float = 60.0
     seed: int = 0
     spool: str = "memory"
+    enroll_token: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         if not 1 <= self.devices <= MAX_DEVICES or self.reports < 1:
@@ -87,7 +90,8 @@ def simulate(url: str, plan: Simulation, on_acknowledged: Callable[[int], None] 
     """
     open_transport(url, device=device_name(0)).close()
     scheme = url.partition(":")[0].lower()
-    if scheme in _OF_ONE_DEVICE and plan.devices > MAX_OWN_WAYS:
+    own = scheme in _OF_ONE_DEVICE or bool(plan.enroll_token)
+    if own and plan.devices > MAX_OWN_WAYS:
         raise UsageError(
             f"over {scheme}: simulate takes up to {MAX_OWN_WAYS} devices, each with a connection of its own"
         )
@@ -99,7 +103,13 @@ def simulate(url: str, plan: Simulation, on_acknowledged: Callable[[int], None] 
         folder = None
         if plan.spool == "sqlite":
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeloop-simulate-")))
-        workers = [_Worker(url, plan, range(n, plan.devices, count), folder, on_acknowledged) for n in range(count)]
+        states = None
+        if plan.enroll_token:
+            states = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeloop-simulate-")))
+        opener = _Opener(url, plan.enroll_token, states)
+        workers = [
+            _Worker(opener, plan, range(n, plan.devices, count), own, folder, on_acknowledged) for n in range(count)
+        ]
 
         def work(worker: _Worker) -> None:
             try:
@@ -193,15 +203,31 @@ class _Device:
         self._next_made_s += plan.interval_s * plan.batch
 
 
+@dataclass(frozen=True)
+class _Opener:
+    """Transports of devices; with a token each has a state folder below `states`, from which it enrolls."""
+
+    url: str
+    token: str
+    states: Path | None
+
+    def open(self, name: str) -> Transport:
+        if self.states is None:
+            return open_transport(self.url, device=name)
+        state = self.states / name
+        IdentityFolder(state).plant(self.token, name, bearer=True)
+        return open_transport(self.url, device=name, state=state)
+
+
 class _Worker:
-    """Some of the devices on one thread, over one connection."""
+    """Some of the devices on one thread, over one connection; own: over one for each."""
 
     def __init__(
-        self, url: str, plan: Simulation, numbers: range, folder: Path | None, on_acknowledged: Callable[[int], None]
-    ) -> None:
-        own = url.partition(":")[0].lower() in _OF_ONE_DEVICE
+        self, opener: _Opener, plan: Simulation, numbers: range, own: bool, folder: Path | None,
+        on_acknowledged: Callable[[int], None],
+    ) -> None:  # fmt: skip
         names = [device_name(number) for number in (numbers if own else numbers[:1])]
-        self.ways = [_Watched(open_transport(url, device=name), on_acknowledged) for name in names]
+        self.ways = [_Watched(opener.open(name), on_acknowledged) for name in names]
         self.devices = [
             _Device(number, plan, folder, self.ways[position if own else 0]) for position, number in enumerate(numbers)
         ]
