@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from edgeloop.telemetry.collector.security.security import Security
 from edgeloop.telemetry.collector.server import start_collector
 from edgeloop.telemetry.store import open_store
 from edgeloop.telemetry.store.database import Store
+from edgeloop.telemetry.transports import open_transport
 from edgeloop.telemetry.wire.codec import decode_ack, encode_batch, encode_report
-from support.collecting import BOOT, batch_of, make_report
+from support.collecting import BOOT, batch_of, make_report, wait_until
+from support.mosquitto import Mosquitto
 
 
 def revoke(store: Store, name: str) -> None:
@@ -68,3 +71,19 @@ def test_a_collector_on_loopback_knows_them_too(tmp_path: Path) -> None:
         request = urllib.request.Request(f"{collector.url}/v1/reports", body, headers)
         with urllib.request.urlopen(request) as answer:
             assert len(decode_ack(answer.read()).rejected) == 1
+
+
+def test_over_a_real_broker_the_registry_counts_too(tmp_path: Path) -> None:
+    broker = Mosquitto(tmp_path)
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    store = open_store(url)
+    revoke(store, "pi-2")
+    store.close()
+    try:
+        with start_collector(url, brokers=[broker.url]) as collector:
+            wait_until(lambda: collector.listeners[0].is_connected, "at the broker")  # type: ignore[union-attr]
+            for device, rejected in (("pi-1", 0), ("pi-2", 1)):
+                with closing(open_transport(broker.url, device=device)) as transport:
+                    assert len(transport.send([encode_report(make_report(1, device=device))], 5.0).rejected) == rejected
+    finally:
+        broker.stop()

@@ -259,6 +259,12 @@ def test_a_collector_wipes_them_by_itself_where_it_was_told_to(keeper: SampleKee
     assert [entry.detail for entry in audit.entries()] == [{"count": 1}]
 
 
+def test_nobody_else_on_the_machine_sees_them(keeper: SampleKeeper) -> None:
+    give(keeper, sample())
+    (kept,) = keeper.find()
+    assert [folder.stat().st_mode & 0o777 for folder in (keeper.folder, keeper.path(kept).parent)] == [0o700, 0o700]
+
+
 def test_the_quota_of_a_collector_is_what_it_was_started_with(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'x.db'}"
     with start_collector(url, doors=Doors(samples=Quota(per_day=0, days=1.0))) as collector:

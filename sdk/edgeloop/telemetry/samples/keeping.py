@@ -129,7 +129,8 @@ class SampleKeeper:
             return Answer(FULL, reason=reason)
         if piece.offset != there:
             return Answer(MORE, there)
-        part.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # `mode` is of the last one only
+        part.parent.mkdir(exist_ok=True, mode=0o700)
         self._make_room(part)
         with part.open("ab") as file:
             file.write(piece.data)
