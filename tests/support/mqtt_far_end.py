@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-import struct
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from edgeloop.telemetry.collector.ingest import Ingest
+from edgeloop.telemetry.collector.ingest import Ingest, Request
+from edgeloop.telemetry.collector.mqtt_inbox import MqttInbox
 from edgeloop.telemetry.collector.mqtt_listener import MqttListener
 from edgeloop.telemetry.store import open_store
 from edgeloop.telemetry.transports import open_transport
+from edgeloop.telemetry.transports.mqtt_link import Link
 from edgeloop.telemetry.wire.codec import Ack
 from support.certificates import Certificates
 from support.collecting import wait_until
@@ -24,20 +27,30 @@ class _Through(Ingest):
 
     line: Line
 
-    def handle(self, batch: bytes, sender: str | None = None) -> Ack:
-        assert sender == DEVICE
-        return self.line.collector.handle(batch)
+    def handle_all(self, requests: Sequence[Request]) -> list[Ack | Exception]:
+        outcomes: list[Ack | Exception] = []
+        for request in requests:
+            assert request.sender == DEVICE
+            try:
+                outcomes.append(self.line.collector.handle(request.batch))
+            except Exception as error:
+                outcomes.append(error)
+        return outcomes
 
 
-class _FaultyListener(MqttListener):
-    line: Line
+class _FaultyInbox(MqttInbox):
+    """Loses and garbles answers where the suite wants it."""
 
-    def _answer(self, device: str, payload: bytes) -> bytes | None:
-        answer = super()._answer(device, payload)
-        fault = "" if answer is None else self.line.take_fault()
+    def __init__(self, line: Line, ingest: Ingest, name: str) -> None:
+        self._line = line
+        super().__init__(ingest, name)
+
+    def answer(self, link: Link, device: str, answer: bytes) -> None:
+        fault = self._line.take_fault()
         if fault == "garbled":
-            return struct.pack(">I", struct.unpack_from(">I", payload)[0]) + os.urandom(30)
-        return None if fault else answer
+            answer = answer[:4] + os.urandom(30)
+        if fault in ("", "garbled"):
+            super().answer(link, device, answer)
 
 
 class MqttLine(Line):
@@ -52,8 +65,9 @@ class MqttLine(Line):
 
     def _listen(self) -> None:
         ingest = _Through(self._store)
-        self._listener = _FaultyListener(self.broker.url, ingest)
-        self._listener.line = ingest.line = self
+        ingest.line = self
+        self._listener = MqttListener(self.broker.url, ingest)
+        self._listener.make_inbox = partial(_FaultyInbox, self)
         self._listener.start()
         wait_until(lambda: self._listener.is_connected, "the collector is at the broker")
 

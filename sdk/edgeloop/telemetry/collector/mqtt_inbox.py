@@ -58,8 +58,7 @@ class MqttInbox:
             for (link, request_id, request), outcome in zip(found, outcomes, strict=True):
                 if isinstance(outcome, Ack):
                     assert request.sender is not None
-                    answer = struct.pack(">I", request_id) + encode_ack(outcome)
-                    link.publish(acks_topic(request.sender), answer, 0, _ANSWER_EXPIRES_S)
+                    self.answer(link, request.sender, struct.pack(">I", request_id) + encode_ack(outcome))
                 elif not isinstance(outcome, (DataError, StoreUnavailableError)):
                     self._failed(outcome)  # those are told by the ingest; without an answer the device sends again
         except Exception as error:
@@ -67,6 +66,10 @@ class MqttInbox:
         finally:  # also what we failed on: it would come again with every connection
             for link, message in messages:
                 link.done(message)
+
+    def answer(self, link: Link, device: str, answer: bytes) -> None:
+        """Send it to the device; one that is gone meanwhile asks again."""
+        link.publish(acks_topic(device), answer, 0, _ANSWER_EXPIRES_S)
 
     def _failed(self, error: Exception) -> None:
         self._ingest.notices.once(f"defect {type(error).__name__}", f"{self._name}: failed: {error!r}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 from edgeloop.errors import DeviceError, UsageError
 from edgeloop.telemetry.collector.ingest import Ingest
@@ -29,6 +30,8 @@ _TOO_BRIEF = 3
 
 class MqttListener:
     """One broker. One that is away, or refuses us, is tried again until it lets us in; that is said once."""
+
+    make_inbox: Callable[[Ingest, str], MqttInbox] = MqttInbox
 
     def __init__(self, url: str, ingest: Ingest) -> None:
         """`mqtts://host:8883?ca=ca.pem&client=NAME`: as on the device, and `client`, which must differ between
@@ -81,7 +84,7 @@ class MqttListener:
 
     def _serve(self, *, say_back: bool) -> None:
         """Until the connection was lost or we are to stop. DeviceError when there is none."""
-        inbox = MqttInbox(self._ingest, self._key)
+        inbox = self.make_inbox(self._ingest, self._key)
         link = Link(
             self._broker,
             subscribe_to=ALL_REPORTS,
