@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,11 @@ def test_hit_rates_of_the_caches_are_shown_where_there_are_any(collector: Collec
     data = Overview(collector.store).to_dict(0.0)
     caches = data["devices"][0]["caches"]
     assert caches["l1"]["rate"] == 0.6 and caches["l2"]["rate"] == 1.0 and "l3" not in caches
+
+
+def test_a_name_to_go_on_after_may_be_anything(store: Store) -> None:
+    store.insert([make_report(1)])
+    for after in ("\x00", "'; DROP TABLE devices;--", "x" * 10_000):
+        with suppress(DataError):
+            assert len(Overview(store).page(after)[0]) <= 1
+    assert len(Overview(store).page()[0]) == 1
