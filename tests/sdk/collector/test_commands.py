@@ -138,7 +138,7 @@ def test_the_endpoints(tmp_path: Path) -> None:
         assert (found["state"], found["ok"], found["answer"]) == ("answered", True, {"device": "<b>pi</b>"})
         for path, kind, code in (
             ("/v1/devices/pi-1/commands", "text/plain", "415"),
-            ("/v1/devices/pi-2/commands", "application/cbor", "another device"),
+            ("/v1/devices/pi-2/commands", "application/cbor", "no report of pi-2 has arrived here; did you mean pi-1"),
         ):
             with pytest.raises((DeviceError, DataError), match=code):
                 client.post(path, body, kind)

@@ -99,8 +99,9 @@ class CollectorClient:
             return DataError(f"{self.shown}: {said}")
         if error.code == 500:
             return CollectorFailedError(f"{self.shown} failed on what it was sent: its log says why")
-        more = f": {said}" if error.code in (404, 429) else ""
-        return DeviceError(f"{self.shown} answered {error.code}{more}", hint="is it an edgeloop collector?")
+        if error.code in (404, 429) and said and said != "Not Found":
+            return DeviceError(f"{self.shown}: {said}", hint="try again in a while" if error.code == 429 else None)
+        return DeviceError(f"{self.shown} answered {error.code}", hint="is it an edgeloop collector?")
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

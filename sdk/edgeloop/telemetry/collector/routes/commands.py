@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import time
 from typing import Any
 
@@ -21,6 +22,7 @@ from edgeloop.telemetry.store import Selection
 
 _MAX_WAIT_S = 20.0
 _LOOK_EVERY_S = 0.1
+_NAMES_LOOKED_AT = 1000
 
 
 def routes(services: Services) -> list[Route]:
@@ -32,7 +34,7 @@ def routes(services: Services) -> list[Route]:
         device = request.path_params["device"]
         latest = services.store.latest(Selection(device=device))
         if not latest:
-            raise HTTPException(404, f"no report of {device} has arrived yet")
+            raise _unknown(services, device)
         last = max(latest, key=lambda stored: stored.received_s)
         boot = last.report.boot
         # At least so old: a report may have waited on the device.
@@ -55,8 +57,11 @@ def routes(services: Services) -> list[Route]:
             body += chunk
             if len(body) > MAX_COMMAND_BYTES:
                 raise HTTPException(413, f"a command has {MAX_COMMAND_BYTES} bytes at most")
+        device = request.path_params["device"]
+        if not await run_in_threadpool(services.store.latest, Selection(device=device), limit=1):
+            raise await run_in_threadpool(_unknown, services, device)
         try:
-            queued = await run_in_threadpool(queue.add, request.path_params["device"], bytes(body))
+            queued = await run_in_threadpool(queue.add, device, bytes(body))
         except TooManyError as error:
             raise HTTPException(429, error.message, headers={"Retry-After": "30"}) from error
         except DataError as error:
@@ -81,6 +86,13 @@ def routes(services: Services) -> list[Route]:
         Route(device_path, post_command, methods=["POST"]),
         Route("/v1/commands/{id}", get_command),
     ]
+
+
+def _unknown(services: Services, device: str) -> HTTPException:
+    names = [stored.report.device for stored in services.store.latest(limit=_NAMES_LOOKED_AT)]
+    near = difflib.get_close_matches(device, names, 3)
+    also = f"; did you mean {' or '.join(near)}?" if near else ""
+    return HTTPException(404, f"no report of {device} has arrived here{also}")
 
 
 def _wait_s(text: Any) -> float:
