@@ -83,7 +83,7 @@ class RowState:
     """
 
     __slots__ = (
-        *("_event", "_full", "_last", "_model", "_window"),
+        *("_event", "_full", "_last", "_model", "_percentiles", "_window"),
         *("boot", "changed", "firing", "id", "keys", "received_s", "without_latency"),
     )
 
@@ -103,6 +103,7 @@ class RowState:
         self.without_latency: FleetRow | None = None
         """`row` for those who do not look at n, percentiles and trend, which take their time; here 0, None and ()."""
         self._full: FleetRow | None = None
+        self._percentiles: dict[float, float | None] = {}
 
     def add(self, reports: Sequence[Report], received_s: float) -> None:
         """One or more reports of this row's device and bundle, oldest first."""
@@ -140,11 +141,14 @@ class RowState:
 
     def percentile(self, p: float) -> float | None:
         """As in the row, in ms; None without a latency."""
-        merged = self._window.histogram
-        return round(merged.percentile(p), 4) if merged.count else None
+        if p not in self._percentiles:
+            merged = self._window.histogram
+            self._percentiles[p] = round(merged.percentile(p), 4) if merged.count else None
+        return self._percentiles[p]
 
     def _renew(self, last: Report) -> None:
         self.without_latency, self._full = self._make(last), None
+        self._percentiles.clear()
 
     def _make(self, last: Report) -> FleetRow:
         flags, event = last.gauges.get("throttle_flags"), self._event
