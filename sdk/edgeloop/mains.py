@@ -106,6 +106,10 @@ def as_edgeloop_error(error: Exception) -> EdgeloopError:
         return UsageError(f"{error.filename or 'the operating system'}: {error.strerror}")
     if isinstance(error, MemoryError):
         return DefectError("out of memory", hint="close other programs, or give less data")
+    if isinstance(error, UnicodeEncodeError) and "\udc80" <= error.object[error.start] <= "\udcff":
+        # Python's sign for a byte of the command line, the environment or a file name that is no UTF-8.
+        shown = "".join(c if c.isprintable() else "?" for c in error.object[:80])
+        return UsageError(f"{shown!r} has bytes that are no text", hint="names of devices, users and bundles are UTF-8")
     what = " ".join(str(error).split())[:300]
     return DefectError(
         f"a defect in edgeloop: {type(error).__name__}" + (f": {what}" if what else ""),

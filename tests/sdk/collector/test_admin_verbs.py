@@ -108,3 +108,10 @@ def test_what_a_stranger_put_into_the_audit_log_moves_no_terminal(shell: Shell) 
     printed = shell.text("audit")
     assert "/v1/devices/" in printed
     assert all(line.isprintable() for line in printed.splitlines())
+
+
+def test_a_name_of_bytes_that_are_no_text_is_wrong_use(shell: Shell) -> None:
+    shell("token", "create")
+    assert (
+        shell("device", "revoke", "\udcff\x1b[31m", code=2)["error"]["message"] == "'??[31m' has bytes that are no text"
+    )
