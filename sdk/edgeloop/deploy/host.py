@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from edgeloop.bundle import PublicKey
+from edgeloop.deploy._on_device import HOLD, LOOK, SETTLE
 from edgeloop.deploy.card import CONFIG, STATE, TRUSTED
 from edgeloop.devices.connection import DEVICE_PYTHON, Completed, Device, DevicePlatform, Running
 from edgeloop.devices.install import DeviceLayout
@@ -24,78 +25,6 @@ UNIT = "edgeloop-agent.service"
 USER = "edgeloop"
 _LOCK_TIMEOUT_S = 20.0
 _ERRORS: Mapping[int, type[EdgeloopError]] = {e.exit_code: e for e in (UsageError, DeviceError, RefusedError)}
-
-# Run on the device, as root where there is one. argv: paths of config, state, agents, then of public keys.
-_LOOK = r"""
-import json, os, pwd, shutil, sys
-config, state, agents, *trust = sys.argv[1:]
-def read(path):
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read(1 << 20)
-    except FileNotFoundError:
-        return None
-def owner(path):
-    try:
-        return pwd.getpwuid(os.stat(path).st_uid).pw_name
-    except (OSError, KeyError):
-        return ""
-def link(path):
-    try:
-        return os.readlink(path)
-    except OSError:
-        return None
-keys = {}
-for place in trust:
-    files = [place] if os.path.isfile(place) else []
-    if os.path.isdir(place):
-        files = [os.path.join(place, name) for name in sorted(os.listdir(place)) if name.endswith(".pub")]
-    for path in files:
-        keys[path] = read(path)
-print(json.dumps({"config": read(config), "owner": owner(state), "agent": link(os.path.join(agents, "current")),
-    "keys": keys, "has_systemctl": shutil.which("systemctl") is not None}))
-"""
-
-# Changes that belong together, one rename each, in order. stdin: [[kind, path, content or null], ...].
-_SETTLE = r"""
-import json, os, sys
-os.umask(0o022)
-for kind, path, content in json.load(sys.stdin):
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    fresh = path + ".partial"
-    if os.path.lexists(fresh):
-        os.unlink(fresh)
-    if content is None:
-        if os.path.lexists(path):
-            os.unlink(path)
-    elif kind == "link":
-        os.symlink(content, fresh)
-        os.rename(fresh, path)
-    else:
-        with open(fresh, "w", encoding="utf-8") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(fresh, path)
-    descriptor = os.open(folder, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
-"""
-
-# Holds the lock as long as the host's connection lasts.
-_HOLD = r"""
-import fcntl, os, sys
-os.makedirs(os.path.dirname(sys.argv[1]), exist_ok=True)
-lock = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)
-try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-except BlockingIOError:
-    print("busy", flush=True)
-    sys.exit(1)
-print("held", flush=True)
-sys.stdin.buffer.read()
-"""
 
 
 class RootDevice:
@@ -208,7 +137,7 @@ class Host:
 
     def _look(self, state: str, trust: Sequence[str]) -> dict[str, Any]:
         where = [self.places.config, state, str(self.places.layout.agents), *trust]
-        return _object(self.run([DEVICE_PYTHON, "-I", "-c", _LOOK, *where], "looking at the device"))
+        return _object(self.run([DEVICE_PYTHON, "-I", "-c", LOOK, *where], "looking at the device"))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -221,7 +150,7 @@ class Host:
             answered.set()
 
         path = str(self.places.root / "opt/edgeloop/.deploy.lock")
-        holder = self.device.start([DEVICE_PYTHON, "-I", "-c", _HOLD, path], heard)
+        holder = self.device.start([DEVICE_PYTHON, "-I", "-c", HOLD, path], heard)
         try:
             answered.wait(_LOCK_TIMEOUT_S)
             if said[:1] == ["busy"]:
@@ -237,7 +166,7 @@ class Host:
         """Each appears whole or not at all, in this order. Raises DeviceError."""
         if changes:
             text = json.dumps(changes).encode()
-            self.run([DEVICE_PYTHON, "-I", "-c", _SETTLE], "setting it up", stdin=[text])
+            self.run([DEVICE_PYTHON, "-I", "-c", SETTLE], "setting it up", stdin=[text])
 
     def run(self, argv: Sequence[str], what: str, *, stdin: Iterable[bytes] = (), timeout_s: float = 60.0) -> Completed:
         """Raises DeviceError where the command fails."""

@@ -89,6 +89,8 @@ def deploy(device: Device, plan: DeployPlan, progress: Progress) -> Deployed:
         owner = USER if host.places.is_system else platform.user
         try:
             host.settle(changes)
+            if plan.key.fingerprint not in found.keys:
+                progress.note(f"first deploy: {device.url} trusts {plan.key.fingerprint} from now on")
             if not plan.with_service:
                 next_steps = what_to_type(host.places)
                 return Deployed("installed", agent.version, _in_words(changes, plan), next_steps)

@@ -6,8 +6,9 @@ Knows nothing of devices.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from queue import Queue
+from threading import Thread
 from time import monotonic
 from typing import Generic, TypeVar
 
@@ -79,19 +80,25 @@ def _at_once(urls: Sequence[str], work: Callable[[str], T], pace: Pace) -> Itera
     if len(urls) == 1:  # on this thread: an interrupt reaches it
         yield _one(urls[0], work)
         return
-    waiting, failures = list(urls), 0
-    pool = ThreadPoolExecutor(pace.parallel, thread_name_prefix="edgeloop-deploy")
-    running: set[Future[Outcome[T]]] = set()
+    # Daemon threads: an interrupt does not wait for hosts that are under way.
+    ended: Queue[Outcome[T] | Exception] = Queue()
+    waiting, running, failures = list(urls), 0, 0
+    while waiting or running:
+        while waiting and running < pace.parallel:
+            Thread(target=_put_one, args=(ended, waiting.pop(0), work), daemon=True).start()
+            running += 1
+        outcome = ended.get()
+        running -= 1
+        if isinstance(outcome, Exception):
+            raise outcome
+        failures += outcome.error is not None
+        if failures > pace.max_failures:
+            waiting.clear()
+        yield outcome
+
+
+def _put_one(ended: Queue[Outcome[T] | Exception], url: str, work: Callable[[str], T]) -> None:
     try:
-        while waiting or running:
-            while waiting and len(running) < pace.parallel:
-                running.add(pool.submit(_one, waiting.pop(0), work))
-            ended, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in ended:
-                outcome = future.result()
-                failures += outcome.error is not None
-                if failures > pace.max_failures:
-                    waiting.clear()
-                yield outcome
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        ended.put(_one(url, work))
+    except Exception as error:  # a defect: for the thread that waits
+        ended.put(error)
