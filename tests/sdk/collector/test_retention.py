@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from edgeloop.errors import UsageError
 from edgeloop.telemetry.store import Selection, StoreUnavailableError, open_store, retention, upkeep_process
@@ -185,3 +186,20 @@ def test_two_gateways_drop_the_same_days_while_reports_come_in(postgres: Postgre
         with one.database.reader.connect() as connection:
             left = connection.exec_driver_sql("SELECT count(*) FROM pg_inherits WHERE inhparent = 'reports'::regclass")
             assert left.scalar_one() == 1
+
+
+def test_a_store_that_is_locked_is_no_defect_of_the_upkeep(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    turns: list[float] = []
+
+    def locked(_upkeep: Upkeep) -> None:
+        turns.append(NOW_S)
+        raise OperationalError("BEGIN IMMEDIATE", None, Exception("database is locked"))
+
+    monkeypatch.setattr("edgeloop.telemetry.store.upkeep.EVERY_S", 0.01)
+    monkeypatch.setattr(Upkeep, "run_once", locked)
+    upkeep = Upkeep(store.database, say=said.append)
+    upkeep.start()
+    wait_until(lambda: len(turns) > 2, "tried again and again")
+    upkeep.stop()
+    assert said == []

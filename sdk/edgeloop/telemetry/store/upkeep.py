@@ -17,6 +17,8 @@ from edgeloop.telemetry.store.retention import Retention, delete_old
 from edgeloop.telemetry.store.rollups import Scope, fold, waiting
 
 EVERY_S = 5.0
+_AWAY = (StoreUnavailableError, OperationalError)
+"""Locked, full or gone for now: the ingest says so."""
 _ALL_STEP = 2000
 _DEVICE_STEP = 10_000
 _DEVICE_EVERY_S = 600.0
@@ -79,7 +81,7 @@ class Upkeep:
                     if not self._is_left_to_a_process():
                         self.run_once()
                 except Exception as error:  # locked or full for now, or a defect: the next turn tries again
-                    if self.say is not None and not told and not isinstance(error, StoreUnavailableError):
+                    if self.say is not None and not told and not isinstance(error, _AWAY):
                         told = True
                         self.say(f"the store's upkeep failed and is tried again: {str(error)[:200]}")
         finally:
