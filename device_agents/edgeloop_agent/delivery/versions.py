@@ -11,12 +11,16 @@ else, and `update.at_start` brings the two together again: whenever the power fa
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import functools
 import json
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from edgeloop_agent.delivery.disk import Disk
 from edgeloop_agent.delivery.update import (
@@ -32,7 +36,10 @@ from edgeloop_agent.delivery.update import (
 )
 
 DIGEST_CHARS = 16
-_NEW = ".new-"
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_NEW, _LOCK = ".new-", ".lock"
 _MAX_FAILED = 32
 """So many refused versions are remembered; the oldest are forgotten first."""
 
@@ -52,8 +59,19 @@ class _Record:
         return json.dumps(said).encode()
 
 
+def _alone(change: Callable[Concatenate[VersionFolder, P], T]) -> Callable[Concatenate[VersionFolder, P], T]:
+    """A change that reads the record and writes it: `update` and the running agent take turns."""
+
+    @functools.wraps(change)
+    def locked(self: VersionFolder, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self.alone():
+            return change(self, *args, **kwargs)
+
+    return locked
+
+
 class VersionFolder:
-    """For one process at a time (the agent's state folder is locked). Every method raises OSError of the disk."""
+    """For several processes, which take turns; for one thread. Every method raises OSError of the disk."""
 
     def __init__(self, folder: Path, *, suffix: str = ".bundle", disk: Disk | None = None) -> None:
         self.folder = folder
@@ -63,6 +81,7 @@ class VersionFolder:
         self._versions = folder / "versions"
         self._record_path = folder / "record.json"
         self._disk = disk or Disk()
+        self._depth, self._lock = 0, -1
         self._name = re.compile(rf"(\d{{1,10}})-([0-9a-f]{{{DIGEST_CHARS}}}){re.escape(suffix)}")
 
     def path_of(self, version: Version) -> Path:
@@ -93,17 +112,20 @@ class VersionFolder:
         self._disk.sync(self.folder)
         return path
 
+    @_alone
     def begin_trial(self, version: Version) -> None:
         """From the next start on this version runs, to be committed or rolled back."""
         self._write(replace(self._record(), trial=Trial(version)))
         self._lead(self.current, version)
 
+    @_alone
     def count_start(self) -> None:
         """Of the agent, with what is on trial."""
         record = self._record()
         if record.trial is not None:
             self._write(replace(record, trial=replace(record.trial, starts=record.trial.starts + 1)))
 
+    @_alone
     def commit(self) -> None:
         """What runs is what to fall back to from now on; older versions make room."""
         running = self._led_to(self.current)
@@ -113,12 +135,14 @@ class VersionFolder:
         self.settle()
         self.prune()
 
+    @_alone
     def go_back_to(self, version: Version) -> None:
         """By an operator's will: what runs and what to fall back to is this one. The highest number stays."""
         self._lead(self.committed, version)
         self._lead(self.current, version)
         self.settle()
 
+    @_alone
     def settle(self) -> None:
         """Write down that no trial is going on."""
         standing = self.standing()
@@ -126,6 +150,7 @@ class VersionFolder:
         failed = {digest: why for digest, why in standing.failed.items() if digest != now}
         self._write(_Record(None, standing.highest, failed, _kept_of(standing)))
 
+    @_alone
     def roll_back(self, reason: str) -> None:
         """What runs is refused from now on, for this reason, and what was committed last runs again."""
         standing = self.standing()
@@ -136,6 +161,7 @@ class VersionFolder:
         self._write(_Record(None, standing.highest, _latest(failed), _kept_of(standing)))
         self.follow()
 
+    @_alone
     def follow(self) -> None:
         """What was committed runs; nothing does where there is none."""
         committed = self._led_to(self.committed)
@@ -147,6 +173,7 @@ class VersionFolder:
         self.settle()
         self.prune()
 
+    @_alone
     def recover(self) -> RollBack | None:
         """What an agent does before it runs anything, see `update.at_start`. The rollback, if it came to one."""
         match at_start(self.standing()):
@@ -161,6 +188,7 @@ class VersionFolder:
                 return verdict
         return None
 
+    @_alone
     def refuse(self, version: Version, reason: str) -> None:
         """It never ran here, and is not to be tried again for that reason; "" keeps nothing of it."""
         record = self._record()
@@ -175,6 +203,21 @@ class VersionFolder:
         for folder in (self.folder, self._versions):
             for leftover in folder.glob(f"{_NEW}*") if folder.is_dir() else ():
                 self._disk.unlink(leftover)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other process changes anything meanwhile."""
+        if self._depth == 0:
+            self._disk.make_folder(self.folder)
+            self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                os.close(self._lock)
 
     # -- inside
 
