@@ -63,7 +63,7 @@ def _alone(change: Callable[Concatenate[VersionFolder, P], T]) -> Callable[Conca
     """A change that reads the record and writes it: `update` and the running agent take turns."""
 
     @functools.wraps(change)
-    def locked(self: VersionFolder, *args: P.args, **kwargs: P.kwargs) -> T:
+    def locked(self: VersionFolder, /, *args: P.args, **kwargs: P.kwargs) -> T:
         with self.alone():
             return change(self, *args, **kwargs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ def fleet_lines(devices: Sequence[Mapping[str, Any]], now_s: float, look: Look) 
             for column in columns
         ]  # fmt: skip
         lines = [Line(" ".join(cells).rstrip(), DIM if age_s > STALE_S else PLAIN)]
-        if noted := remarks(device):
+        if noted := remarks(device, now_s):
             lines.append(Line(look.fit("  ! " + ", ".join(noted), look.columns).rstrip(), ALARM))
         blocks.append(lines)
     return blocks
@@ -120,9 +121,12 @@ def _short_model(device: Mapping[str, Any], look: Look, cells: int) -> str:
 _SPECIAL: Mapping[str, Callable[[Mapping[str, Any], Look, int], str]] = {"trend p95": _trend, "model": _short_model}
 
 
-def remarks(device: Mapping[str, Any]) -> list[str]:
+def remarks(device: Mapping[str, Any], now_s: float) -> list[str]:
     """What somebody should look at."""
     noted = []
+    quiet_s = now_s - device["received_s"]
+    if quiet_s > device.get("silent_after_s", math.inf):  # an older collector does not say it
+        noted.append(f"SILENT for {_age(quiet_s)}")
     if device["delegate_asked"] not in ("", device["delegate_ran"]):
         noted.append(f"not {device['delegate_asked']}")
     noted += [f"ALERT {name} {_age(seconds)}" for name, seconds in device.get("alerts", {}).items()]
@@ -159,7 +163,7 @@ def _one_model(device: Mapping[str, Any], now_s: float, look: Look) -> list[Line
     lines = [Line(look.fit(f"{device['device']}  {_model(device)}", look.columns).rstrip(), BOLD)]
     lines += _wrapped(", ".join(word for word in on if word), look)
     lines += _wrapped(", ".join(made), look, DIM if age_s > STALE_S else PLAIN)
-    lines += [Line(look.fit(f"! {word}", look.columns).rstrip(), ALARM) for word in remarks(device)]
+    lines += [Line(look.fit(f"! {word}", look.columns).rstrip(), ALARM) for word in remarks(device, now_s)]
     names = ("p50 ms", "p95 ms", "p99 ms", "max ms", "n")
     lines.append(Line(f"{'stage':<12}" + "".join(f"{name:>9}" for name in names), DIM))
     stages = [name for name in STAGES if name in device["stages"]]

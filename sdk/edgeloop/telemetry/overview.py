@@ -24,6 +24,15 @@ RATE_S = 1.0
 THROTTLED_NOW = 0xF  # vcgencmd get_throttled: bits 0-3 are now, bits 16-19 since boot
 
 
+SILENT_PERIODS = 3
+SILENT_AT_LEAST_S = 30.0
+
+
+def silent_after_s(last: Report) -> float:
+    """How long a device may be quiet after this report before it counts as silent."""
+    return max(SILENT_PERIODS * last.period_s, SILENT_AT_LEAST_S)
+
+
 @dataclass(frozen=True)
 class StageView:
     """Percentiles of one stage over the window."""
@@ -38,6 +47,7 @@ class StageView:
 @dataclass(frozen=True)
 class DeviceView:
     """One model on one device. throttled: None where the board does not say. alerts: see `report.alerts_of`.
+    silent_after_s: how long it may be quiet before it counts as silent.
 
     histogram: (lower ms, upper ms, count) of `invoke`.
 
@@ -46,6 +56,7 @@ class DeviceView:
 
     device: str
     received_s: float
+    silent_after_s: float
     time_s: float
     boot: str
     seq: int
@@ -105,6 +116,7 @@ def describe(recent: Sequence[StoredReport]) -> DeviceView:
     return DeviceView(
         device=last.device,
         received_s=recent[-1].received_s,
+        silent_after_s=silent_after_s(last),
         time_s=last.time_s,
         boot=last.boot,
         seq=last.seq,

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeloop.cli._monitor_text import _age, _count, device_lines, fleet_lines
+from edgeloop.cli._monitor_text import _age, _count, device_lines, fleet_lines, remarks
 from edgeloop.cli._terminal import Look, locale_is_utf8, width
 from edgeloop.cli.main import main
 from edgeloop.cli.monitor import Picture, paged
@@ -340,3 +340,11 @@ def test_a_terminated_monitor_gives_the_terminal_back(collector: CollectorHandle
         screen.process.terminate()
         _, rest = screen.end()
         assert rest.endswith("\x1b[?25h\x1b[?1049l")
+
+
+def test_a_device_that_reports_no_more_is_said_to_be_silent() -> None:
+    assert remarks({**QUIET, "received_s": 100.0, "silent_after_s": 30.0}, 131.0) == ["SILENT for 31 s"]
+    assert remarks({**QUIET, "received_s": 100.0, "silent_after_s": 30.0}, 129.0) == []
+
+
+QUIET = {"delegate_asked": "", "delegate_ran": "cpu", "throttled": False, "unsigned": False}

@@ -8,12 +8,10 @@ from typing import Any
 
 from edgeloop.telemetry.fleet.window import LatencyWindow
 from edgeloop.telemetry.histogram import NS_PER_MS, Histogram
-from edgeloop.telemetry.overview import THROTTLED_NOW, WINDOW_REPORTS, model_of
+from edgeloop.telemetry.overview import THROTTLED_NOW, WINDOW_REPORTS, model_of, silent_after_s
 from edgeloop.telemetry.report import HEADLINE_STAGE, Event, Report, alerts_of
 from edgeloop.telemetry.wire.latency import wires_of
 
-SILENT_PERIODS = 3
-SILENT_AT_LEAST_S = 30.0
 _STACKED = ("capture", "preprocess", "invoke", "postprocess")
 
 
@@ -179,7 +177,7 @@ class RowState:
             event=None if event is None else {"kind": event.kind, "time_s": event.time_s, "detail": event.detail},
             received_s=self.received_s,
             period_s=last.period_s,
-            silent_after_s=max(SILENT_PERIODS * last.period_s, SILENT_AT_LEAST_S),
+            silent_after_s=silent_after_s(last),
             search="\n".join(names).lower(),
         )
 
