@@ -151,6 +151,7 @@ def test_the_floor_holds_for_what_a_cascade_was_measured_at(
     assert said in summary.get("error", {}).get("message", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("warm_mib", "misses"), [("64", 0), ("0", 1)], ids=["warm", "cold"])
 def test_the_governor_moves_to_the_variant_that_fits_and_reports_are_of_one_variant(
     agents: Agents, two_variants: Path, tmp_path: Path, warm_mib: str, misses: int
@@ -194,6 +195,7 @@ def test_where_only_skipping_frames_helps_frames_are_skipped(agents: Agents, tmp
     assert "l1" not in summary["cache"]
 
 
+@pytest.mark.slow
 def test_a_budget_that_cannot_be_kept_is_said_at_the_start_while_it_runs_and_at_the_end(
     agents: Agents, tmp_path: Path
 ) -> None:
@@ -209,6 +211,7 @@ def test_a_budget_that_cannot_be_kept_is_said_at_the_start_while_it_runs_and_at_
     assert "ms of 0.05 ms: not kept" in summary_text(summary)
 
 
+@pytest.mark.slow
 def test_frames_that_a_live_source_drops_are_load(agents: Agents, tmp_path: Path) -> None:
     import cv2
 

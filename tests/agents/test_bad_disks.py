@@ -104,6 +104,7 @@ def test_a_bundle_that_does_not_fit_says_how_much_it_needs(disk: Path, bundle: P
     assert "make room there, or put the state elsewhere" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_while_it_runs_loses_lines_not_inferences(disk: Path, bundle: Path) -> None:
     np.savez(disk.parent / "x.npz", x=frames(100))
     fill = "(sleep 1.2; dd if=/dev/zero of=$disk/fill bs=4k 2>/dev/null) & true"

@@ -25,6 +25,7 @@ def jumping_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: next(times))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("jumping_clock")
 def test_a_wall_clock_that_jumps_changes_stamps_only(tmp_path: Path) -> None:
     said: list[str] = []

@@ -30,6 +30,7 @@ def agents(tmp_path: Path) -> Iterator[Agents]:
     started.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_whatever_a_delegate_does_frames_go_on(
     case: Case,
@@ -44,6 +45,7 @@ def test_whatever_a_delegate_does_frames_go_on(
         assert seen.gap_s < ALLOWED_S * _PATIENCE
 
 
+@pytest.mark.slow
 def test_a_driver_that_hangs_is_found_by_what_it_took_before(
     agents: Agents, inputs: tuple[Path, Path], tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

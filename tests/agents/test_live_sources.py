@@ -318,6 +318,7 @@ def test_a_camera_program_that_does_not_end_is_ended(tmp_path: Path, monkeypatch
     assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.slow
 def test_connecting_again_and_again_leaks_no_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = cameras.mjpeg_server(lambda: [cameras.jpeg(1)])
     sensor = cameras.Sensor()

@@ -115,6 +115,7 @@ def test_the_law_behaves_on_a_recording_as_it_did_on_the_board() -> None:
     assert course.held >= 0.99 and course.oscillations(10 * law.dwell_s) <= 1
 
 
+@pytest.mark.slow
 def test_an_agent_records_its_load_and_simulate_replays_it(agents: Agents, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "d.bundle")
     code, _summary, said = agents.run(

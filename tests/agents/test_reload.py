@@ -60,6 +60,7 @@ def test_a_service_takes_its_new_config_without_ending(agents: Agents, config: P
     assert agent.stop()["threads"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", [True, False], ids=["collector", "no collector"])
 def test_a_reload_takes_the_spool_over(agents: Agents, config: Path, tmp_path: Path, there: bool) -> None:
     with start_collector(f"sqlite:///{tmp_path}/t.db") as collector:

@@ -120,6 +120,7 @@ def _answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+@pytest.mark.slow
 def test_results_reach_a_broker_and_wait_while_it_is_away(broker: Broker) -> None:
     sink = open_sink(f"mqtt://127.0.0.1:{broker.port}/site/door?queue=5")
     for i in range(8):  # nobody is there yet: the oldest three make room
@@ -352,6 +353,7 @@ def on_result(inference):
 """
 
 
+@pytest.mark.slow
 def test_a_function_that_hangs_dies_or_exits_is_not_held_against_the_delegate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

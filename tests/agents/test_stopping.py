@@ -31,6 +31,7 @@ def mute_collector() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hangs", ["nothing", "worker", "collector", "both"])
 def test_a_stop_takes_two_seconds_at_most(agents: Agents, mute_collector: str, tmp_path: Path, hangs: str) -> None:
     bundle = make_bundle(tmp_path / "digits.bundle")

@@ -33,6 +33,7 @@ def test_ways_are_a_list_in_the_file_and_a_repeated_flag(tmp_path: Path) -> None
         load_config({}, file)
 
 
+@pytest.mark.slow
 def test_with_the_line_away_reports_go_to_the_stick_and_say_so(tmp_path: Path) -> None:
     stick = tmp_path / "stick"
     stick.mkdir()

@@ -63,6 +63,7 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_bundle_of_finished_models_is_measured_and_its_report_has_the_trade(files: Path, capsys) -> None:
     names = [f"--variant={name}={files}/{name}.tflite" for name in ("heavy", "light")]
     bundle = files / "two.bundle"

@@ -32,6 +32,7 @@ def test_the_loop_ends_with_latency_reported_by_the_device(tmp_path, capsys):
     assert report["demo"]["inferences"] == 2000
 
 
+@pytest.mark.slow
 def test_it_ends_with_what_to_type_next(tmp_path, capsys):
     assert main(["demo", "-o", str(tmp_path / "demo")]) == 0
     said = capsys.readouterr().out
@@ -41,6 +42,7 @@ def test_it_ends_with_what_to_type_next(tmp_path, capsys):
     assert "the live page    edgeloop demo --serve\n" in said
 
 
+@pytest.mark.slow
 def test_serve_keeps_the_page_open_until_it_is_told_to_stop(tmp_path):
     command = [sys.executable, "-m", "edgeloop.cli", "demo", "--serve", "-o", str(tmp_path / "demo")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

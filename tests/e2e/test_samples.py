@@ -35,6 +35,7 @@ def test_the_files_that_readmes_name_exist():
         assert [n for n in named if not (readme.parent / n).is_file()] == [], readme
 
 
+@pytest.mark.slow
 def test_digits_from_the_python_api_to_results_of_the_agent(tmp_path):
     convert = [sys.executable, str(SAMPLES / "digits/convert.py"), "-o", str(tmp_path)]
     subprocess.run(convert, check=True, capture_output=True)

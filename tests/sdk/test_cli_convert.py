@@ -104,6 +104,7 @@ def test_convert_ends_with_a_table_and_what_to_type_next(common: list[str], caps
     assert "made your signing key el:" in captured.err
 
 
+@pytest.mark.slow
 def test_a_missed_goal_exits_1_with_a_report_and_without_a_bundle(
     common: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,6 +119,7 @@ def test_a_missed_goal_exits_1_with_a_report_and_without_a_bundle(
     assert Path(result["bundle"]).is_file()
 
 
+@pytest.mark.slow
 def test_a_model_that_guesses_is_warned_of_at_the_verdict(
     common: list[str], digits: Path, digits_tflite: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -228,6 +230,7 @@ def test_no_sign_is_said_and_refused_later(common: list[str], capsys: pytest.Cap
     assert main(["evaluate", "u.bundle", "--data", str(digits / "test"), "--allow-unsigned"]) == 0
 
 
+@pytest.mark.slow
 def test_evaluate_measures_a_bundle_against_its_float_model(
     common: list[str], digits: Path, digits_tflite: Path, edgeloop_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

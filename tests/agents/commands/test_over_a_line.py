@@ -87,6 +87,7 @@ def test_the_operator_is_obeyed_and_what_was_asked_is_in_the_report(board: Board
     assert said == [f"log_level, signed by {fingerprint}", f"report_now, signed by {fingerprint}"]
 
 
+@pytest.mark.slow
 def test_what_is_not_for_here_and_now_is_refused_counted_and_said_once(board: Board, tmp_path: Path) -> None:
     key, stranger = load_or_create_signing_key(), load_or_create_signing_key(tmp_path / "stranger")
     start = board.line.start()
@@ -136,6 +137,7 @@ def test_operators_can_be_others_than_those_who_sign_bundles(agents: Agents, tmp
     board.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pause", [False, True])
 def test_the_model_is_measured_on_the_device(board: Board, pause: bool) -> None:
     measured = bench_there(board.operator, OnDevice("digits", 7, delegates=("xnnpack", "cpu"), n=40, pause=pause))

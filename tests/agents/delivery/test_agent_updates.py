@@ -78,6 +78,7 @@ def test_a_good_version_is_taken_without_a_restart_and_committed(
     assert agent.stop()["inferences"] > 0
 
 
+@pytest.mark.slow
 def test_a_version_that_cannot_run_is_rolled_back_and_the_agent_runs_on(
     tmp_path: Path, folder: VersionFolder, agents: Agents
 ) -> None:

@@ -111,6 +111,7 @@ def test_a_drop_needs_labels(digits_tflite: Path, data: str) -> None:
         edgeloop.compare(digits_tflite, digits_tflite, data=data, ignore_labels=True, fail_on="drop>1pt")
 
 
+@pytest.mark.slow
 def test_bundles_of_different_contracts_are_each_fed_by_their_own(
     digits_tflite: Path, data: str, tmp_path: Path
 ) -> None:

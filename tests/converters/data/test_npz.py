@@ -116,6 +116,7 @@ def bomb(gigabytes: int = 1) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 def test_a_gigabyte_in_a_megabyte_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     import resource
 

@@ -69,6 +69,7 @@ def test_one_command_sets_it_up_in_the_cache(edgeloop_home: Path) -> None:
     assert "-m venv" in command and f"pip install onnx2tf=={onnx2tf_env.VERSION}" in command
 
 
+@pytest.mark.slow
 def test_half_an_installation_does_not_count_and_pip_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", "")

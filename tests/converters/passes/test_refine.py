@@ -258,6 +258,7 @@ def test_the_softmax_floor_is_judged_by_what_can_be_seen() -> None:
     assert (floor.name, floor.accepted) == ("softmax floor", True)
 
 
+@pytest.mark.slow
 def test_convert_refines_at_the_default_effort_and_reports_it(digits_tflite: Path, tmp_path: Path) -> None:
     split = load_split()
     for name, images, labels in (

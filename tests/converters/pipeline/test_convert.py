@@ -94,6 +94,7 @@ def test_the_exported_file_is_all_int8_and_passes_its_own_golden_samples(recipe:
     assert check.passed, check.reason
 
 
+@pytest.mark.slow
 def test_the_recipe_in_a_bundle_makes_the_same_model_again(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +132,7 @@ def test_a_bundle_tells_nothing_of_the_folders_it_was_made_from(
     assert bundle.report()["command"] == f"edgeloop convert {digits_tflite.name} --data calib -o o.bundle"
 
 
+@pytest.mark.slow
 def test_versions_count_up_and_a_folder_gets_the_default_name(recipe: Recipe, tmp_path: Path) -> None:
     result = convert(replaced(recipe, name="ic"))
     assert result.bundle.save(tmp_path) == tmp_path / "ic-1.bundle"
@@ -150,6 +152,7 @@ def test_a_missed_goal_is_a_verdict_and_keeps_the_bundle_back(recipe: Recipe, tm
     assert result.bundle.save(tmp_path / "d.bundle", keep_failed=True).is_file()
 
 
+@pytest.mark.slow
 def test_a_latency_goal_is_judged_only_where_the_target_is_like_this_host(recipe: Recipe) -> None:
     far = convert(replaced(recipe, target="rpi4", goals=Goals(p95_ms=1e-6)))
     assert far.gate.passed
@@ -182,6 +185,7 @@ def test_calibration_samples_are_even_over_the_classes_and_follow_the_seed(
     assert (choose_samples(replaced(recipe, seed=1), both)[0] != chosen).any()
 
 
+@pytest.mark.slow
 def test_fast_evaluates_at_most_1000_samples_and_says_so(recipe: Recipe, tmp_path: Path) -> None:
     split = load_split()
     images, labels = np.tile(split.held_out_images, (3, 1, 1)), np.tile(split.held_out_labels, 3)
@@ -262,6 +266,7 @@ def test_an_interrupt_leaves_no_bundle_behind(recipe: Recipe, tmp_path: Path, mo
     assert [p for p in tmp_path.iterdir() if p.suffix == ".bundle"] == []
 
 
+@pytest.mark.slow
 def test_the_facade_mirrors_the_verbs(digits_tflite: Path, data: tuple[str, str], tmp_path: Path) -> None:
     result = edgeloop.convert(
         digits_tflite, target="rpi4", data=data[0], evaluate=data[1], contract=CONTRACT, effort="fast",

@@ -71,6 +71,7 @@ def rung(result: ConvertResult, name: str) -> Repair:
     return next(r for r in result.variants[0].repairs if r.name == name)
 
 
+@pytest.mark.slow
 def test_a_softmax_without_steps_is_repaired(repaired: ConvertResult) -> None:
     assert repaired.gate.passed, repaired.gate.reasons
     assert repaired.variants[0].quality.metrics.agreement == 1.0
@@ -121,6 +122,7 @@ def test_the_repaired_file_travels_in_the_bundle(repaired: ConvertResult, tmp_pa
     assert not any("stayed float" in warning for warning in repaired.warnings)
 
 
+@pytest.mark.slow
 def test_outputs_that_must_be_int8_stay_so_and_then_it_is_refused(
     flat: bytes, data: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -161,6 +163,7 @@ def test_an_outlier_channel_is_equalized_away_at_no_cost(
     assert min(error["snr_db"] for error in result.report["per_op"]) > 10  # against the equalized float model
 
 
+@pytest.mark.slow
 def test_ops_move_to_float_where_channels_cannot_be_scaled(
     digits_tflite: Path, data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +216,7 @@ def test_blamed_ops_are_counted_as_in_the_file_that_came_out() -> None:
     assert "FULLY_CONNECTED #1 " in blame(Repaired(model, (), noisiest=noisy))
 
 
+@pytest.mark.slow
 def test_on_an_edge_tpu_only_the_end_of_the_model_moves(flat: bytes, data: tuple[str, str], tmp_path: Path) -> None:
     result = convert(recipe_of(flat, tmp_path, data, target="coral-usb"), cache=False)
     assert result.gate.passed, result.gate.reasons
@@ -224,6 +228,7 @@ def test_on_an_edge_tpu_only_the_end_of_the_model_moves(flat: bytes, data: tuple
     assert names.index("DEQUANTIZE") > names.index("RESHAPE")
 
 
+@pytest.mark.slow
 def test_no_choice_looks_at_the_evaluation_data(
     repaired: ConvertResult,
     flat: bytes,

@@ -76,6 +76,7 @@ def test_a_bundle_of_any_scheme_runs_on_the_agent(
     assert parse_recipe(Bundle.open(path).recipe()).scheme == name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("io", ["float", "int8", "uint8"])
 def test_inputs_and_outputs_in_the_kind_asked_for(
     io: str, digits_tflite: Path, data: tuple[str, str], tmp_path: Path
@@ -111,6 +112,7 @@ class Heard(SilentProgress):
         self.said.append(message)
 
 
+@pytest.mark.slow
 def test_a_slow_scheme_says_so_before_anything_runs(digits_tflite: Path, data: tuple[str, str]) -> None:
     heard = Heard()
     convert(recipe_for(digits_tflite, data, "a16w8"), progress=heard)

@@ -225,6 +225,7 @@ def receiver() -> Iterator[Receiver]:
     made.stop()
 
 
+@pytest.mark.slow
 def test_a_webhook_hears_once_signed_in_order_and_again_after_failures(tmp_path: Path, receiver: Receiver) -> None:
     receiver.answers = [500, 302]
     rules = (Rule("hot", "temperature_c", above=80.0, for_s=0.0, severity="critical"),)

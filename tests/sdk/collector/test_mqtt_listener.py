@@ -107,6 +107,7 @@ def test_a_late_acknowledgement_is_not_taken_for_the_next_batchs(broker: Mosquit
     listener.stop()
 
 
+@pytest.mark.slow
 def test_a_crash_between_delivery_and_commit_loses_nothing_though_the_device_is_gone(
     broker: Mosquitto, store: Store
 ) -> None:
@@ -210,6 +211,7 @@ def test_nonsense_and_retained_messages_change_nothing(broker: Mosquitto, store:
     listener.stop()
 
 
+@pytest.mark.slow
 def test_a_broker_that_goes_and_comes_is_said_once_each(broker: Mosquitto, store: Store) -> None:
     said: list[str] = []
     listener = listening(broker.url, Ingest(store, Notices(said.append)))
@@ -223,6 +225,7 @@ def test_a_broker_that_goes_and_comes_is_said_once_each(broker: Mosquitto, store
     listener.stop()
 
 
+@pytest.mark.slow
 def test_two_collectors_of_one_client_id_are_told_and_of_two_store_once(broker: Mosquitto, store: Store) -> None:
     said: list[str] = []
     ingest = Ingest(store, Notices(said.append))

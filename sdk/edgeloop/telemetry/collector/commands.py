@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -35,6 +35,10 @@ class TooManyError(EdgeloopError):
 
 class DeviceLine(Protocol):
     """A line on which a device can be reached at once."""
+
+    @property
+    def devices(self) -> Collection[str]:
+        """Names that answered on it."""
 
     def push(self, device: str, command: bytes) -> bool:
         """Whether the device is there; returns at once."""
@@ -71,6 +75,10 @@ class CommandQueue:
         self._lock = threading.Lock()
         self._waited_for: frozenset[str] = frozenset()
         self._known_until_s = 0.0
+
+    def is_on_a_line(self, device: str) -> bool:
+        """Whether it answered on a line that is open: it may never have reported."""
+        return any(device in line.devices for line in self.lines)
 
     def add(self, device: str, body: bytes) -> QueuedCommand:
         """Take an operator's command for a device. Posting the same again changes nothing.

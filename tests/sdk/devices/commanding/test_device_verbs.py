@@ -93,6 +93,7 @@ def test_a_bundle_is_measured_where_it_runs(desk: Desk, capsys: pytest.CaptureFi
     assert "digits 7; the agent's worker: running" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_line_that_a_collector_holds_is_reached_through_it(
     desk: Desk, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

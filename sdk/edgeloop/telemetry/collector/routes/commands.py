@@ -58,7 +58,9 @@ def routes(services: Services) -> list[Route]:
             if len(body) > MAX_COMMAND_BYTES:
                 raise HTTPException(413, f"a command has {MAX_COMMAND_BYTES} bytes at most")
         device = request.path_params["device"]
-        if not await run_in_threadpool(services.store.latest, Selection(device=device), limit=1):
+        if not queue.is_on_a_line(device) and not await run_in_threadpool(
+            services.store.latest, Selection(device=device), limit=1
+        ):
             raise await run_in_threadpool(_unknown, services, device)
         try:
             queued = await run_in_threadpool(queue.add, device, bytes(body))
