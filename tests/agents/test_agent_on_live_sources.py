@@ -14,7 +14,7 @@ from support.agents import Agents, make_bundle
 def test_the_agent_counts_every_frame_of_a_camera_that_is_faster_than_it(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "digits.bundle")
     good, cut = cameras.jpeg(1), cameras.jpeg(2)[:300]
-    server = cameras.mjpeg_server(lambda: (cut if i % 20 == 7 else good for i in range(150)), period_s=0.002)
+    server = cameras.mjpeg_server(lambda: (cut if i % 4 == 3 else good for i in range(150)), period_s=0.002)
     agents = Agents(tmp_path)
     out = tmp_path / "out.jsonl"
     agent = agents.start(

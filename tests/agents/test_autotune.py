@@ -170,6 +170,7 @@ def test_after_an_update_the_result_is_not_taken_and_that_is_said(agents: Agents
     assert "edgeloop-agent autotune measures again" in said
 
 
+@pytest.mark.slow
 def test_a_config_may_ask_to_measure_whatever_was_not_yet(agents: Agents, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "digits.bundle", delegates=("cpu",))
     config = tmp_path / "agent.toml"

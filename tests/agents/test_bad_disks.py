@@ -93,6 +93,7 @@ def test_where_memory_is_full_too_it_says_what_to_do(disk: Path, bundle: Path) -
     assert "-> make room (1 MiB and what the bundle takes), or --state DIR" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_bundle_that_does_not_fit_says_how_much_it_needs(disk: Path, bundle: Path) -> None:
     from support.tiny_models import TinyBuilder
 

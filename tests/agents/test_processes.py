@@ -187,6 +187,7 @@ def test_a_killed_worker_is_started_again_where_it_was(agents: Agents, bundle: P
     assert written[-1] == "x.npz[299]"
 
 
+@pytest.mark.slow
 def test_result_lines_that_die_with_a_worker_are_counted(agents: Agents, bundle: Path, tmp_path: Path) -> None:
     """At full speed, and twice: what is written and what is lost are together what was inferred."""
     sinks = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]

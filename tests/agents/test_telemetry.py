@@ -190,6 +190,7 @@ def test_a_collector_that_goes_and_comes_back_has_every_report_once(
     assert total(reports, "frames") == summary["frames"]
 
 
+@pytest.mark.slow
 def test_what_could_not_be_delivered_is_delivered_by_the_next_run(
     agents: Agents, bundle: Path, store_url: str, tmp_path: Path
 ) -> None:

@@ -179,6 +179,7 @@ def test_the_largest_batch_goes_through(line: Line) -> None:
     assert len(line.collector.keys()) == len(bodies) > 100
 
 
+@pytest.mark.slow
 def test_a_far_end_that_is_away_is_one_line_and_it_recovers(line: Line) -> None:
     line.transport.send([small_body(1)], PATIENCE_S)
     line.go_away()
@@ -233,6 +234,7 @@ def test_a_spool_is_emptied_past_a_report_that_is_rejected(line: Line, spool: Sp
     assert (stats.reports, stats.accepted, stats.rejected, stats.quarantined) == (0, 6, 1, 1)
 
 
+@pytest.mark.slow
 def test_an_outage_loses_and_doubles_nothing(line: Line, spool: Spool) -> None:
     keys = _fill(spool, range(1, 4))
     _deliver_all(spool, line)
@@ -249,6 +251,7 @@ def test_an_outage_loses_and_doubles_nothing(line: Line, spool: Spool) -> None:
     assert line.collector.keys() == keys
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [1e-4, 1e-3])
 def test_on_a_bad_line_every_report_arrives_once_and_as_it_was(
     collector: Collector, tmp_path: Path, spool: Spool, rate: float
@@ -265,6 +268,7 @@ def test_on_a_bad_line_every_report_arrives_once_and_as_it_was(
         line.close()
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_sent_in_a_batch_with_others_still_arrives(line: Line, spool: Spool) -> None:
     """The collector fails on one report each time: the others get past it, and it arrives when that is over."""
     cursed = Report("pi-1", BOOT, 3, 1_790_000_000.0, variant="cursed")

@@ -77,6 +77,7 @@ def test_every_line_of_the_table_carries_device_threads_delegate_and_n(bundle_an
     assert device.startswith("local-")
 
 
+@pytest.mark.slow
 def test_a_camera_that_is_not_there_is_said_while_it_is_waited_for(bundle_and_data):
     command = [sys.executable, "-m", "edgeloop.cli", "run", "local:", str(bundle_and_data[0]), "--source", "camera:63"]
     with subprocess.Popen([*command, "--count", "1"], stderr=subprocess.PIPE, text=True) as process:

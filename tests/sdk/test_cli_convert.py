@@ -209,6 +209,7 @@ def test_few_samples_say_what_one_weighs(digits: Path, digits_tflite: Path, caps
     assert "one sample is" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_recipe_does_the_same_and_flags_win_over_it(common: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     from edgeloop.bundle import Bundle
 
@@ -223,6 +224,7 @@ def test_a_recipe_does_the_same_and_flags_win_over_it(common: list[str], capsys:
     assert Bundle.open(Path("b.bundle")).model() == first.model()
 
 
+@pytest.mark.slow
 def test_no_sign_is_said_and_refused_later(common: list[str], capsys: pytest.CaptureFixture[str], digits: Path) -> None:
     assert main([*common, "--no-sign", "-o", "u.bundle"]) == 0
     assert "NOT signed" in capsys.readouterr().out

@@ -82,6 +82,7 @@ def test_a_softmax_without_steps_is_repaired(repaired: ConvertResult) -> None:
     assert moved.latency_ratio is not None and moved.bytes_after != moved.bytes_before
 
 
+@pytest.mark.slow
 def test_every_rung_is_recorded_with_what_it_gained_and_cost(repaired: ConvertResult) -> None:
     assert [r.name for r in repaired.variants[0].repairs] == [FIND, *RUNGS]
     found = repaired.to_dict()["repairs"]
@@ -149,6 +150,7 @@ def test_a_healthy_model_is_not_repaired(
     assert result.gate.passed and result.variants[0].repairs == ()
 
 
+@pytest.mark.slow
 def test_an_outlier_channel_is_equalized_away_at_no_cost(
     digits_tflite: Path, data: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -174,6 +176,7 @@ def test_ops_move_to_float_where_channels_cannot_be_scaled(
     assert {0, 1} <= {op.index for op in rung(result, FLOAT_OPS).ops}
 
 
+@pytest.mark.slow
 def test_what_cannot_be_repaired_is_refused_with_ops_and_numbers(
     flat: bytes, data: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -85,6 +85,7 @@ def test_what_is_laid_out_is_what_the_agent_reads(
     assert standing.running is not None and standing.running == standing.committed and standing.running.number == 7
 
 
+@pytest.mark.slow
 def test_a_compressed_image_needs_a_name_for_the_result(
     tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,6 +179,7 @@ def test_what_the_agent_would_refuse_is_refused_here(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_token_and_a_certificate_lie_where_the_agent_looks(
     tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
