@@ -24,6 +24,8 @@ schemathesis = pytest.importorskip("schemathesis", reason="pip install 'edgeloop
 from schemathesis.checks import not_a_server_error  # noqa: E402
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 _NOT_DESCRIBED = ("/js/", "/vendor/", "/login", "/logout", "/icon.svg")
 """The page and its files."""
 
