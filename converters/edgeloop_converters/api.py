@@ -14,7 +14,8 @@ from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.goals import Goals
 from edgeloop_converters.pipeline import convert as run_recipe
-from edgeloop_converters.recipe import DEFAULT_TARGET, Recipe, plan_passes
+from edgeloop_converters.recipe import DEFAULT_TARGET, Recipe
+from edgeloop_converters.recipe_steps import plan_passes
 from edgeloop_converters.result import ConvertResult
 from edgeloop_converters.shapes import shapes_of
 

@@ -7,7 +7,7 @@ It is written into the bundle as `recipe.toml`; `edgeloop convert --recipe recip
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,125 +17,27 @@ from edgeloop.contract import Contract
 from edgeloop.errors import ConfigError, UsageError
 from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.goals import Goals
-from edgeloop_converters.schemes import IO_KINDS, SCHEME_OPTIONS, SCHEMES, Scheme, check_io, check_options, scheme_named
-from edgeloop_converters.schemes.table import FLOAT
+from edgeloop_converters.recipe_steps import (
+    CALIBRATION_METHODS,
+    CALIBRATION_SAMPLES,
+    EFFORTS,
+    NOT_OF_SCHEME,
+    PassStep,
+    check_order,
+    is_whole,
+    plan_passes,
+)
+from edgeloop_converters.schemes import check_io, check_options, scheme_named
 from edgeloop_converters.shapes import GivenShape, plain_shapes
 from edgeloop_converters.toml_writer import to_toml
 
 SCHEMA = 1
-ENGINES = ("aeq", "tflite")
 ONNX_ENGINES = ("onnx2torch", "onnx2tf")
-EFFORTS = ("fast", "default", "best")
-CALIBRATION_SAMPLES = {"fast": 100, "default": 512, "best": 512}
 EVALUATION_SAMPLES = {"fast": 1000}
 """At most so many are evaluated unless the recipe says a number; other efforts: all."""
 DEFAULT_TARGET = "rpi4"
 MAX_SEED = 2**32 - 1
-
-
-def _whole(low: int, high: int) -> Callable[[Any], bool]:
-    return lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v <= high
-
-
-def _one_of(*allowed: str) -> Callable[[Any], bool]:
-    return lambda v: isinstance(v, str) and v in allowed
-
-
-def _scheme_option(key: str) -> tuple[Callable[[Any], bool], str]:
-    """Its type only: which values a scheme takes is checked with the scheme."""
-    kind = SCHEME_OPTIONS[key]
-    word = "a whole number" if kind is int else "a text"
-    return (lambda v: isinstance(v, kind) and not isinstance(v, bool)), word
-
-
-CALIBRATION_METHODS = ("grouped", "min-max", "percentile", "mse", "entropy")
-"""`calibration.METHODS`, without its imports; the first is the default."""
-
 _HASHED = ("source", "data", "eval")
-_NOT_OF_SCHEME = ("scheme", "engine", "io")
-_QUANTIZING = tuple(name for name in SCHEMES if name != FLOAT)
-
-PASSES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
-    # pass: option -> (check, what it must be)
-    "calibrate": {
-        "samples": (_whole(1, 1_000_000), "a whole number from 1 to 1000000"),
-        "method": (_one_of(*CALIBRATION_METHODS), f"one of {', '.join(CALIBRATION_METHODS)}"),
-    },
-    "quantize": {
-        "scheme": (_one_of(*_QUANTIZING), f"one of {', '.join(_QUANTIZING)}"),
-        "engine": (_one_of(*ENGINES), f"one of {', '.join(ENGINES)}"),
-        "io": (_one_of(*IO_KINDS), f"one of {', '.join(IO_KINDS)}"),
-        **{key: _scheme_option(key) for key in SCHEME_OPTIONS},
-    },
-}
-
-
-@dataclass(frozen=True)
-class PassStep:
-    """One pass and its options. Raises ConfigError for a pass or option that does not exist."""
-
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.name not in PASSES:
-            raise ConfigError(f"recipe: pass {self.name!r} is not known", hint=f"one of: {', '.join(PASSES)}")
-        known = PASSES[self.name]
-        for key, value in self.options.items():
-            if key not in known:
-                raise ConfigError(
-                    f"recipe: pass {self.name!r} has no option {key!r}", hint=f"known: {', '.join(sorted(known))}"
-                )
-            check, expected = known[key]
-            if not check(value):
-                raise ConfigError(f"recipe: pass {self.name!r}: {key} must be {expected}, got {value!r}")
-
-
-def plan_passes(
-    scheme: str,
-    engine: str,
-    effort: str,
-    samples: int | None = None,
-    *,
-    io: str = "",
-    options: Mapping[str, str | int] | None = None,
-    method: str = "",
-) -> tuple[PassStep, ...]:
-    """The ordered passes for a scheme. "float" needs none: the model is left as it is. Raises UsageError.
-
-    io: kind of the model's inputs and outputs, "" the scheme's own. options: the scheme's, as {"bits": 4}. method: how
-    ranges are taken, "" the default one.
-    """
-    _check_calibrates(scheme_named(scheme), engine, samples, method)
-    method = method or CALIBRATION_METHODS[0]
-    for value, allowed, what in (
-        (engine, ENGINES, "engine"),
-        (effort, EFFORTS, "effort"),
-        (method, CALIBRATION_METHODS, "calibration method"),
-    ):
-        if value not in allowed:
-            raise UsageError(f"{what} {value!r} is not known", hint=f"one of: {', '.join(allowed)}")
-    chosen = scheme_named(scheme)
-    check_io(chosen, io)
-    check_options(chosen, options or {})
-    if chosen.name == FLOAT:
-        return ()
-    if engine == "tflite" and chosen.name != "int8":
-        raise UsageError(f"--engine tflite makes int8 only, not {chosen.name}", hint="leave --engine out")
-    step = {"scheme": chosen.name, "engine": engine, **({"io": io} if io else {}), **(options or {})}
-    own = {} if method == CALIBRATION_METHODS[0] else {"method": method}
-    calibrate = PassStep("calibrate", {"samples": samples or CALIBRATION_SAMPLES[effort], **own})
-    return (*([calibrate] if chosen.calibrated else []), PassStep("quantize", step))
-
-
-def _check_calibrates(scheme: Scheme, engine: str, samples: int | None, method: str) -> None:
-    """Raises UsageError where something is asked of a calibration that the scheme or the engine does without."""
-    asked = "--calibration" if method else "--calibration-samples" if samples is not None else ""
-    if asked and not scheme.calibrated:
-        raise UsageError(f"--scheme {scheme.name} measures no ranges: {asked} has no effect", hint=f"leave {asked} out")
-    if method and engine == "tflite":
-        raise UsageError("--engine tflite measures ranges its own way: --calibration has no effect",
-                         hint="leave --calibration out, or --engine")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -183,11 +85,11 @@ class Recipe:
             raise UsageError(
                 f"bundle name {self.name[:100]!r} is not usable", hint="letters, digits, '.', '_' and '-', at most 64"
             )
-        if self.version is not None and not _whole(1, MAX_VERSION)(self.version):
+        if self.version is not None and not is_whole(1, MAX_VERSION)(self.version):
             raise UsageError(f"version must be a whole number from 1, got {self.version!r}")
-        if not _whole(0, MAX_SEED)(self.seed):
+        if not is_whole(0, MAX_SEED)(self.seed):
             raise ConfigError(f"recipe: seed must be a whole number from 0 to {MAX_SEED}, got {self.seed!r}")
-        if self.evaluation_samples is not None and not _whole(1, MAX_VERSION)(self.evaluation_samples):
+        if self.evaluation_samples is not None and not is_whole(1, MAX_VERSION)(self.evaluation_samples):
             raise UsageError(f"the number of evaluation samples must be at least 1, got {self.evaluation_samples!r}")
         if self.onnx_engine not in ("", *ONNX_ENGINES):
             raise ConfigError(
@@ -200,12 +102,7 @@ class Recipe:
             )
         if not set(self.sha256) <= set(_HASHED) or not all(map(_is_sha256, self.sha256.values())):
             raise ConfigError(f"recipe: sha256 holds the SHA-256 of {', '.join(_HASHED)}, each 64 hexadecimal digits")
-        names = [step.name for step in self.passes]
-        if names not in ([], ["quantize"], ["calibrate", "quantize"]):
-            raise ConfigError(
-                f"recipe: passes {', '.join(names)} cannot be run in this order",
-                hint="calibrate then quantize, or none for a float bundle",
-            )
+        check_order([step.name for step in self.passes])
         if self.is_calibrated != scheme_named(self.scheme).calibrated:
             what = "needs no 'calibrate'" if self.is_calibrated else "needs 'calibrate' before it"
             raise ConfigError(f"recipe: scheme {self.scheme} {what}")
@@ -225,13 +122,13 @@ class Recipe:
     @property
     def scheme(self) -> str:
         """A name of `SCHEMES`; "float" when no pass quantizes."""
-        return str(self._option("quantize", "scheme", "int8" if self.passes else "float"))
+        return str(self._option("quantize", "scheme", "int8" if self._quantizes else "float"))
 
     @property
     def scheme_options(self) -> dict[str, Any]:
         """What is set of the scheme itself."""
         return {
-            k: v for s in self.passes if s.name == "quantize" for k, v in s.options.items() if k not in _NOT_OF_SCHEME
+            k: v for s in self.passes if s.name == "quantize" for k, v in s.options.items() if k not in NOT_OF_SCHEME
         }
 
     @property
@@ -259,6 +156,10 @@ class Recipe:
     def evaluation_limit(self) -> int | None:
         """At most so many samples are evaluated; None: all."""
         return self.evaluation_samples or EVALUATION_SAMPLES.get(self.effort)
+
+    @property
+    def _quantizes(self) -> bool:
+        return any(step.name == "quantize" for step in self.passes)
 
     def _option(self, step: str, key: str, default: Any) -> Any:
         return next((s.options.get(key, default) for s in self.passes if s.name == step), default)

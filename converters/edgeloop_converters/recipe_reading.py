@@ -15,7 +15,8 @@ from edgeloop.errors import ConfigError
 from edgeloop.tomlfile import parse_toml, read_toml
 from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.goals import Goals
-from edgeloop_converters.recipe import EFFORTS, SCHEMA, PassStep, Recipe, is_code_spec, plan_passes
+from edgeloop_converters.recipe import SCHEMA, Recipe, is_code_spec
+from edgeloop_converters.recipe_steps import EFFORTS, PassStep, plan_passes
 from edgeloop_converters.shapes import shapes_of
 
 _KEYS: dict[str, type] = {

@@ -400,6 +400,6 @@ def replace_y(samples: Samples) -> Samples:
 
 
 def scheme_passes(scheme: str, method: str = "") -> Any:
-    from edgeloop_converters.recipe import plan_passes
+    from edgeloop_converters.recipe_steps import plan_passes
 
     return plan_passes(scheme, "aeq", "default", method=method)

@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop_converters.check_data.run import THOROUGH_SAMPLES, check_data
     from edgeloop_converters.data.cache import DecodedCache
-    from edgeloop_converters.recipe import Recipe, plan_passes
+    from edgeloop_converters.recipe import Recipe
+    from edgeloop_converters.recipe_steps import plan_passes
     from edgeloop_converters.shapes import shapes_of
 
     check_at_least_one(args, "--samples", "--calibration-samples")

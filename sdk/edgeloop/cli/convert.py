@@ -176,8 +176,9 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
 
     from edgeloop_converters.contracts import ContractFlags
     from edgeloop_converters.goals import parse_agreement, parse_bytes, parse_drop
-    from edgeloop_converters.recipe import Recipe, plan_passes
+    from edgeloop_converters.recipe import Recipe
     from edgeloop_converters.recipe_reading import load_recipe
+    from edgeloop_converters.recipe_steps import plan_passes
     from edgeloop_converters.schemes import scheme_named
     from edgeloop_converters.shapes import shapes_of
 

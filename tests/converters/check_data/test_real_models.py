@@ -19,7 +19,8 @@ from edgeloop_converters.check_data.run import check_data
 from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.data import Dataset, open_data
 from edgeloop_converters.frontends import to_float_tflite
-from edgeloop_converters.recipe import Recipe, plan_passes
+from edgeloop_converters.recipe import Recipe
+from edgeloop_converters.recipe_steps import plan_passes
 from support.cifar import extract
 
 pytestmark = pytest.mark.slow

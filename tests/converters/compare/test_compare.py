@@ -18,7 +18,8 @@ from edgeloop.graph import Graph
 from edgeloop_converters.demo.digits import load_split
 from edgeloop_converters.frontends import FloatModel
 from edgeloop_converters.pipeline import convert
-from edgeloop_converters.recipe import Recipe, plan_passes
+from edgeloop_converters.recipe import Recipe
+from edgeloop_converters.recipe_steps import plan_passes
 from support.sabotage import DIGITS
 from support.tiny_models import tiny_mlp
 

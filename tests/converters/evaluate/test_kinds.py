@@ -15,7 +15,8 @@ from edgeloop.decoding import AnomalySettings, DetectionSettings, EmbeddingSetti
 from edgeloop_converters.data.dataset import IMAGE, TENSOR, Dataset
 from edgeloop_converters.evaluate import run_models, summarize
 from edgeloop_converters.pipeline import convert
-from edgeloop_converters.recipe import Recipe, plan_passes
+from edgeloop_converters.recipe import Recipe
+from edgeloop_converters.recipe_steps import plan_passes
 from support.detectors import CELLS, RED_LABELS, SIDE, anchor_grid, red_detector, red_picture
 from support.tiny_models import tiny_mlp
 

@@ -20,7 +20,8 @@ from edgeloop_converters.frontends import start_conversion
 from edgeloop_converters.frontends.size_limit import MAX_BYTES
 from edgeloop_converters.pipeline import convert
 from edgeloop_converters.quantization import quantize_int8
-from edgeloop_converters.recipe import Recipe, plan_passes
+from edgeloop_converters.recipe import Recipe
+from edgeloop_converters.recipe_steps import plan_passes
 from support.tiny_models import TinyBuilder, tiny_cnn
 
 

@@ -23,8 +23,9 @@ from edgeloop_converters.data import open_data
 from edgeloop_converters.demo.digits import load_split
 from edgeloop_converters.goals import Goals
 from edgeloop_converters.pipeline import convert
-from edgeloop_converters.recipe import Recipe, plan_passes
+from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.recipe_reading import parse_recipe
+from edgeloop_converters.recipe_steps import plan_passes
 from edgeloop_converters.result import ConvertResult
 from edgeloop_converters.sources import Datasets, choose_samples
 from support.images import write_image

@@ -9,7 +9,8 @@ import pytest
 from edgeloop.bundle import Metrics
 from edgeloop_converters.goals import Goals
 from edgeloop_converters.next_steps import next_steps, too_fine
-from edgeloop_converters.recipe import Recipe, plan_passes
+from edgeloop_converters.recipe import Recipe
+from edgeloop_converters.recipe_steps import plan_passes
 
 METRICS = Metrics("accuracy", 0.751, 0.7441, 0.9667, 1000)
 

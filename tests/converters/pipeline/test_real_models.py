@@ -11,7 +11,8 @@ import pytest
 from edgeloop.bundle import Bundle
 from edgeloop_converters.goals import Goals
 from edgeloop_converters.pipeline import convert
-from edgeloop_converters.recipe import Recipe, plan_passes
+from edgeloop_converters.recipe import Recipe
+from edgeloop_converters.recipe_steps import plan_passes
 from edgeloop_converters.result import ConvertResult
 
 _CALIBRATION_PER_CLASS = 60

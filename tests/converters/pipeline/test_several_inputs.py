@@ -21,7 +21,8 @@ from edgeloop_converters.check_data.run import check_data
 from edgeloop_converters.compare import compare
 from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.pipeline import convert
-from edgeloop_converters.recipe import Recipe, plan_passes
+from edgeloop_converters.recipe import Recipe
+from edgeloop_converters.recipe_steps import plan_passes
 from edgeloop_converters.result import ConvertResult
 from support.several_inputs import masked_tokens, save, token_data
 from support.tiny_models import tiny_two_inputs

@@ -20,8 +20,9 @@ from edgeloop.runtime import open_session
 from edgeloop_converters.assess import evaluate
 from edgeloop_converters.compare import compare
 from edgeloop_converters.pipeline import convert
-from edgeloop_converters.recipe import Recipe, plan_passes
+from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.recipe_reading import parse_recipe
+from edgeloop_converters.recipe_steps import plan_passes
 from support.text_models import WORDS, sentences, trained, transformer
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]

@@ -20,8 +20,9 @@ from edgeloop.runtime import open_session
 from edgeloop_converters.demo.digits import load_split
 from edgeloop_converters.goals import Goals
 from edgeloop_converters.pipeline import convert
-from edgeloop_converters.recipe import Recipe, plan_passes
+from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.recipe_reading import parse_recipe
+from edgeloop_converters.recipe_steps import plan_passes
 from edgeloop_converters.repair import ladder
 from edgeloop_converters.repair.ladder import Repaired, blame
 from edgeloop_converters.repair.records import EQUALIZATION, FIND, FLOAT_OPS, RUNGS, OpName, Repair, Score, Suspect

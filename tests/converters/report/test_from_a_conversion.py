@@ -9,7 +9,8 @@ import pytest
 from edgeloop_converters.demo.loop import CONTRACT
 from edgeloop_converters.goals import Goals
 from edgeloop_converters.pipeline import convert
-from edgeloop_converters.recipe import Recipe, plan_passes
+from edgeloop_converters.recipe import Recipe
+from edgeloop_converters.recipe_steps import plan_passes
 from edgeloop_converters.report import render
 from support.digits import save_held_out
 from support.reported import checked

@@ -19,8 +19,8 @@ from edgeloop_converters.calibration import calibrate
 from edgeloop_converters.demo.digits import load_split
 from edgeloop_converters.frontends import to_float_tflite
 from edgeloop_converters.passes.rounding import gptq
-from edgeloop_converters.recipe import plan_passes
 from edgeloop_converters.recipe_reading import parse_recipe
+from edgeloop_converters.recipe_steps import plan_passes
 from edgeloop_converters.schemes import SCHEMES, check_options
 from edgeloop_converters.schemes.codebooks import fitted_scales, k_means, logarithmic, uniform
 from edgeloop_converters.schemes.compact import eight_bit_layers

@@ -18,8 +18,9 @@ from edgeloop.progress import SilentProgress
 from edgeloop.runtime import open_session
 from edgeloop_converters.demo.digits import load_split
 from edgeloop_converters.pipeline import convert
-from edgeloop_converters.recipe import Recipe, plan_passes
+from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.recipe_reading import parse_recipe
+from edgeloop_converters.recipe_steps import plan_passes
 from edgeloop_converters.schemes import SCHEMES
 
 CONTRACT = Contract(

@@ -15,7 +15,8 @@ from edgeloop.errors import ConfigError, UsageError
 from edgeloop.graph import Graph, Quantization
 from edgeloop.runtime import open_session
 from edgeloop_converters.calibration import Ranges, calibrate
-from edgeloop_converters.recipe import PassStep, Recipe, plan_passes
+from edgeloop_converters.recipe import Recipe
+from edgeloop_converters.recipe_steps import PassStep, plan_passes
 from edgeloop_converters.schemes import NAMES, SCHEMES, check_io, scheme_named
 from edgeloop_converters.schemes.borders import set_io
 from edgeloop_converters.schemes.fixed_point import check_powers_of_two, power_of_two_ranges

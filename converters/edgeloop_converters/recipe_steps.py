@@ -1,0 +1,128 @@
+"""The steps of a recipe: which passes there are, what may be set of each, and in which order they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgeloop.errors import ConfigError, UsageError
+from edgeloop_converters.schemes import IO_KINDS, SCHEME_OPTIONS, SCHEMES, Scheme, check_io, check_options, scheme_named
+from edgeloop_converters.schemes.table import FLOAT
+
+ENGINES = ("aeq", "tflite")
+EFFORTS = ("fast", "default", "best")
+CALIBRATION_SAMPLES = {"fast": 100, "default": 512, "best": 512}
+
+
+def is_whole(low: int, high: int) -> Callable[[Any], bool]:
+    return lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v <= high
+
+
+def _one_of(*allowed: str) -> Callable[[Any], bool]:
+    return lambda v: isinstance(v, str) and v in allowed
+
+
+def _scheme_option(key: str) -> tuple[Callable[[Any], bool], str]:
+    """Its type only: which values a scheme takes is checked with the scheme."""
+    kind = SCHEME_OPTIONS[key]
+    word = "a whole number" if kind is int else "a text"
+    return (lambda v: isinstance(v, kind) and not isinstance(v, bool)), word
+
+
+CALIBRATION_METHODS = ("grouped", "min-max", "percentile", "mse", "entropy")
+"""`calibration.METHODS`, without its imports; the first is the default."""
+
+NOT_OF_SCHEME = ("scheme", "engine", "io")
+_QUANTIZING = tuple(name for name in SCHEMES if name != FLOAT)
+
+PASSES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
+    # pass: option -> (check, what it must be)
+    "calibrate": {
+        "samples": (is_whole(1, 1_000_000), "a whole number from 1 to 1000000"),
+        "method": (_one_of(*CALIBRATION_METHODS), f"one of {', '.join(CALIBRATION_METHODS)}"),
+    },
+    "quantize": {
+        "scheme": (_one_of(*_QUANTIZING), f"one of {', '.join(_QUANTIZING)}"),
+        "engine": (_one_of(*ENGINES), f"one of {', '.join(ENGINES)}"),
+        "io": (_one_of(*IO_KINDS), f"one of {', '.join(IO_KINDS)}"),
+        **{key: _scheme_option(key) for key in SCHEME_OPTIONS},
+    },
+}
+
+
+@dataclass(frozen=True)
+class PassStep:
+    """One pass and its options. Raises ConfigError for a pass or option that does not exist."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.name not in PASSES:
+            raise ConfigError(f"recipe: pass {self.name!r} is not known", hint=f"one of: {', '.join(PASSES)}")
+        known = PASSES[self.name]
+        for key, value in self.options.items():
+            if key not in known:
+                raise ConfigError(
+                    f"recipe: pass {self.name!r} has no option {key!r}", hint=f"known: {', '.join(sorted(known))}"
+                )
+            check, expected = known[key]
+            if not check(value):
+                raise ConfigError(f"recipe: pass {self.name!r}: {key} must be {expected}, got {value!r}")
+
+
+def plan_passes(
+    scheme: str,
+    engine: str,
+    effort: str,
+    samples: int | None = None,
+    *,
+    io: str = "",
+    options: Mapping[str, str | int] | None = None,
+    method: str = "",
+) -> tuple[PassStep, ...]:
+    """The ordered passes for a scheme. "float" needs none: the model is left as it is. Raises UsageError.
+
+    io: kind of the model's inputs and outputs, "" the scheme's own. options: the scheme's, as {"bits": 4}. method: how
+    ranges are taken, "" the default one.
+    """
+    _check_calibrates(scheme_named(scheme), engine, samples, method)
+    method = method or CALIBRATION_METHODS[0]
+    for value, allowed, what in (
+        (engine, ENGINES, "engine"),
+        (effort, EFFORTS, "effort"),
+        (method, CALIBRATION_METHODS, "calibration method"),
+    ):
+        if value not in allowed:
+            raise UsageError(f"{what} {value!r} is not known", hint=f"one of: {', '.join(allowed)}")
+    chosen = scheme_named(scheme)
+    check_io(chosen, io)
+    check_options(chosen, options or {})
+    if chosen.name == FLOAT:
+        return ()
+    if engine == "tflite" and chosen.name != "int8":
+        raise UsageError(f"--engine tflite makes int8 only, not {chosen.name}", hint="leave --engine out")
+    step = {"scheme": chosen.name, "engine": engine, **({"io": io} if io else {}), **(options or {})}
+    own = {} if method == CALIBRATION_METHODS[0] else {"method": method}
+    calibrate = PassStep("calibrate", {"samples": samples or CALIBRATION_SAMPLES[effort], **own})
+    return (*([calibrate] if chosen.calibrated else []), PassStep("quantize", step))
+
+
+def _check_calibrates(scheme: Scheme, engine: str, samples: int | None, method: str) -> None:
+    """Raises UsageError where something is asked of a calibration that the scheme or the engine does without."""
+    asked = "--calibration" if method else "--calibration-samples" if samples is not None else ""
+    if asked and not scheme.calibrated:
+        raise UsageError(f"--scheme {scheme.name} measures no ranges: {asked} has no effect", hint=f"leave {asked} out")
+    if method and engine == "tflite":
+        raise UsageError("--engine tflite measures ranges its own way: --calibration has no effect",
+                         hint="leave --calibration out, or --engine")  # fmt: skip
+
+
+def check_order(names: Sequence[str]) -> None:
+    """Raises ConfigError where passes cannot run in this order."""
+    if list(names) not in ([], ["quantize"], ["calibrate", "quantize"]):
+        raise ConfigError(
+            f"recipe: passes {', '.join(names)} cannot be run in this order",
+            hint="calibrate then quantize, or none for a float bundle",
+        )
