@@ -34,6 +34,7 @@ _MODULES_OF_EXTRA = {
     "mqtt": ("paho",),
     "keys": ("cryptography",),
     "ssh": ("asyncssh", "packaging"),
+    "release": ("tuf",),
     "collector": ("starlette", "uvicorn", "sqlalchemy", "rich"),
     "parquet": ("pyarrow",),
     "convert": ("ai_edge_quantizer", "sklearn", "scipy", "threadpoolctl", "tomli_w"),
