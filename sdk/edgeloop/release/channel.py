@@ -46,6 +46,7 @@ class Offer:
 
     sha256, bytes: of the file. for_target: the target it was made for. percent: 0..100 of the devices. tags: only
     devices that have one of them; () all. reason: why it is paused or halted. p95_ms: the budget of one inference.
+    since_s: unix time from which on what devices report counts against it: it was published or resumed then.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Offer:
     state: str = ACTIVE
     reason: str = ""
     p95_ms: float | None = None
+    since_s: int = 0
     deltas: tuple[Delta, ...] = ()
 
     @property
@@ -135,6 +137,7 @@ def _offer_to_dict(offer: Offer) -> dict[str, Any]:
         "state": offer.state,
         "reason": offer.reason,
         "p95_ms": None if offer.p95_ms is None else _plain(offer.p95_ms),
+        "since_s": offer.since_s,
         "deltas": [dict(vars(delta)) for delta in offer.deltas],
     }
 
@@ -145,7 +148,7 @@ def _plain(number: float) -> float | int:
 
 def _offer(data: Mapping[str, Any]) -> Offer:
     known = {"name", "version", "target_path", "sha256", "bytes", "for_target", "percent", "tags", "state", "reason"}
-    _no_others(data, known | {"p95_ms", "deltas"})
+    _no_others(data, known | {"p95_ms", "since_s", "deltas"})
     name, version = _name(data, "name"), _integer(data, "version", 1, MAX_VERSION)
     state = _text(data, "state")
     if state not in STATES:
@@ -161,6 +164,7 @@ def _offer(data: Mapping[str, Any]) -> Offer:
         state=state,
         reason=_text(data, "reason"),
         p95_ms=None if data.get("p95_ms") is None else _number(data, "p95_ms", 1e9),
+        since_s=_integer(data, "since_s", 0, MAX_VERSION),
         deltas=tuple(_delta(item, name, version) for item in _tables(data, "deltas", MAX_DELTAS)),
     )
     if data.get("target_path") != offer.target_path:
