@@ -70,13 +70,13 @@ def version_of(bundle: Bundle) -> Version:
 
 
 def offer_bundle(
-    path: Path, state: Path, *, trust: TrustStore, rehearse: Rehearse, budget: Budget, again: bool = False,
+    path: Path, state: Path, *, trust: TrustStore, rehearse: Rehearse, budget: Budget, device: str, again: bool = False,
     note: Callable[[str], None] = lambda _line: None,
 ) -> Admitted:  # fmt: skip
     """Take a bundle file in. Nothing that runs is touched before everything else held.
 
-    note: gets a line for people per step. Raises RefusedError for a file that no trusted key signed or that is damaged,
-    UsageError where there is none, DeviceError where the disk cannot be written.
+    device: this one's name, for exceptions; note: gets a line for people per step. Raises RefusedError for a file that
+    no trusted key signed or that is damaged, UsageError where there is none, DeviceError where the disk cannot be written.
     """
     with _door(state):
         bundle = Bundle.open(path, trust=trust)
@@ -91,7 +91,9 @@ def offer_bundle(
             )
 
         size = path.stat().st_size + sum(entry.bytes for entry in manifest.members().values())
-        verdict = judge_offer(Offer(version, manifest.target, size, again=again), standing, _this_device(state))
+        exemption = bundle.exemption(device, trust=trust)
+        offer = Offer(version, manifest.target, size, exemption.holds, exemption.reason, again)
+        verdict = judge_offer(offer, standing, _this_device(state))
         if isinstance(verdict, IsThere):
             return Admitted("there", manifest.name, version.number, folder.current)
         if isinstance(verdict, Refuse):

@@ -63,6 +63,7 @@ class Offer:
     """What came in, verified: its version, the target it was made for, bytes it takes unpacked and as a file.
 
     may_go_back: somebody who may sign bundles has signed, for this very version, that it may follow a higher one.
+    no_exception: why such an exception that it brings does not hold here; "" where it brings none, or one that holds.
     again: the operator asks for it although it failed here before.
     """
 
@@ -70,6 +71,7 @@ class Offer:
     target: str
     bytes: int
     may_go_back: bool = False
+    no_exception: str = ""
     again: bool = False
 
 
@@ -116,8 +118,9 @@ def judge_offer(offer: Offer, standing: Standing, device: Device) -> Admit | IsT
     if offer.version.digest in standing.failed and not offer.again:
         return Refuse(f"version {number} failed here before: {standing.failed[offer.version.digest]}", "--again tries")
     if number < standing.highest and not offer.may_go_back:
+        but = f"; its exception {offer.no_exception}" if offer.no_exception else ""
         return Refuse(
-            f"version {number} is older than {standing.highest}, which ran here",
+            f"version {number} is older than {standing.highest}, which ran here{but}",
             "give it a higher version, or sign an exception: edgeloop bundle allow-older",
         )
     committed = standing.committed

@@ -67,8 +67,9 @@ def run(args: argparse.Namespace) -> int:
 
     trust = TrustStore.from_paths(config.trust) if config.trust else TrustStore.default()
     done = offer_bundle(
-        args.bundle, config.state, trust=trust, rehearse=rehearse, budget=budget, again=args.again, note=_note
-    )
+        args.bundle, config.state, trust=trust, rehearse=rehearse, budget=budget, device=config.device,
+        again=args.again, note=_note,
+    )  # fmt: skip
     if args.json:
         print(json_text({**asdict(done), "link": str(done.link.absolute())}), flush=True)
     else:

@@ -9,10 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeloop.bundle.allowances import (
+    Allowance,
+    SignedAllowance,
+    decode_allowances,
+    encode_allowances,
+    make_allowance,
+    read_allowance,
+)
 from edgeloop.bundle.compiled import find_twin, with_answers_of
-from edgeloop.bundle.limits import MAX_MODEL_BYTES
+from edgeloop.bundle.limits import MAX_MODEL_BYTES, MAX_SIGNATURES_BYTES
 from edgeloop.bundle.reader import Bundle, examine_bundle
-from edgeloop.bundle.signatures import SignatureEntry, encode_signatures, sign_manifest
+from edgeloop.bundle.signatures import SignatureEntry, decode_signatures, encode_signatures, sign_manifest
 from edgeloop.bundle.trust import is_valid_signature
 from edgeloop.bundle.writer import BundleDraft, VariantDraft, write_archive
 from edgeloop.errors import ConfigError, DelegateError, UsageError
@@ -127,7 +135,7 @@ def sign_bundle(path: Path, key: SigningKey, output: Path | None = None) -> None
     """Add a signature to a bundle, in place or as `output`. What is in it is verified by hash, whoever signed it
     before.
 
-    Signatures of other keys that are valid stay. Raises RefusedError for a damaged bundle.
+    Signatures of other keys that are valid, and exceptions, stay. Raises RefusedError for a damaged bundle.
     """
     bundle = Bundle.open(path, allow_unsigned=True)
     raw = bundle.raw_manifest
@@ -137,8 +145,34 @@ def sign_bundle(path: Path, key: SigningKey, output: Path | None = None) -> None
         if entry.public_key.raw != key.public_key.raw and is_valid_signature(entry.public_key.raw, entry.signature, raw)
     ]
     entries: list[SignatureEntry] = [sign_manifest(raw, key), *others]
+    _rewrite(bundle, entries, decode_allowances(bundle.raw_signatures()), output or path)
+
+
+def allow_older(
+    path: Path, key: SigningKey, devices: Sequence[str] = (), until_s: float | None = None, output: Path | None = None
+) -> Allowance:
+    """Sign that this very bundle may follow a higher version: on these devices (none: on any), until a Unix time (None:
+    for ever). An exception that this key signed before is replaced. Nothing else of the bundle changes.
+
+    Raises RefusedError for a bundle that is damaged or that nobody signed whom this machine trusts, UsageError.
+    """
+    bundle = Bundle.open(path)
+    made = make_allowance(bundle.raw_manifest, key, devices, until_s)
+    signatures = bundle.raw_signatures()
+    others = [a for a in decode_allowances(signatures) if a.entry.public_key.raw != key.public_key.raw]
+    _rewrite(bundle, decode_signatures(signatures), [made, *others], output or path)
+    return read_allowance(made.statement)
+
+
+def _rewrite(
+    bundle: Bundle, entries: Sequence[SignatureEntry], allowances: Sequence[SignedAllowance], path: Path
+) -> None:
+    """The same manifest and members under other signatures. Raises UsageError."""
+    signatures = encode_signatures(entries, encode_allowances(allowances))
+    if len(signatures) > MAX_SIGNATURES_BYTES:
+        raise UsageError("so many signatures and exceptions do not fit into a bundle", hint="name fewer devices")
     members = {name: bundle.read(name) for name in bundle.manifest.members()}
-    write_archive(output or path, raw, encode_signatures(entries), members)
+    write_archive(path, bundle.raw_manifest, signatures, members)
 
 
 def read_model(path: Path) -> bytes:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import stat
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ from edgeloop.errors import DeviceError, RefusedError, UsageError
 from edgeloop.paths import missing_hint
 
 if TYPE_CHECKING:
+    from edgeloop.bundle.allowances import Exemption
     from edgeloop.bundle.golden import Golden
     from edgeloop.bundle.signatures import SignatureEntry
     from edgeloop.bundle.stage import StagedBundle
@@ -134,6 +136,17 @@ class Bundle:
         self._check(member, entry, len(content), hashlib.sha256(content).hexdigest())
         return content
 
+    def raw_signatures(self) -> bytes:
+        """signatures.json as it is in the file. Raises RefusedError."""
+        return self._archive.read(SIGNATURES, MAX_SIGNATURES_BYTES)
+
+    def exemption(self, device: str, *, trust: TrustStore | None = None) -> Exemption:
+        """Whether a signed exception lets it follow a higher version, on this device and now. Raises RefusedError."""
+        from edgeloop.bundle.allowances import decode_allowances, judge_allowances
+
+        keys = TrustStore.default() if trust is None else trust
+        return judge_allowances(self.raw_manifest, decode_allowances(self.raw_signatures()), keys, device, time.time())
+
     def stage(self, directory: Path | str) -> StagedBundle:
         """Unpack into a folder of its own under `directory`, which either appears whole or not at all. Doing it again
         is cheap.
@@ -142,7 +155,7 @@ class Bundle:
         """
         from edgeloop.bundle.stage import stage
 
-        raw = {MANIFEST: self.raw_manifest, SIGNATURES: self._archive.read(SIGNATURES, MAX_SIGNATURES_BYTES)}
+        raw = {MANIFEST: self.raw_manifest, SIGNATURES: self.raw_signatures()}
         return stage(self, raw, Path(directory))
 
     def verify(self) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,41 +52,42 @@ def sign_manifest(manifest: bytes, key: SigningKey) -> SignatureEntry:
     return SignatureEntry(key.public_key, key.sign(manifest))
 
 
-def encode_signatures(entries: Sequence[SignatureEntry]) -> bytes:
-    """The bytes of signatures.json; an unsigned bundle has an empty list."""
-    return canonical_json(
-        {
-            "schema": 1,
-            "signatures": [
-                {
-                    "algorithm": ALGORITHM,
-                    "fingerprint": e.public_key.fingerprint,
-                    "public_key": base64.b64encode(e.public_key.raw).decode("ascii"),
-                    "signature": base64.b64encode(e.signature).decode("ascii"),
-                }
-                for e in entries
-            ],
-        }
-    )
+def encode_signatures(entries: Sequence[SignatureEntry], allowances: Sequence[Mapping[str, str]] = ()) -> bytes:
+    """The bytes of signatures.json; an unsigned bundle has an empty list. allowances: see `allowances`."""
+    body: dict[str, object] = {"schema": 1, "signatures": [entry_table(entry) for entry in entries]}
+    return canonical_json({**body, "allowances": list(allowances)} if allowances else body)
 
 
 def decode_signatures(raw: bytes) -> tuple[SignatureEntry, ...]:
     """Read signatures.json. Raises RefusedError. Entries of an algorithm that is not known here are passed over."""
     data = parse_canonical_json(raw, SIGNATURES)
-    entries = []
-    for item in list_at(data, "signatures", MAX_SIGNATURES):
-        entry = as_table(item, "a signature")
-        if text_at(entry, "algorithm", 100) != ALGORITHM:
-            continue
-        try:
-            public_key = PublicKey(base64.b64decode(text_at(entry, "public_key", 100), validate=True))
-            signature = base64.b64decode(text_at(entry, "signature", 200), validate=True)
-        except (ConfigError, binascii.Error, ValueError) as error:
-            raise RefusedError(f"{SIGNATURES}: a key or signature is damaged") from error
-        if len(signature) != SIGNATURE_BYTES or text_at(entry, "fingerprint", 100) != fingerprint(public_key.raw):
-            raise RefusedError(f"{SIGNATURES}: a key or signature is damaged")
-        entries.append(SignatureEntry(public_key, signature))
-    return tuple(entries)
+    entries = (as_entry(item) for item in list_at(data, "signatures", MAX_SIGNATURES))
+    return tuple(entry for entry in entries if entry is not None)
+
+
+def entry_table(entry: SignatureEntry) -> dict[str, str]:
+    """As it stands in signatures.json."""
+    return {
+        "algorithm": ALGORITHM,
+        "fingerprint": entry.public_key.fingerprint,
+        "public_key": base64.b64encode(entry.public_key.raw).decode("ascii"),
+        "signature": base64.b64encode(entry.signature).decode("ascii"),
+    }
+
+
+def as_entry(item: object) -> SignatureEntry | None:
+    """The inverse; None for an algorithm that is not known here. Raises RefusedError."""
+    table = as_table(item, "a signature")
+    if text_at(table, "algorithm", 100) != ALGORITHM:
+        return None
+    try:
+        public_key = PublicKey(base64.b64decode(text_at(table, "public_key", 100), validate=True))
+        signature = base64.b64decode(text_at(table, "signature", 200), validate=True)
+    except (ConfigError, binascii.Error, ValueError) as error:
+        raise RefusedError(f"{SIGNATURES}: a key or signature is damaged") from error
+    if len(signature) != SIGNATURE_BYTES or text_at(table, "fingerprint", 100) != fingerprint(public_key.raw):
+        raise RefusedError(f"{SIGNATURES}: a key or signature is damaged")
+    return SignatureEntry(public_key, signature)
 
 
 def judge(manifest: bytes, entries: Sequence[SignatureEntry], trust: TrustStore) -> Verdict:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeloop.cli._bundle_exceptions import add_allow_older_arguments, allow
 from edgeloop.cli._bundle_models import extract, prepare_addition, range_doubt_of
 from edgeloop.cli._bundle_text import summary
 from edgeloop.cli._console import Console
@@ -25,7 +26,8 @@ EPILOG = """example:
   edgeloop bundle create ic.bundle --add-variant edgetpu=ic_int8_edgetpu.tflite
   edgeloop bundle inspect ic.bundle
   edgeloop bundle verify ic.bundle --trust alice.pub
-  edgeloop bundle sign ic.bundle"""
+  edgeloop bundle sign ic.bundle
+  edgeloop bundle allow-older ic-6.bundle --device pi-1 --until 2026-12-31"""
 
 
 DEFAULT_TARGET = "rpi4"
@@ -80,6 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sign.add_argument("bundle", type=Path)
     sign.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: in place")
 
+    older = verb("allow-older", "sign that this very bundle may follow a higher version on devices")
+    add_allow_older_arguments(older)
+
     verify = verb("verify", "check signature and content as a device does; exit 4 if it would refuse")
     verify.add_argument("bundle", type=Path)
     verify.add_argument(
@@ -89,6 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     verbs = {"create": _create, "extract": extract, "inspect": _inspect, "sign": _sign, "verify": _verify}
+    verbs["allow-older"] = allow
     return verbs[args.subverb](args, console)
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from edgeloop.bundle import Golden
+from edgeloop.bundle import Golden, load_or_create_signing_key
+from edgeloop.bundle.packer import allow_older
 from edgeloop_agent.cli import main
+from edgeloop_agent.config_reading import default_device_id
 from edgeloop_agent.delivery.apply import model_folder, strangers
 from support.agents import frames, golden_of, make_bundle
 from support.delegate_lib import RESHAPE, build_delegate, external
@@ -80,6 +82,22 @@ def test_a_crash_in_the_rehearsal_is_one_line(tmp_path: Path, state: Path, capsy
     library = external(build_delegate(), claim_op=RESHAPE, crash_invoke=1)
     code, done = update(make_bundle(tmp_path / "8.bundle", version=8), state, capsys, "--delegate", library)
     assert (code, done["state"]) == (1, "refused") and "crashed (signal 11)" in done["reason"]
+
+
+def test_an_older_version_comes_in_by_a_signed_exception(
+    tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older, key = make_bundle(tmp_path / "6.bundle", version=6), load_or_create_signing_key()
+    allow_older(older, key, ["another-device"])
+    code, done = update(older, state, capsys)
+    assert code == 1 and "older than 7, which ran here; its exception is for other devices than" in done["reason"]
+    allow_older(older, key, [default_device_id()])
+    assert update(older, state, capsys)[1]["state"] == "trial"
+    model_folder(state, "digits").commit()
+    standing = model_folder(state, "digits").standing()
+    assert standing.committed is not None and (standing.committed.number, standing.highest) == (6, 7)
+    # It is an exception for this one alone.
+    assert "older than 7" in update(make_bundle(tmp_path / "5.bundle", version=5), state, capsys)[1]["reason"]
 
 
 def test_a_version_that_failed_here_is_tried_again_only_when_asked(

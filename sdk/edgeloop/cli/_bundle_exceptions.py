@@ -1,0 +1,54 @@
+"""`edgeloop bundle allow-older`: sign that a bundle may follow a higher version."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+from pathlib import Path
+
+from edgeloop.cli._console import Console
+from edgeloop.errors import EXIT_DONE, UsageError
+
+
+def add_allow_older_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("bundle", type=Path)
+    add("--device", dest="devices", action="append", default=[], metavar="NAME", help="only there; may be repeated")
+    add("--until", metavar="DATE", help="2026-12-31 (its end, UTC) or 2026-12-31T18:00 (UTC); default: no end")
+    add("-o", "--output", type=Path, metavar="FILE", help="default: in place")
+
+
+def allow(args: argparse.Namespace, console: Console) -> int:
+    from edgeloop.bundle import load_or_create_signing_key
+    from edgeloop.bundle.packer import allow_older
+
+    until_s = None if args.until is None else _end_of(args.until)
+    key = load_or_create_signing_key()
+    if key.created:
+        console.note(f"made your signing key {key.fingerprint}; devices need {key.public_path}")
+    made = allow_older(args.bundle, key, args.devices, until_s, args.output)
+    path = args.output or args.bundle
+    where = "any device" if not made.devices else ", ".join(made.devices)
+    end = "without an end" if made.until_s is None else f"until {_as_text(made.until_s)}"
+    data = {
+        "bundle": str(path), "signed_by": key.fingerprint, "devices": list(made.devices), "until": made.until_s,
+        "manifest_sha256": made.manifest_sha256,
+    }  # fmt: skip
+    console.result(data, f"{path}: may follow a higher version on {where}, {end}; signed by {key.fingerprint}")
+    return EXIT_DONE
+
+
+def _end_of(text: str) -> float:
+    """Unix time of a date's end, or of a moment, in UTC."""
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--until {text!r} is no date", hint="--until 2026-12-31") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.timezone.utc)
+    is_day = len(text) <= len("2026-12-31")
+    return moment.timestamp() + (86_399 if is_day else 0)
+
+
+def _as_text(time_s: int) -> str:
+    return datetime.datetime.fromtimestamp(time_s, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
