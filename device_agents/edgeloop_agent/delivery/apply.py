@@ -76,7 +76,8 @@ def offer_bundle(
     """Take a bundle file in. Nothing that runs is touched before everything else held.
 
     device: this one's name, for exceptions; note: gets a line for people per step. Raises RefusedError for a file that
-    no trusted key signed or that is damaged, UsageError where there is none, DeviceError where the disk cannot be written.
+    no trusted key signed or that is damaged, UsageError where there is none, DeviceError where the disk cannot be
+    written.
     """
     with _door(state):
         bundle = Bundle.open(path, trust=trust)
