@@ -2,7 +2,7 @@
 
 Not `zipfile`: that accepts prefixed and suffixed data, duplicate names, encryption, any method and any LZMA
 dictionary, and believes the sizes it is told. Here every byte between the first and the last belongs to exactly one
-member, every header field has the one value that the writer gives it (`zipfile.ZipFile` does write these files), and
+member, every header field has the one value that `archive_writer` (and `zipfile.ZipFile`) gives it, and
 output is counted, not believed.
 
 Source: PKWARE APPNOTE 6.3.9, sections 4.3.7 (local header), 4.3.12 (central directory), 4.3.16 (end record), 5.8.8
@@ -26,17 +26,26 @@ LZMA = 14
 ReadAt = Callable[[int, int], bytes]
 """(offset, size) -> exactly `size` bytes, or RefusedError."""
 
-_LOCAL = struct.Struct("<4s5H3L2H")
-_CENTRAL = struct.Struct("<4s6H3L5H2L")
-_END = struct.Struct("<4s4H2LH")
+
+class ZipHeaders:
+    """Layouts of a local header, an entry of the directory and the end record; names follow the first two."""
+
+    LOCAL = struct.Struct("<4s5H3L2H")
+    CENTRAL = struct.Struct("<4s6H3L5H2L")
+    END = struct.Struct("<4s4H2LH")
+
+
+LZMA_HEADER = struct.Struct("<BBHBL")
+"""Before a member's LZMA data: version of the SDK (2), size of the properties, properties, bytes of the dictionary."""
+LZMA_NEEDS = 63
+"""The version that a reader of LZMA members needs, as zip writes it."""
 _CHUNK_BYTES = 256 << 10
-_LZMA_HEADER_BYTES = 9
 _FLAG_LZMA_END_MARKER = 0x0002
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]|/(?=[A-Za-z0-9_])){0,199}", re.ASCII)
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
-_FIXED_DOS_DATE = (1 << 5) | 1
+FIXED_DOS_DATE = (1 << 5) | 1
 FIXED_MODE = 0o100644
-_FIXED_ATTRIBUTES = FIXED_MODE << 16
+FIXED_ATTRIBUTES = FIXED_MODE << 16
 
 
 @dataclass(frozen=True)
@@ -90,10 +99,10 @@ class Archive:
     def _lzma(self, member: Member, where: str) -> Iterator[bytes]:
         import lzma
 
-        if member.packed_bytes < _LZMA_HEADER_BYTES:
+        if member.packed_bytes < LZMA_HEADER.size:
             raise RefusedError(f"{where}: damaged LZMA data")
-        header = self.read_at(member.data_offset, _LZMA_HEADER_BYTES)
-        _, _, properties_bytes, packed_properties, dictionary_bytes = struct.unpack("<BBHBL", header)
+        header = self.read_at(member.data_offset, LZMA_HEADER.size)
+        _, _, properties_bytes, packed_properties, dictionary_bytes = LZMA_HEADER.unpack(header)
         pb, rest = divmod(packed_properties, 45)
         lp, lc = divmod(rest, 9)
         if properties_bytes != 5 or pb > 4 or lc + lp > 4:
@@ -102,7 +111,7 @@ class Archive:
             raise RefusedError(f"{where}: asks for an LZMA dictionary of {dictionary_bytes} bytes")
         filters = [{"id": lzma.FILTER_LZMA1, "dict_size": max(dictionary_bytes, 4096), "lc": lc, "lp": lp, "pb": pb}]
         unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)
-        position = member.data_offset + _LZMA_HEADER_BYTES
+        position = member.data_offset + LZMA_HEADER.size
         end = member.data_offset + member.packed_bytes
         try:
             while not unpacker.eof:
@@ -127,11 +136,11 @@ def open_archive(read_at: ReadAt, size: int, *, method: int, max_members: int, w
     size: bytes of the file. method: the one compression every member must have. what: names the file in errors.
     Raises RefusedError, naming the member where there is one.
     """
-    if size < _END.size:
+    if size < ZipHeaders.END.size:
         raise RefusedError(f"{what}: not a bundle (too short for a zip)")
-    end_offset = size - _END.size
-    signature, disk, first_disk, here, total, directory_bytes, directory_offset, comment = _END.unpack(
-        read_at(end_offset, _END.size)
+    end_offset = size - ZipHeaders.END.size
+    signature, disk, first_disk, here, total, directory_bytes, directory_offset, comment = ZipHeaders.END.unpack(
+        read_at(end_offset, ZipHeaders.END.size)
     )
     if signature != b"PK\x05\x06":
         raise RefusedError(f"{what}: not a bundle, cut short, or with data after its end")
@@ -141,7 +150,7 @@ def open_archive(read_at: ReadAt, size: int, *, method: int, max_members: int, w
         raise RefusedError(f"{what}: {total} members, 1 to {max_members} are allowed")
     if directory_offset + directory_bytes != end_offset:
         raise RefusedError(f"{what}: data before, after or inside the zip directory")
-    if directory_bytes > total * (_CENTRAL.size + 256):
+    if directory_bytes > total * (ZipHeaders.CENTRAL.size + 256):
         raise RefusedError(f"{what}: the zip directory is too large")
     members = _directory(read_at(directory_offset, directory_bytes), total, method, what)
     _check_local_headers(read_at, members, directory_offset, what)
@@ -153,11 +162,11 @@ def _directory(raw: bytes, total: int, method: int, what: str) -> list[tuple[Mem
     seen: set[str] = set()
     position = 0
     for _ in range(total):
-        if position + _CENTRAL.size > len(raw):
+        if position + ZipHeaders.CENTRAL.size > len(raw):
             raise RefusedError(f"{what}: the zip directory is damaged")
         (signature, made_by, needs, flags, compression, time, date, crc, packed, size, name_bytes, extra_bytes,
-         comment_bytes, disk, internal, attributes, offset) = _CENTRAL.unpack_from(raw, position)  # fmt: skip
-        position += _CENTRAL.size
+         comment_bytes, disk, internal, attributes, offset) = ZipHeaders.CENTRAL.unpack_from(raw, position)  # fmt: skip
+        position += ZipHeaders.CENTRAL.size
         raw_name = raw[position : position + name_bytes]
         position += name_bytes
         name = raw_name.decode("ascii", "backslashreplace")
@@ -176,13 +185,13 @@ def _directory(raw: bytes, total: int, method: int, what: str) -> list[tuple[Mem
             raise RefusedError(f"{where} is not a regular file")
         wanted_flags = _FLAG_LZMA_END_MARKER if method == LZMA else 0
         plain = (flags, extra_bytes, comment_bytes, disk, internal) == (wanted_flags, 0, 0, 0, 0)
-        fixed = (time, date, attributes, made_by >> 8) == (0, _FIXED_DOS_DATE, _FIXED_ATTRIBUTES, 3)
-        if not plain or not fixed or made_by & 0xFF != needs or needs != (63 if method == LZMA else 20):
+        fixed = (time, date, attributes, made_by >> 8) == (0, FIXED_DOS_DATE, FIXED_ATTRIBUTES, 3)
+        if not plain or not fixed or made_by & 0xFF != needs or needs != (LZMA_NEEDS if method == LZMA else 20):
             raise RefusedError(f"{where} has zip header fields that edgeloop does not write")
         if method == STORED and packed != size:
             raise RefusedError(f"{where}: stored size and real size differ")
         seen.add(name)
-        data_offset = offset + _LOCAL.size + name_bytes
+        data_offset = offset + ZipHeaders.LOCAL.size + name_bytes
         local = (needs, flags, compression, time, date, crc, packed, size, name_bytes, 0)
         members.append((Member(name, compression, crc, packed, size, data_offset), local))
     if position != len(raw):
@@ -197,13 +206,13 @@ def _check_local_headers(
     position = 0
     for member, local in members:
         raw_name = member.name.encode("ascii")
-        if member.data_offset != position + _LOCAL.size + len(raw_name):
+        if member.data_offset != position + ZipHeaders.LOCAL.size + len(raw_name):
             raise RefusedError(f"{what}: {member.name}: data between the zip members")
         if member.data_offset + member.packed_bytes > directory_offset:
             raise RefusedError(f"{what}: {member.name}: reaches into the zip directory")
-        raw = read_at(position, _LOCAL.size + len(raw_name))
-        signature, *values = _LOCAL.unpack_from(raw)
-        if signature != b"PK\x03\x04" or tuple(values) != local or raw[_LOCAL.size :] != raw_name:
+        raw = read_at(position, ZipHeaders.LOCAL.size + len(raw_name))
+        signature, *values = ZipHeaders.LOCAL.unpack_from(raw)
+        if signature != b"PK\x03\x04" or tuple(values) != local or raw[ZipHeaders.LOCAL.size :] != raw_name:
             raise RefusedError(f"{what}: {member.name}: its two zip headers differ")
         position = member.data_offset + member.packed_bytes
     if position != directory_offset:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeloop.bundle.archive_writer import pack_archive
 from edgeloop.bundle.checked import as_unicode, canonical_json
 from edgeloop.bundle.files import BUNDLE, check_may_replace, write_atomically
 from edgeloop.bundle.golden import Golden, encode_golden
@@ -24,7 +23,6 @@ from edgeloop.bundle.manifest import (
     encode_manifest,
 )
 from edgeloop.bundle.manifest_reading import decode_manifest
-from edgeloop.bundle.npz import fixed_zip_info
 from edgeloop.bundle.signatures import encode_signatures, sign_manifest
 from edgeloop.contract import Contract
 from edgeloop.errors import DataError, RefusedError, UsageError
@@ -90,12 +88,9 @@ def write_members(path: Path, manifest: bytes, members: Mapping[str, bytes], key
 def write_archive(path: Path, manifest: bytes, signatures: bytes, members: Mapping[str, bytes]) -> None:
     """Write the zip itself, atomically. Raises UsageError, also for a file there that is no bundle."""
     check_may_replace(path, BUNDLE)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_LZMA) as file:
-        for name, content in {MANIFEST: manifest, SIGNATURES: signatures, **members}.items():
-            file.writestr(fixed_zip_info(name), content, compress_type=zipfile.ZIP_LZMA)
+    content = pack_archive({MANIFEST: manifest, SIGNATURES: signatures, **members})
     try:
-        write_atomically(path, buffer.getvalue())
+        write_atomically(path, content)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
