@@ -8,54 +8,44 @@ The tables of keys are in docs/telemetry.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from math import isfinite
 from typing import Any
 
 from edgeloop.errors import DataError
 from edgeloop.telemetry.histogram import Histogram
-from edgeloop.telemetry.report import COUNTERS, GAUGES, MAX_EVENTS, STAGES, Event, Report
+from edgeloop.telemetry.report import MAX_EVENTS, Report
 from edgeloop.telemetry.wire import strict_cbor
 from edgeloop.telemetry.wire.latency import WireLatency, wires_of
+from edgeloop.telemetry.wire.report_parts import (
+    COUNTER_CODES,
+    GAUGE_CODES,
+    STAGE_CODES,
+    gauge_steps,
+    read_counters,
+    read_events,
+    read_gauges,
+    read_name,
+    read_ops,
+    read_wires,
+    write_event,
+)
 from edgeloop.telemetry.wire.values import (
     MAX_NUMBER,
-    as_array,
-    as_bytes,
-    as_entries,
     as_flag,
     as_map,
     as_name,
     as_number,
-    as_text,
     as_time_ms,
     boot_bytes,
     boot_text,
     check_entries,
     code_of,
-    label_of,
     milliseconds,
-    tidy,
 )
 
 SCHEMA_VERSION = 1
 MAX_REPORT_BYTES = 64 * 1024
 
-_STAGE_CODES = {name: code for code, name in enumerate(STAGES)}
-_COUNTER_CODES = {name: code for code, name in enumerate(COUNTERS)}
-_GAUGE_CODES = {name: code for code, name in enumerate(GAUGES)}
-_STAGE_NAMES, _COUNTER_NAMES, _GAUGE_NAMES = (dict(enumerate(names)) for names in (STAGES, COUNTERS, GAUGES))
-# A gauge travels as a whole number of steps of numerator / denominator: sensors are not finer, the bytes are fewer.
-_GAUGE_STEPS = {
-    "temperature_c": (1, 10),
-    "load_1m": (1, 100),
-    "rss_bytes": (1024, 1),
-    "memory_available_bytes": (1024, 1),
-    "spool_bytes": (1024, 1),
-    "fps": (1, 100),
-    "profile_p50_ms": (1, 1000),
-    "profile_p95_ms": (1, 1000),
-}
-_MAX_STEPS = 2**50  # exact as a float in every unit
 _K_VERSION, _K_DEVICE, _K_BOOT, _K_SEQ, _K_TIME, _K_UPTIME, _K_PERIOD = 0, 1, 2, 3, 4, 5, 6
 _K_BUNDLE, _K_BUNDLE_VERSION, _K_VARIANT, _K_ASKED, _K_RAN, _K_OPS, _K_RUNTIME, _K_UNSIGNED = (
     7,
@@ -101,25 +91,25 @@ def encode_report(report: Report) -> bytes:
         if text := as_name(getattr(report, field), field):
             body[key] = text
     if report.total_ops or report.delegated_ops:
-        body[_K_OPS] = _ops([report.delegated_ops, report.total_ops])
+        body[_K_OPS] = read_ops([report.delegated_ops, report.total_ops])
     if report.unsigned:
         body[_K_UNSIGNED] = True
     if report.counters:
         check_entries(report.counters, "counters")
         body[_K_COUNTERS] = {
-            code_of(name, _COUNTER_CODES): as_number(count, name) for name, count in report.counters.items()
+            code_of(name, COUNTER_CODES): as_number(count, name) for name, count in report.counters.items()
         }
     if report.latency:
         check_entries(report.latency, "stages")
-        body[_K_LATENCY] = {code_of(name, _STAGE_CODES): wire for name, wire in wires_of(report.latency).items()}
+        body[_K_LATENCY] = {code_of(name, STAGE_CODES): wire for name, wire in wires_of(report.latency).items()}
     gauges = {name: value for name, value in report.gauges.items() if isfinite(value)}
     if gauges:
         check_entries(gauges, "gauges")
-        body[_K_GAUGES] = {code_of(name, _GAUGE_CODES): _steps(name, value) for name, value in gauges.items()}
+        body[_K_GAUGES] = {code_of(name, GAUGE_CODES): gauge_steps(name, value) for name, value in gauges.items()}
     if report.events:
         if len(report.events) > MAX_EVENTS:
             raise DataError(f"report has more than {MAX_EVENTS} events")
-        body[_K_EVENTS] = [_event(event, time_ms) for event in report.events]
+        body[_K_EVENTS] = [write_event(event, time_ms) for event in report.events]
     for code, value in report.unknown.items():
         if code in _KNOWN_KEYS:
             raise DataError(f"report's unknown key {code} is a known one")
@@ -145,7 +135,7 @@ def reread_report(data: bytes) -> Report:
 
 def latency_wires(data: bytes) -> Mapping[str, bytes]:
     """Stage -> `Histogram.to_wire` of bytes that `decode_report` accepted before."""
-    return _wires(strict_cbor.reload(data).get(_K_LATENCY, {}))
+    return read_wires(strict_cbor.reload(data).get(_K_LATENCY, {}))
 
 
 def decode_unchecked(data: bytes) -> Report:
@@ -179,13 +169,13 @@ def _report(body: Mapping[Any, Any], read_latency: Callable[[Mapping[str, bytes]
     if not body.keys() <= _KNOWN_KEYS:
         unknown = {key: value for key, value in body.items() if key not in _KNOWN_KEYS}
         check_entries(unknown, "unknown keys")
-    device = _name(get(_K_DEVICE), "device")
+    device = read_name(get(_K_DEVICE), "device")
     if not device:
         raise DataError("report has no device")
     boot, seq = boot_text(get(_K_BOOT)), as_number(get(_K_SEQ), "seq", minimum=1)
     uptime_ms, period_ms = as_time_ms(get(_K_UPTIME, 0), "uptime"), as_time_ms(get(_K_PERIOD, 0), "period")
     version = as_number(get(_K_BUNDLE_VERSION, 0), "version")
-    delegated_ops, total_ops = _ops(get(_K_OPS, (0, 0)))
+    delegated_ops, total_ops = read_ops(get(_K_OPS, (0, 0)))
     return Report(
         device=device,
         boot=boot,
@@ -197,90 +187,14 @@ def _report(body: Mapping[Any, Any], read_latency: Callable[[Mapping[str, bytes]
         delegated_ops=delegated_ops,
         total_ops=total_ops,
         unsigned=as_flag(get(_K_UNSIGNED, False)),
-        counters=_counters(get(_K_COUNTERS, {})),
-        latency=read_latency(_wires(get(_K_LATENCY, {}))),
-        gauges=_gauges(get(_K_GAUGES, {})),
-        events=_events(get(_K_EVENTS, ()), time_ms),
+        counters=read_counters(get(_K_COUNTERS, {})),
+        latency=read_latency(read_wires(get(_K_LATENCY, {}))),
+        gauges=read_gauges(get(_K_GAUGES, {})),
+        events=read_events(get(_K_EVENTS, ()), time_ms),
         unknown=unknown,
-        bundle=_name(get(_K_BUNDLE, ""), "bundle"),
-        variant=_name(get(_K_VARIANT, ""), "variant"),
-        delegate_asked=_name(get(_K_ASKED, ""), "delegate_asked"),
-        delegate_ran=_name(get(_K_RAN, ""), "delegate_ran"),
-        runtime=_name(get(_K_RUNTIME, ""), "runtime"),
+        bundle=read_name(get(_K_BUNDLE, ""), "bundle"),
+        variant=read_name(get(_K_VARIANT, ""), "variant"),
+        delegate_asked=read_name(get(_K_ASKED, ""), "delegate_asked"),
+        delegate_ran=read_name(get(_K_RAN, ""), "delegate_ran"),
+        runtime=read_name(get(_K_RUNTIME, ""), "runtime"),
     )
-
-
-_known_name = lru_cache(maxsize=4096)(as_name)  # the same few names come with every report
-
-
-def _name(value: object, what: str) -> str:
-    return _known_name(value, what) if type(value) is str else as_name(value, what)
-
-
-def _counters(value: object) -> dict[str, int]:
-    counters = {}
-    for code, count in as_entries(value, "counters"):
-        if type(count) is not int or not 0 <= count <= MAX_NUMBER:
-            label_of(code, COUNTERS)  # whose fault comes first
-            as_number(count, "counter")
-        counters[_COUNTER_NAMES.get(code) or label_of(code, COUNTERS)] = count
-    return counters
-
-
-def _wires(value: object) -> dict[str, bytes]:
-    entries = as_entries(value, "stages")
-    return {_STAGE_NAMES.get(code) or label_of(code, STAGES): as_bytes(wire, "histogram") for code, wire in entries}
-
-
-def _gauges(value: object) -> dict[str, float]:
-    gauges = {}
-    for code, steps in as_entries(value, "gauges"):
-        name = _GAUGE_NAMES.get(code) or label_of(code, GAUGES)
-        gauges[name] = _gauge(name, steps)
-    return gauges
-
-
-def _ops(value: object) -> list[int]:
-    done, total = (as_number(part, "op count") for part in as_array(value, "op counts", length=2))
-    if done > total:
-        raise DataError(f"{done} of {total} ops delegated is not possible")
-    return [done, total]
-
-
-def _steps(name: str, value: float) -> int | float:
-    numerator, denominator = _GAUGE_STEPS.get(name, (1, 1))
-    if name in _GAUGE_CODES or float(value).is_integer():
-        steps = round(value * denominator / numerator)
-        if name in _GAUGE_CODES and abs(steps) > _MAX_STEPS:
-            raise DataError(f"gauge {name} is out of range")
-        if abs(steps) <= MAX_NUMBER:
-            return steps
-    return float(value)
-
-
-def _gauge(name: str, value: object) -> float:
-    if type(value) is not int and type(value) is not float:
-        raise DataError("gauge is not a number")
-    if name in _GAUGE_CODES and (type(value) is not int or abs(value) > _MAX_STEPS):
-        raise DataError(f"gauge {name} is not a whole number of steps within range")
-    numerator, denominator = _GAUGE_STEPS.get(name, (1, 1))
-    return float(value * numerator / denominator)
-
-
-def _event(event: Event, time_ms: int) -> list[object]:
-    kind = as_name(event.kind, "event's kind")
-    return [kind, time_ms - milliseconds(event.time_s, "event's time"), tidy(event.detail)]
-
-
-def _events(value: object, time_ms: int) -> tuple[Event, ...]:
-    entries = as_array(value, "events")
-    if len(entries) > MAX_EVENTS:
-        raise DataError(f"report has more than {MAX_EVENTS} events")
-    events = []
-    for entry in entries:
-        kind, age_ms, detail = as_array(entry, "event", length=3)
-        if type(age_ms) is not int:
-            raise DataError("event's time is not a whole number")
-        time_s = as_time_ms(time_ms - age_ms, "event's time") / 1000
-        events.append(Event(as_name(kind, "event's kind"), time_s, tidy(as_text(detail, "event's detail"))))
-    return tuple(events)

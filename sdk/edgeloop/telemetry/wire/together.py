@@ -12,6 +12,7 @@ from edgeloop.errors import DataError
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.overview import model_of
 from edgeloop.telemetry.report import Report
+from edgeloop.telemetry.wire import ordinary
 from edgeloop.telemetry.wire.latency import wires_of
 from edgeloop.telemetry.wire.report_codec import decode_report, decode_unchecked
 
@@ -78,7 +79,7 @@ def decode_together(bodies: Sequence[bytes]) -> Together:
     counts: list[int] = []
     for position, data in enumerate(bodies):
         try:
-            report = decode_unchecked(data)
+            report = ordinary.read(data) or decode_unchecked(data)
         except DataError as error:
             found.append(error)
             mine: Sequence[bytes] = (b"\0",)  # is no histogram: then `decode_report` has a look, and the reason
