@@ -8,7 +8,6 @@ Source: PKWARE APPNOTE 6.3.9, see `archive`.
 
 from __future__ import annotations
 
-import struct
 import zlib
 from collections.abc import Mapping
 
