@@ -12,13 +12,16 @@
 //   fail_invoke=1      invoke returns an error            crash_invoke=1  invoke gets SIGSEGV
 //   hang_invoke=1      invoke never returns               ill_invoke=1    invoke meets an illegal instruction
 //   leak_mib=N         each invoke leaks N MiB            wrong=1         outputs are filled with 7
+//   lock=FILE          one process at a time, as on an accelerator: creation fails while another one has it
 
+#include <fcntl.h>
 #include <math.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 // ---- TFLite's ABI ----
@@ -104,6 +107,7 @@ typedef struct {
   int fail_prepare, fail_kernel, crash_create, hang_create;
   int fail_invoke, crash_invoke, ill_invoke, hang_invoke, leak_mib, wrong;
   char claim_custom[64];
+  int lock_fd;
 } XDelegate;
 
 typedef struct { int op, in_a, in_b, out, relu; } Step;
@@ -252,7 +256,11 @@ static int set_option(XDelegate *x, const char *key, const char *value, void (*r
   if (!strcmp(key, "claim_custom"))
     return snprintf(x->claim_custom, sizeof x->claim_custom, "%s", value), 1;
   char text[160];
-  if (!strcmp(key, "device"))
+  if (!strcmp(key, "lock")) {
+    x->lock_fd = open(value, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (x->lock_fd >= 0 && !flock(x->lock_fd, LOCK_EX | LOCK_NB)) return 1;
+    snprintf(text, sizeof text, "xdelegate: another process has the device");
+  } else if (!strcmp(key, "device"))
     snprintf(text, sizeof text, "xdelegate: no device %s", value);
   else
     snprintf(text, sizeof text, "xdelegate: unknown option %s=%s", key, value);
@@ -260,15 +268,18 @@ static int set_option(XDelegate *x, const char *key, const char *value, void (*r
   return 0;
 }
 
+void tflite_plugin_destroy_delegate(Delegate *delegate);
+
 Delegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count, void (*report)(const char *)) {
   XDelegate *x = calloc(1, sizeof *x);
   x->claim_op = -1;
+  x->lock_fd = -1;
   x->base.data = x;
   x->base.Prepare = prepare;
   x->base.flags = kFlagAllowDynamicTensors;
   for (size_t i = 0; i < count; i++) {
     if (set_option(x, keys[i], values[i], report)) continue;
-    free(x);
+    tflite_plugin_destroy_delegate(&x->base);
     return NULL;
   }
   if (x->crash_create) raise(SIGSEGV);
@@ -276,4 +287,8 @@ Delegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count
   return &x->base;
 }
 
-void tflite_plugin_destroy_delegate(Delegate *delegate) { free(delegate); }
+void tflite_plugin_destroy_delegate(Delegate *delegate) {
+  XDelegate *x = (XDelegate *)delegate;
+  if (x->lock_fd >= 0) close(x->lock_fd);
+  free(x);
+}

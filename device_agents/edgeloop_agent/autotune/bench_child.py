@@ -1,8 +1,9 @@
 """The process that autotune measures: holds sessions of candidates and runs the one it is told to.
 
-One JSON object a line each way. {"open": id, "model": path, "variant", "delegate", "threads"} -> {"ran", "load_ms",
-"rss_bytes"}; {"run": id, "for_s": seconds} -> {"times_ns"}; {"close": id} -> {}. A candidate that does not work answers
-{"failed": why}; one that crashes takes this process along, which its parent notices.
+One JSON object a line each way. {"open": id, "variant", "delegate", "threads"} -> {"ran", "load_ms", "rss_bytes"}, with
+"whole": true also what a worker has around the model (pictures' libraries, decoding); {"run": id, "for_s": seconds} ->
+{"times_ns"}; {"close": id} -> {}. A candidate that does not work answers {"failed": why}; one that crashes takes this
+process along, which its parent notices.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ def main(staged: str) -> int:
             answer = bench.obey(order)
         except EdgeloopError as error:
             answer = {"failed": error.message}
+        except ModuleNotFoundError as error:
+            answer = {"failed": f"Python module {error.name} is not installed here"}
         print(json.dumps(answer), flush=True)
     return 0
 
@@ -60,7 +63,7 @@ class _Bench:
         from edgeloop.bench import random_inputs
         from edgeloop.bundle.needs import check_runtime
         from edgeloop.runtime import open_session, runtime_info
-        from edgeloop_agent.worker.pipeline import self_test
+        from edgeloop_agent.worker.pipeline import build_pipeline, self_test
 
         check_runtime(self._manifest, runtime_info())
         variant = self._manifest.variant(order["variant"])
@@ -68,10 +71,12 @@ class _Bench:
         session = open_session(self._staged / variant.file, delegate=order["delegate"], threads=order["threads"])
         load_ms = (time.perf_counter() - began) * 1e3
         try:
+            if order.get("whole"):
+                build_pipeline(session, self._manifest.contract)
             self_test(session, self._manifest.contract, self._golden, variant.name)
             frame = random_inputs(session)
             session.run(*frame)
-        except EdgeloopError:
+        except (EdgeloopError, ModuleNotFoundError):
             session.close()
             raise
         self._open[order["open"]] = session, frame

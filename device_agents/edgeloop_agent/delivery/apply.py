@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from edgeloop.boards import detect_board
 from edgeloop.bundle import StagedBundle, TrustStore
 from edgeloop.bundle.reader import Bundle
 from edgeloop.errors import DeviceError, UsageError
+from edgeloop.runtime.delegates import parse_delegate
 from edgeloop.targets import TARGETS
 from edgeloop_agent.autotune.child import ChildGoneError, MeasuringChild
 from edgeloop_agent.delivery.update import (
@@ -33,10 +35,9 @@ from edgeloop_agent.delivery.update import (
     judge_offer,
     judge_rehearsal,
 )
-from edgeloop_agent.delivery.versions import DIGEST_CHARS, VersionFolder
+from edgeloop_agent.delivery.versions import DIGEST_CHARS, INSTALLED, VersionFolder
 from edgeloop_agent.service.statedir import BUNDLES
 
-INSTALLED = "installed"
 _LOCK = ".door"
 _PATIENCE_S = 60.0
 """For a large model on a small board to load; a hang in an inference is noticed after so long."""
@@ -137,28 +138,43 @@ def installed_names(state: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
 
 
+Borrow = Callable[[], AbstractContextManager[bool]]
+"""Whether the running models let go of an accelerator for as long, see `lending`."""
+
+
 def rehearse_in_a_child(
-    staged: StagedBundle, *, delegates: Sequence[str], variant: str | None, threads: int, seconds: float
-) -> Rehearsal:
+    staged: StagedBundle, *, delegates: Sequence[str], variant: str | None, threads: int, seconds: float,
+    borrow: Borrow = lambda: contextlib.nullcontext(False),
+) -> Rehearsal:  # fmt: skip
     """Run it in a process of its own, which may crash or hang: the first delegate of the order that works is what will
     run it. Golden samples first; p95 over `seconds` of inferences; memory of a process with nothing else in it."""
     failures = []
     for delegate in delegates:
-        name = staged.manifest.variant_for(delegate, variant).name
-        child = MeasuringChild(staged.path)
-        try:
-            opened = child.ask({"open": 0, "variant": name, "delegate": delegate, "threads": threads}, _PATIENCE_S)
-            ran = opened if "failed" in opened else child.ask({"run": 0, "for_s": seconds}, seconds + _PATIENCE_S)
-        except ChildGoneError as gone:
-            ran = {"failed": str(gone)}
-        finally:
-            child.end()
-        if "failed" in ran:
-            failures.append(f"{delegate}: {ran['failed']}")
-            continue
-        times_ns = ran["times_ns"]
-        return Rehearsal(str(opened["ran"]), len(times_ns), _p95_ms(times_ns), int(opened["rss_bytes"]))
+        done = _rehearse_on(delegate, staged, variant, threads, seconds)
+        if done.failed and parse_delegate(delegate).library:
+            with borrow() as is_lent:
+                done = _rehearse_on(delegate, staged, variant, threads, seconds) if is_lent else done
+        if not done.failed:
+            return done
+        failures.append(f"{delegate}: {done.failed}")
     return Rehearsal(failed="; ".join(failures) or "no delegate to run it on")
+
+
+def _rehearse_on(delegate: str, staged: StagedBundle, variant: str | None, threads: int, seconds: float) -> Rehearsal:
+    name = staged.manifest.variant_for(delegate, variant).name
+    child = MeasuringChild(staged.path)
+    order = {"open": 0, "variant": name, "delegate": delegate, "threads": threads, "whole": True}
+    try:
+        opened = child.ask(order, _PATIENCE_S)
+        ran = opened if "failed" in opened else child.ask({"run": 0, "for_s": seconds}, seconds + _PATIENCE_S)
+    except ChildGoneError as gone:
+        ran = {"failed": str(gone)}
+    finally:
+        child.end()
+    if "failed" in ran:
+        return Rehearsal(failed=str(ran["failed"]))
+    times_ns = ran["times_ns"]
+    return Rehearsal(str(opened["ran"]), len(times_ns), _p95_ms(times_ns), int(opened["rss_bytes"]))
 
 
 def _p95_ms(times_ns: Sequence[int]) -> float:

@@ -35,6 +35,8 @@ from edgeloop_agent.delivery.update import (
     to_remove,
 )
 
+INSTALLED = "installed"
+"""Of the state folder: what came in through the door."""
 DIGEST_CHARS = 16
 P = ParamSpec("P")
 T = TypeVar("T")

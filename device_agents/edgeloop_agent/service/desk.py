@@ -17,6 +17,8 @@ from typing import Any
 
 from edgeloop.version import VERSION
 from edgeloop_agent.commands.executor import CommandedModel, Executor
+from edgeloop_agent.delivery.lending import Lender
+from edgeloop_agent.delivery.versions import INSTALLED
 from edgeloop_agent.delivery.watch import Updates
 from edgeloop_agent.reports.board_health import BoardHealth
 from edgeloop_agent.service.agent_state import alerts_of, status_line
@@ -42,6 +44,7 @@ class Desk:
         self.hard_samples: Callable[[], Mapping[str, Any]] | None = None
         self.commands: Executor | None = None
         self.updates: Updates | None = None
+        self._lender = Lender(folder / INSTALLED)
         self._folder = folder
         self._tell = tell
         self._device = device
@@ -93,6 +96,7 @@ class Desk:
             self.commands.look()
         if self.updates is not None and not self._stops.count:
             self.updates.look()
+        self._lender.look(self._models)
         if self._stops.count:
             if self._reload is None or self._reload.next is None:
                 self._notifier.stopping()

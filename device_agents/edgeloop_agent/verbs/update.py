@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("bundle", metavar="BUNDLE", type=Path, help="the bundle file")
     add("--config", metavar="FILE", type=Path, help="the agent's config file: state, trust, delegates, threads")
     add("--state", metavar="DIR", type=Path, help="the agent's state folder")
+    add("--device", metavar="ID", help="as in run")
     add("--trust", metavar="PATH", type=Path, action="append", help="as in run")
     add("--delegate", dest="delegates", metavar="NAME", action="append", help="as in run")
     add("--variant", metavar="NAME", help="as in run")
@@ -45,10 +46,12 @@ def run(args: argparse.Namespace) -> int:
     from edgeloop.bundle import TrustStore
     from edgeloop_agent.config_reading import load_configs
     from edgeloop_agent.delivery.apply import offer_bundle, rehearse_in_a_child
+    from edgeloop_agent.delivery.lending import borrowed
     from edgeloop_agent.delivery.update import Budget
+    from edgeloop_agent.delivery.versions import INSTALLED
     from edgeloop_agent.worker.pipeline import FALLBACK_ORDER
 
-    given = {"state": args.state, "variant": args.variant, "threads": args.threads}
+    given = {"state": args.state, "device": args.device, "variant": args.variant, "threads": args.threads}
     several = {"trust": tuple(args.trust or ()), "delegates": tuple(args.delegates or ())}
     # Of the config only what says how bundles run here matters; its bundle and source need not exist yet.
     config = load_configs({**given, **several, "bundle": args.bundle, "source": "synthetic:"}, args.config)[0]
@@ -62,8 +65,9 @@ def run(args: argparse.Namespace) -> int:
     def rehearse(staged: StagedBundle) -> Rehearsal:
         order = config.delegates or staged.manifest.fallback_order(config.variant) or FALLBACK_ORDER
         return rehearse_in_a_child(
-            staged, delegates=order, variant=config.variant, threads=config.threads or 1, seconds=args.rehearsal
-        )
+            staged, delegates=order, variant=config.variant, threads=config.threads or 1, seconds=args.rehearsal,
+            borrow=lambda: borrowed(config.state, config.state / INSTALLED),
+        )  # fmt: skip
 
     trust = TrustStore.from_paths(config.trust) if config.trust else TrustStore.default()
     done = offer_bundle(

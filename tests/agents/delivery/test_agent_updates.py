@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edgeloop.contract import InputSpec
 from edgeloop.errors import EdgeloopError
 from edgeloop_agent.delivery.apply import model_folder
 from edgeloop_agent.delivery.versions import VersionFolder
 from edgeloop_agent.service.status import ask
-from support.agents import CONTRACT, Agents, frames, make_bundle, run_cli
+from support.agents import Agents, frames, make_bundle, residual_int8, run_cli
+from support.delegate_lib import ADD, RESHAPE, build_delegate, external
 
 
 @pytest.fixture
@@ -82,18 +81,35 @@ def test_a_good_version_is_taken_without_a_restart_and_committed(
 def test_a_version_that_cannot_run_is_rolled_back_and_the_agent_runs_on(
     tmp_path: Path, folder: VersionFolder, agents: Agents
 ) -> None:
-    agent = agents.start(*words(folder, tmp_path))
+    # Rehearsed on another delegate than the one that crashes with it; version 7 has no ADD.
+    crashing = external(build_delegate(), claim_op=ADD, crash_invoke=1)
+    agent = agents.start(*words(folder, tmp_path), "--delegate", crashing)
     agent.wait_until(lambda: phase(tmp_path) == "running", "version 7 runs")
-    # The model alone is fine, which is what a rehearsal runs; the contract is not the model's.
-    wrong = replace(CONTRACT, inputs=(InputSpec(kind="image", size=(9, 9), color="gray"),))
-    assert update(make_bundle(tmp_path / "8.bundle", version=8, contract=wrong), tmp_path)["state"] == "trial"
+    bundle = make_bundle(tmp_path / "8.bundle", version=8, model=residual_int8())
+    assert update(bundle, tmp_path)["state"] == "trial"
     agent.wait_until_said("rollback: version 8 to version 7:")
     agent.wait_until(lambda: phase(tmp_path) == "running", "version 7 runs")
     standing = folder.standing()
     assert standing.running is not None and standing.running.number == 7 and len(standing.failed) == 1
     assert running(tmp_path) == 7
-    assert update(tmp_path / "8.bundle", tmp_path)["reason"].startswith("version 8 failed here before")
+    assert update(bundle, tmp_path)["reason"].startswith("version 8 failed here before")
     assert agent.process.poll() is None
+    agent.stop()
+
+
+@pytest.mark.slow
+def test_an_accelerator_of_one_process_is_lent_to_the_rehearsal(
+    tmp_path: Path, folder: VersionFolder, agents: Agents
+) -> None:
+    exclusive = external(build_delegate(), claim_op=RESHAPE, lock=tmp_path / "stick")
+    agent = agents.start(*words(folder, tmp_path), "--delegate", exclusive, "--delegate", "xnnpack")
+    agent.wait_until(lambda: phase(tmp_path) == "running", "version 7 runs")
+    assert told(tmp_path)["delegate_ran"] == "external"
+    more = ("--delegate", exclusive, "--delegate", "xnnpack")
+    done = update(make_bundle(tmp_path / "8.bundle", version=8), tmp_path, *more)
+    assert done["state"] == "trial" and done["rehearsal"]["delegate"] == "external", done
+    agent.wait_until_said("committed: version 8")
+    assert told(tmp_path)["delegate_ran"] == "external"
     agent.stop()
 
 

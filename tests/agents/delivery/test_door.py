@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ import pytest
 
 from edgeloop.bundle import Golden, load_or_create_signing_key
 from edgeloop.bundle.packer import allow_older
+from edgeloop.contract import InputSpec
 from edgeloop_agent.cli import main
 from edgeloop_agent.config_reading import default_device_id
 from edgeloop_agent.delivery.apply import model_folder, strangers
-from support.agents import frames, golden_of, make_bundle
+from support.agents import CONTRACT, frames, golden_of, make_bundle
 from support.delegate_lib import RESHAPE, build_delegate, external
 
 
@@ -76,6 +79,24 @@ def test_wrong_golden_outputs_are_refused(tmp_path: Path, state: Path, capsys: p
     wrong = Golden(golden.inputs, {"int8": turned}, golden.tolerance_steps)
     code, done = update(make_bundle(tmp_path / "8.bundle", version=8, golden=wrong), state, capsys)
     assert (code, done["state"]) == (1, "refused") and "golden self-test" in done["reason"], done
+
+
+def test_a_contract_that_is_not_the_models_is_refused(
+    tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = replace(CONTRACT, inputs=(InputSpec(kind="image", size=(9, 9), color="gray"),))
+    code, done = update(make_bundle(tmp_path / "8.bundle", version=8, contract=wrong), state, capsys)
+    assert (code, done["state"]) == (1, "refused") and "9" in done["reason"], done
+
+
+def test_pictures_are_refused_where_there_is_no_opencv(
+    tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hiding").mkdir()
+    (tmp_path / "hiding/cv2.py").write_text("raise ModuleNotFoundError('No module named cv2', name='cv2')\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "hiding"), *sys.path])
+    code, done = update(make_bundle(tmp_path / "8.bundle", version=8), state, capsys)
+    assert (code, done["state"]) == (1, "refused") and "cv2 is not installed" in done["reason"], done
 
 
 def test_a_crash_in_the_rehearsal_is_one_line(tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
