@@ -2,7 +2,7 @@
 
 channels/stable.json                     this description
 ic/ic-8.bundle                           the full file, always there
-ic/ic-8.from-0123456789abcdef.zst        the same from the file whose SHA-256 starts so, where that is much smaller
+ic/ic-8.from-0123456789abcdef.delta      the same from the file whose SHA-256 starts so, where that is much smaller
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def bundle_path(name: str, version: int) -> str:
 
 def delta_path(name: str, version: int, from_sha256: str) -> str:
     """Where the delta from the file with that SHA-256 (hex) is."""
-    return f"{name}/{name}-{version}.from-{from_sha256[:16]}.zst"
+    return f"{name}/{name}-{version}.from-{from_sha256[:16]}.delta"
 
 
 def channel_path(channel: str) -> str:

@@ -25,7 +25,7 @@ CHANNEL = Channel("stable", 3, (SEVEN, EIGHT))
 def test_a_channel_survives_its_file():
     assert Channel.from_json(CHANNEL.to_json()) == CHANNEL
     assert EIGHT.target_path == "ic/ic-8.bundle"
-    assert EIGHT.delta_from(OLD).target_path == "ic/ic-8.from-abababababababab.zst"
+    assert EIGHT.delta_from(OLD).target_path == "ic/ic-8.from-abababababababab.delta"
     assert EIGHT.delta_from("cd" * 32) is None
 
 
