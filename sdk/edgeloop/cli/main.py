@@ -34,6 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "flash": ("edgeloop.cli.flash", "an SD card's image with agent and bundle, without root"),
     "deploy": ("edgeloop.cli.deploy", "put a bundle on devices over SSH for good, and watch it get well"),
     "rollback": ("edgeloop.cli.rollback", "let the version before run again on a device"),
+    "release": ("edgeloop.cli.release", "a signed repository that agents pull from: publish, steer, watch"),
     "collect": ("edgeloop.cli.collect", "take in the devices' reports, store and show them"),
     "monitor": ("edgeloop.cli.monitor", "watch the devices in a terminal"),
     "telemetry": ("edgeloop.cli.telemetry", "export stored reports, simulate devices"),
