@@ -21,6 +21,7 @@ EPILOG = """example:
   edgeloop bench ic.bundle --threads 4 -n 1000
   edgeloop bench ic.bundle --device ssh://pi@pi4.local             on the board itself
   edgeloop bench ic.bundle --device serial:///dev/ttyUSB0          where its agent runs it; or --device NAME
+  edgeloop bench ic.bundle --device emulated:cortex-a76            Arm instructions per inference, without a board
   edgeloop bench ic.bundle --per-op                                where the time goes
   edgeloop bench ic.bundle --delegate xnnpack --delegate cpu       several delegates are compared, interleaved
   edgeloop bench model.tflite --delegate external:./libx.so?key=value --json"""
@@ -50,6 +51,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.devices.benching import bench_on_device, load_models, profile_on_device
 
     check_kind(args.model)
+    if args.device.startswith("emulated:"):
+        return _emulated(args, console)
     if is_agent(args.device):
         return _by_its_agent(args, console)
     if args.collector or args.pause:
@@ -69,6 +72,37 @@ def run(args: argparse.Namespace, console: Console) -> int:
     for failure in report.failures:
         console.note(f"not measured: {failure.reason}" + (f"\n  -> {failure.fix}" if failure.fix else ""))
     return EXIT_DEVICE if report.failures and not request.first_only else EXIT_DONE
+
+
+def _emulated(args: argparse.Namespace, console: Console) -> int:
+    """Instructions instead of times; with `--per-op` of every kind of op, too."""
+    from dataclasses import replace
+
+    from edgeloop.bench.instructions import as_dict
+    from edgeloop.bench.instructions import as_text as counts_text
+    from edgeloop.bench.local import load_models
+    from edgeloop.devices.emulated.cpus import cpu_of
+    from edgeloop.devices.emulated.meter import InstructionMeter
+    from edgeloop.devices.emulated.op_costs import CostTable, op_groups
+
+    cpu = cpu_of(args.device)
+    if args.delegate or args.threads != 1 or args.collector or args.pause:
+        raise UsageError(
+            f"{args.device} counts the instructions of one thread on XNNPACK", hint="leave the other flags out"
+        )
+    models, _wishes = load_models(args.model, args.variant or (), allow_unsigned=args.allow_unsigned)
+    with InstructionMeter(cpu, console) as meter:
+        counted = []
+        with console.step(f"count {args.model.name}", total=len(models)) as advance:
+            for name, model in models.items():
+                data = model if isinstance(model, bytes) else model.read_bytes()
+                one = meter.measure(data, name)
+                if args.per_op:
+                    one = replace(one, groups=op_groups(data, meter, CostTable(meter.device), one.runtime))
+                counted.append(one)
+                advance(1)
+    console.result(as_dict(counted), counts_text(counted))
+    return EXIT_DONE
 
 
 def is_agent(device: str) -> bool:
