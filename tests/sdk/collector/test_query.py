@@ -19,9 +19,11 @@ from edgeloop.telemetry.collector.security.audit import Audit
 from edgeloop.telemetry.collector.security.registry import Registry
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.query import Telemetry
+from edgeloop.telemetry.reading import Question
 from edgeloop.telemetry.report import Report
 from edgeloop.telemetry.samples.keeping import SampleKeeper, samples_folder
 from edgeloop.telemetry.samples.wire import About, Piece
+from edgeloop.telemetry.store.selection import Selection
 from support.collecting import make_report, with_event
 from support.postgres import PostgresServer
 
@@ -85,6 +87,14 @@ def test_events_know_their_device(telemetry: Telemetry) -> None:
     (event,) = telemetry.events("ic", kind="fallback")
     assert (event.device, event.version, event.detail) == ("pi-9", 3, "edgetpu -> xnnpack")
     assert list(telemetry.events(kind="restart")) == []
+
+
+def test_events_of_a_kind_are_found_without_reading_reports(telemetry: Telemetry) -> None:
+    (stored,) = telemetry.reader.events(Question(Selection(bundle="ic")), ["restart", "fallback"])
+    (event,) = REPORTS[600].events
+    assert (stored.device, stored.bundle, stored.kind, stored.detail) == ("pi-9", "ic", event.kind, event.detail)
+    assert telemetry.reader.events(Question(), ["committed"]) == []
+    assert telemetry.reader.events(Question(), [event.kind], after_id=stored.report_id) == []
 
 
 def test_a_data_frame_has_a_row_per_report(telemetry: Telemetry) -> None:

@@ -98,10 +98,7 @@ def _make_deltas(
     change: Change, repository: Repository, channel: Channel, offer: Offer, bundle_file: Path
 ) -> list[Delta]:
     """From what the channel's devices may have now, where that saves enough."""
-    try:
-        from edgeloop.release.delta import make_delta
-    except ImportError:
-        return []
+    from edgeloop.release.delta import make_delta
 
     made = []
     for old in [o for o in channel.offers if o.name == offer.name and o.for_target == offer.for_target][-MAX_DELTAS:]:

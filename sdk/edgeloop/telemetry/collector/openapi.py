@@ -81,6 +81,8 @@ ENDPOINTS: Sequence[Endpoint] = (
              query={**_CHOICE, **_MEMBERS, "limit": _WHOLE, "each": _WHOLE}),
     Endpoint("GET", "/v1/export/latency", "merged histograms", gives=CBOR,
              query={**_CHOICE, **_MEMBERS, "by": _TEXT_VALUE}),
+    Endpoint("GET", "/v1/export/events", "events of the named kinds", gives=CBOR,
+             query={**_CHOICE, **_MEMBERS, "kinds": _TEXT_VALUE, "after_id": _WHOLE}),
     Endpoint("POST", "/v1/samples", "a piece of a hard sample", gives=CBOR, body=(CBOR, _BYTES),
              answers=(200, 413, 415)),
     Endpoint("GET", "/v1/samples", "hard samples that are kept", query=_SAMPLES),

@@ -5,7 +5,7 @@ reader = open_reader("sqlite:///telemetry.db")      # or postgresql://..., http:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,7 +13,7 @@ from edgeloop.telemetry.store.selection import Selection
 
 if TYPE_CHECKING:
     from edgeloop.telemetry.histogram import Histogram
-    from edgeloop.telemetry.store.rows import StoredReport
+    from edgeloop.telemetry.store.rows import StoredEvent, StoredReport
 
 Latency = dict[tuple[str, ...], "Histogram"]
 """Merged histograms by (stage, then what was grouped by, as text)."""
@@ -43,6 +43,10 @@ class Reader(Protocol):
 
     def latency(self, question: Question, by: Sequence[str] = ()) -> Latency:
         """by: any of "device", "boot", "bundle", "version", "variant", "delegate"; DataError for anything else."""
+
+    def events(self, question: Question, kinds: Collection[str], *, after_id: int = 0) -> list[StoredEvent]:
+        """Events of these kinds in the order of arrival, of the reports that match; of those after the one with that
+        id."""
 
     def recent(self, device: str) -> list[StoredReport]:
         """The device's last reports (`overview.WINDOW_REPORTS` of them at most), oldest first."""

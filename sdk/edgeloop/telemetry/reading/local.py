@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ from edgeloop.telemetry.overview import WINDOW_REPORTS, Overview
 from edgeloop.telemetry.reading import Latency, Question
 from edgeloop.telemetry.reading.members import members
 from edgeloop.telemetry.store.database import Store
-from edgeloop.telemetry.store.rows import StoredReport
+from edgeloop.telemetry.store.rows import StoredEvent, StoredReport
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,14 @@ class LocalReader:
             if device in wanted:
                 parts.setdefault((stage, *group), []).append(histogram)
         return {key: Histogram.merged(histograms) for key, histograms in parts.items()}
+
+    def events(self, question: Question, kinds: Collection[str], *, after_id: int = 0) -> list[StoredEvent]:
+        """See Reader."""
+        found = self.store.events(question.selection, kinds, after_id=after_id)
+        if not question.asks_registry:
+            return found
+        wanted = members(self.store, question)
+        return [event for event in found if event.device in wanted]
 
     def recent(self, device: str) -> list[StoredReport]:
         return self.store.recent(device, WINDOW_REPORTS)

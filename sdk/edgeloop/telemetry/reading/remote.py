@@ -7,7 +7,7 @@ import http.client
 import json
 import os
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 from urllib.error import HTTPError
@@ -134,6 +134,16 @@ class RemoteReader:
         try:
             return {tuple(map(str, key)): Histogram.from_wire(wire) for key, wire in answer}
         except (TypeError, ValueError, DataError) as error:
+            raise self._nonsense() from error
+
+    def events(self, question: Question, kinds: Collection[str], *, after_id: int = 0) -> list[Any]:
+        """See Reader."""
+        from edgeloop.telemetry.store.rows import StoredEvent
+
+        answer = self._ask("events", question, kinds=",".join(kinds), after_id=after_id)
+        try:
+            return [StoredEvent(int(n), float(seen), *map(str, texts)) for n, seen, *texts in answer]
+        except (TypeError, ValueError) as error:
             raise self._nonsense() from error
 
     def recent(self, device: str) -> list[Any]:

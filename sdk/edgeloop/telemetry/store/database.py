@@ -20,9 +20,9 @@ from edgeloop.telemetry.store.dialects import Database
 from edgeloop.telemetry.store.latency import read_latency
 from edgeloop.telemetry.store.retention import Retention
 from edgeloop.telemetry.store.rollups import Scope, fold
-from edgeloop.telemetry.store.rows import ReportRow, StoredReport, from_row, to_row
+from edgeloop.telemetry.store.rows import ReportRow, StoredEvent, StoredReport, from_row, to_row
 from edgeloop.telemetry.store.schema import DEVICES, QUARANTINE, REPORTS, is_current, prepare
-from edgeloop.telemetry.store.selecting import arrived_within, group_column, matching
+from edgeloop.telemetry.store.selecting import arrived_within, events_matching, group_column, matching
 from edgeloop.telemetry.store.upkeep import Upkeep
 from edgeloop.telemetry.store.writing import Inserted, Job, Quarantined, Statements, device_ids, write
 
@@ -159,6 +159,10 @@ class Store:
             if len(page) < _PAGE_ROWS:
                 return
             after_id = page[-1].id
+
+    def events(self, selection: Selection, kinds: Collection[str], *, after_id: int = 0) -> list[StoredEvent]:
+        """Events of these kinds in the order of arrival: of the reports that match, of those after `after_id`."""
+        return [StoredEvent(*row) for row in self._read(events_matching(selection, kinds, after_id))]
 
     def latest(
         self,

@@ -20,6 +20,9 @@ COLUMNS = (
 )
 """Of the table `reports`, without its id; a row's values stand in this order."""
 
+EVENT_COLUMNS = ("report_id", "position", "kind", "time_s", "detail")
+"""Of the table `events`."""
+
 MAX_INTEGER = 2**63 - 1
 MAX_TIME_S = 253402300799.0  # the end of the year 9999: what a calendar can show
 
@@ -31,6 +34,19 @@ class StoredReport:
     id: int
     received_s: float
     report: Report
+
+
+@dataclass(frozen=True)
+class StoredEvent:
+    """An event and of which report it is: its id, when it arrived, whose it is. Events of a report follow each other in
+    the order in which they happened."""
+
+    report_id: int
+    received_s: float
+    device: str
+    bundle: str
+    kind: str
+    detail: str
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, select
 
 from edgeloop.errors import DataError
 from edgeloop.telemetry.store import Selection
-from edgeloop.telemetry.store.schema import DEVICES, REPORTS
+from edgeloop.telemetry.store.schema import DEVICES, EVENTS, REPORTS
 
 # SQLAlchemy 2.0 and 2.1 give `Select` different type parameters, hence Any.
 
@@ -17,6 +18,15 @@ def matching(selection: Selection, *more: ColumnElement[bool]) -> Any:
     columns = (REPORTS.c.id, REPORTS.c.received_s, REPORTS.c.body)
     joined = select(*columns).join(DEVICES, DEVICES.c.id == REPORTS.c.device_id)
     return joined.where(*conditions(selection), *more)
+
+
+def events_matching(selection: Selection, kinds: Collection[str], after_id: int) -> Any:
+    """Rows as StoredEvent has them, of reports after `after_id`, in the order of arrival."""
+    columns = (REPORTS.c.id, REPORTS.c.received_s, DEVICES.c.device, REPORTS.c.bundle, EVENTS.c.kind, EVENTS.c.detail)
+    joined = select(*columns).join(REPORTS, REPORTS.c.id == EVENTS.c.report_id)
+    joined = joined.join(DEVICES, DEVICES.c.id == REPORTS.c.device_id)
+    chosen = joined.where(EVENTS.c.report_id > after_id, EVENTS.c.kind.in_(kinds), *conditions(selection))
+    return chosen.order_by(EVENTS.c.report_id, EVENTS.c.position)
 
 
 def conditions(selection: Selection) -> list[ColumnElement[bool]]:

@@ -23,7 +23,7 @@ MAX_PAGE_ROWS = 500
 
 
 def routes(services: Services) -> list[Route]:
-    """`/v1/export/reports`, `/v1/export/devices`, `/v1/export/recent`, `/v1/export/latency`: CBOR arrays."""
+    """`/v1/export/reports`, `devices`, `recent`, `latency` and `events` beside it: CBOR arrays."""
     reader = LocalReader(services.store)
 
     def get_reports(request: Request) -> Response:
@@ -46,11 +46,19 @@ def routes(services: Services) -> list[Route]:
         found = reader.latency(parse_question(query, "by"), by)
         return _answer([[list(key), histogram.to_wire()] for key, histogram in found.items()])
 
+    def get_events(request: Request) -> Response:
+        query = dict(request.query_params)
+        question = parse_question(query, "kinds", "after_id")
+        kinds = [kind for kind in query.get("kinds", "").split(",") if kind]
+        found = reader.events(question, kinds, after_id=parse_count(query, "after_id", 0, 2**63 - 1))
+        return _answer([list(vars(event).values()) for event in found])
+
     return [
         Route("/v1/export/reports", get_reports),
         Route("/v1/export/devices", get_devices),
         Route("/v1/export/recent", get_recent),
         Route("/v1/export/latency", get_latency),
+        Route("/v1/export/events", get_events),
     ]
 
 
