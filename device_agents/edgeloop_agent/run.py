@@ -20,7 +20,7 @@ from edgeloop_agent.commands.log_level import LogLevel, NarratedOutlet
 from edgeloop_agent.commands.opening import open_executor
 from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.delivery.opening import open_updates
-from edgeloop_agent.delivery.watch import ROLLBACK, settle_versions, versions_of
+from edgeloop_agent.delivery.watch import ROLLBACK, give_up, settle_versions, versions_of
 from edgeloop_agent.hard_samples.opening import open_sender
 from edgeloop_agent.model_tables import frames_of
 from edgeloop_agent.reports.board_health import made_for_another
@@ -100,13 +100,25 @@ def _planned(configs: Sequence[AgentConfig], tell: Callable[[str], None], *, at_
 
 
 def _planned_one(config: AgentConfig, tell: Callable[[str], None], at_start: bool) -> _Plan:
+    versions = versions_of(config.bundle)
+    version = None if versions is None else settle_versions(versions, is_start=at_start)
+    try:
+        return _plan_of(config, tell, at_start, version)
+    except EdgeloopError as error:
+        went_back = None if versions is None else give_up(versions, error.message)
+        if went_back is None:
+            raise
+        return _plan_of(config, tell, at_start, went_back)
+
+
+def _plan_of(
+    config: AgentConfig, tell: Callable[[str], None], at_start: bool, version: tuple[str, str] | None
+) -> _Plan:
     if not frames_of(config):
         parse_source(config.source)
     for sink in config.sinks:
         parse_sink(sink)
     asked = tuple(str(parse_delegate(text)) for text in config.delegates)
-    versions = versions_of(config.bundle)
-    version = None if versions is None else settle_versions(versions, is_start=at_start)
     staged, unsigned = _stage(config, tell)
     order = asked or staged.manifest.fallback_order(config.variant) or FALLBACK_ORDER
     if config.autotune and at_start:  # beside models that run it would measure them, too

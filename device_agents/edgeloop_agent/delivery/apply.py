@@ -85,7 +85,7 @@ def offer_bundle(
         manifest, version = bundle.manifest, version_of(bundle)
         note(f"{manifest.name} version {version}: signed by {bundle.signed_by}, all files are whole")
         folder = model_folder(state, manifest.name)
-        standing = folder.standing()
+        standing = folder.settled_standing()
 
         def refused(verdict: Refuse, rehearsal: Rehearsal | None = None) -> Admitted:
             return Admitted(
@@ -121,7 +121,7 @@ def go_back(state: Path, name: str) -> Version:
     """Let the version before the one that runs run from the next start on. Raises UsageError where there is none."""
     with _door(state):
         folder = model_folder(state, name)
-        target = back_to(folder.standing())
+        target = back_to(folder.settled_standing())
         if isinstance(target, Refuse):
             known = ", ".join(installed_names(state)) or "nothing"
             raise UsageError(f"{name}: {target.reason}", hint=f"installed through `update` is: {known}")
@@ -130,6 +130,19 @@ def go_back(state: Path, name: str) -> Version:
         except OSError as error:
             raise DeviceError(f"{folder.folder}: {error.strerror}") from error
         return target
+
+
+def end_trial(state: Path, name: str) -> Version | None:
+    """What was committed runs from the next start on instead of what is on trial; None: nothing does. Raises UsageError
+    where nothing is on trial."""
+    with _door(state):
+        folder = model_folder(state, name)
+        try:
+            if not folder.end_trial():
+                raise UsageError(f"{name}: nothing is on trial", hint="edgeloop-agent versions")
+        except OSError as error:
+            raise DeviceError(f"{folder.folder}: {error.strerror}") from error
+        return folder.standing().running
 
 
 def installed_names(state: Path) -> list[str]:

@@ -19,6 +19,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from errno import ENOENT
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -84,14 +85,21 @@ class VersionFolder:
         self._record_path = folder / "record.json"
         self._disk = disk or Disk()
         self._depth, self._lock = 0, -1
-        self._name = re.compile(rf"(\d{{1,10}})-([0-9a-f]{{{DIGEST_CHARS}}}){re.escape(suffix)}")
+        self._name = re.compile(rf"(\d{{1,16}})-([0-9a-f]{{{DIGEST_CHARS}}}){re.escape(suffix)}")
 
     def path_of(self, version: Version) -> Path:
         """Where this version's file is, or would be."""
         return self._versions / f"{version.number}-{version.digest}{self._suffix}"
 
+    def settled_standing(self) -> Standing:
+        """As it is between two changes of others: record and links belong together."""
+        if not self.folder.is_dir():
+            return self.standing()
+        with self.alone():
+            return self.standing()
+
     def standing(self) -> Standing:
-        """As the disk has it now."""
+        """As the disk has it now; amid a change of another process the links may be ahead of the record."""
         record = self._record()
         committed = self._led_to(self.committed)
         highest = max(record.highest, committed.number if committed is not None else 0)
@@ -100,8 +108,9 @@ class VersionFolder:
         return Standing(self._led_to(self.current), committed, record.trial, highest, record.failed or {}, kept, well)
 
     def take_in(self, version: Version, pieces: Iterable[bytes]) -> Path:
-        """Keep a version's file; nothing runs it yet."""
+        """Keep a version's file; nothing runs it yet. For one process at a time."""
         self._disk.make_folder(self._versions)
+        self._tidy(self._versions)
         path = self.path_of(version)
         partial = path.with_name(_NEW + path.name)
         try:
@@ -117,7 +126,11 @@ class VersionFolder:
     @_alone
     def begin_trial(self, version: Version) -> None:
         """From the next start on this version runs, to be committed or rolled back."""
-        self._write(replace(self._record(), trial=Trial(version)))
+        if not self.path_of(version).exists():  # made room for another, by a commit meanwhile
+            raise FileNotFoundError(ENOENT, "the version is gone again", str(self.path_of(version)))
+        record = self._record()
+        failed = {digest: why for digest, why in (record.failed or {}).items() if digest != version.digest}
+        self._write(replace(record, trial=Trial(version), failed=failed))
         self._lead(self.current, version)
 
     @_alone
@@ -145,6 +158,17 @@ class VersionFolder:
         self.settle()
 
     @_alone
+    def end_trial(self) -> bool:
+        """By an operator's will: what was committed runs again, nothing where nothing was; nothing is held against what
+        was on trial. False where nothing is on trial."""
+        trial, running = self._record().trial, self._led_to(self.current)
+        if trial is None or trial.version != running:
+            return False
+        self._write(replace(self._record(), trial=None))
+        self.follow()
+        return True
+
+    @_alone
     def settle(self) -> None:
         """Write down that no trial is going on."""
         standing = self.standing()
@@ -158,7 +182,7 @@ class VersionFolder:
         standing = self.standing()
         failed = dict(standing.failed)
         if standing.running is not None and standing.running != standing.committed:
-            failed.setdefault(standing.running.digest, reason)
+            failed[standing.running.digest] = reason
         # Written down first: after a power cut between the two it is neither lost nor tried again.
         self._write(_Record(None, standing.highest, _latest(failed), _kept_of(standing)))
         self.follow()
@@ -196,15 +220,15 @@ class VersionFolder:
         record = self._record()
         if reason:
             self._write(replace(record, failed=_latest({**(record.failed or {}), version.digest: reason})))
-        self._disk.unlink(self.path_of(version))
+        if version.digest not in self.standing().well:  # an older one that was offered again stays to go back to
+            self._disk.unlink(self.path_of(version))
 
     def prune(self) -> None:
-        """Remove what is beyond the versions to keep, and what an update that was cut short left."""
+        """Remove what is beyond the versions to keep, and links that were cut short. Of files in `versions` only
+        `take_in` knows whether they are still being written."""
         for version in to_remove(self.standing()):
             self._disk.unlink(self.path_of(version))
-        for folder in (self.folder, self._versions):
-            for leftover in folder.glob(f"{_NEW}*") if folder.is_dir() else ():
-                self._disk.unlink(leftover)
+        self._tidy(self.folder)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -222,6 +246,10 @@ class VersionFolder:
                 os.close(self._lock)
 
     # -- inside
+
+    def _tidy(self, folder: Path) -> None:
+        for leftover in folder.glob(f"{_NEW}*") if folder.is_dir() else ():
+            self._disk.unlink(leftover)
 
     def _lead(self, link: Path, version: Version) -> None:
         fresh = link.with_name(_NEW + link.name)

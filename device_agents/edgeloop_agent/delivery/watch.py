@@ -84,6 +84,19 @@ def settle_versions(folder: VersionFolder, *, is_start: bool) -> tuple[str, str]
     return None
 
 
+def give_up(folder: VersionFolder, reason: str) -> tuple[str, str] | None:
+    """What is on trial cannot even be begun: the rollback, an event to say; None where nothing is on trial, or there is
+    nothing to go back to."""
+    try:
+        standing = folder.standing()
+        if standing.trial is None or standing.trial.version != standing.running or standing.committed is None:
+            return None
+        folder.roll_back(reason)
+    except OSError:  # the reason that it cannot begin, as likely as not
+        return None
+    return ROLLBACK, f"{_named(standing)} to version {folder.standing().running}: {reason}"
+
+
 @dataclass
 class Watch:
     """One model's versions during one run of the agent. ran: what runs in it."""
@@ -103,7 +116,7 @@ class Watch:
     def look(self, since_s: float) -> None:
         """Judge what is on trial, so many seconds after the run began."""
         standing = self.folder.standing()
-        if standing.trial is None or standing.running != self.ran:
+        if not self._is_tried(standing):
             return
         latency = self.seen.latency(HEADLINE_STAGE)
         faults = self.seen.faults
@@ -121,27 +134,31 @@ class Watch:
     def go_back(self, reason: str) -> str:
         """What was committed runs from now on. A line that says so, "" where nothing is on trial."""
         standing = self.folder.standing()
-        if standing.trial is None or standing.running != self.ran:
+        if not self._is_tried(standing):
             return ""
         self.folder.roll_back(reason)
         to = self.folder.standing().running
         return f"{_named(standing)} to version {to}: {reason}" if to else f"{_named(standing)}: {reason}"
 
+    def _is_tried(self, standing: Standing) -> bool:
+        return standing.trial is not None and self.ran == standing.running == standing.trial.version
+
 
 class Updates:
-    """All watches of a run. `moved` is called when another version is to run; it says so once."""
+    """All watches of a run. `moved` is called when other versions are to run: once, and again when it came to nothing
+    and something moves anew."""
 
     def __init__(self, watches: Iterable[Watch], moved: Callable[[], None], tell: Callable[[str], None]) -> None:
         self._watches = tuple(watches)
         self._moved, self._tell = moved, tell
         self._began_s = self._looked_s = time.monotonic()
         self._trouble = ""
-        self._has_moved = False
+        self._moved_to: Sequence[Version | None] = ()
 
     def look(self) -> None:
         """In the supervisor's loop."""
         now = time.monotonic()
-        if not self._watches or self._has_moved or now - self._looked_s < _LOOK_EVERY_S:
+        if not self._watches or now - self._looked_s < _LOOK_EVERY_S:
             return
         self._looked_s = now
         try:
@@ -152,9 +169,10 @@ class Updates:
             if not self._trouble:
                 self._tell(f"warning: the version on trial cannot be settled: {error.strerror}")
             self._trouble = str(error)
-        if any(watch.has_moved for watch in self._watches):
-            self._has_moved = True
+        to = [watch.folder.standing().running for watch in self._watches]
+        if to != self._moved_to and to != [watch.ran for watch in self._watches]:
             self._moved()
+        self._moved_to = to
 
     def failed(self, reason: str) -> list[str]:
         """The run ended so: what was on trial is rolled back for it. A line for each; run again where there is one."""

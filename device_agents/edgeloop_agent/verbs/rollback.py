@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from edgeloop.errors import EXIT_DONE, UsageError
 from edgeloop.mains import json_text
@@ -18,11 +17,12 @@ Only a version that ran well here before is gone back to. An older version never
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", nargs="?", help="the bundle's name, where there are several")
+    parser.add_argument("--trial", action="store_true", help="only end a trial; nothing runs where nothing ran before")
     add_state_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from edgeloop_agent.delivery.apply import go_back, installed_names
+    from edgeloop_agent.delivery.apply import end_trial, go_back, installed_names
 
     state = next((place for place in state_folders(args) if installed_names(place)), None)
     if state is None:
@@ -32,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
     if args.name is None and len(names) > 1:
         raise UsageError(f"which one of {', '.join(names)}?", hint=f"edgeloop-agent rollback {names[0]}")
     name = args.name or names[0]
-    version = go_back(Path(state), name)
-    text = f"{name}: version {version} runs from the next start of the agent on"
-    print(json_text({"name": name, "version": version.number}) if args.json else text, flush=True)
+    version = end_trial(state, name) if args.trial else go_back(state, name)
+    text = f"{name}: version {version} runs from the next start of the agent on" if version else f"{name}: nothing runs"
+    number = None if version is None else version.number
+    print(json_text({"name": name, "version": number}) if args.json else text, flush=True)
     return EXIT_DONE

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeloop.bundle import load_or_create_signing_key
+from edgeloop.bundle.keys import create_signing_key
+from edgeloop.bundle.packer import sign_bundle
 from edgeloop.errors import EdgeloopError
 from edgeloop_agent.delivery.apply import model_folder
 from edgeloop_agent.delivery.versions import VersionFolder
@@ -111,6 +114,19 @@ def test_an_accelerator_of_one_process_is_lent_to_the_rehearsal(
     agent.wait_until_said("committed: version 8")
     assert told(tmp_path)["delegate_ran"] == "external"
     agent.stop()
+
+
+def test_a_version_that_the_agent_does_not_trust_is_rolled_back_at_its_start(
+    tmp_path: Path, folder: VersionFolder, agents: Agents
+) -> None:
+    own = load_or_create_signing_key().public_path
+    stranger = create_signing_key(tmp_path / "stranger")
+    bundle = make_bundle(tmp_path / "8.bundle", version=8, signed=False)
+    sign_bundle(bundle, stranger)
+    assert update(bundle, tmp_path, "--trust", str(stranger.public_path))["state"] == "trial"
+    code, summary, said = agents.run(*words(folder, tmp_path), "--trust", own, "--count", "5")
+    assert (code, summary["inferences"]) == (0, 5), said
+    assert "rollback: version 8 to version 7:" in said and "not trusted here" in said
 
 
 def test_a_rollback_by_hand_is_taken_at_once(tmp_path: Path, folder: VersionFolder, agents: Agents) -> None:

@@ -16,7 +16,7 @@ from edgeloop.bundle import Golden, load_or_create_signing_key
 from edgeloop.bundle.packer import allow_older
 from edgeloop.contract import InputSpec
 from edgeloop_agent.cli import main
-from edgeloop_agent.config_reading import default_device_id
+from edgeloop_agent.device_name import default_device_id
 from edgeloop_agent.delivery.apply import model_folder, strangers
 from support.agents import CONTRACT, frames, golden_of, make_bundle
 from support.delegate_lib import RESHAPE, build_delegate, external
@@ -149,6 +149,18 @@ def test_rollback_leads_to_versions_that_ran_well(
     assert main(["rollback", "--state", str(state)]) == 2
     assert "ever ran well" in capsys.readouterr().err and running(state) == 7
     assert model_folder(state, "digits").standing().highest == 7
+
+
+def test_a_first_version_on_trial_can_be_taken_away(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = tmp_path / "fresh"
+    bundle = make_bundle(tmp_path / "8.bundle", version=8)
+    update(bundle, state, capsys)
+    assert main(["rollback", "--trial", "--state", str(state), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"name": "digits", "version": None}
+    assert running(state) is None
+    assert main(["rollback", "--trial", "--state", str(state)]) == 2
+    capsys.readouterr()
+    assert update(bundle, state, capsys)[1]["state"] == "trial"
 
 
 @pytest.mark.parametrize("damage", ["unsigned", "flipped", "cut"])

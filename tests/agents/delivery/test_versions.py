@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
+from edgeloop_agent.delivery.disk import Disk
 from edgeloop_agent.delivery.update import (
     TRIAL_STARTS,
     Begin,
+    Device,
+    IsThere,
     Keep,
+    Offer,
+    Refuse,
     Standing,
     Trial,
     Version,
     at_start,
+    judge_offer,
 )
 from edgeloop_agent.delivery.versions import VersionFolder
 from support.power import CuttableDisk, PowerCutError
@@ -81,6 +87,80 @@ def test_a_version_that_never_runs_long_enough_is_rolled_back_at_a_later_start(t
     folder.begin_trial(TWO)
     assert [recover(folder).running for _ in range(TRIAL_STARTS + 1)] == [TWO] * TRIAL_STARTS + [ONE]
     assert "3 times" in folder.standing().failed[TWO.digest]
+
+
+def test_a_trial_is_ended_by_will_and_held_against_nobody(tmp_path: Path) -> None:
+    folder = VersionFolder(tmp_path)
+    folder.take_in(ONE, [content(ONE)])
+    folder.begin_trial(ONE)
+    assert folder.end_trial()
+    assert folder.standing() == Standing(None, None, None, 0, {}, [ONE], set())
+    install(folder, TWO)
+    assert not folder.end_trial() and whole(folder) == TWO
+    folder.take_in(THREE, [content(THREE)])
+    folder.begin_trial(THREE)
+    assert folder.end_trial() and whole(folder) == TWO and folder.standing().failed == {}
+
+
+def test_numbers_may_be_dates(tmp_path: Path) -> None:
+    folder = VersionFolder(tmp_path)
+    install(folder, Version(202611211830, "f" * 16))
+    assert folder.standing().running == Version(202611211830, "f" * 16)
+
+
+def test_what_went_meanwhile_is_not_switched_to(tmp_path: Path) -> None:
+    folder = VersionFolder(tmp_path)
+    install(folder, TWO)
+    with pytest.raises(FileNotFoundError):
+        folder.begin_trial(ONE)
+    assert whole(folder) == TWO and folder.standing().trial is None
+
+
+def test_a_commit_meanwhile_leaves_what_is_being_taken_in(tmp_path: Path) -> None:
+    folder = VersionFolder(tmp_path)
+    install(folder, ONE)
+
+    def pieces() -> Iterator[bytes]:
+        yield b"half"
+        VersionFolder(tmp_path).commit()
+        yield b"whole"
+
+    assert folder.take_in(TWO, pieces()).read_bytes() == b"halfwhole"
+
+
+class Watched(Disk):
+    """Looks at the folder before every change that another process makes to it."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = look
+
+    def create(self, path: Path, pieces: Iterable[bytes]) -> None:
+        self._look()
+        super().create(path, pieces)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._look()
+        super().rename(source, target)
+
+    def sync(self, folder: Path) -> None:
+        self._look()
+        super().sync(folder)
+
+
+def test_what_fails_is_never_admitted_amid_its_rollback(tmp_path: Path) -> None:
+    folder = VersionFolder(tmp_path)
+    install(folder, ONE)
+    folder.take_in(TWO, [content(TWO)])
+    folder.begin_trial(TWO)
+    seen: list[object] = []
+    board = Device("rpi4", frozenset(), 1 << 30)
+
+    def look() -> None:
+        seen.append(judge_offer(Offer(TWO, "rpi4", 1000), VersionFolder(tmp_path).standing(), board))
+
+    VersionFolder(tmp_path, disk=Watched(look)).roll_back("it crashes")
+    look()
+    assert len(seen) > 6 and all(isinstance(verdict, IsThere | Refuse) for verdict in seen)
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"trial": 3, "highest": "x", "failed": []}', b"\xff\xfe"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from edgeloop.errors import DeviceError
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop_agent.delivery.update import TRIAL_STARTS, Budget, Version, Window
 from edgeloop_agent.delivery.versions import VersionFolder
-from edgeloop_agent.delivery.watch import Updates, Watch, settle_versions, versions_of
+from edgeloop_agent.delivery.watch import Updates, Watch, give_up, settle_versions, versions_of
 
 ONE, TWO = (Version(n, f"{n:016x}") for n in (1, 2))
 
@@ -117,6 +118,40 @@ def test_a_new_version_is_noticed_and_said_once(folder: VersionFolder, monkeypat
     updates.look()
     updates.look()
     assert moves == ["moved"]
+
+
+def test_what_moves_again_is_said_again(folder: VersionFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeloop_agent.delivery.watch._LOOK_EVERY_S", 0.0)
+    moves: list[str] = []
+    updates = Updates([watched(folder, Tallied(), [])], lambda: moves.append("moved"), moves.append)
+    folder.roll_back("by hand")
+    updates.look()
+    three = Version(3, "3" * 16)
+    folder.take_in(three, [b"x"])
+    folder.begin_trial(three)
+    updates.look()
+    updates.look()
+    assert moves == ["moved", "moved"]
+
+
+def test_what_cannot_even_begin_is_given_up_where_something_else_can_run(tmp_path: Path, folder: VersionFolder) -> None:
+    assert give_up(folder, "signed by a stranger") == ("rollback", "version 2 to version 1: signed by a stranger")
+    assert folder.standing().failed == {TWO.digest: "signed by a stranger"}
+    assert give_up(folder, "again") is None
+    first = VersionFolder(tmp_path / "first")
+    first.take_in(ONE, [b"x"])
+    first.begin_trial(ONE)
+    assert give_up(first, "no reason to leave nothing") is None and first.standing().running == ONE
+
+
+def test_a_trial_that_was_cut_short_before_its_switch_judges_nobody(folder: VersionFolder) -> None:
+    folder.commit()
+    record = json.loads((folder.folder / "record.json").read_bytes())
+    record["trial"] = {"number": 3, "digest": "3" * 16, "starts": 0}
+    (folder.folder / "record.json").write_text(json.dumps(record))
+    events: list[tuple[str, str]] = []
+    watched(folder, Tallied(500, faults=["killed"]), events).look(100.0)
+    assert events == []
 
 
 def test_a_run_that_ends_failed_goes_back(folder: VersionFolder) -> None:
