@@ -19,11 +19,13 @@ from edgeloop_agent.commands.inbox import Inbox
 from edgeloop_agent.commands.jobs import Ended, Job
 from edgeloop_agent.commands.log_level import LogLevel
 from edgeloop_agent.commands.measuring import Measurement, plan, result, told
+from edgeloop_agent.delivery.incoming import LineDelivery
 
 _AFTER_A_FORGERY_S = 1.0
 """No signature is checked for so long after a forged one: each costs the supervisor some milliseconds."""
 _PAUSING_S = 10.0
 """A worker that takes longer to end is measured beside."""
+_MEASURING = frozenset({"bench", "profile"})
 _SHOWN_OF_A_MODEL = (
     "model", "bundle", "version", "variant", "phase", "delegate_asked", "delegate_ran", "delegated_ops", "total_ops",
     "runtime", "threads",
@@ -63,9 +65,13 @@ class Executor:
         operators: TrustStore,
         bundles: Sequence[StagedBundle],
         log: LogLevel,
+        delivery: LineDelivery | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """delivery: takes what is deployed over the line; None: nothing is."""
         self.mailbox = Mailbox()
+        self.take_chunk = None if delivery is None else delivery.take_chunk
+        self._delivery = delivery
         self._device, self._boot, self._operators, self._bundles = device, boot, operators, bundles
         self._log, self._clock = log, clock
         self._inbox = Inbox()
@@ -85,7 +91,10 @@ class Executor:
             "info": self._info,
             "report_now": self._report_now,
             "log_level": self._set_log_level,
+            **({} if delivery is None else delivery.handlers),
         }
+        if delivery is not None:
+            delivery.say = self._note
 
     @contextlib.contextmanager
     def attending(self, selector: selectors.BaseSelector, models: Sequence[CommandedModel]) -> Iterator[None]:
@@ -97,6 +106,8 @@ class Executor:
         finally:
             if self._job is not None:
                 self._job.end("the agent stopped")
+            if self._delivery is not None:
+                self._delivery.close()
             selector.unregister(self._inbox.fd)
             self._selector, self._models = None, ()
             self._inbox.close()
@@ -106,6 +117,8 @@ class Executor:
         self._begin_when_quiet()
         if self._job is not None:
             self._job.watch()
+        if self._delivery is not None:
+            self._delivery.look(is_quiet=self._job_command is None)
         dropped, self._inbox.dropped = self._inbox.dropped, 0
         for _ in range(dropped):
             self._refused(Refused("too many", "too many commands at once"))
@@ -148,8 +161,10 @@ class Executor:
         try:
             if command.kind in self._handlers:
                 answer = Answer(command.id, self._handlers[command.kind](command))
-            else:
+            elif command.kind in _MEASURING:
                 return self._start_job(command, reply)
+            else:
+                answer = Answer(command.id, error="this agent takes nothing over a line")
         except EdgeloopError as error:
             answer = Answer(command.id, error=told(error))
         return self._answer(command, answer, reply, keep=keep)
@@ -210,7 +225,7 @@ class Executor:
             "last_counter": self._last_counter,
             "agent": VERSION,
             "log_level": self._log.level,
-            "busy": "" if self._job_command is None else self._job_command.kind,
+            "busy": self._busy,
             "models": [{name: state[name] for name in _SHOWN_OF_A_MODEL} for state in states],
         }
 
@@ -225,9 +240,17 @@ class Executor:
 
     # -- jobs
 
+    @property
+    def _busy(self) -> str:
+        """With what; "" for nothing. One measures at a time, and so does the door."""
+        if self._job_command is not None:
+            return self._job_command.kind
+        return "deploy" if self._delivery is not None and self._delivery.is_at_the_door else ""
+
     def _start_job(self, command: Command, reply: Reply | None) -> None:
-        if self._job_command is not None or self._selector is None:
-            raise DeviceError(f"this device is busy with a {self._job_command.kind if self._job_command else 'stop'}")
+        busy = self._busy
+        if busy or self._selector is None:
+            raise DeviceError(f"this device is busy with a {busy or 'stop'}")
         measurement = plan(command.kind, command.arguments, self._bundles)
 
         def done(ended: Ended) -> None:

@@ -73,9 +73,12 @@ class Publisher:
         self._wake.set()
         self._thread.join(timeout_s + _CLOSING_RETRY_S)
         self._outbox.give_up_held()
-        if not self._thread.is_alive():  # else it still waits for an answer: the process ends without it
-            for way in self._ways:
+        waits = self._thread.is_alive()  # for an answer: the process ends without it
+        for way in self._ways:
+            if not waits:
                 way.transport.close()
+            elif isinstance(way.transport, CorrespondingTransport):
+                way.transport.hang_up()  # or the next run does, and finds the line taken
 
     def let_go(self) -> None:
         """After `close` and the last `totals`: the next run's publisher takes the spool. A thread that still waits for
@@ -121,7 +124,8 @@ class Publisher:
 def _corresponding(way: Way, commands: Executor) -> Way:
     if isinstance(way.transport, Carrier):
         return way
-    return replace(way, transport=CorrespondingTransport(way.transport, commands.mailbox, commands.take))
+    transport = CorrespondingTransport(way.transport, commands.mailbox, commands.take, commands.take_chunk)
+    return replace(way, transport=transport)
 
 
 def open_publisher(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgeloop.errors import EXIT_DONE
 from edgeloop.mains import json_text
+from edgeloop_agent.delivery.shown import standing_as_dict
 from edgeloop_agent.verbs._state import add_state_arguments, state_folders
-
-if TYPE_CHECKING:
-    from edgeloop_agent.delivery.update import Standing, Version
 
 EPILOG = """example:
   edgeloop-agent versions
@@ -30,25 +28,10 @@ def run(args: argparse.Namespace) -> int:
     for state in state_folders(args):
         for name in installed_names(state):
             folder = model_folder(state, name)
-            found.append({"name": name, "link": str(folder.current), **_standing(folder.standing())})
+            found.append({"name": name, "link": str(folder.current), **standing_as_dict(folder.standing())})
     text = "\n".join(_text(model) for model in found) or "nothing came in by `update`"
     print(json_text({"models": found}) if args.json else text, flush=True)
     return EXIT_DONE
-
-
-def _standing(standing: Standing) -> dict[str, Any]:
-    return {
-        "running": _version(standing.running),
-        "committed": _version(standing.committed),
-        "on_trial": standing.trial is not None,
-        "highest": standing.highest,
-        "failed": dict(standing.failed),
-        "kept": [_version(version) for version in standing.kept],
-    }
-
-
-def _version(version: Version | None) -> dict[str, Any] | None:
-    return None if version is None else {"number": version.number, "digest": version.digest}
 
 
 def _text(model: dict[str, Any]) -> str:

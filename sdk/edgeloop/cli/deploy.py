@@ -4,37 +4,48 @@ from __future__ import annotations
 
 import argparse
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.cli._console import Console
 from edgeloop.errors import EXIT_DONE, UsageError
-from edgeloop.progress import Advance
+from edgeloop.progress import Advance, Progress
 
 if TYPE_CHECKING:
+    from edgeloop.bundle import Bundle, PublicKey
     from edgeloop.deploy.remote import Deployed
     from edgeloop.deploy.rollout import Outcome
+
+Work = Callable[[str, Progress], "Deployed"]
+_ONLY_SSH = ("identity", "slim", "no_service", "prefix")
+_TRY = "edgeloop run tries a bundle on local:"
 
 EPILOG = """example:
   edgeloop deploy ssh://pi@pi4.local ic.bundle --source camera:0 --telemetry https://collector.local:8443
   edgeloop deploy ssh://pi@pi4.local ic-8.bundle --max-p95 20
   edgeloop deploy ssh://pi@a.local ssh://pi@b.local ssh://pi@c.local ic-8.bundle --canary 1 --parallel 4
   edgeloop deploy ssh://pi@pi4.local ic.bundle --source camera:0 --dry-run
+  edgeloop deploy serial:///dev/ttyUSB0?baud=921600 ic-8.bundle
+  edgeloop deploy pi-1 ic-8.bundle --collector http://127.0.0.1:8080
 
+Over a line the agent has to run already and takes the next version, while its reports go on; a line that a collector
+holds is reached through the collector, by the device's name. Interrupted or unplugged, the same command goes on where
+it was.
 The device verifies and rehearses the bundle itself and goes back by itself where it is not well (docs/delivery.md).
 Exit codes: 0 committed, 1 refused or rolled back, 3 not reached or no sudo, 4 not signed, or another key is trusted."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("urls", metavar="URL", nargs="+", help="ssh://user@host[:port]")
+    add("urls", metavar="URL", nargs="+", help="ssh://user@host[:port], serial:///dev/ttyUSB0, rfc2217://HOST:PORT")
     add("bundle", metavar="BUNDLE", type=Path)
     add("--identity", type=Path, metavar="FILE", help="SSH private key (default: agent and ~/.ssh)")
     add("--slim", action="store_true", help="agent without OpenCV: for arrays, sound and sensor lines")
     add("--no-service", action="store_true", help="install and update only; says what to type")
     add("--prefix", metavar="DIR", help="install below DIR on the device instead of / (containers, tests)")
+    add("--collector", metavar="URL", help="of devices that are given by name: it holds their line")
     add("--wait", metavar="S", type=float, default=900.0, help="for it to be committed (default: %(default)g)")
     add("--dry-run", action="store_true", help="look at the device and say what would be done")
     settings = parser.add_argument_group("the device's config: written where there is none, these keys changed else")
@@ -52,38 +63,70 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from edgeloop.deploy.remote import deploy, plan_deploy
+    from edgeloop.deploy.remote import signed_bundle
     from edgeloop.deploy.rollout import Pace, roll_out
-    from edgeloop.devices import connect
 
-    plan = plan_deploy(
-        args.bundle, settings=_settings(args), update_flags=_update_flags(args), prefix=args.prefix, slim=args.slim,
-        with_service=not args.no_service, dry_run=args.dry_run, wait_s=args.wait,
-    )  # fmt: skip
-    for url in args.urls:
-        if not url.startswith("ssh://"):
-            raise UsageError(f"{url}: deploy goes to ssh://user@host", hint="edgeloop run tries a bundle on local:")
+    bundle, key = signed_bundle(args.bundle)
+    over_ssh = [url for url in args.urls if url.startswith("ssh://")]
+    ways = {url: (_over_ssh if url in over_ssh else _over_line)(args, bundle, key) for url in args.urls}
     pace = Pace(args.parallel, args.canary, args.max_failures)
     is_one = len(args.urls) == 1
 
     def work(url: str) -> Deployed:
-        progress = console if is_one else _Named(console, url)
+        return ways[url](url, console if is_one else _Named(console, url))
+
+    outcomes = roll_out(args.urls, work, pace, (lambda _o: None) if is_one else lambda o: console.note(_line(o)))
+    if is_one and outcomes[0].error is not None:
+        raise outcomes[0].error
+    failed = [outcome.error for outcome in outcomes if outcome.error is not None]
+    manifest = bundle.manifest
+    data = {"bundle": manifest.name, "version": manifest.version, "hosts": [_as_dict(o) for o in outcomes]}
+    counts = {"done": sum(o.done is not None for o in outcomes), "failed": len(failed)}
+    counts["skipped"] = len(outcomes) - sum(counts.values())
+    console.result({**data, **counts}, _text(outcomes, manifest.name, manifest.version))
+    return failed[0].exit_code if failed else EXIT_DONE
+
+
+def _over_ssh(args: argparse.Namespace, bundle: Bundle, key: PublicKey) -> Work:
+    from edgeloop.deploy.remote import DeployPlan, deploy
+    from edgeloop.devices import connect
+
+    plan = DeployPlan(
+        args.bundle, bundle, key, settings=_settings(args), update_flags=_update_flags(args), prefix=args.prefix,
+        slim=args.slim, with_service=not args.no_service, dry_run=args.dry_run, wait_s=args.wait,
+    )  # fmt: skip
+
+    def work(url: str, progress: Progress) -> Deployed:
         device = connect(url, identity=args.identity, note=progress.note)
         try:
             return deploy(device, plan, progress)
         finally:
             device.close()
 
-    outcomes = roll_out(args.urls, work, pace, (lambda _o: None) if is_one else lambda o: console.note(_line(o)))
-    if is_one and outcomes[0].error is not None:
-        raise outcomes[0].error
-    failed = [outcome.error for outcome in outcomes if outcome.error is not None]
-    manifest = plan.bundle.manifest
-    data = {"bundle": manifest.name, "version": manifest.version, "hosts": [_as_dict(o) for o in outcomes]}
-    counts = {"done": sum(o.done is not None for o in outcomes), "failed": len(failed)}
-    counts["skipped"] = len(outcomes) - sum(counts.values())
-    console.result({**data, **counts}, _text(outcomes, manifest.name, manifest.version))
-    return failed[0].exit_code if failed else EXIT_DONE
+    return work
+
+
+def _over_line(args: argparse.Namespace, bundle: Bundle, _key: PublicKey) -> Work:
+    from edgeloop.deploy.serial_deploy import LinePlan, deploy_over_line
+    from edgeloop.devices.commanding import connect_agent
+    from edgeloop.telemetry.serial_link.address import is_serial_url
+
+    for url in args.urls:
+        if "://" in url and not url.startswith("ssh://") and not is_serial_url(url):
+            raise UsageError(f"{url}: deploy goes to ssh://user@host or serial:///dev/ttyUSB0", hint=_TRY)
+        if "://" not in url and args.collector is None:
+            raise UsageError(f"{url}: a device by name needs --collector URL, or is it ssh://{url}?", hint=_TRY)
+    if given := sorted([*_settings(args), *(n for n in _ONLY_SSH if getattr(args, n))]):
+        raise UsageError(f"--{given[0].replace('_', '-')} is for ssh://: over a line only the bundle goes")
+    plan = LinePlan(
+        args.bundle, bundle, args.max_p95, args.max_memory, again=args.again, dry_run=args.dry_run, wait_s=args.wait
+    )
+
+    def work(url: str, progress: Progress) -> Deployed:
+        collector = None if is_serial_url(url) else args.collector
+        return deploy_over_line(url, lambda: connect_agent(url, collector), plan, progress)
+
+    return work
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:

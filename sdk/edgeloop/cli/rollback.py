@@ -4,27 +4,42 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeloop.cli._console import Console
 from edgeloop.errors import EXIT_DONE
 
+if TYPE_CHECKING:
+    from edgeloop.devices.commanding import Commander
+
 EPILOG = """example:
   edgeloop rollback ssh://pi@pi4.local
   edgeloop rollback ssh://pi@pi4.local ic
+  edgeloop rollback serial:///dev/ttyUSB0
+  edgeloop rollback pi-1 --collector http://127.0.0.1:8080
 
 Only a version that ran well there before is gone back to."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("url", metavar="URL", help="ssh://user@host[:port]")
+    add("url", metavar="URL", help="ssh://user@host[:port], serial:///dev/ttyUSB0, or a NAME")
     add("name", metavar="NAME", nargs="?", help="the bundle's name, where there are several")
     add("--identity", type=Path, metavar="FILE", help="SSH private key (default: agent and ~/.ssh)")
     add("--prefix", metavar="DIR", help="where it was installed below DIR instead of /")
+    add("--collector", metavar="URL", help="of a NAME: it passes on what you signed")
     add("--wait", metavar="S", type=float, default=60.0, help="for a running agent to take it (default: %(default)g)")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
+    name, version, is_running = (_over_ssh if args.url.startswith("ssh://") else _over_line)(args, console)
+    runs = "runs" if is_running else "runs from the next start of the agent on"
+    data = {"url": args.url, "name": name, "version": version, "running": is_running}
+    console.result(data, f"{name}: version {version} {runs}")
+    return EXIT_DONE
+
+
+def _over_ssh(args: argparse.Namespace, console: Console) -> tuple[str, int, bool]:
     from edgeloop.deploy.remote_rollback import roll_back
     from edgeloop.devices import connect
 
@@ -33,7 +48,15 @@ def run(args: argparse.Namespace, console: Console) -> int:
         done = roll_back(device, args.name, prefix=args.prefix, wait_s=args.wait)
     finally:
         device.close()
-    runs = "runs" if done.is_running else "runs from the next start of the agent on"
-    data = {"url": args.url, "name": done.name, "version": done.version, "running": done.is_running}
-    console.result(data, f"{done.name}: version {done.version} {runs}")
-    return EXIT_DONE
+    return done.name, done.version, done.is_running
+
+
+def _over_line(args: argparse.Namespace, console: Console) -> tuple[str, int, bool]:
+    from edgeloop.deploy.serial_deploy import roll_back_over_line
+    from edgeloop.devices.commanding import connect_agent
+
+    def connected() -> Commander:
+        return connect_agent(args.url, args.collector)
+
+    name, version = roll_back_over_line(args.url, connected, args.name, wait_s=args.wait, progress=console)
+    return name, version, True

@@ -8,8 +8,7 @@ What the door refuses changes nothing but an unpacked agent that nothing runs.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from secrets import token_hex
@@ -20,7 +19,7 @@ from edgeloop.deploy.agent_settings import changed_config
 from edgeloop.deploy.card import digest_of, link_of
 from edgeloop.deploy.host import USER, Change, Found, Host, Places, as_root, error_of
 from edgeloop.deploy.remote_service import restart_service, start_service, take_service_away, what_to_type
-from edgeloop.deploy.verdict import Bad, Well, judge
+from edgeloop.deploy.waiting import wait_until_well
 from edgeloop.devices.connection import Device, read_platform
 from edgeloop.devices.guarded import GuardedFolder
 from edgeloop.devices.install import InstalledAgent, install_agent, put_file
@@ -28,7 +27,6 @@ from edgeloop.errors import DeviceError, EdgeloopError, GoalNotMetError, Refused
 from edgeloop.progress import Progress
 
 _UPDATE_TIMEOUT_S = 900.0
-_LOOK_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -48,13 +46,19 @@ class DeployPlan:
     wait_s: float = 900.0
 
 
-def plan_deploy(path: Path, **options: Any) -> DeployPlan:
-    """Raises RefusedError for a bundle that a device would refuse."""
+def signed_bundle(path: Path) -> tuple[Bundle, PublicKey]:
+    """A bundle and the key whose signature it has. Raises RefusedError for one that a device would refuse."""
     bundle = Bundle.open(path)
     trusted = TrustStore.default().keys.get(bundle.signed_by or "")
     if trusted is None:
         raise RefusedError(f"{path}: signed by a key that is not trusted here", hint="edgeloop bundle sign FILE")
-    return DeployPlan(path, bundle, trusted.key, **options)
+    return bundle, trusted.key
+
+
+def plan_deploy(path: Path, **options: Any) -> DeployPlan:
+    """Raises as `signed_bundle`."""
+    bundle, key = signed_bundle(path)
+    return DeployPlan(path, bundle, key, **options)
 
 
 @dataclass(frozen=True)
@@ -208,28 +212,10 @@ def _standing(host: Host, owner: str, name: str) -> dict[str, Any]:
     return {}
 
 
-def _wait(host: Host, owner: str, plan: DeployPlan, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Until the version is committed and runs. Raises GoalNotMetError for a rollback, DeviceError when the time is
-    over."""
-    manifest, until_s = plan.bundle.manifest, time.monotonic() + plan.wait_s
-    before: Bad | None = None
-    while True:
-        standing = _standing(host, owner, manifest.name)
-        status = host.ask(owner, "status", may_fail=True)
-        verdict = judge(manifest.name, digest_of(plan.bundle), manifest.version, standing, status)
-        if isinstance(verdict, Well):
-            return
-        if isinstance(verdict, Bad) and verdict != before:
-            before = verdict  # seen amid a rollback: the reason may be a moment behind the switch
-        elif isinstance(verdict, Bad):
-            raise GoalNotMetError(
-                f"{host.device.url} rolled back version {manifest.version}: {verdict.reason}",
-                hint="what ran before runs again" if standing.get("running") else "nothing ran there before",
-            )
-        if time.monotonic() > until_s:
-            raise DeviceError(
-                f"{host.device.url}: version {manifest.version} was not committed within {plan.wait_s:.0f} s: "
-                f"{verdict.reason}",
-                hint="edgeloop-agent logs on the device says more",
-            )
-        sleep(_LOOK_EVERY_S)
+def _wait(host: Host, owner: str, plan: DeployPlan) -> None:
+    name = plan.bundle.manifest.name
+
+    def look() -> tuple[dict[str, Any], dict[str, Any]]:
+        return _standing(host, owner, name), host.ask(owner, "status", may_fail=True)
+
+    wait_until_well(host.device.url, plan.bundle, look, plan.wait_s)

@@ -14,10 +14,16 @@ from edgeloop.telemetry.serial_link.address import is_serial_url, parse_serial
 
 if TYPE_CHECKING:
     from edgeloop.bundle.keys import SigningKey
+    from edgeloop.telemetry.serial_link.chunks import Arrived
+    from edgeloop.telemetry.serial_link.transfer import FileToSend
 
 DEFAULT_TIMEOUT_S = 15.0
 VALID_S = 900.0
 """A signed command that has not reached its device by then is refused there."""
+
+
+class AnsweredError(DeviceError):
+    """The device was reached and could not do it."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,13 @@ class Way(Protocol):
     def ask(self, command: Command, encoded: bytes, timeout_s: float) -> Answer:
         """Hand over and wait. DeviceError where no answer comes in time."""
 
+    def transfer(
+        self, transfer_id: int, file: FileToSend, arrived: Arrived, on_arrived: Callable[[int], None], quiet_s: float
+    ) -> Arrived:
+        """Send what has not arrived of a file that the device has taken an offer of; on_arrived gets how many chunks
+        more are there. What has arrived when that is all, or the device does not go on. DeviceError, also where nothing
+        more has arrived for `quiet_s`."""
+
     def close(self) -> None: ...
 
 
@@ -47,6 +60,7 @@ class Commander:
 
     def __init__(self, way: Way, key: Callable[[], SigningKey]) -> None:
         self._way, self._key = way, key
+        self.transfer = way.transfer
 
     def ask(
         self, kind: str, arguments: Mapping[str, Plain] | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S
@@ -69,7 +83,7 @@ class Commander:
         if "signed" in answer.error:
             hint = "its keys: `trust` or `operators` in the agent's config; yours: edgeloop keys"
             raise RefusedError(f"the device refused: {answer.error}", hint=hint)
-        raise DeviceError(f"the device answered: {answer.error}")
+        raise AnsweredError(f"the device answered: {answer.error}")
 
     def close(self) -> None:
         self._way.close()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
 from edgeloop.devices.commanding.commander import Start
-from edgeloop.errors import DeviceError
+from edgeloop.errors import DeviceError, UsageError
 from edgeloop.telemetry.commands.values import Answer, Command
 from edgeloop.telemetry.reading.remote import CollectorClient
+from edgeloop.telemetry.serial_link.chunks import Arrived
+from edgeloop.telemetry.serial_link.transfer import FileToSend
 
 DEFAULT_COLLECTOR = "http://127.0.0.1:8080"
 _WAIT_S = 10.0
@@ -50,6 +53,12 @@ class ThroughCollector:
             raise DeviceError(f"{self._device} was not there in time: the command has expired")
         body = found.get("answer")
         return Answer(command.id, body if isinstance(body, dict) else {}, str(found.get("error", "")))
+
+    def transfer(
+        self, transfer_id: int, file: FileToSend, arrived: Arrived, on_arrived: Callable[[int], None], quiet_s: float
+    ) -> Arrived:
+        """See `Way.transfer`."""
+        raise UsageError("files do not go through a collector yet", hint="stop the collector, or use ssh://")
 
     def close(self) -> None:
         """See `Way.close`."""

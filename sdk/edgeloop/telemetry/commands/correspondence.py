@@ -12,6 +12,8 @@ from edgeloop.telemetry.wire.codec import MAX_ANSWERS, Ack
 Reply = Callable[[bytes], None]
 OnCommand = Callable[[bytes, "Reply | None"], None]
 """Takes a command's envelope, and what takes its answer at once where the way it came has that. Must not wait."""
+OnChunk = Callable[[int, bytes, Reply], None]
+"""Takes a transfer's id and a chunk of its file, and what takes its acknowledgement. Must not wait."""
 
 
 class Mailbox:
@@ -50,10 +52,13 @@ class Mailbox:
 class CorrespondingTransport:
     """A transport whose batches carry the mailbox's answers, and whose acknowledgements' commands are passed on."""
 
-    def __init__(self, transport: Transport, mailbox: Mailbox, on_command: OnCommand) -> None:
+    def __init__(
+        self, transport: Transport, mailbox: Mailbox, on_command: OnCommand, on_chunk: OnChunk | None = None
+    ) -> None:
         self._transport, self._mailbox, self._on_command = transport, mailbox, on_command
-        if (listen := getattr(transport, "listen", None)) is not None:
-            listen(on_command)
+        self._listen = getattr(transport, "listen", None)
+        if self._listen is not None:
+            self._listen(on_command, on_chunk)
 
     @property
     def batch_bytes(self) -> int:
@@ -78,6 +83,11 @@ class CorrespondingTransport:
         except EdgeloopError:
             return False
         return True
+
+    def hang_up(self) -> None:
+        """Let go of a line that is listened on, also while another thread waits there for an answer, which fails."""
+        if self._listen is not None:
+            self._transport.close()
 
     def close(self) -> None:
         """See `Transport.close`."""

@@ -16,6 +16,10 @@ _LIMITS: Mapping[str, tuple[float, float]] = {
     "n": (1, 100_000),
     "timeout_s": (1, 3600),
     "version": (1, 2**53),
+    "bytes": (1, 2**30),
+    "unpacked_bytes": (0, 2**33),
+    "max_p95": (1e-6, 1e9),
+    "max_memory": (1e-3, 1e9),
 }
 _MAX_NAMES = 8
 

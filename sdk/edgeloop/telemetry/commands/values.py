@@ -30,6 +30,15 @@ _MEASURING: Mapping[str, tuple[type, ...]] = {
     "pause": (bool,),
     "timeout_s": (int, float),
 }
+_DEPLOYING: Mapping[str, tuple[type, ...]] = {
+    "offer": (str,),
+    "sha256": (str,),
+    "bytes": (int,),
+    "unpacked_bytes": (int,),
+    "max_p95": (int, float),
+    "max_memory": (int, float),
+    "again": (bool,),
+}
 KINDS: Mapping[str, Kind] = {
     "ping": Kind(is_open=True),
     "info": Kind(is_open=True),
@@ -37,6 +46,9 @@ KINDS: Mapping[str, Kind] = {
     "log_level": Kind(arguments={"level": (str,)}),
     "bench": Kind(arguments=_MEASURING),
     "profile": Kind(arguments=_MEASURING),
+    "delivery": Kind(is_open=True, arguments={"offer": (str,)}),
+    "deploy": Kind(arguments=_DEPLOYING),
+    "rollback": Kind(arguments={"name": (str,)}),
 }
 """Everything that can be asked of a device, with the arguments it takes; each of them may be left out."""
 

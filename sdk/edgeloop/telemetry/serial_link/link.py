@@ -43,6 +43,15 @@ class Link:
         self._line.wake()
         return waiting
 
+    def bulk_waiting(self, channel: int) -> int:
+        """Frames of this channel that have not begun."""
+        with self._lock:
+            return self._outbox.bulk_waiting(channel)
+
+    def wake(self) -> None:
+        """A round, now."""
+        self._line.wake()
+
     def stop(self) -> None:
         """`serve` returns soon; what has not gone out does not."""
         self._is_stopped = True

@@ -24,6 +24,8 @@ from edgeloop.telemetry.wire.framing import (
     KIND_ACK,
     KIND_ANSWER,
     KIND_BATCH,
+    KIND_CHUNK,
+    KIND_CHUNK_ACK,
     KIND_COMMAND,
     Frame,
     FrameReader,
@@ -38,6 +40,8 @@ _MAX_ENCODED_ACK_BYTES = MAX_ACK_BYTES + MAX_ACK_BYTES // 254 + 64
 
 OnCommand = Callable[[bytes, Callable[[bytes], None]], None]
 """Gets a command's envelope and what takes its answer, in the line's thread: it must not wait."""
+OnChunk = Callable[[int, bytes, Callable[[bytes], None]], None]
+"""Gets a transfer's id, a chunk's body and what takes its acknowledgement; as OnCommand."""
 
 
 class SerialTransport:
@@ -49,6 +53,7 @@ class SerialTransport:
         self._link: Link | None = None
         self._thread: threading.Thread | None = None
         self._on_command: OnCommand | None = None
+        self._on_chunk: OnChunk | None = None
         self._closing = threading.Event()
         self._request_id = random.getrandbits(32)  # an answer to a former process's batch must not fit
         self._heard: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
@@ -60,10 +65,10 @@ class SerialTransport:
         """About a second of the line."""
         return min(max(self._port.bytes_per_s, 1024), 64 * 1024)
 
-    def listen(self, on_command: OnCommand) -> None:
+    def listen(self, on_command: OnCommand, on_chunk: OnChunk | None = None) -> None:
         """Take the line and keep it, from now until `close`; one that is away is taken when it is there."""
         with self._lock:
-            self._on_command = on_command
+            self._on_command, self._on_chunk = on_command, on_chunk
             self._start()
 
     def send(self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S, answers: Sequence[bytes] = ()) -> Ack:
@@ -141,7 +146,7 @@ class SerialTransport:
                 self._closing.wait(_REOPEN_AFTER_S[min(failures, len(_REOPEN_AFTER_S) - 1)])
 
     def _serve(self, link: Link) -> None:
-        gone: Exception = TimeoutError("closed")
+        gone: Exception = EOFError("closed here")
         try:
             link.serve(lambda frame: self._take(link, frame), self._count(link))
         except Exception as error:  # SerialException, OSError and termios.error, which is neither
@@ -165,6 +170,8 @@ class SerialTransport:
             self._heard.put(body)
         elif frame.kind == KIND_COMMAND and self._on_command is not None:
             self._on_command(body, lambda answer: link.send(KIND_ANSWER, request_id, answer))
+        elif frame.kind == KIND_CHUNK and self._on_chunk is not None:
+            self._on_chunk(request_id, body, lambda arrived: link.send(KIND_CHUNK_ACK, request_id, arrived))
 
     def _failed(self, error: Exception) -> DeviceError:
         text, hint = explain(error)

@@ -22,8 +22,9 @@ KIND_COMMAND = 3
 """Host to device: request id and a command's envelope, see `edgeloop.telemetry.commands`."""
 KIND_ANSWER = 4
 """Device to host: the id of the command's frame and `encode_answer`."""
-KIND_TRANSFER, KIND_CHUNK, KIND_CHUNK_ACK = 5, 6, 7
-"""Reserved for the transfer of bundles: its offer, its pieces (bulk on the line), and what has arrived of them."""
+KIND_CHUNK, KIND_CHUNK_ACK = 6, 7
+"""A piece of a file (host to device, bulk on the line), and what has arrived of it, see `serial_link.chunks`. A file is
+offered by a command."""
 
 MAX_PAYLOAD_BYTES = MAX_BATCH_BYTES + 64
 DELIMITER = b"\x00"

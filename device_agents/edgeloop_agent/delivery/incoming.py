@@ -1,0 +1,210 @@
+"""Bundles that come over the line by which this device reports: taken in, let through the door, told about.
+
+    deploy (signed) -> chunks, acknowledged -> the door, in a process of its own -> its verdict, by `delivery`
+
+The commands are handled in the supervisor's loop, chunks in the line's thread. What has arrived and what the door said
+are files, so a device that was started again goes on where it was. No numpy: this is in the supervisor.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from secrets import randbits
+from typing import Any
+
+from edgeloop.errors import DataError, DeviceError, UsageError
+from edgeloop.telemetry.commands.values import Command
+from edgeloop.telemetry.serial_link.chunks import FAILED, RECEIVING, UNKNOWN, Arrived, decode_chunk, encode_arrived
+from edgeloop_agent.config import AgentConfig
+from edgeloop_agent.delivery.apply import go_back, installed_names, model_folder
+from edgeloop_agent.delivery.incoming_door import Order, start_door
+from edgeloop_agent.delivery.incoming_files import PartialFile, checked_offer, read_verdict
+from edgeloop_agent.delivery.shown import standing_as_dict
+
+_BUSY_S = 10.0
+"""A transfer of which nothing came for so long does not keep another one out."""
+_ACK_EVERY, _ACK_AFTER_S = 4, 0.05
+_ENDING_S = 5.0
+
+Answer = Callable[[bytes], None]
+Say = Callable[[str, str], None]
+
+
+def door_words(config: AgentConfig) -> tuple[str, ...]:
+    """Flags of `edgeloop-agent update` that say what this agent was told: how bundles run here, and who is trusted."""
+    words = ["--state", str(config.state), "--device", config.device]
+    words += [word for path in config.trust for word in ("--trust", str(path))]
+    words += [word for name in config.delegates for word in ("--delegate", name)]
+    words += ["--variant", config.variant] if config.variant else []
+    return tuple(words + (["--threads", str(config.threads)] if config.threads else []))
+
+
+class _Transfer:
+    """One file that arrives; `take` in the line's thread."""
+
+    def __init__(self, offer: str, file: PartialFile, words: tuple[str, ...], sha256: str) -> None:
+        self.id = randbits(32)
+        self.offer, self.file, self.words, self.sha256 = offer, file, words, sha256
+        self.state = RECEIVING
+        self.heard_s = time.monotonic()
+        self._unanswered, self._answered_s = 0, 0.0
+
+    def take(self, body: bytes, answer: Answer) -> None:
+        try:
+            number, data = decode_chunk(body)
+        except DataError:
+            return
+        self.heard_s = time.monotonic()
+        try:
+            self.file.put(number, data)
+        except OSError:
+            self.state = FAILED
+        self._unanswered += 1
+        chunks = self.file.chunks
+        is_due = self._unanswered >= _ACK_EVERY or self.heard_s - self._answered_s >= _ACK_AFTER_S
+        if is_due or chunks.has_gaps or chunks.is_complete or self.state == FAILED:
+            self._unanswered, self._answered_s = 0, self.heard_s
+            answer(encode_arrived(chunks.arrived(self.state)))
+
+
+class LineDelivery:
+    """For one run of the agent. `say` gets an event, (kind, detail)."""
+
+    def __init__(self, state: Path, words: tuple[str, ...], say: Say = lambda _kind, _detail: None) -> None:
+        self.say = say
+        self.handlers: Mapping[str, Callable[[Command], dict[str, Any]]] = {
+            "deploy": self._deploy,
+            "delivery": self._delivery,
+            "rollback": self._rollback,
+        }
+        self._state, self._words = state, words
+        self._lock = threading.Lock()
+        self._transfer: _Transfer | None = None
+        self._door: subprocess.Popen[bytes] | None = None
+        self._offer = ""
+
+    @property
+    def is_at_the_door(self) -> bool:
+        """A rehearsal goes on, or is about to begin."""
+        transfer = self._transfer
+        return self._door is not None or (transfer is not None and transfer.file.chunks.is_complete)
+
+    def take_chunk(self, transfer_id: int, body: bytes, answer: Answer) -> None:
+        """See `OnChunk`."""
+        with self._lock:
+            transfer = self._transfer
+            if transfer is not None and transfer.id == transfer_id:
+                transfer.take(body, answer)
+            else:
+                answer(encode_arrived(Arrived(state=UNKNOWN)))
+
+    def look(self, *, is_quiet: bool) -> None:
+        """Once per round of the supervisor's loop. is_quiet: nothing is being measured here, so that the door may."""
+        door = self._door
+        if door is not None:
+            if door.poll() is not None:
+                self._door = None
+                self._tell_of_verdict()
+            return
+        transfer = self._transfer
+        if transfer is not None and transfer.file.chunks.is_complete and is_quiet:
+            self._begin(transfer)
+
+    def close(self) -> None:
+        """The run ends. A door that has just let something in is given the time to say so; else nothing was changed."""
+        self._let_go()
+        door, self._door = self._door, None
+        if door is not None:
+            with suppress(subprocess.TimeoutExpired):
+                door.wait(_ENDING_S)
+            door.kill()
+            door.wait()
+
+    # -- commands
+
+    def _deploy(self, command: Command) -> dict[str, Any]:
+        given = command.arguments
+        size, sha256 = int(_given(given, "bytes")), str(_given(given, "sha256"))
+        offer = checked_offer(str(_given(given, "offer")))
+        if self.is_at_the_door:
+            raise DeviceError("another bundle is at the door of this device", hint="wait for its end")
+        former = self._transfer
+        if former is not None and former.sha256 != sha256 and time.monotonic() - former.heard_s < _BUSY_S:
+            raise DeviceError("another bundle is being sent to this device", hint="wait for its end")
+        self._let_go()
+        try:
+            file = PartialFile(self._state, sha256, size, unpacked_bytes=int(str(given.get("unpacked_bytes", 0))))
+        except OSError as error:
+            raise DeviceError(f"the bundle cannot be kept: {error.strerror}") from error
+        transfer = _Transfer(offer, file, (*self._words, *_flags(given)), sha256)
+        arrived = file.chunks.arrived()
+        with self._lock:
+            self._transfer, self._offer = transfer, offer
+        return {"transfer": transfer.id, "arrived": encode_arrived(arrived).hex()}
+
+    def _delivery(self, command: Command) -> dict[str, Any]:
+        models = []
+        for name in installed_names(self._state):
+            models.append({"name": name, **standing_as_dict(model_folder(self._state, name).standing())})
+        transfer = self._transfer
+        incoming: dict[str, Any] = {"offer": self._offer, "phase": "door" if self.is_at_the_door else "none"}
+        if transfer is not None and not self.is_at_the_door:
+            chunks = transfer.file.chunks
+            incoming |= {"phase": "arriving", "chunks": chunks.count, "of": chunks.total}
+        asked = str(command.arguments.get("offer") or "")
+        verdict = read_verdict(self._state, asked) if asked else None
+        return {"incoming": incoming, "verdict": verdict, "models": models}
+
+    def _rollback(self, command: Command) -> dict[str, Any]:
+        name = str(command.arguments.get("name") or "")
+        names = installed_names(self._state)
+        if not names:
+            raise UsageError("nothing came in by `update` here")
+        if not name and len(names) > 1:
+            raise UsageError(f"which one of {', '.join(names)}?")
+        name = name or names[0]
+        return {"name": name, "version": go_back(self._state, name).number}
+
+    # -- the door
+
+    def _let_go(self) -> None:
+        """Of the file that arrives; what has arrived of it stays on the disk."""
+        with self._lock:
+            if self._transfer is not None:
+                self._transfer.file.close()
+            self._transfer = None
+
+    def _begin(self, transfer: _Transfer) -> None:
+        self._let_go()
+        path = str(transfer.file.path)
+        try:
+            self._door = start_door(Order(str(self._state), path, transfer.sha256, transfer.offer, transfer.words))
+        except OSError as error:
+            self.say("update_refused", f"the door cannot be started: {error.strerror}")
+
+    def _tell_of_verdict(self) -> None:
+        verdict = read_verdict(self._state, self._offer)
+        if verdict is None:
+            self.say("update_refused", "the door ended without a verdict")
+        elif verdict["state"] not in ("trial", "there"):
+            what = f"{verdict['name']} version {verdict['version']}: " if verdict["name"] else ""
+            self.say("update_refused", f"{what}{verdict['reason']}")
+
+
+def _given(arguments: Mapping[str, Any], name: str) -> Any:
+    if arguments.get(name) in (None, ""):
+        raise UsageError(f"deploy needs {name!r}")
+    return arguments[name]
+
+
+def _flags(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the operator asks of the door."""
+    words = ["--again"] if arguments.get("again") else []
+    for name, flag in (("max_p95", "--max-p95"), ("max_memory", "--max-memory")):
+        words += [flag, f"{arguments[name]:g}"] if arguments.get(name) else []
+    return tuple(words)
