@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from edgeloop.progress import Progress
 from edgeloop.runtime import open_session
 from edgeloop.targets import Target
 from edgeloop_converters.check_data.stability import RangeRows
+from edgeloop_converters.float_passes import Lighter, Setting, run_float_passes
 from edgeloop_converters.frontends import FloatModel
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.schemes import scheme_named
@@ -75,8 +76,12 @@ def export(
     assistant: a process that packs; None: this one.
     """
     scheme = scheme_named(recipe.scheme)
+    lighter = _lighter(recipe, target, model, sources, stages, progress)
+    told = tuple(report.note() for report in lighter.reports)
     if scheme.load is None:
-        return Exported(FLOAT, model.tflite, FLOAT)
+        name = f"{FLOAT}-lite" if lighter.reports else FLOAT  # "float" is the model that it is compared with
+        return Exported(name, lighter.tflite, FLOAT, told, passes=lighter.reports)
+    given, model = model, replace(model, tflite=lighter.tflite)
     from edgeloop_converters.calibration import calibrate, model_inputs
 
     data, indices = sources.data.calibration, sources.calibration
@@ -85,7 +90,7 @@ def export(
         return model_inputs(sources.contract, model.tflite, data, indices)
 
     ranges: Ranges | None = None
-    fused = recipe.engine == "aeq" and _takes_fused_kernels(model, scheme.name)
+    fused = recipe.engine == "aeq" and not lighter.reports and _takes_fused_kernels(model, scheme.name)
     if recipe.engine == "tflite" or fused:
         from edgeloop_converters.quantization import quantize_int8_tflite
 
@@ -145,7 +150,29 @@ def export(
 
         tflite = prepared(tflite)
         notes = (*notes, *check_export(tflite, target))
-    return Exported(scheme.name, tflite, scheme.name, notes, done.float_ops, reports, float_model=twin)
+    twin = twin or (model.tflite if model != given else None)
+    return Exported(
+        scheme.name,
+        tflite,
+        scheme.name,
+        (*told, *notes),
+        done.float_ops,
+        (*lighter.reports, *reports),
+        float_model=twin,
+    )
+
+
+def _lighter(
+    recipe: Recipe, target: Target, model: FloatModel, sources: Sources, stages: Stages, progress: Progress
+) -> Lighter:
+    """The float model after the recipe's passes over it."""
+    if not recipe.float_passes:
+        return Lighter(model.tflite)
+    data = sources.data
+    free = sources.calibration if data.is_one else np.arange(len(data.calibration))  # never what is evaluated
+    setting = Setting(sources.contract, data.calibration, free, target, recipe.seed, progress)
+    with stages("float passes"):
+        return run_float_passes(model.tflite, recipe.float_passes, setting)
 
 
 def _takes_fused_kernels(model: FloatModel, scheme: str) -> bool:

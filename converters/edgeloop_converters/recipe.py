@@ -21,6 +21,7 @@ from edgeloop_converters.recipe_steps import (
     CALIBRATION_METHODS,
     CALIBRATION_SAMPLES,
     EFFORTS,
+    FLOAT_PASSES,
     NOT_OF_SCHEME,
     PassStep,
     check_order,
@@ -103,6 +104,11 @@ class Recipe:
         if not set(self.sha256) <= set(_HASHED) or not all(map(_is_sha256, self.sha256.values())):
             raise ConfigError(f"recipe: sha256 holds the SHA-256 of {', '.join(_HASHED)}, each 64 hexadecimal digits")
         check_order([step.name for step in self.passes])
+        if self.float_passes and self.engine == "tflite":
+            raise ConfigError(
+                f"recipe: engine tflite starts from the source, so it cannot follow {self.float_passes[0].name!r}",
+                hint="leave engine at aeq",
+            )
         if self.is_calibrated != scheme_named(self.scheme).calibrated:
             what = "needs no 'calibrate'" if self.is_calibrated else "needs 'calibrate' before it"
             raise ConfigError(f"recipe: scheme {self.scheme} {what}")
@@ -110,9 +116,19 @@ class Recipe:
         check_options(scheme_named(self.scheme), self.scheme_options)
 
     @property
+    def float_passes(self) -> tuple[PassStep, ...]:
+        """Those that make the float model smaller, in their order."""
+        return tuple(step for step in self.passes if step.name in FLOAT_PASSES)
+
+    @property
     def is_calibrated(self) -> bool:
         """Whether ranges are measured, for which `data` are needed."""
         return any(step.name == "calibrate" for step in self.passes)
+
+    @property
+    def takes_samples(self) -> bool:
+        """Whether a pass looks at data, so that some of them are kept from the evaluation."""
+        return self.is_calibrated or bool(self.float_passes)
 
     @property
     def io(self) -> str:

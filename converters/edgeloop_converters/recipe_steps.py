@@ -23,6 +23,14 @@ def _one_of(*allowed: str) -> Callable[[Any], bool]:
     return lambda v: isinstance(v, str) and v in allowed
 
 
+def _share(v: Any) -> bool:
+    return isinstance(v, (int, float)) and not isinstance(v, bool) and 0 < v < 1
+
+
+def _positive(v: Any) -> bool:
+    return isinstance(v, (int, float)) and not isinstance(v, bool) and 0 < v < float("inf")
+
+
 def _scheme_option(key: str) -> tuple[Callable[[Any], bool], str]:
     """Its type only: which values a scheme takes is checked with the scheme."""
     kind = SCHEME_OPTIONS[key]
@@ -33,11 +41,23 @@ def _scheme_option(key: str) -> tuple[Callable[[Any], bool], str]:
 CALIBRATION_METHODS = ("grouped", "min-max", "percentile", "mse", "entropy")
 """`calibration.METHODS`, without its imports; the first is the default."""
 
+PRUNE_SCORES = ("l1", "l2", "activation", "apoz", "correlation", "reconstruction")
+"""Those of `passes.prune` that need neither labels nor gradients, without its imports."""
+
 NOT_OF_SCHEME = ("scheme", "engine", "io")
 _QUANTIZING = tuple(name for name in SCHEMES if name != FLOAT)
 
 PASSES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
     # pass: option -> (check, what it must be)
+    "prune": {
+        "amount": (_share, "a share, 0 < amount < 1"),
+        "threshold": (_positive, "a number above 0"),
+        "goal": (_share, "a share, 0 < goal < 1"),
+        "score": (_one_of(*PRUNE_SCORES), f"one of {', '.join(PRUNE_SCORES)}"),
+        "tile": (is_whole(1, 64), "a whole number from 1 to 64"),
+        "samples": (is_whole(1, 1_000_000), "a whole number from 1 to 1000000"),
+        "repair": (lambda v: isinstance(v, bool), "true or false"),
+    },
     "calibrate": {
         "samples": (is_whole(1, 1_000_000), "a whole number from 1 to 1000000"),
         "method": (_one_of(*CALIBRATION_METHODS), f"one of {', '.join(CALIBRATION_METHODS)}"),
@@ -119,10 +139,15 @@ def _check_calibrates(scheme: Scheme, engine: str, samples: int | None, method: 
                          hint="leave --calibration out, or --engine")  # fmt: skip
 
 
+FLOAT_PASSES = ("prune",)
+"""They make the float model smaller, in any order and number, before it is quantized."""
+
+
 def check_order(names: Sequence[str]) -> None:
     """Raises ConfigError where passes cannot run in this order."""
-    if list(names) not in ([], ["quantize"], ["calibrate", "quantize"]):
+    last = [name for name in names if name not in FLOAT_PASSES]
+    if last not in ([], ["quantize"], ["calibrate", "quantize"]) or list(names[len(names) - len(last) :]) != last:
         raise ConfigError(
             f"recipe: passes {', '.join(names)} cannot be run in this order",
-            hint="calibrate then quantize, or none for a float bundle",
+            hint=f"{', '.join(FLOAT_PASSES)} first; then calibrate and quantize, or neither for float",
         )

@@ -109,7 +109,7 @@ def choose_samples(recipe: Recipe, data: Datasets) -> tuple[Indices, Indices]:
     """(calibration, evaluation) indices by the recipe's seed, never the same sample twice.
 
     What is evaluated has the classes in the data's own proportions."""
-    if data.is_one and recipe.is_calibrated:
+    if data.is_one and recipe.takes_samples:
         if len(data.calibration) < 2:
             raise DataError(
                 f"data {data.calibration.source}: one sample cannot be split for calibration and evaluation",
@@ -120,7 +120,7 @@ def choose_samples(recipe: Recipe, data: Datasets) -> tuple[Indices, Indices]:
     else:
         calibration = (
             pick(data.calibration, recipe.calibration_samples, recipe.seed)
-            if recipe.is_calibrated
+            if recipe.takes_samples
             else np.zeros(0, int)
         )
         evaluation = np.arange(len(data.evaluation), dtype=np.int64)
@@ -230,7 +230,7 @@ def settle(
         notes.append(f"evaluated on {len(evaluation)} of {len(second)} samples, the same share of every class")
     for dataset in (first, second):
         notes += [note for note in dataset.notes if note not in notes]
-    if data.is_one and recipe.is_calibrated:
+    if data.is_one and recipe.takes_samples:
         notes.append(
             f"no --eval was given: of {first.source} {len(calibration)} samples calibrate and {len(evaluation)} others "
             "evaluate"

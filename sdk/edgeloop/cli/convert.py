@@ -218,9 +218,10 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
             keep = None if args.effort or not recipe.is_calibrated else recipe.calibration_samples
             method = method or ("" if (args.engine or recipe.engine) == "tflite" else recipe.calibration_method)
         own_io, own = ("", {}) if args.scheme else (recipe.io, recipe.scheme_options)
-        changes["passes"] = plan_passes(
+        quantizing = plan_passes(
             args.scheme or recipe.scheme, args.engine or recipe.engine, args.effort or recipe.effort,
             args.calibration_samples or keep, io=args.io or own_io, options={**own, **options},
             method=method,
         )  # fmt: skip
+        changes["passes"] = (*recipe.float_passes, *quantizing)
     return replace(recipe, **changes)

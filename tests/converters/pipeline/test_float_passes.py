@@ -1,0 +1,85 @@
+"""Recipes whose passes make the float model smaller before it is quantized."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeloop.bundle import Bundle
+from edgeloop.contract import Contract, InputSpec, OutputSpec
+from edgeloop.errors import ConfigError
+from edgeloop.graph import Graph
+from edgeloop_converters.demo.digits import load_split
+from edgeloop_converters.pipeline import convert
+from edgeloop_converters.recipe import Recipe
+from edgeloop_converters.recipe_reading import parse_recipe
+from edgeloop_converters.recipe_steps import PassStep, check_order, plan_passes
+
+CONTRACT = Contract(
+    (InputSpec("image", "image", (8, 8), "gray", None, (0.0,), (255.0,)),),
+    OutputSpec("classification", tuple("0123456789")),
+)
+PRUNE = PassStep("prune", {"amount": 0.25, "tile": 1, "samples": 200})
+
+
+@pytest.fixture
+def recipe(digits_tflite: Path, tmp_path: Path) -> Recipe:
+    split = load_split()
+    np.savez(tmp_path / "train.npz", x=split.train_images[:300], y=split.train_labels[:300])
+    np.savez(tmp_path / "test.npz", x=split.held_out_images[:200], y=split.held_out_labels[:200])
+    return Recipe(
+        str(digits_tflite), "generic-aarch64", str(tmp_path / "train.npz"), str(tmp_path / "test.npz"), CONTRACT,
+        passes=(PRUNE, *plan_passes("int8", "aeq", "fast")), effort="fast",
+    )  # fmt: skip
+
+
+def test_a_pruned_model_is_smaller_and_compared_with_the_one_that_came_in(recipe: Recipe, tmp_path: Path) -> None:
+    plain = convert(replace(recipe, passes=plan_passes("int8", "aeq", "fast")))
+    pruned = convert(recipe)
+    assert len(pruned.variants[0].model) < len(plain.variants[0].model)
+    metrics = pruned.variants[0].quality.metrics
+    assert metrics.float_ == plain.variants[0].quality.metrics.float_, "the float model is the user's own"
+    assert metrics.this is not None and metrics.this > 0.85
+    assert any(note.startswith("prune: ") for note in pruned.notes)
+    bundle = Bundle.open(pruned.bundle.save(tmp_path / "d.bundle"))
+    assert parse_recipe(bundle.recipe()).float_passes == (PRUNE,)
+
+
+def test_a_float_bundle_may_be_pruned_too(recipe: Recipe) -> None:
+    result = convert(replace(recipe, passes=(PRUNE,)))
+    variant = result.variants[0]
+    assert (variant.name, variant.scheme) == ("float-lite", "float")
+    assert Graph.read(variant.model).numeric_kind() == "float"
+    assert len(variant.model) < Path(recipe.source).stat().st_size
+
+
+def test_passes_over_the_float_model_come_first() -> None:
+    check_order(["prune", "prune", "calibrate", "quantize"])
+    check_order(["prune"])
+    for wrong in (["calibrate", "prune", "quantize"], ["quantize", "prune"], ["prune", "calibrate"]):
+        with pytest.raises(ConfigError, match="cannot be run in this order"):
+            check_order(wrong)
+
+
+def test_what_starts_from_the_source_cannot_follow_them() -> None:
+    with pytest.raises(ConfigError, match="engine tflite starts from the source"):
+        Recipe("m.keras", passes=(PRUNE, *plan_passes("int8", "tflite", "fast")))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"amount": 0}, "amount must be a share"),
+        ({"amount": 1.0}, "amount must be a share"),
+        ({"goal": "half"}, "goal must be a share"),
+        ({"score": "magic"}, "score must be one of"),
+        ({"tile": 0}, "tile must be"),
+        ({"layers": 3}, "no option 'layers'"),
+    ],
+)
+def test_a_wrong_option_is_one_clear_error(options: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        PassStep("prune", options)
