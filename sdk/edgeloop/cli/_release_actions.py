@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeloop.cli._console import Console
+from edgeloop.cli._release_watching import progress_dict, progress_lines
 from edgeloop.deploy.release.change import Change, Missing
 from edgeloop.deploy.release.keyring import Keyring
 from edgeloop.deploy.release.repository import Repository, clock, expires_soon, locked, newest_root, time_left
 from edgeloop.errors import EXIT_DONE, UsageError
 from edgeloop.release.channel import HALTED, PAUSED, Channel, Offer
+
+if TYPE_CHECKING:
+    from edgeloop.deploy.release.rollout import Progress
 
 
 def init(args: argparse.Namespace, console: Console) -> int:
@@ -117,19 +121,34 @@ def status(args: argparse.Namespace, console: Console) -> int:
     channels = repository.channels()
     if args.channel is not None:
         channels = {args.channel: _known(repository, args.channel)}
-    data = {
+    found = _progress(args.telemetry, channels) if args.telemetry is not None else {}
+    data: dict[str, Any] = {
         "repo": str(args.repo),
         "seconds_left": {r: round(t.total_seconds()) for r, t in time_left(repository, clock()).items()},
-        "channels": {
-            name: {"serial": channel.serial, "offers": [offer_dict(offer) for offer in channel.offers]}
-            for name, channel in channels.items()
-        },
+        "channels": {},
     }
     lines = []
     for name, channel in channels.items():
-        lines += [name, *(f"  {offer_line(offer)}" for offer in reversed(channel.offers))]
+        shown = [(offer, found.get((name, offer.name, offer.version))) for offer in reversed(channel.offers)]
+        offers = [{**offer_dict(offer), **(progress_dict(each) if each else {})} for offer, each in shown]
+        data["channels"][name] = {"serial": channel.serial, "offers": offers}
+        lines.append(name)
+        for offer, each in shown:
+            lines += [f"  {offer_line(offer)}", *(progress_lines(each) if each else [])]
     console.result(data, "\n".join(lines) or "nothing is published yet")
     return EXIT_DONE
+
+
+def _progress(telemetry: str, channels: Mapping[str, Channel]) -> dict[tuple[str, str, int], Progress]:
+    """By channel, name and version."""
+    from edgeloop.deploy.release.rollout import read_progress
+    from edgeloop.telemetry.reading import open_reader
+
+    reader = open_reader(telemetry)
+    try:
+        return {(p.channel, p.offer.name, p.offer.version): p for p in read_progress(reader, channels.values())}
+    finally:
+        reader.close()
 
 
 # -- what they share

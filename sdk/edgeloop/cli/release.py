@@ -21,6 +21,7 @@ EPILOG = """example:
 
 Serve metadata/ and targets/ of the folder. docs/release.md has the keys, the rules, and how to copy it to a bucket."""
 
+_TELEMETRY = "a store (sqlite:///telemetry.db) or a collector's address"
 _Act = Callable[[argparse.Namespace, Console], int]
 
 
@@ -83,12 +84,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     status = action("status", "what is offered to whom, and with --telemetry what became of it")
     status.add_argument("--channel", help="only this one")
+    status.add_argument("--telemetry", metavar="STORE", help=_TELEMETRY)
+
+    watch = action("watch", "halt what devices go back from or what is too slow on them, as telemetry says")
+    watch.add_argument("--telemetry", metavar="STORE", required=True, help=_TELEMETRY)
+    watch.add_argument("--interval", metavar="S", type=float, default=60.0, help="between looks (default: %(default)g)")
+    watch.add_argument("--once", action="store_true", help="look once; exit code 1 where something was halted")
+    watch.add_argument(
+        "--tolerate", metavar="PERCENT", type=float, default=2.0,
+        help="of the devices that tried a version may go back or refuse it (default: %(default)g, of a few: none)",
+    )  # fmt: skip
 
     action("refresh", "sign again what expires soon; from cron, where nothing is published for weeks")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.cli import _release_actions as actions
+    from edgeloop.cli._release_watching import watch
     from edgeloop.deploy.release.keyring import need_tuf
 
     need_tuf()
@@ -101,6 +113,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         "promote": actions.promote,
         "status": actions.status,
         "refresh": actions.refresh,
+        "watch": watch,
     }
     return table[args.action](args, console)
 

@@ -1,9 +1,12 @@
 """What events of a device's reports say about versions: kinds, the form of their details, and reading them back.
 
-update      version 8 is on trial
-committed   version 8: well for 60 s and 1800 inferences
-rollback    version 8 to version 7: too slow while it ran: ...
-release     ic 8 refused: golden samples differ                (what a pull met; `release_detail`)
+| kind           | detail                                         |                                 |
+|----------------|------------------------------------------------|---------------------------------|
+| update         | version 8 is on trial                          |                                 |
+| committed      | version 8: well for 60 s and 1800 inferences   |                                 |
+| rollback       | version 8 to version 7: too slow while it ran  |                                 |
+| release        | ic 8 refused: golden samples differ            | what a pull met, release_detail |
+| update_refused | ic version 8: golden samples differ            | what came in another way        |
 """
 
 from __future__ import annotations
@@ -17,8 +20,12 @@ TRIAL, COMMITTED, ROLLED_BACK, REFUSED, FAILED = "trial", "committed", "rolled b
 """States of a version on a device. refused: by its door. failed: it could not be brought; it is tried again."""
 
 _STATES = {"update": TRIAL, "committed": COMMITTED, "rollback": ROLLED_BACK}
+KINDS = ("update", "committed", "rollback", "update_refused", RELEASE)
+"""Of the events that say something about a version."""
 _VERSION = re.compile(r"version (\d{1,16})\b", re.ASCII)
 _RELEASE = re.compile(r"(\S{1,64}) (\d{1,16}) (refused|failed): (.*)", re.ASCII | re.DOTALL)
+
+_REFUSED = re.compile(r"(\S{1,64}) version (\d{1,16}): (.*)", re.ASCII | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,9 @@ def version_event(kind: str, detail: str) -> VersionEvent | None:
     if kind == RELEASE:
         found = _RELEASE.match(detail)
         return VersionEvent(found[1], int(found[2]), found[3], found[4]) if found else None
+    if kind == "update_refused":
+        found = _REFUSED.match(detail)
+        return VersionEvent(found[1], int(found[2]), REFUSED, found[3]) if found else None
     state, found = _STATES.get(kind), _VERSION.search(detail)
     if state is None or found is None:
         return None

@@ -14,6 +14,8 @@ from edgeloop.release.events import REFUSED, VersionEvent, release_detail, versi
         ("committed", "version 8: well for 60 s and 99 inferences", VersionEvent("", 8, "committed")),
         ("rollback", "version 8 to version 7: too slow: p95", VersionEvent("", 8, "rolled back", "too slow: p95")),
         ("release", release_detail("ic", 8, REFUSED, "a: b"), VersionEvent("ic", 8, "refused", "a: b")),
+        ("update_refused", "ic version 8: a: b", VersionEvent("ic", 8, "refused", "a: b")),
+        ("update_refused", "the door ended without a verdict", None),
         ("release", "nothing new", None),
         ("restart", "version 8", None),
         ("rollback", "by hand", None),

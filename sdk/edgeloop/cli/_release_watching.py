@@ -1,0 +1,83 @@
+"""`edgeloop release status` with telemetry, and `edgeloop release watch`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from edgeloop.cli._console import Console
+from edgeloop.deploy.release.keyring import Keyring
+from edgeloop.deploy.release.repository import Repository, clock
+from edgeloop.errors import EXIT_DONE, EXIT_GOAL_NOT_MET, DeviceError, UsageError
+
+if TYPE_CHECKING:
+    from edgeloop.deploy.release.halting import Halt
+    from edgeloop.deploy.release.rollout import Progress
+
+_MOST_DEVICES = 20
+"""Lines of a table; --json has all."""
+
+
+def progress_dict(progress: Progress) -> dict[str, Any]:
+    """Stable keys."""
+    return {
+        "counts": {**progress.counts, "waiting": len(progress.waiting)},
+        "measured_p95_ms": progress.p95_ms,
+        "n": progress.n,
+        "devices": [vars(device) for device in progress.devices],
+        "waiting": list(progress.waiting),
+    }
+
+
+def progress_lines(progress: Progress) -> list[str]:
+    """Below the offer's line: counts, then who has trouble, then the others."""
+    from edgeloop.release.events import FAILED, REFUSED, ROLLED_BACK
+
+    counts = [f"{count} {state}" for state, count in progress.counts.items() if count]
+    counts += [f"{len(progress.waiting)} waiting"] if progress.waiting else []
+    measured = f", p95 {progress.p95_ms:.3g} ms (n = {progress.n})" if progress.p95_ms is not None else ""
+    trouble = (ROLLED_BACK, REFUSED, FAILED)
+    ordered = sorted(progress.devices, key=lambda device: (device.state not in trouble, device.device))
+    lines = [f"    {', '.join(counts) or 'nobody has it'}{measured}"]
+    lines += [
+        f"    {device.device:<24} {device.state:<12} {device.reason}".rstrip() for device in ordered[:_MOST_DEVICES]
+    ]
+    left = len(ordered) - _MOST_DEVICES
+    return [*lines, f"    ... {left} more: --json"] if left > 0 else lines
+
+
+def watch(args: argparse.Namespace, console: Console) -> int:
+    """Once, or until told to stop."""
+    from edgeloop.cli._stop import stop_requested
+    from edgeloop.deploy.release.halting import Limits, watch_once
+    from edgeloop.telemetry.reading import open_reader
+
+    if not 0 <= args.tolerate <= 100:
+        raise UsageError(f"--tolerate {args.tolerate:g} is not 0 to 100 %")
+    limits, keyring = Limits(args.tolerate / 100), Keyring.open(args.key)
+    Repository.load(args.repo)  # before anything is waited for
+    reader = open_reader(args.telemetry)
+    halted: list[Halt] = []
+    trouble = ""
+    try:
+        with stop_requested() as stop:
+            while True:
+                try:
+                    now = watch_once(args.repo, reader, keyring, clock(), limits)
+                    trouble = ""
+                except (DeviceError, UsageError) as error:  # a collector that is away, another release at work
+                    if args.once:
+                        raise
+                    if error.message != trouble:
+                        console.note(f"warning: {error}; it is tried again")
+                    trouble, now = error.message, []
+                for halt in now:
+                    console.note(f"halted: {halt.name} version {halt.version} in {halt.channel}: {halt.reason}")
+                halted += now
+                if args.once or stop.wait(args.interval):
+                    break
+    finally:
+        reader.close()
+    lines = [f"halted   {h.channel}: {h.name} version {h.version}: {h.reason}" for h in halted]
+    console.result({"repo": str(args.repo), "halted": [vars(h) for h in halted]}, "\n".join(lines) or "nothing halted")
+    return EXIT_GOAL_NOT_MET if halted else EXIT_DONE
