@@ -95,11 +95,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the devices that tried a version may go back or refuse it (default: %(default)g, of a few: none)",
     )  # fmt: skip
 
+    keys = action("keys", "who may sign what; add, rotate or revoke a key")
+    keys.add_argument("change", nargs="?", choices=("show", "add", "rotate", "revoke"), default="show")
+    keys.add_argument("which", nargs="*", metavar="KEY", help="OLD: fingerprint or .pub file; NEW: .pub file")
+    keys.add_argument("--group", choices=("owners", "publishers", "online"), help="only there (default: all)")
+    keys.add_argument("--threshold", metavar="N", type=int, help="so many of the group must sign from now on")
+
+    action("sign", "sign what waits for the signatures of owners; live when there are enough")
     action("refresh", "sign again what expires soon; from cron, where nothing is published for weeks")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.cli import _release_actions as actions
+    from edgeloop.cli._release_keys import keys, sign
     from edgeloop.cli._release_watching import watch
     from edgeloop.deploy.release.keyring import need_tuf
 
@@ -114,6 +122,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         "status": actions.status,
         "refresh": actions.refresh,
         "watch": watch,
+        "keys": keys,
+        "sign": sign,
     }
     return table[args.action](args, console)
 
