@@ -90,7 +90,7 @@ def test_the_examples_in_the_docs_have_every_key_and_are_recipes() -> None:
         ('source = "m"\neffort = "max"', "effort 'max'"),
         ('source = "m"\n[goals]\nmax_drop = 1.0', "ambiguous"),
         ('source = "m"\n[goals]\nmin_gain = 1.0', "'min_gain' is not known"),
-        ('source = "m"\n[[passes]]\nname = "prune"', "pass 'prune'"),
+        ('source = "m"\n[[passes]]\nname = "shrink"', "pass 'shrink'"),
         ('source = "m"\n[[passes]]\nname = "calibrate"\ncode = "x"', "no option 'code'"),
         ('source = "m"\n[[passes]]\nname = "calibrate"\nsamples = 0', "samples must be"),
         ('source = "m"\n[[passes]]\nname = "quantize"', "needs 'calibrate'"),
