@@ -6,8 +6,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from tests.support.bundles import NO_MODEL, small_bundle
-
 from edgeloop.bundle import SigningKey
 from edgeloop.bundle.keys import create_signing_key
 from edgeloop.bundle.trust import TrustStore
@@ -17,6 +15,7 @@ from edgeloop.deploy.release.publish import Published, publish
 from edgeloop.deploy.release.repository import Repository, locked
 from edgeloop.deploy.release.setup import create, one_key
 from edgeloop.release.channel import Channel, channel_path
+from support.bundles import NO_MODEL, small_bundle
 
 NOW = datetime.now(timezone.utc).replace(microsecond=0)
 

@@ -9,14 +9,13 @@ import pytest
 
 pytest.importorskip("tuf", reason="tuf is missing: scripts/setup")
 
-from tests.support.bundles import small_bundle
-from tests.support.releasing import NOW, Device, bundle_of, key_in, new_repository, ring, take_in
-
 from edgeloop.bundle.trust import TrustStore
 from edgeloop.deploy.release.change import Change
 from edgeloop.deploy.release.publish import publish
 from edgeloop.deploy.release.repository import Repository, expires_soon, locked
 from edgeloop.errors import RefusedError, UsageError
+from support.bundles import small_bundle
+from support.releasing import NOW, Device, bundle_of, key_in, new_repository, ring, take_in
 
 
 @pytest.fixture

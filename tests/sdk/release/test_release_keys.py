@@ -8,8 +8,6 @@ import pytest
 
 pytest.importorskip("tuf", reason="tuf is missing: scripts/setup")
 
-from tests.support.releasing import NOW, Device, bundle_of, key_in, new_repository, ring, take_in
-
 from edgeloop.bundle.trust import TrustStore
 from edgeloop.cli.main import main
 from edgeloop.deploy.release.change import Change
@@ -18,6 +16,7 @@ from edgeloop.deploy.release.repository import Repository, locked
 from edgeloop.deploy.release.roles import ONLINE, OWNERS, PUBLISHERS
 from edgeloop.deploy.release.setup import create, finish, group_with, read_groups, with_key, without_key
 from edgeloop.errors import UsageError
+from support.releasing import NOW, Device, bundle_of, key_in, new_repository, ring, take_in
 
 ALL = (OWNERS, PUBLISHERS, ONLINE)
 

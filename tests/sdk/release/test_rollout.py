@@ -10,9 +10,6 @@ import pytest
 
 pytest.importorskip("tuf", reason="tuf is missing: scripts/setup")
 
-from tests.support.collecting import make_report
-from tests.support.releasing import NOW, Device, bundle_of, key_in, new_repository, ring, take_in
-
 from edgeloop.cli.main import main
 from edgeloop.deploy.release.halting import Limits, halt_bad, judge, to_halt, watch_once
 from edgeloop.deploy.release.repository import Repository
@@ -22,6 +19,8 @@ from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.reading import open_reader
 from edgeloop.telemetry.report import Event
 from edgeloop.telemetry.store import open_store
+from support.collecting import make_report
+from support.releasing import NOW, Device, bundle_of, key_in, new_repository, ring, take_in
 
 OFFER = Offer("ic", 8, "1" * 64, 1000, "rpi4", p95_ms=20.0, since_s=100)
 
