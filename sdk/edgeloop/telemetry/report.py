@@ -112,6 +112,13 @@ class Report:
     events: tuple[Event, ...] = ()
     unknown: Mapping[int, object] = field(default_factory=dict)
 
+    @classmethod
+    def of_fields(cls, fields: Mapping[str, object]) -> Report:
+        """One whose fields are all given, quicker than by name: a frozen dataclass sets each of its own by a call."""
+        report = object.__new__(cls)
+        vars(report).update(fields)
+        return report
+
     @property
     def key(self) -> tuple[str, str, int]:
         """(device, boot, seq)."""

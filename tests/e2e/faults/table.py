@@ -15,14 +15,25 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-CUTS = HERE.parents[1] / "sdk" / "telemetry" / "test_spool_cuts.py"
+SDK = HERE.parents[1] / "sdk"
+ELSEWHERE = (SDK / "telemetry" / "test_spool_cuts.py", SDK / "collector" / "test_decoding.py")
 
 
 def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.jsonl"
         environment = {**os.environ, "EDGELOOP_FAULTS": "long", "EDGELOOP_FAULTS_TABLE": str(rows)}
-        command = [sys.executable, "-m", "pytest", "-q", "--timeout", "1800", str(HERE), str(CUTS), *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--timeout",
+            "1800",
+            str(HERE),
+            *map(str, ELSEWHERE),
+            *arguments,
+        ]
         status = subprocess.run(command, env=environment, stdout=sys.stderr, check=False).returncode
         lines = rows.read_text().splitlines() if rows.exists() else []
     found = {row["fault"]: row for row in map(json.loads, lines)}  # the last of a fault is the largest

@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeloop.errors import DataError
-from edgeloop.telemetry.collector import ingest as ingest_module
 from edgeloop.telemetry.collector.ingest import Ingest, Request
 from edgeloop.telemetry.collector.notices import Notices
 from edgeloop.telemetry.fleet.arrivals import events_of
@@ -185,7 +184,7 @@ def test_events_are_dated_with_their_report_when_its_clock_was_wrong(ingest: Ing
 def test_a_defect_that_one_batch_meets_does_not_fail_those_it_came_with(
     ingest: Ingest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode = ingest_module.decode_together
+    decode = ingest.decoding.together
     poison = encode_report(make_report(2))
 
     def defective(bodies: Sequence[bytes]) -> object:
@@ -193,7 +192,7 @@ def test_a_defect_that_one_batch_meets_does_not_fail_those_it_came_with(
             raise ZeroDivisionError
         return decode(bodies)
 
-    monkeypatch.setattr(ingest_module, "decode_together", defective)
+    monkeypatch.setattr(ingest.decoding, "together", defective)
     first, second, third = ingest.handle_all([Request(batch_of(make_report(n))) for n in (1, 2, 3)])
     assert isinstance(second, ZeroDivisionError)
     assert (first, third) == (Ack(((BOOT, 1, 1),)), Ack(((BOOT, 3, 3),)))

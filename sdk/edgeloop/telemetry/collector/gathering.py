@@ -21,8 +21,7 @@ class Gathering:
         self._ingest = ingest
         self._waiting: list[_Waiting] = []
         self._busy = 0
-        self._threads = ingest.store.database.writers
-        self._workers = ThreadPoolExecutor(self._threads, "collector ingest")
+        self._workers = ThreadPoolExecutor(ingest.store.database.writers + 1, "collector ingest")
 
     async def handle(self, batch: bytes, sender: str | None = None) -> Ack:
         """As `Ingest.handle`, with its errors."""
@@ -34,7 +33,7 @@ class Gathering:
     def _begin(self) -> None:
         """Only the loop's thread comes here, so the lists need no lock."""
         loop = asyncio.get_running_loop()
-        while self._waiting and self._busy < self._threads:
+        while self._waiting and self._busy < self._ingest.threads:
             together, self._waiting = self._waiting[:_MAX_TOGETHER], self._waiting[_MAX_TOGETHER:]
             self._busy += 1
             done = loop.run_in_executor(self._workers, self._ingest.handle_all, [request for request, _ in together])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from edgeloop.errors import DataError
 from edgeloop.telemetry.clock import SentAt, corrected_times
+from edgeloop.telemetry.collector.decoding import Here
 from edgeloop.telemetry.collector.metrics import IngestMetrics
 from edgeloop.telemetry.collector.notices import Notices, printable
 from edgeloop.telemetry.report import Report
@@ -16,7 +17,7 @@ from edgeloop.telemetry.store.database import Store
 from edgeloop.telemetry.store.rows import ReportRow, to_row
 from edgeloop.telemetry.store.writing import Inserted, Job, Quarantined
 from edgeloop.telemetry.wire.codec import Ack, Rejected, accepted_ranges, decode_batch
-from edgeloop.telemetry.wire.together import LatencySums, Together, decode_together
+from edgeloop.telemetry.wire.together import Decoded, LatencySums
 
 OTHER_DEVICE = "is from another device"
 """Why a report is rejected that its sender did not make."""
@@ -102,6 +103,12 @@ class Ingest:
     on_answers: OnAnswers = _no_answers
     on_stored: OnStored = _unwatched
     revoked: Callable[[], Collection[str]] = _nobody
+    decoding: Here = field(default_factory=Here)
+
+    @property
+    def threads(self) -> int:
+        """How many calls of `handle_all` at a time are worth having."""
+        return self.store.database.writers + self.decoding.elsewhere
 
     def without_commands(self) -> Ingest:
         """The same for reports that did not come from their devices just now."""
@@ -149,7 +156,7 @@ class Ingest:
         self.on_stored(new, now, latency)
         return outcomes
 
-    def _sort(self, requests: Sequence[Request], now: float) -> tuple[list[_Sorted | DataError], Together]:
+    def _sort(self, requests: Sequence[Request], now: float) -> tuple[list[_Sorted | DataError], Decoded]:
         revoked = self.revoked()
         found: list[_Sorted | DataError] = []
         bodies: list[bytes] = []
@@ -166,7 +173,7 @@ class Ingest:
             found.append(mine)
             bodies += parts.reports
             owners += [mine] * len(parts.reports)
-        together = decode_together(bodies)
+        together = self.decoding.together(bodies)
         for body, report, mine in zip(bodies, together.reports, owners, strict=True):
             if isinstance(report, DataError):
                 mine.reject(Rejected.unreadable(body, _reason(report)), "", body)

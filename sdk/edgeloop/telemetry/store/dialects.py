@@ -20,6 +20,9 @@ from edgeloop.telemetry.store.shown import without_secrets
 AddReports = Callable[[Connection, Sequence[tuple[Any, ...]]], list[int | None]]
 """Rows in the order of `rows.COLUMNS` -> the id of each, None where its key was there already (or came before it)."""
 
+AddEvents = Callable[[Connection, Sequence[tuple[Any, ...]]], None]
+"""Rows in the order of `rows.EVENT_COLUMNS`, of reports that are new."""
+
 
 @dataclass(frozen=True)
 class Database:
@@ -39,6 +42,7 @@ class Database:
     writer: Engine
     insert_or_ignore: Callable[[Table], Any]
     add_reports: AddReports
+    add_events: AddEvents
     settle: Callable[[Connection], None]
     forget: Callable[[Connection, Sequence[int]], None]
     drop_empty: Callable[[float], None]

@@ -7,8 +7,8 @@ have a table of their own: a report is new when its key went in there, in the sa
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, Program
 
 from edgeloop.errors import DataError, MissingExtraError
 from edgeloop.telemetry.store.dialects import Database
-from edgeloop.telemetry.store.rows import COLUMNS, KEY
+from edgeloop.telemetry.store.rows import COLUMNS, EVENT_COLUMNS, KEY
 from edgeloop.telemetry.store.shown import without_secrets
 
 MIN_VERSION = 15
@@ -45,6 +45,8 @@ _TABLES = (
 _STAGING = "CREATE TEMPORARY TABLE staged ({}) ON COMMIT DELETE ROWS".format(
     ", ".join(f"{name} {kind}" for name, kind in zip(_STAGED, _TYPES, strict=True))
 )
+_EVENT_TYPES = ("int8", "int4", "text", "float8", "text")
+_COPY_EVENTS = f"COPY events ({', '.join(EVENT_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
 _COPY = f"COPY staged ({', '.join(_STAGED)}) FROM STDIN (FORMAT BINARY)"
 # In the order of keys, so that two collectors with the same reports wait for each other in a line and not in a circle.
 _MOVE = f"""
@@ -90,8 +92,9 @@ def connect(url: str, *, create: bool, busy_timeout_s: float) -> Database:
             raise OperationalError("COPY", None, error.orig) from error
 
     return Database(
-        shown, reader, writer, insert, add_reports, settle, partitions.forget, partitions.drop_empty, writers=2
-    )
+        shown, reader, writer, insert, add_reports, add_events, settle, partitions.forget, partitions.drop_empty,
+        writers=2,
+    )  # fmt: skip
 
 
 def create_reports(connection: Connection) -> None:
@@ -105,13 +108,26 @@ def settle(connection: Connection) -> None:
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
 
 
+def add_events(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """`dialects.AddEvents`."""
+    with _as_sqlalchemy(connection) as driver, driver.cursor() as cursor:
+        _copy(cursor, _COPY_EVENTS, _EVENT_TYPES, rows)
+
+
 def _add(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> list[int | None]:
+    with _as_sqlalchemy(connection) as driver:
+        return _copy_and_move(driver, rows)
+
+
+@contextmanager
+def _as_sqlalchemy(connection: Connection) -> Iterator[Any]:
+    """The driver's connection; its errors come as from a statement that SQLAlchemy ran."""
     import psycopg
 
     driver: Any = connection.connection.driver_connection
     try:
-        return _copy_and_move(driver, rows)
-    except psycopg.Error as error:  # as from a statement that SQLAlchemy ran
+        yield driver
+    except psycopg.Error as error:
         raise DBAPIError.instance(
             "COPY", None, error, psycopg.Error, connection_invalidated=driver.closed, dialect=connection.dialect
         ) from error
@@ -120,15 +136,19 @@ def _add(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> list[int | 
 def _copy_and_move(driver: Any, rows: Sequence[tuple[Any, ...]]) -> list[int | None]:
     with driver.cursor() as cursor:
         cursor.execute(f"SELECT pg_advisory_xact_lock_shared({_LOCK})")
-        with cursor.copy(_COPY) as copy:
-            copy.set_types(_TYPES)
-            for position, row in enumerate(rows):
-                copy.write_row((*row, position))
+        _copy(cursor, _COPY, _TYPES, [(*row, position) for position, row in enumerate(rows)])
         cursor.execute(_MOVE)
         ids: list[int | None] = [None] * len(rows)
         for position, report_id in cursor:
             ids[position] = report_id
     return ids
+
+
+def _copy(cursor: Any, statement: str, types: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    with cursor.copy(statement) as copy:
+        copy.set_types(types)
+        for row in rows:
+            copy.write_row(row)
 
 
 def _engine(url: URL, **options: Any) -> Engine:

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from sqlalchemy.engine import make_url
 
 from edgeloop.errors import DataError, UsageError
 from edgeloop.telemetry.store.dialects import Database
-from edgeloop.telemetry.store.rows import COLUMNS, KEY
+from edgeloop.telemetry.store.rows import COLUMNS, EVENT_COLUMNS, KEY
 
 # Rows of one statement. Python's module gives the interpreter lock away and asks for it again at every step, which
 # takes up to 5 ms while another thread computes: so few steps, and few different statements, which it keeps prepared.
 _CHUNKS = (64, 16, 4, 1)
+_REPORTS = f"INSERT INTO reports ({', '.join(('id', *COLUMNS))}) VALUES {{}} ON CONFLICT ({', '.join(KEY)}) DO NOTHING"
+_EVENTS = f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}) VALUES {{}}"
 
 
 def connect(url: str, *, create: bool, busy_timeout_s: float) -> Database:
@@ -41,7 +44,9 @@ def connect(url: str, *, create: bool, busy_timeout_s: float) -> Database:
         event.listen(made, "begin", lambda connection: _begin(connection, begin))
         return made
 
-    return Database(url, engine("BEGIN"), engine("BEGIN IMMEDIATE"), insert, add_reports, _nothing, _nothing, _nothing)
+    return Database(
+        url, engine("BEGIN"), engine("BEGIN IMMEDIATE"), insert, add_reports, add_events, _nothing, _nothing, _nothing
+    )
 
 
 def add_reports(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> list[int | None]:
@@ -51,15 +56,7 @@ def add_reports(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> list
         "SELECT max(coalesce((SELECT max(id) FROM reports), 0), coalesce((SELECT max(folded_id) FROM rollup_state), 0))"
     )
     first: int = connection.exec_driver_sql(last).scalar_one() + 1
-    position = 0
-    for size in _CHUNKS:
-        while len(rows) - position >= size:
-            values: list[Any] = []
-            for row in rows[position : position + size]:
-                values.append(first + position)
-                values += row
-                position += 1
-            connection.exec_driver_sql(_insertion(size), tuple(values))
+    _insert(connection, _REPORTS, [(report_id, *row) for report_id, row in enumerate(rows, first)])
     new = connection.exec_driver_sql("SELECT id FROM reports WHERE id >= ?", (first,)).scalars().all()
     ids: list[int | None] = [None] * len(rows)
     for report_id in new:
@@ -67,14 +64,24 @@ def add_reports(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> list
     return ids
 
 
-@lru_cache(maxsize=len(_CHUNKS))
-def _insertion(size: int) -> str:
-    columns = ("id", *COLUMNS)
-    row = f"({', '.join('?' * len(columns))})"
-    return (
-        f"INSERT INTO reports ({', '.join(columns)}) VALUES {', '.join([row] * size)}"
-        f" ON CONFLICT ({', '.join(KEY)}) DO NOTHING"
-    )
+def add_events(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """`dialects.AddEvents`."""
+    _insert(connection, _EVENTS, rows)
+
+
+def _insert(connection: Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    position = 0
+    for size in _CHUNKS:
+        while len(rows) - position >= size:
+            values = tuple(chain.from_iterable(rows[position : position + size]))
+            connection.exec_driver_sql(_insertion(into, size, len(rows[position])), values)
+            position += size
+
+
+@lru_cache(maxsize=2 * len(_CHUNKS))
+def _insertion(into: str, rows: int, columns: int) -> str:
+    row = f"({', '.join('?' * columns)})"
+    return into.format(", ".join([row] * rows))
 
 
 def _nothing(*_: object) -> None:

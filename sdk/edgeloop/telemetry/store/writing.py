@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, delete, select
 
 from edgeloop.telemetry.store.dialects import Database
 from edgeloop.telemetry.store.rows import ReportRow
-from edgeloop.telemetry.store.schema import DEVICES, EVENTS, QUARANTINE
+from edgeloop.telemetry.store.schema import DEVICES, QUARANTINE
 
 MAX_QUARANTINED = 1000
 MAX_QUARANTINED_BYTES = 4096
@@ -59,7 +59,7 @@ class Statements:
     def __init__(self, database: Database) -> None:
         self.add_reports = database.add_reports
         self.add_devices = database.insert_or_ignore(DEVICES).on_conflict_do_nothing()
-        self.add_events = EVENTS.insert()
+        self.add_events = database.add_events
         self.add_totals = (
             DEVICES.update()
             .where(DEVICES.c.id == bindparam("of_device"))
@@ -126,13 +126,13 @@ def _write_events(
     connection: Connection, statements: Statements, rows: Sequence[ReportRow], ids: Sequence[int | None]
 ) -> None:
     events = [
-        {"report_id": report_id, "position": i, "kind": event.kind, "time_s": event.time_s, "detail": event.detail}
+        (report_id, position, event.kind, event.time_s, event.detail)
         for row, report_id in zip(rows, ids, strict=True)
         if report_id is not None
-        for i, event in enumerate(row.events)
+        for position, event in enumerate(row.events)
     ]
     if events:
-        connection.execute(statements.add_events, events)
+        statements.add_events(connection, events)
 
 
 def _add_total(

@@ -72,9 +72,7 @@ def read(data: bytes) -> Report | None:
         return None
     if not (fields["device"] and fields["seq"] and delegated_ops <= total_ops):
         return None
-    report = object.__new__(Report)  # a frozen dataclass sets its fields one by one, each by a call
-    vars(report).update(fields)
-    return report
+    return Report.of_fields(fields)
 
 
 def _named(entries: bytes | None, names: Mapping[int, str], read: Callable[[object], dict[str, _T]]) -> dict[str, _T]:

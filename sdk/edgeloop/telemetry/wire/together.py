@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from edgeloop.errors import DataError
 from edgeloop.telemetry.histogram import Histogram
@@ -26,12 +26,21 @@ LatencySums = Mapping[tuple[Model, str], Histogram]
 """By model and stage."""
 
 
+class Decoded(Protocol):
+    """Reports that were decoded together, wherever that was."""
+
+    @property
+    def reports(self) -> Sequence[Report | DataError]:
+        """In the order of their bodies, each as `decode_report` gives it or what that raises; latency is decoded where
+        it is read (`WireLatency`)."""
+
+    def latency_sums(self, of: Iterable[Report]) -> LatencySums:
+        """The histograms of some of `reports` (the same objects) merged, exactly."""
+
+
 @dataclass(frozen=True)
 class Together:
-    """reports: in the order of their bodies, each as `decode_report` gives it or what that raises.
-
-    Latency is decoded where it is read (`WireLatency`).
-    """
+    """`Decoded` in this process."""
 
     reports: Sequence[Report | DataError]
     _columns: HistogramArrays
@@ -66,6 +75,20 @@ class Together:
                 group = model_of(report), stage
                 sums[group] = sums.get(group, Histogram()).merge(histogram)
         return sums
+
+
+def sums_of(reports: Sequence[Report]) -> LatencySums:
+    """The latency of reports that were decoded, merged, exactly."""
+    from edgeloop.telemetry.wire.histogram_arrays import merged
+
+    numbers: dict[tuple[Model, str], int] = {}
+    wires: list[bytes] = []
+    groups: list[int] = []
+    for report in reports:
+        for stage, wire in wires_of(report.latency).items():
+            wires.append(wire)
+            groups.append(numbers.setdefault((model_of(report), stage), len(numbers)))
+    return dict(zip(numbers, merged(wires, groups, len(numbers)), strict=True))
 
 
 def decode_together(bodies: Sequence[bytes]) -> Together:
