@@ -73,7 +73,10 @@ def main(host_link: str, device_link: str, bytes_per_s: str, faults: str) -> Non
         for number, (source, sink) in enumerate(ways):
             allowed[number] = min(allowed[number] + rate * (now_s - before_s), rate * _SAVED_S)
             count = int(allowed[number])
-            if count < 1 or not select.select([source], [], [], 0)[0]:
+            if count < 1:
+                continue
+            if not select.select([source], [], [], 0)[0]:
+                allowed[number] = min(allowed[number], 2 * rate * _TURN_S)  # an idle line saves nothing up
                 continue
             data = os.read(source, count)
             allowed[number] -= len(data)
