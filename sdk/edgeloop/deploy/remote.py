@@ -26,13 +26,16 @@ from edgeloop.devices.install import InstalledAgent, install_agent, put_file
 from edgeloop.errors import DeviceError, EdgeloopError, GoalNotMetError, RefusedError
 from edgeloop.progress import Progress
 
+RELEASE_ROOT = "release/root.json"
+"""In the agent's state folder. It stays where a deploy is undone: without its config nothing reads it."""
 _UPDATE_TIMEOUT_S = 900.0
 
 
 @dataclass(frozen=True)
 class DeployPlan:
     """What goes to every device. key: whose signature the bundle has. settings: keys of the agent's config that the
-    user gave. update_flags: given to the door as they are. prefix: stands for "/" on the device."""
+    user gave. update_flags: given to the door as they are. prefix: stands for "/" on the device. release_root: the text
+    of whom it believes about releases."""
 
     path: Path
     bundle: Bundle
@@ -44,6 +47,7 @@ class DeployPlan:
     with_service: bool = True
     dry_run: bool = False
     wait_s: float = 900.0
+    release_root: str | None = None
 
 
 def signed_bundle(path: Path) -> tuple[Bundle, PublicKey]:
@@ -126,6 +130,8 @@ def _changes(url: str, found: Found, places: Places, plan: DeployPlan) -> list[C
     text = changed_config(found.config, link, plan.settings, places.needed_settings())
     if text != found.config:
         changes.append(("file", places.config, text))
+    if plan.release_root is not None:
+        changes.append(("file", f"{found.state}/{RELEASE_ROOT}", plan.release_root))
     return changes
 
 
@@ -184,7 +190,7 @@ def _judge_answer(host: Host, said: list[str], complained: list[str], code: int 
 def _undo(host: Host, changes: list[Change], found: Found) -> list[Change]:
     """What brings everything back, in the opposite order."""
     before = {host.places.config: found.config, host.places.current_agent: found.agent}
-    return [(kind, path, before.get(path)) for kind, path, _content in reversed(changes)]
+    return [(kind, path, before.get(path)) for kind, path, _ in reversed(changes) if not path.endswith(RELEASE_ROOT)]
 
 
 def _as_it_was(host: Host, undo: list[Change], *, had_agent: bool, plan: DeployPlan) -> None:
@@ -196,12 +202,12 @@ def _as_it_was(host: Host, undo: list[Change], *, had_agent: bool, plan: DeployP
 
 
 def _end_trial(host: Host, owner: str, plan: DeployPlan) -> None:
-    """What was committed runs again, where there is something and the new version is still on trial."""
+    """What was committed runs again, nothing where nothing was, while the new version is still on trial. Said to the
+    door as that: a `rollback` would go back one more where the device went back by itself a moment ago."""
     name = plan.bundle.manifest.name
-    standing = _standing(host, owner, name)
-    running, committed = standing.get("running"), standing.get("committed")
-    if running and committed and running != committed and running["digest"] == digest_of(plan.bundle):
-        host.ask(owner, "rollback", name, may_fail=True)
+    running = _standing(host, owner, name).get("running")
+    if running and running["digest"] == digest_of(plan.bundle):
+        host.ask(owner, "rollback", name, "--trial", may_fail=True)
 
 
 def _standing(host: Host, owner: str, name: str) -> dict[str, Any]:

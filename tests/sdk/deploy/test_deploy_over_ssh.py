@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,7 +17,6 @@ import pytest
 from edgeloop import paths
 from edgeloop.bundle import Bundle, Golden, load_or_create_signing_key
 from edgeloop.cli.main import main
-from edgeloop.contract import InputSpec
 from edgeloop.deploy.card import digest_of
 from edgeloop.deploy.host import Host, Places, as_root
 from edgeloop.devices import agent_site
@@ -27,8 +25,9 @@ from edgeloop.devices.connection import Completed, DevicePlatform, connect
 from edgeloop.errors import DeviceError
 from edgeloop_agent.delivery.apply import model_folder
 from edgeloop_agent.delivery.update import Version
+from edgeloop_agent.delivery.versions import VersionFolder
 from support import systemctl
-from support.agents import CONTRACT, frames, golden_of, make_bundle
+from support.agents import frames, golden_of, make_bundle, slow_int8
 from support.sshd import SshServer, ssh_server
 
 pytestmark = pytest.mark.slow
@@ -109,6 +108,7 @@ def answer(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 SOURCE = ("--source", "synthetic:", "--trial", "1")
+TOO_SLOW = "latency_budget = 0.01\n"  # ms
 
 
 def test_without_the_service_it_installs_and_says_what_to_type(
@@ -146,13 +146,14 @@ def test_a_device_gets_well_stays_well_and_goes_back(
     assert board.agent("status")["pid"] == pid, "a running agent takes it without a restart"
     assert board.config.read_text() == "# mine\n" + config
 
-    # The model alone is fine, which is what a rehearsal runs; the contract is not the model's.
-    wrong = replace(CONTRACT, inputs=(InputSpec(kind="image", size=(9, 9), color="gray"),))
-    bad = make_bundle(tmp_path / "9.bundle", version=9, contract=wrong)
+    # A rehearsal holds no version to the budget of the config, the running agent does.
+    board.config.write_text(TOO_SLOW + config)
+    bad = make_bundle(tmp_path / "9.bundle", version=9, model=slow_int8())
     assert board.deploy(bad, "--telemetry", "http://127.0.0.1:1") == 1
-    assert "rolled back version 9: the contract's image" in answer(capsys)["error"]["message"]
+    assert "rolled back version 9: too slow while it ran" in answer(capsys)["error"]["message"]
     assert board.runs() == (8, 8)
-    assert board.config.read_text() == "# mine\n" + config
+    assert board.config.read_text() == TOO_SLOW + config
+    board.config.write_text(config)
 
     before = board.tree()
     golden = golden_of(frames(16))
@@ -180,15 +181,19 @@ def test_a_device_gets_well_stays_well_and_goes_back(
 def test_a_first_version_that_is_no_good_leaves_the_device_as_it_was(
     board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wrong = replace(CONTRACT, inputs=(InputSpec(kind="image", size=(9, 9), color="gray"),))
-    assert board.deploy(make_bundle(tmp_path / "7.bundle", contract=wrong), *SOURCE, "--wait", "60") == 1
+    board.config.parent.mkdir(parents=True, exist_ok=True)
+    board.config.write_text(TOO_SLOW)
+    assert board.deploy(make_bundle(tmp_path / "7.bundle", model=slow_int8()), *SOURCE, "--wait", "60") == 1
     assert "rolled back version 7" in answer(capsys)["error"]["message"]
-    assert not board.config.exists() and not list((board.root / "etc/edgeloop/trusted").iterdir())
+    assert board.config.read_text() == TOO_SLOW and not list((board.root / "etc/edgeloop/trusted").iterdir())
     assert systemctl.calls(board.systemd)[-1].startswith("disable --now")
+    board.config.unlink()
     (board.systemd / "broken").touch()
     assert board.deploy(make_bundle(tmp_path / "8.bundle", version=8), *SOURCE) == 3
     assert "Job for edgeloop-agent.service failed" in answer(capsys)["error"]["message"]
     assert not board.config.exists()
+    standing = VersionFolder(next(board.root.rglob("record.json")).parent).standing()
+    assert (standing.running, standing.trial) == (None, None), "nothing is left on trial"
     (board.systemd / "broken").unlink()
     assert board.deploy(tmp_path / "8.bundle", *SOURCE, "--wait", "60") == 0, "the next one goes through"
     assert board.runs() == (8, 8)
