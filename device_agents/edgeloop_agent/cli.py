@@ -160,7 +160,9 @@ def _run(args: argparse.Namespace) -> int:
     from edgeloop_agent.reports.sums import summary_text
     from edgeloop_agent.run import run_agent
 
-    outcome = run_agent(configs, _tell, None if args.config is None else lambda: load_configs(given, args.config))
+    outcome = run_agent(
+        configs, _tell, None if args.config is None else lambda: load_configs(given, args.config), args.config
+    )
     if args.json:
         body = outcome.summary
         if outcome.error is not None:

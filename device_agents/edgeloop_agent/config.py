@@ -21,6 +21,7 @@ from edgeloop_agent.activation.settings import (
 from edgeloop_agent.autotune.objectives import OBJECTIVES
 from edgeloop_agent.delivery.update import Window
 from edgeloop_agent.hard_samples.settings import OFF, HardSampleSettings
+from edgeloop_agent.release import settings as releases
 from edgeloop_agent.reports.spool_place import SpoolPlace
 from edgeloop_agent.service.statedir import LOAD_TRACE, MODELS, SPOOL
 from edgeloop_agent.supervisor.decisions import RECHECK_EVERY_S, Policy
@@ -32,6 +33,7 @@ _RANGES = {
     "spool_size": (1, 65536, " MiB"),
     "spool_max_age": (0.01, 3650, " days"),
     "trial": (1, 86400, " seconds"),
+    **releases.RANGES,
 }
 
 
@@ -93,6 +95,11 @@ class AgentConfig:
     record_load: bool = False
     autotune: str | None = None
     hard_samples: HardSampleSettings = OFF
+    release: str = ""
+    channel: str = releases.STABLE
+    release_interval: float = releases.INTERVAL_S
+    release_rate: float = 0.0
+    tags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.threads <= 256:
@@ -121,6 +128,7 @@ class AgentConfig:
             _check_is_text(str(text))
         if self.autotune not in (None, *OBJECTIVES):
             raise UsageError(f"autotune must be {', '.join(OBJECTIVES)}, got '{self.autotune}'")
+        releases.check_settings(self.release, self.channel, self.tags)
         self._check_activation()
         if self.heartbeat_timeout < 2:
             raise UsageError("heartbeat_timeout must be at least 2 seconds: the worker speaks once a second")

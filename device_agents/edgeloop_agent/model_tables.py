@@ -30,6 +30,11 @@ OF_THE_AGENT = frozenset(
         "stop_timeout",
         "spool_size",
         "spool_max_age",
+        "release",
+        "channel",
+        "release_interval",
+        "release_rate",
+        "tags",
     }
 )
 """What all models share, as a key, a flag or a field."""

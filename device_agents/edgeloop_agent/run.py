@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from edgeloop.bundle import StagedBundle, TrustStore
@@ -19,10 +20,11 @@ from edgeloop_agent.autotune.tuned import settled
 from edgeloop_agent.commands.log_level import LogLevel, NarratedOutlet
 from edgeloop_agent.commands.opening import open_executor
 from edgeloop_agent.config import AgentConfig
-from edgeloop_agent.delivery.opening import open_updates
+from edgeloop_agent.delivery.opening import open_updates, saying
 from edgeloop_agent.delivery.watch import ROLLBACK, give_up, settle_versions, versions_of
 from edgeloop_agent.hard_samples.opening import open_sender
 from edgeloop_agent.model_tables import frames_of
+from edgeloop_agent.release.polling import Polls
 from edgeloop_agent.reports.board_health import made_for_another
 from edgeloop_agent.reports.profiles import profile_gauges
 from edgeloop_agent.reports.publisher import open_publisher
@@ -66,11 +68,13 @@ def run_agent(
     configs: Sequence[AgentConfig],
     tell: Callable[[str], None],
     reread: Callable[[], Sequence[AgentConfig]] | None = None,
+    config_file: Path | None = None,
 ) -> Outcome:
     """Run until the sources end, the counts are reached or SIGTERM or SIGINT comes. `tell` gets lines for people.
 
     configs: one for each model, with one state folder, device and telemetry. reread: the configs as they are in their
-    file now, for a reload; the outcome is then the last run's. Raises EdgeloopError for what is wrong before the first
+    file now, for a reload; the outcome is then the last run's. config_file: that file, for what else reads it. Raises
+    EdgeloopError for what is wrong before the first
     worker starts.
     """
     meant, log = configs[0].state, LogLevel(tell)
@@ -83,6 +87,8 @@ def run_agent(
             cleanup.enter_context(reload.on_hangup())
         plans = _planned([replace(config, state=state) for config in configs], tell, at_start=True)
         desk = Desk(state, tell, device=configs[0].device, reload=reload)
+        desk.releases = Polls(config_file)
+        cleanup.callback(desk.releases.close)
         went_back: list[str] = []
         while True:
             outcome = _run(plans, desk, reload, log, went_back)
@@ -147,6 +153,8 @@ def _run(
     desk.updates = open_updates(
         [(plan.config, a.tally) for plan, a in zip(plans, assignments, strict=True)], reload.ask, tell
     )
+    if desk.releases is not None:
+        desk.releases.attend([plan.config for plan in plans], saying(assignments[0].tally, tell))
     desk.commands = open_executor(shared, boot, [plan.staged for plan in plans], log)
     publisher = None
     if shared.telemetry:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from tests.support.bundles import small_draft
 
 from edgeloop.bundle import Manifest, SigningKey, VariantDraft, write_bundle
+from support.bundles import small_draft
 
 HEAD = 0.3
 """The share of the bytes that the last layer holds."""
@@ -46,7 +46,7 @@ def retrained(model: bytes, seed: int = 1) -> Mapping[str, bytes]:
     }
 
 
-def bundle_of(path: Path, model: bytes, key: SigningKey | None, version: int = 1) -> Manifest:
+def bundle_of(path: Path, model: bytes, key: SigningKey | None, version: int = 1, name: str = "small") -> Manifest:
     """A bundle with this one variant."""
     variants = [VariantDraft("int8", model, "int8", ("xnnpack", "cpu"))]
-    return write_bundle(path, small_draft(version=version, variants=variants, golden=None), key)
+    return write_bundle(path, small_draft(name=name, version=version, variants=variants, golden=None), key)

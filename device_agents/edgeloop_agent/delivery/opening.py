@@ -45,11 +45,15 @@ def open_updates(
         folder = versions_of(config.bundle)
         if folder is not None:
             window, budget = Window(config.trial), Budget(config.latency_budget)
-            watches.append(Watch(folder, folder.standing().running, _Tallied(tally), _say(tally, tell), window, budget))
+            watches.append(
+                Watch(folder, folder.standing().running, _Tallied(tally), saying(tally, tell), window, budget)
+            )
     return Updates(watches, moved, tell)
 
 
-def _say(tally: Tally, tell: Callable[[str], None]) -> Callable[[str, str], None]:
+def saying(tally: Tally, tell: Callable[[str], None]) -> Callable[[str, str], None]:
+    """An event of this model (kind, detail), and a line for people."""
+
     def say(kind: str, detail: str) -> None:
         tally.happened(Event(kind, time.time(), detail))
         tell(f"{kind}: {detail}")

@@ -20,6 +20,7 @@ from edgeloop_agent.commands.executor import CommandedModel, Executor
 from edgeloop_agent.delivery.lending import Lender
 from edgeloop_agent.delivery.versions import INSTALLED
 from edgeloop_agent.delivery.watch import Updates
+from edgeloop_agent.release.polling import Polls
 from edgeloop_agent.reports.board_health import BoardHealth
 from edgeloop_agent.service.agent_state import alerts_of, status_line
 from edgeloop_agent.service.event_log import EventLog
@@ -44,6 +45,7 @@ class Desk:
         self.hard_samples: Callable[[], Mapping[str, Any]] | None = None
         self.commands: Executor | None = None
         self.updates: Updates | None = None
+        self.releases: Polls | None = None
         self._lender = Lender(folder / INSTALLED)
         self._folder = folder
         self._tell = tell
@@ -96,6 +98,8 @@ class Desk:
             self.commands.look()
         if self.updates is not None and not self._stops.count:
             self.updates.look()
+        if self.releases is not None and not self._stops.count:
+            self.releases.look()
         self._lender.look(self._models)
         if self._stops.count:
             if self._reload is None or self._reload.next is None:

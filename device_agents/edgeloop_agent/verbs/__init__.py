@@ -19,6 +19,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "simulate": ("a recorded load under other settings of the governor", "edgeloop_agent.verbs.simulate"),
     "autotune": ("find the best threads, delegate and variant here", "edgeloop_agent.verbs.autotune"),
     "update": ("let a newer bundle in: verified, rehearsed, on trial", "edgeloop_agent.verbs.update"),
+    "pull": ("what a release offers this device, through the same door", "edgeloop_agent.verbs.pull"),
     "versions": ("what came in by update, and what runs of it", "edgeloop_agent.verbs.versions"),
     "rollback": ("let the version before run again", "edgeloop_agent.verbs.rollback"),
     "enroll": ("get this device its credential from a collector", "edgeloop_agent.verbs.enroll"),

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.bundles import pack_zip, taken_apart
-from tests.support.retrained import bundle_of, model_bytes, retrained
 
 from edgeloop.bundle import SigningKey
 from edgeloop.bundle.checked import canonical_json
@@ -21,6 +19,8 @@ from edgeloop.bundle.keys import create_signing_key
 from edgeloop.errors import EdgeloopError, RefusedError
 from edgeloop.release.delta import WORTH_IT, apply_delta, make_delta
 from edgeloop.release.differences import add, find_runs, subtract
+from support.bundles import pack_zip, taken_apart
+from support.retrained import bundle_of, model_bytes, retrained
 
 MODEL = model_bytes(80_000)
 MEMORY_BOUND_BYTES = 50_000_000
