@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.cli._console import Console
+from edgeloop.cli._release_flags import add_release_flags, release_root, release_settings
 from edgeloop.errors import EXIT_DONE, UsageError
 from edgeloop.progress import Advance, Progress
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from edgeloop.deploy.rollout import Outcome
 
 Work = Callable[[str, Progress], "Deployed"]
-_ONLY_SSH = ("identity", "slim", "no_service", "prefix")
+_ONLY_SSH = ("identity", "slim", "no_service", "prefix", "release_root")
 _TRY = "edgeloop run tries a bundle on local:"
 
 EPILOG = """example:
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     settings.add_argument("--source", metavar="SOURCE", help="where frames come from, as in edgeloop-agent run")
     settings.add_argument("--telemetry", metavar="URL", help="where reports go")
     settings.add_argument("--trial", metavar="S", type=float, help="how long a version is watched there (default: 60)")
+    add_release_flags(parser)
     door = parser.add_argument_group("what the device refuses")
     door.add_argument("--max-p95", metavar="MS", type=float, help="what takes longer there for one inference")
     door.add_argument("--max-memory", metavar="MIB", type=float, help="what takes more memory there")
@@ -94,6 +96,7 @@ def _over_ssh(args: argparse.Namespace, bundle: Bundle, key: PublicKey) -> Work:
     plan = DeployPlan(
         args.bundle, bundle, key, settings=_settings(args), update_flags=_update_flags(args), prefix=args.prefix,
         slim=args.slim, with_service=not args.no_service, dry_run=args.dry_run, wait_s=args.wait,
+        release_root=release_root(args),
     )  # fmt: skip
 
     def work(url: str, progress: Progress) -> Deployed:
@@ -131,7 +134,7 @@ def _over_line(args: argparse.Namespace, bundle: Bundle, _key: PublicKey) -> Wor
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     given = {"source": args.source, "telemetry": args.telemetry, "trial": args.trial}
-    return {name: value for name, value in given.items() if value is not None}
+    return {**{name: value for name, value in given.items() if value is not None}, **release_settings(args)}
 
 
 def _update_flags(args: argparse.Namespace) -> tuple[str, ...]:
