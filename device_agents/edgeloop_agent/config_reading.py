@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -15,6 +14,7 @@ from edgeloop.errors import ConfigError, RefusedError, UsageError
 from edgeloop.tomlfile import nearest_key, read_toml
 from edgeloop_agent.activation.flags import NUMBERS, SWITCHES
 from edgeloop_agent.config import AgentConfig
+from edgeloop_agent.device_name import default_device_id, device_name
 from edgeloop_agent.hard_samples.settings import read_settings
 from edgeloop_agent.model_tables import check_together, split_models
 from edgeloop_agent.sinks import refuse_code
@@ -62,8 +62,7 @@ def _load(flags: Mapping[str, Any], table: Mapping[str, Any], file: Path | None,
     if values.get("threads") == 0:  # which the field has where nobody said anything
         raise UsageError("threads must be 1..256, got 0")
     config = AgentConfig(**values)
-    if not config.device:
-        config = replace(config, device=default_device_id())
+    config = replace(config, device=device_name(config.device or default_device_id()))
     if config.state == Path():
         config = replace(config, state=paths.state_dir() / "agent")
     if config.allow_unsigned and _is_a_service():
@@ -77,11 +76,6 @@ def _load(flags: Mapping[str, Any], table: Mapping[str, Any], file: Path | None,
 def _is_a_service() -> bool:
     """Started by systemd. A terminal emulator may be a service itself and hand the variable down to its shell."""
     return bool(os.environ.get("INVOCATION_ID")) and not (sys.stdin is not None and sys.stdin.isatty())
-
-
-def default_device_id() -> str:
-    """The host's name: what `flash` and `deploy` make unique on every board."""
-    return socket.gethostname() or "device"
 
 
 def _from_file(table: Mapping[str, Any], file: Path) -> dict[str, Any]:

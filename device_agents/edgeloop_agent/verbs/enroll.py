@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from edgeloop import paths
     from edgeloop.telemetry.identity.kept import IdentityFolder, base_of
-    from edgeloop_agent.config_reading import default_device_id
+    from edgeloop_agent.device_name import default_device_id
 
     state = args.state or paths.state_dir() / "agent"
     folder, device, base = IdentityFolder(state), args.device or default_device_id(), base_of(args.url)

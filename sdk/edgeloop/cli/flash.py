@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.cli._console import Console
-from edgeloop.cli._release_flags import add_release_flags, release_root, release_settings
 from edgeloop.errors import EXIT_DONE, UsageError
+from edgeloop.tomlfile import parse_toml
 
 if TYPE_CHECKING:
     from edgeloop.deploy.flash import Flashed
@@ -41,11 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--sink", metavar="SINK", action="append", default=[], help="where results go; may be repeated")
     model.add_argument("--trust", metavar="KEY.pub", type=Path, action="append", default=[], help="may be repeated")
     model.add_argument("--telemetry", metavar="URL", help="where reports go")
+    model.add_argument("--config", metavar="FILE", type=Path, help="an agent.toml to begin with (docs/agent.md)")
     model.add_argument("--ca", metavar="FILE", type=Path, help="the collector's ca.pem")
     model.add_argument(
         "--enroll-token", metavar="T", help="from edgeloop collect token create: the device enrolls itself"
     )
-    add_release_flags(parser)
     card = parser.add_argument_group("the first boot")
     card.add_argument("--hostname", metavar="NAME")
     card.add_argument("--user", metavar="NAME", help="with --ssh-key, or a password (asked for, or EDGELOOP_PASSWORD)")
@@ -64,15 +64,22 @@ def run(args: argparse.Namespace, console: Console) -> int:
     for name, value in (("source", args.source), ("telemetry", args.telemetry), ("sink", args.sink)):
         if value:
             settings[name] = value
-    settings |= release_settings(args)
     if args.serial and not args.telemetry:
         settings["telemetry"] = f"serial://{SERIAL_DEVICES[args.serial]}?baud=115200"
-    if args.bundle is not None and not args.source:
+    if args.bundle is not None and not args.source and args.config is None:
         raise UsageError("a bundle needs a source of frames", hint="--source camera:0")
+    config = _config(args)
+    if args.bundle is not None and not args.hostname and "device" not in parse_toml(config or "", "--config"):
+        settings["device"] = "{hostname}-{machine}"  # a card that names no board may be copied
     _check_settings(settings, args)
     card = CardPlan(
-        args.bundle, _keys(args.trust), settings, slim=args.slim, ca=args.ca,
-        enroll_token=args.enroll_token or "", release_root=release_root(args),
+        args.bundle,
+        _keys(args.trust),
+        settings,
+        config=config,
+        slim=args.slim,
+        ca=args.ca,
+        enroll_token=args.enroll_token or "",
     )
     plan = FlashPlan(
         args.image, args.out, card, _first_boot(args),
@@ -104,6 +111,22 @@ def _check_settings(settings: Mapping[str, Any], args: argparse.Namespace) -> No
         open_transport(args.telemetry, device="any").close()
     if args.enroll_token and not args.telemetry:
         raise UsageError("--enroll-token is for a collector", hint="--telemetry https://HOST:8443")
+
+
+def _config(args: argparse.Namespace) -> str | None:
+    """The text of --config, judged as the agent on the device will judge it. Raises UsageError, ConfigError."""
+    from edgeloop_agent.config_reading import load_configs
+
+    if args.config is None:
+        return None
+    if args.bundle is None:
+        raise UsageError("--config is for a card that runs a bundle", hint="--bundle FILE")
+    try:
+        text = str(args.config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {args.config} cannot be read: {error}") from error
+    load_configs({"bundle": Path("any.bundle"), "source": args.source, "device": "any"}, args.config)
+    return text
 
 
 def _keys(given: list[Path]) -> tuple[Path, ...]:

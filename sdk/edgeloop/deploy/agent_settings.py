@@ -1,12 +1,13 @@
-"""Changing keys of an agent's config that somebody wrote: what is not named stays as it is, comments among it. Pure."""
+"""An agent's config as text: a new one, and changing keys of one that somebody wrote, where what is not named stays as
+it is, comments among it. Pure."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from edgeloop.deploy.card import config_text, toml_value
 from edgeloop.errors import ConfigError, UsageError
 from edgeloop.tomlfile import parse_toml
 
@@ -71,3 +72,25 @@ def _with(text: str, changes: Mapping[str, Any]) -> str:
         else:
             top += ("" if not top or top.endswith("\n") else "\n") + line + "\n"
     return top + rest
+
+
+def config_text(settings: Mapping[str, Any]) -> str:
+    """agent.toml. Values are texts, numbers, truths and lists of texts."""
+    lines = ["# Settings of the edgeloop agent, all of them in docs/agent.md."]
+    lines += [f"{name} = {toml_value(value)}" for name, value in settings.items()]
+    if "source" not in settings:
+        lines.append('# source = "camera:0"')
+    return "\n".join(lines) + "\n"
+
+
+def toml_value(value: Any) -> str:
+    """A text, number, truth or list of texts as TOML spells it."""
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(toml_value, value)) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    return json.dumps(str(value), ensure_ascii=False).replace(
+        "\x7f", "\\u007f"
+    )  # a JSON string is a TOML one but for DEL

@@ -8,8 +8,8 @@ The layout is the same for every way in (docs/devices.md): the agent under /opt/
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.bundle import Bundle, TrustStore
+from edgeloop.deploy.agent_settings import changed_config, config_text
 from edgeloop.deploy.image.files import FileEntry, LinkEntry
 from edgeloop.devices.agent_site import AgentSite, build_agent_site
 from edgeloop.devices.connection import DevicePlatform
@@ -34,16 +35,17 @@ _FOLDER_OF_VERSIONS = "installed"
 
 @dataclass(frozen=True)
 class CardPlan:
-    """What is to be installed. settings: further keys of the agent's config. keys: public key files that the device is
+    """What is to be installed. settings: keys of the agent's config. config: the
+    file that they are put into. keys: public key files that the device is
     to trust. slim: without OpenCV. ca: the collector's; enroll_token: what the device enrolls with at its first run."""
 
     bundle: Path | None
     keys: tuple[Path, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    config: str | None = None
     slim: bool = False
     ca: Path | None = None
     enroll_token: str = field(default="", repr=False)
-    release_root: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def build_installation(
     site = build_agent_site(platform, slim=plan.slim)
     tree = scratch / "agent"
     unpack_site(site, tree, advance)
+    _compile(tree / "site", f"{AGENTS}/{site.version}/site", platform.python)
     files: dict[str, FileEntry | LinkEntry] = {}
     files |= _tree_entries(tree, f"{AGENTS}/{site.version}")
     files[f"{AGENTS}/current"] = LinkEntry(site.version)
@@ -79,14 +82,17 @@ def build_installation(
         files[f"{TRUSTED}/{number:02d}-{key.name}"] = FileEntry(key)
     if plan.ca is not None:
         files[f"{STATE}/identity/ca.pem"] = FileEntry(_certificate(plan.ca), 0o600)
-    if plan.release_root is not None:  # whom it believes about releases
-        files[f"{STATE}/release/root.json"] = FileEntry(plan.release_root.encode())
     if plan.enroll_token:  # not in the config, which everybody on the device can read
         files[f"{STATE}/identity/token"] = FileEntry(f"{plan.enroll_token}\n".encode(), 0o600)
-    settings = {**({"bundle": link} if link else {}), **plan.settings}
-    files[CONFIG] = FileEntry(config_text(settings).encode())
+    files[CONFIG] = FileEntry(_config_text(plan, link).encode())
     size = sum(entry.bytes for entry in files.values() if isinstance(entry, FileEntry))
     return Installation(files, size, site.version, link)
+
+
+def _config_text(plan: CardPlan, link: str) -> str:
+    if plan.config is not None:
+        return changed_config(plan.config, link, plan.settings, {})
+    return config_text({**({"bundle": link} if link else {}), **plan.settings})
 
 
 def unpack_site(site: AgentSite, folder: Path, advance: Callable[[int], None]) -> None:
@@ -105,6 +111,25 @@ def unpack_site(site: AgentSite, folder: Path, advance: Callable[[int], None]) -
         raise DeviceError(f"unpacking the agent: {said[-1] if said else process.returncode}")
 
 
+# argv: the folder, where it will lie on the device. Not checked against the sources' times, which a card does not keep.
+_COMPILE_SCRIPT = """
+import compileall, py_compile, sys
+mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+compileall.compile_dir(sys.argv[1], ddir=sys.argv[2], quiet=2, invalidation_mode=mode)
+"""
+
+
+def _compile(site: Path, there: str, python: tuple[int, int]) -> None:
+    """Bytecode beside the sources: the service may write none, and would compile all of it at every start.
+
+    Only a Python of the device's own version can make it; where the host has none, the agent starts more slowly.
+    """
+    own = sys.version_info[:2] == python
+    command = sys.executable if own else shutil.which(f"python{python[0]}.{python[1]}")
+    if command is not None:
+        subprocess.run([command, "-I", "-c", _COMPILE_SCRIPT, str(site), there], stdout=subprocess.DEVNULL, check=False)
+
+
 def _certificate(path: Path) -> bytes:
     try:
         content = path.read_bytes()
@@ -113,28 +138,6 @@ def _certificate(path: Path) -> bytes:
     if b"-----BEGIN CERTIFICATE-----" not in content:
         raise UsageError(f"{path} is no certificate", hint="edgeloop collect init makes ca.pem")
     return content
-
-
-def config_text(settings: Mapping[str, Any]) -> str:
-    """agent.toml. Values are texts, numbers, truths and lists of texts."""
-    lines = ["# Settings of the edgeloop agent, all of them in docs/agent.md."]
-    lines += [f"{name} = {toml_value(value)}" for name, value in settings.items()]
-    if "source" not in settings:
-        lines.append('# source = "camera:0"')
-    return "\n".join(lines) + "\n"
-
-
-def toml_value(value: Any) -> str:
-    """A text, number, truth or list of texts as TOML spells it."""
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(toml_value, value)) + "]"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return repr(value)
-    return json.dumps(str(value), ensure_ascii=False).replace(
-        "\x7f", "\\u007f"
-    )  # a JSON string is a TOML one but for DEL
 
 
 # As `edgeloop_agent.delivery.versions` lays versions out; a test holds the two together.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tomllib
 
-from edgeloop.deploy.card import config_text
+from edgeloop.deploy.agent_settings import config_text
 from edgeloop.deploy.image.files import FileEntry, LinkEntry
 from edgeloop.deploy.image.first_boot import CardFiles, FirstBoot, first_boot_files, serial_settings
 from edgeloop.errors import UsageError

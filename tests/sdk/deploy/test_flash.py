@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import lzma
+import sys
 from pathlib import Path
 
 import pytest
+import tomllib
 
 from edgeloop.bundle import load_or_create_signing_key
 from edgeloop.cli.main import main
@@ -21,6 +24,9 @@ from support.agents import make_bundle
 from support.disk_images import make_image, raspberry_pi_os
 
 
+COMPILE = card_module._compile
+
+
 @pytest.fixture(autouse=True)
 def light_site(monkeypatch: pytest.MonkeyPatch) -> None:
     """Our own code without the libraries: those are the same for every way in, and take minutes to fetch."""
@@ -29,6 +35,7 @@ def light_site(monkeypatch: pytest.MonkeyPatch) -> None:
         return AgentSite("0.1+light", (), pack_own_code())
 
     monkeypatch.setattr(card_module, "build_agent_site", build)
+    monkeypatch.setattr(card_module, "_compile", lambda *_: None)
 
 
 @pytest.fixture
@@ -196,3 +203,29 @@ def test_a_token_and_a_certificate_lie_where_the_agent_looks(
     for name in root.names("/var/lib/edgeloop/agent/identity"):
         (folder.path / name).write_bytes(root.read(f"/var/lib/edgeloop/agent/identity/{name}") or b"")
     assert folder.laid_token() == "elt-1" and folder.ca_path is not None
+
+
+def test_settings_of_a_file_come_along_and_a_card_without_a_name_names_its_boards(
+    tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "mine.toml"
+    config.write_text('# mine\nsource = "npz:/srv/x.npz"\nloop = true\ntrial = 5\n')
+    image = raspberry_pi_os(tmp_path / "pi.img")
+    assert flash(image, "--bundle", bundle, "--config", config, "--serial", "uart") == 0
+    text = (open_image(image).root.read("/etc/edgeloop/agent.toml") or b"").decode()
+    settings = tomllib.loads(text)
+    assert text.startswith("# mine\n") and (settings["trial"], settings["loop"]) == (5, True)
+    assert settings["bundle"] == answer(capsys)["bundle"] and settings["device"] == "{hostname}-{machine}"
+    config.write_text('source = "npz:/srv/x.npz"\ntrail = 5\n')
+    assert flash(image, "--bundle", bundle, "--config", config) == 2
+    assert "unknown key 'trail'" in capsys.readouterr().err
+
+
+def test_the_agent_comes_with_its_bytecode(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(card_module, "_compile", COMPILE)
+    image = raspberry_pi_os(tmp_path / "pi.img", python=f"3.{sys.version_info.minor}")
+    assert flash(image, "--bundle", bundle, "--source", "synthetic:") == 0
+    name = f"cli.{sys.implementation.cache_tag}.pyc"
+    code = open_image(image).root.read(f"/opt/edgeloop/agent/current/site/edgeloop_agent/__pycache__/{name}") or b""
+    assert code[:8] == importlib.util.MAGIC_NUMBER + b"\1\0\0\0"  # PEP 552: by hash, and not checked
+    assert b"/opt/edgeloop/agent/" in code and str(tmp_path).encode() not in code
