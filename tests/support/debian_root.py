@@ -8,13 +8,13 @@ through qemu again.
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from support.debian_packages import cache_folder, fetch, unpack
 
 _PYTHON = ("python3.11-minimal", "libpython3.11-stdlib", "libc6", "libstdc++6")
 
@@ -85,10 +85,7 @@ def debian_root(machine: str = "aarch64") -> DebianRoot:
     qemu = shutil.which(chosen.qemu)
     if qemu is None:
         pytest.skip(f"{chosen.qemu} is missing: apt-get install qemu-user-static")
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        pytest.skip("apt-get and dpkg-deb are missing: the tree is made of Debian packages")
-    base = Path(os.environ.get("EDGELOOP_TEST_CACHE") or Path.home() / ".cache/edgeloop-tests")
-    base.mkdir(parents=True, exist_ok=True)
+    base = cache_folder()
     root = base / f"{chosen.debian}-root"
     with (base / f"{chosen.debian}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -101,35 +98,9 @@ def debian_root(machine: str = "aarch64") -> DebianRoot:
 
 
 def _build(machine: Machine, state: Path, root: Path) -> None:
-    for folder in ("lists/partial", "cache/archives/partial"):
-        (state / folder).mkdir(parents=True, exist_ok=True)
-    (state / "status").touch()
-    options = {
-        "APT::Architecture": machine.debian,
-        "APT::Architectures::": machine.debian,
-        "Dir::State": state,
-        "Dir::State::lists": state / "lists",
-        "Dir::State::status": state / "status",
-        "Dir::Cache": state / "cache",
-        "Debug::NoLocking": "1",
-        "APT::Install-Recommends": "false",
-        "Acquire::Languages": "none",
-        "APT::Sandbox::User": "root" if os.getuid() == 0 else os.environ.get("USER", ""),
-        "pkgCacheGen::Essential": "none",
-    }
-    arguments = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-    # An index that a mirror does not have (security, on some) is no error of `update`; a missing package is one later.
-    for command in (["update"], ["install", "--download-only", "-y", *_PYTHON, *machine.packages]):
-        done = subprocess.run(["apt-get", *arguments, *command], capture_output=True, text=True, check=False)
-        if done.returncode != 0 and command[0] != "update":
-            last = done.stderr.strip().splitlines()[-1:]
-            pytest.skip(f"Debian's {machine.debian} packages are not to be had: {last}")
+    debs = fetch(machine.debian, (*_PYTHON, *machine.packages), state)
     (root / "usr/lib").mkdir(parents=True)
     (root / "lib").symlink_to("usr/lib")
-    for deb in sorted((state / "cache/archives").glob("*.deb")):
-        archive = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE)
-        unpack = ["tar", "-x", "-C", str(root), "--keep-directory-symlink", "--no-same-owner"]
-        subprocess.run(unpack, stdin=archive.stdout, check=True)
-        assert archive.wait() == 0
+    unpack(debs, root)
     (root / "proc").mkdir(exist_ok=True)
     (root / "proc/cpuinfo").write_text(machine.cpuinfo())
