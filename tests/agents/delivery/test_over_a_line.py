@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeloop.bundle.keys import load_or_create_signing_key
+from edgeloop.bundle.packer import sign_bundle
 from edgeloop_agent.delivery.apply import model_folder
 from edgeloop_agent.delivery.versions import VersionFolder
-from support.agents import Agent, Agents, frames, make_bundle, run_cli
+from support.agents import Agent, Agents, frames, golden_of, make_bundle, run_cli
 from support.throttled import Cable
 
 FAST = 100_000  # bytes/s: 1 Mbaud
@@ -28,9 +31,13 @@ def edgeloop(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 class Board:
     """Version 7 is committed and runs; its reports go over the cable."""
 
-    def __init__(self, agents: Agents, folder: Path, *, bytes_per_s: float = FAST, faults: float = 0.0) -> None:
+    def __init__(
+        self, agents: Agents, folder: Path, *, bytes_per_s: float = FAST, faults: float = 0.0,
+        more: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
         self.folder, self.state = folder, folder / "state"
         self._agents = agents
+        self._more = more
         bundle = make_bundle(folder / "7.bundle")
         assert run_cli("update", bundle, "--state", self.state, "--rehearsal", "0.1").returncode == 0
         self.versions: VersionFolder = model_folder(self.state, "digits")
@@ -48,7 +55,7 @@ class Board:
         agent = self._agents.start(
             "--bundle", self.versions.current, "--source", f"npz:{self.folder / 'x.npz'}", "--loop", "--rate", "50",
             "--trial", "1", "--device", "pi-1", "--report-interval", "0.5",
-            "--telemetry", f"serial://{self.cable.device}?baud={self.baud}",
+            "--telemetry", f"serial://{self.cable.device}?baud={self.baud}", *self._more,
         )  # fmt: skip
         agent.wait_until_said("runs on")
         return agent
@@ -87,3 +94,95 @@ def test_a_bundle_goes_over_the_line_is_committed_and_taken_back(board: Board, t
     done = edgeloop("rollback", board.url, "--json")
     assert json.loads(done.stdout)["version"] == 7, done.stderr
     assert board.running == 7
+
+
+def chunks_there(board: Board) -> int:
+    """Of a file that arrives: chunks with a checksum."""
+    files = list((board.state / "incoming").glob("*.chunks"))
+    if not files:
+        return 0
+    sums = files[0].read_bytes()
+    return sum(sums[n : n + 4] != b"\0\0\0\0" for n in range(0, len(sums), 4))
+
+
+def begin_deploy(board: Board, bundle: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "edgeloop.cli", "deploy", board.url, str(bundle), "--json"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def padded(path: Path, version: int, size: int = 60_000) -> Path:
+    """A bundle of that size at least: golden samples of noise do not pack."""
+    count = size // 64
+    return make_bundle(path, version=version, golden=golden_of(frames(count, seed=version)))
+
+
+@pytest.mark.slow
+def test_what_the_device_refuses_is_one_line_and_nothing_changes(board: Board, tmp_path: Path) -> None:
+    def refused(bundle: Path, *more: str) -> tuple[int, str]:
+        code, data, _said = board.deploy(bundle, *more)
+        assert board.running == 7
+        return code, data["error"]["message"]
+
+    code, why = refused(make_bundle(tmp_path / "6.bundle", version=6))
+    assert code == 1 and "version 6 is older than 7" in why
+    code, why = refused(make_bundle(tmp_path / "slow.bundle", version=9), "--max-p95", "0.00001")
+    assert code == 1 and "p95" in why
+    code, why = refused(make_bundle(tmp_path / "other.bundle", name="other"))
+    assert code == 2 and "takes no versions of 'other'" in why
+    code, why = refused(make_bundle(tmp_path / "unsigned.bundle", version=9, signed=False))
+    assert code == 4
+    assert list((board.state / "incoming").glob("*.part")) == []
+    said = [e["detail"] for e in board.agent.stop()["events"] if e["kind"] == "update_refused"]
+    assert len(said) == 2, said
+    code, data, _said = board.deploy(tmp_path / "slow.bundle", "--wait", "1")
+    assert code == 3 and "no answer" in data["error"]["message"]
+
+
+@pytest.mark.slow
+def test_a_key_that_the_device_does_not_trust(agents: Agents, tmp_path: Path) -> None:
+    board = Board(agents, tmp_path, more=("--trust", str(load_or_create_signing_key().public_path)))
+    stranger = load_or_create_signing_key(tmp_path / "stranger")
+    assert edgeloop("keys", "trust", stranger.public_path).returncode == 0
+    bundle = make_bundle(tmp_path / "8.bundle", version=8, signed=False)
+    sign_bundle(bundle, stranger)
+    code, data, _said = board.deploy(bundle)
+    assert (code, board.running) == (4, 7), data
+    board.cable.close()
+
+
+@pytest.mark.slow
+def test_a_noisy_line_only_takes_longer(agents: Agents, tmp_path: Path) -> None:
+    board = Board(agents, tmp_path, faults=1e-4)
+    code, data, said = board.deploy(padded(tmp_path / "8.bundle", 8))
+    assert (code, board.running) == (0, 8), (data, said)
+    board.cable.close()
+
+
+@pytest.mark.slow
+def test_unplugged_killed_and_started_again_it_goes_on_where_it_was(agents: Agents, tmp_path: Path) -> None:
+    board = Board(agents, tmp_path, bytes_per_s=11_520)
+    bundle = padded(tmp_path / "8.bundle", 8)
+    host = begin_deploy(board, bundle)
+    board.agent.wait_until(lambda: chunks_there(board) > 8, "something arrived")
+    board.cable.unplug()
+    before = chunks_there(board)
+    time.sleep(1.0)
+    board.cable.plug()
+    board.agent.wait_until(lambda: chunks_there(board) > before + 8, "it went on after the cable was pulled")
+    board.agent.process.kill()
+    board.agent.process.wait()
+    before = chunks_there(board)
+    board.agent = board.start()
+    assert chunks_there(board) == before
+    board.agent.wait_until(lambda: chunks_there(board) > before + 8, "it went on after the device was killed")
+    host.kill()
+    host.communicate()
+    before = chunks_there(board)
+    second = begin_deploy(board, bundle)
+    board.agent.wait_until(lambda: chunks_there(board) > before, "it went on after the host was killed")
+    code, data, _said = board.deploy(make_bundle(tmp_path / "9.bundle", version=9))
+    assert code == 3 and "used by another program" in data["error"]["message"]
+    out, said = second.communicate(timeout=120)
+    assert second.returncode == 0, (out, said)
+    assert board.running == 8
+    board.cable.close()
