@@ -90,7 +90,7 @@ def _simulate(args: argparse.Namespace, console: Console) -> int:
         args.devices, args.reports, args.interval, args.batch, seed=args.seed, spool=args.spool, enroll_token=token
     )
     with console.step("simulate", total=plan.devices * plan.reports) as advance:
-        result = simulate(args.to, plan, advance)
+        result = simulate(args.to, plan, advance, console.note)
     p50_ms, p95_ms = (round(result.ack_latency.percentile(p), 3) for p in (50, 95))
     data = {
         "devices": plan.devices,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from edgeloop.cli.main import main
-from edgeloop.errors import UsageError
+from edgeloop.errors import DeviceError, UsageError
 from edgeloop.telemetry.collector import CollectorHandle, start_collector
 from edgeloop.telemetry.simulation.simulate import MAX_ON_DISK, Simulation, simulate
 from edgeloop.telemetry.transports import NotAcknowledgedError
@@ -52,6 +54,23 @@ def test_a_batch_that_is_not_acknowledged_comes_again(
     result = simulate(collector.url, Simulation(3, 2, 0.0))
     assert (result.acknowledged, result.retries) == (6, 3)
     assert collector.store.counts().reports == 6
+
+
+def test_who_reports_to_nobody_hears_of_it_at_once_and_not_for_long() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        url, said = f"http://127.0.0.1:{taken.getsockname()[1]}", list[tuple[float, str]]()
+        began_s = time.monotonic()
+        with pytest.raises(DeviceError, match="refused"):
+            simulate(
+                url,
+                Simulation(20, 2, 0.1, first_patience_s=1.0),
+                say=lambda line: said.append((time.monotonic(), line)),
+            )
+    assert time.monotonic() - began_s < 30
+    ((said_s, line),) = said
+    assert said_s - began_s < 1.0
+    assert line.endswith("; tried again for 1 s")
 
 
 def test_what_cannot_be_simulated_is_wrong_use() -> None:

@@ -21,11 +21,12 @@ from edgeloop.telemetry.delivery.outbox import Outbox
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.identity.kept import IdentityFolder
 from edgeloop.telemetry.simulation.devices import device_name, make_report
+from edgeloop.telemetry.simulation.watching import Watch, Watched
 from edgeloop.telemetry.spool.memory import MemorySpool
 from edgeloop.telemetry.spool.policy import ReportSpool
 from edgeloop.telemetry.spool.spool import Spool
-from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, Transport, open_transport
-from edgeloop.telemetry.wire.codec import MAX_BATCH, Ack
+from edgeloop.telemetry.transports import Transport, open_transport
+from edgeloop.telemetry.wire.codec import MAX_BATCH
 
 MAX_DEVICES = 100_000
 MAX_ON_DISK = 200
@@ -41,14 +42,16 @@ MAX_OWN_WAYS = 500
 @dataclass(frozen=True)
 class Simulation:
     """What to simulate. interval_s: between two reports of one device; batch: so many are made at once, `batch`
-    intervals apart; spool: "memory" or "sqlite"; patience_s: how long nothing may be acknowledged. enroll_token:
-    with it each device enrolls, and reports over a connection and with a credential of its own."""
+    intervals apart; spool: "memory" or "sqlite"; patience_s: how long nothing may be acknowledged, first_patience_s: by
+    somebody who never did. enroll_token: with it each device enrolls, and reports over a connection and with a
+    credential of its own."""
 
     devices: int
     reports: int
     interval_s: float = 1.0
     batch: int = 1
     patience_s: float = 60.0
+    first_patience_s: float = 10.0
     seed: int = 0
     spool: str = "memory"
     enroll_token: str = field(default="", repr=False)
@@ -83,10 +86,20 @@ class SimulationResult:
     ack_latency: Histogram = field(default_factory=lambda: Histogram.of_ns([]))
 
 
-def simulate(url: str, plan: Simulation, on_acknowledged: Callable[[int], None] = lambda _n: None) -> SimulationResult:
+def _silent(_line: str) -> None:
+    return
+
+
+def simulate(
+    url: str,
+    plan: Simulation,
+    on_acknowledged: Callable[[int], None] = lambda _n: None,
+    say: Callable[[str], None] = _silent,
+) -> SimulationResult:
     """Send the reports of all devices; returns when all are acknowledged or rejected.
 
-    A collector that is away for `patience_s` is a DeviceError. UsageError for a wrong URL.
+    say: told when somebody who never answered does not answer, once. A collector that is away for `patience_s` (or
+    `first_patience_s`) is a DeviceError. UsageError for a wrong URL.
     """
     open_transport(url, device=device_name(0)).close()
     scheme = url.partition(":")[0].lower()
@@ -107,9 +120,8 @@ def simulate(url: str, plan: Simulation, on_acknowledged: Callable[[int], None] 
         if plan.enroll_token:
             states = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeloop-simulate-")))
         opener = _Opener(url, plan.enroll_token, states)
-        workers = [
-            _Worker(opener, plan, range(n, plan.devices, count), own, folder, on_acknowledged) for n in range(count)
-        ]
+        watch = Watch(on_acknowledged, say, plan.patience_s, plan.first_patience_s)
+        workers = [_Worker(opener, plan, range(n, plan.devices, count), own, folder, watch) for n in range(count)]
 
         def work(worker: _Worker) -> None:
             try:
@@ -129,37 +141,6 @@ def simulate(url: str, plan: Simulation, on_acknowledged: Callable[[int], None] 
         if failures:
             raise failures[0]
         return _sum_of(workers, time.monotonic() - began_s)
-
-
-class _Watched:
-    """A worker's transport: counts and times what goes through it."""
-
-    def __init__(self, transport: Transport, on_acknowledged: Callable[[int], None]) -> None:
-        self._transport, self._on_acknowledged = transport, on_acknowledged
-        self.latencies_ns: list[int] = []
-        self.failures = 0
-        self.last_error: DeviceError | None = None
-        self.answered_s = time.monotonic()
-
-    @property
-    def batch_bytes(self) -> int:
-        return self._transport.batch_bytes
-
-    def send(self, batch: Sequence[bytes], timeout_s: float = DEFAULT_TIMEOUT_S, answers: Sequence[bytes] = ()) -> Ack:
-        began_ns = time.perf_counter_ns()
-        try:
-            ack = self._transport.send(batch, timeout_s)  # simulated devices get no commands to answer
-        except DeviceError as error:
-            self.failures += 1
-            self.last_error = error
-            raise
-        self.latencies_ns.append(time.perf_counter_ns() - began_ns)
-        self.answered_s = time.monotonic()
-        self._on_acknowledged(sum(last - first + 1 for _boot, first, last in ack.accepted))
-        return ack
-
-    def close(self) -> None:
-        self._transport.close()
 
 
 class _Device:
@@ -223,15 +204,14 @@ class _Worker:
     """Some of the devices on one thread, over one connection; own: over one for each."""
 
     def __init__(
-        self, opener: _Opener, plan: Simulation, numbers: range, own: bool, folder: Path | None,
-        on_acknowledged: Callable[[int], None],
-    ) -> None:  # fmt: skip
+        self, opener: _Opener, plan: Simulation, numbers: range, own: bool, folder: Path | None, watch: Watch
+    ) -> None:
         names = [device_name(number) for number in (numbers if own else numbers[:1])]
-        self.ways = [_Watched(opener.open(name), on_acknowledged) for name in names]
+        self.ways = [Watched(opener.open(name), watch) for name in names]
         self.devices = [
             _Device(number, plan, folder, self.ways[position if own else 0]) for position, number in enumerate(numbers)
         ]
-        self._patience_s = plan.patience_s
+        self._watch = watch
 
     def run(self, began_s: float, stopping: threading.Event) -> None:
         due = [(0.0, n) for n in range(len(self.devices))]
@@ -252,9 +232,9 @@ class _Worker:
     def _give_up_when_nobody_answers(self) -> None:
         answered_s = max(way.answered_s for way in self.ways)
         error = next((way.last_error for way in self.ways if way.last_error is not None), None)
-        if error is not None and answered_s + self._patience_s < time.monotonic():
+        if error is not None and answered_s + self._watch.patience_s < time.monotonic():
             # The transport's hint is for devices: they keep their reports.
-            raise DeviceError(error.message, hint="start a collector there: edgeloop collect") from error
+            raise DeviceError(error.message, hint="is a collector there? edgeloop collect starts one") from error
 
 
 def _sum_of(workers: Sequence[_Worker], seconds: float) -> SimulationResult:
