@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,14 @@ class Fleet:
             model_folder(self.state, "ic").begin_trial(version)
         return self.verdict
 
-    def pull(self, channel: str = "stable", *, again: bool = False, rate: float = 0.0) -> Pulled:
+    def pull(
+        self, channel: str = "stable", *, again: bool = False, rate: float = 0.0, now: datetime | None = None
+    ) -> Pulled:
         url = self.url or self.server.url
         files = HttpFiles(url, rate=rate, patience=HASTY)
         try:
             return pull(
-                lambda: Repository(url, self.state / FOLDER, files),
+                lambda: Repository(url, self.state / FOLDER, files, now=now),
                 channel, Device("pi-1", self.state, self.tags), self.door, again=again,
             )  # fmt: skip
         finally:

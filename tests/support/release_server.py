@@ -151,7 +151,7 @@ def cut_after(size: int, folder: Path, *, times: int = 1) -> Misbehave:
 
 def dripping(answer: Answer) -> None:
     """A byte now and then, for ever."""
-    answer.say(200, length=100_000)
+    answer.say(200, length=1000)
     for _ in range(200):
         answer.write(b"x")
         time.sleep(0.05)
@@ -162,3 +162,22 @@ def endless(answer: Answer) -> None:
     answer.say(200, length=None)
     for _ in range(10_000):
         answer.write(b"x" * 65536)
+
+
+def dripping_head(answer: Answer) -> None:
+    """Headers that never end, a byte now and then."""
+    answer.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+    for _ in range(200):
+        answer.write(b"x")
+        time.sleep(0.05)
+
+
+def silent(answer: Answer) -> None:
+    """Not a byte."""
+    time.sleep(5)
+    answer.hang_up()
+
+
+def claiming(length: int) -> Misbehave:
+    """So many bytes are promised."""
+    return lambda answer: answer.say(200, b"x" * 1000, length=length)

@@ -222,14 +222,17 @@ def _limited(connection: http.client.HTTPConnection, seconds: float) -> Iterator
     timer = threading.Timer(seconds, cut)
     timer.daemon = True
     timer.start()
+    too_slow = SlowRetrievalError(f"{connection.host}: no answer within {seconds:g} s")
     try:
         yield
     except (OSError, http.client.HTTPException) as error:
         if is_over:
-            raise SlowRetrievalError(f"{connection.host}: no answer within {seconds:g} s") from error
+            raise too_slow from error
         raise
     finally:
         timer.cancel()
+    if is_over:  # half a head can look like a whole one
+        raise too_slow
 
 
 def _origin(url: str) -> str:

@@ -117,7 +117,7 @@ def _of_other_targets(offered: Channel, name: str, current: Path) -> frozenset[s
     targets = frozenset(offer.for_target for offer in offered.offers if offer.name == name)
     if len(targets) < 2 or not current.exists():
         return stranger
-    return stranger | targets - {inspect_bundle(current).target}
+    return stranger | targets - {inspect_bundle(current)[0].target}
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from tuf.api.exceptions import (
 from tuf.api.metadata import TargetFile
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
+from edgeloop.bundle.checked import printable
 from edgeloop.errors import DeviceError, RefusedError, UsageError
 from edgeloop.release.channel import MAX_CHANNEL_BYTES, Channel, channel_path
 from edgeloop_agent.release.clock import is_behind, reference_time
@@ -31,6 +32,7 @@ from edgeloop_agent.release.resuming import fetch
 
 ROOT = "root.json"
 _MAX_ROOT_BYTES = 512_000
+_MOST_SAID = 200
 _UNTOUCHED = "what runs is as it was"
 
 
@@ -135,30 +137,37 @@ class Repository:
         except ExpiredMetadataError as error:
             clock = f"or this device's clock is wrong (it says {now:%Y-%m-%d %H:%M} UTC)"
             raise RefusedError(
-                f"{host}: its metadata are out of date ({error}): a new release may be kept from this device",
+                f"{host}: its metadata are out of date ({_line(error)}): a new release may be kept from this device",
                 hint=f"whoever publishes must sign them again, {clock}",
             ) from error
         except UnsignedMetadataError as error:
-            raise RefusedError(f"{host}: not signed by the trusted keys ({error})", hint=_UNTOUCHED) from error
+            raise RefusedError(f"{host}: not signed by the trusted keys ({_line(error)})", hint=_UNTOUCHED) from error
         except BadVersionNumberError as error:
-            raise RefusedError(f"{host}: older than what was seen here before ({error})", hint=_UNTOUCHED) from error
+            raise RefusedError(
+                f"{host}: older than what was seen or signed before ({_line(error)})", hint=_UNTOUCHED
+            ) from error
         except (LengthOrHashMismatchError, DownloadLengthMismatchError) as error:
-            raise RefusedError(f"{host}: not what was signed ({error})", hint=_UNTOUCHED) from error
+            raise RefusedError(f"{host}: not what was signed ({_line(error)})", hint=_UNTOUCHED) from error
         except ElsewhereError as error:
-            raise RefusedError(str(error), hint="release = URL in the config must be where the files are") from error
+            raise RefusedError(_line(error), hint="release = URL in the config must be where the files are") from error
         except RepositoryError as error:
-            raise RefusedError(f"{host}: its metadata are refused ({error})", hint=_UNTOUCHED) from error
+            raise RefusedError(f"{host}: its metadata are refused ({_line(error)})", hint=_UNTOUCHED) from error
         except SlowRetrievalError as error:
             raise DeviceError(
-                f"{host} is too slow: {error}", hint="the next poll goes on where this one stopped"
+                f"{host} is too slow: {_line(error)}", hint="the next poll goes on where this one stopped"
             ) from error
         except DownloadHTTPError as error:
-            raise GoneError(str(error), hint="is this a release repository? edgeloop release publish") from error
+            raise GoneError(_line(error), hint="is this a release repository? edgeloop release publish") from error
         except DownloadError as error:
             hint = "the clock of this device is wrong" if is_behind(now) else "the next poll tries again"
-            raise DeviceError(str(error), hint=hint) from error
+            raise DeviceError(_line(error), hint=hint) from error
         except OSError as error:
             raise DeviceError(f"{self._folder}: {error.strerror}", hint=_UNTOUCHED) from error
+
+
+def _line(error: Exception) -> str:
+    """What the far end sent may be part of it."""
+    return printable(str(error).strip())[:_MOST_SAID]
 
 
 def _is(target: TargetFile, path: Path) -> bool:
