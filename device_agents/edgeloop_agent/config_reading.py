@@ -23,14 +23,14 @@ _NEVER_IN_A_FILE = "allow_unsigned"
 # The key in the file (and the flag, with - for _) where it differs from the field.
 _KEYS = {"delegates": "delegate", "sinks": "sink"}
 _FIELD_OF_KEY = {_KEYS.get(f.name, f.name): f.name for f in fields(AgentConfig) if f.name != "model"}
-_LISTS = frozenset({"delegates", "sinks", "telemetry", "trust", "operators"})
-_PATHS = frozenset({"bundle", "gallery", "state", "trust", "operators"})
+_LISTS = frozenset({"delegates", "sinks", "telemetry", "trust", "operators", "tags"})
+_PATHS = frozenset({"bundle", "gallery", "state", "trust", "operators", "stick"})
 _SWITCHES = frozenset({"loop"}) | SWITCHES
 _NUMBERS = {
     "threads": int, "count": int, "rate": float, "report_interval": float, "heartbeat_timeout": float,
     "frame_timeout": float, "invoke_timeout": float, "load_timeout": float, "stop_timeout": float, "retry_after": float,
     "memory_limit": float, "fallback_alert": float, "recheck": float, "spool_size": float, "spool_max_age": float,
-    "trial": float,
+    "trial": float, "release_interval": float, "release_rate": float,
     **NUMBERS,
 }  # fmt: skip
 
