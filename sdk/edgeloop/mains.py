@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from edgeloop.errors import EXIT_DEVICE, DeviceError, EdgeloopError, MissingExtraError, UsageError, extra_of_module
+from edgeloop.help_pages import HelpFormatter
 
 DEBUG_VARIABLE = "EDGELOOP_DEBUG"
 
@@ -27,6 +28,9 @@ class ArgumentParser(argparse.ArgumentParser):
 
     help_command = ""
     _given: tuple[str, ...] = ()
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{**options, "formatter_class": HelpFormatter})
 
     def error(self, message: str) -> NoReturn:
         has_verbs = any(isinstance(action, argparse._SubParsersAction) for action in self._actions)

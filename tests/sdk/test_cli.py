@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import configparser
 import json
 import os
@@ -15,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeloop.cli.main import VERBS, main
+from edgeloop.cli.main import VERBS, build_parser, main
 from edgeloop.devices import connect
 from edgeloop.errors import _MODULES_OF_EXTRA, MissingExtraError, UsageError
-from edgeloop.mains import as_edgeloop_error
+from edgeloop.mains import ArgumentParser, as_edgeloop_error
 from support.tiny_models import tiny_cnn
 
 
@@ -28,6 +29,28 @@ def test_every_verb_has_help_with_an_example(verb, capsys):
         main([verb, "--help"])
     assert stopped.value.code == 0
     assert "edgeloop " + verb in capsys.readouterr().out
+
+
+def pages(parser):
+    yield parser.format_help()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for sub in action.choices.values():
+                yield from pages(sub)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_fits_80_columns(verb, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    too_long = [line for page in pages(build_parser(verb)) for line in page.splitlines() if len(line) > 80]
+    assert too_long == []
+
+
+def test_a_long_example_goes_on_where_a_shell_lets_it_and_prose_is_filled(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "42")
+    epilog = "example:\n  tool go --flag value --other-flag value x   what it is for\n\nOne\ntwo three."
+    shown = ArgumentParser(prog="tool", epilog=epilog).format_help().partition("example:\n")[2]
+    assert shown == ("  tool go --flag value \\\n      --other-flag value x\n      what it is for\n\nOne two three.\n")
 
 
 def test_help_lists_every_verb(capsys):

@@ -32,8 +32,7 @@ def add_verb(verbs: Any, name: str) -> argparse.ArgumentParser:
     summary, module = VERBS[name]
     found = importlib.import_module(module)
     parser: argparse.ArgumentParser = verbs.add_parser(
-        name, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=found.EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        name, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=found.EPILOG
     )  # fmt: skip
     found.add_arguments(parser)
     parser.set_defaults(run_verb=found.run)

@@ -29,8 +29,7 @@ answers, or the collector is away; 4: it does not let you. What is not answered 
 
 def add_import(verbs: Any) -> None:
     """The parser of this verb."""
-    verb = verbs.add_parser("import", help="take in the reports that a stick brought", epilog=EPILOG,
-                            formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    verb = verbs.add_parser("import", help="take in the reports that a stick brought", epilog=EPILOG)
     verb.add_argument(
         "folder", metavar="FOLDER", type=Path, help="where the devices wrote, one folder for each of them"
     )

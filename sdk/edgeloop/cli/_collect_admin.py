@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeloop.cli._collect_examples import EXAMPLES
 from edgeloop.cli._console import Console
 from edgeloop.cli._words import counted
-from edgeloop.errors import UsageError
+from edgeloop.errors import DataError, UsageError
 from edgeloop.telemetry.store import DEFAULT_STORE_URL
 
 if TYPE_CHECKING:
@@ -28,12 +29,19 @@ _ROLES = ("viewer", "operator")
 def add_subverbs(parser: argparse.ArgumentParser) -> None:
     """Of `edgeloop collect`, which goes without one, too."""
     verbs = parser.add_subparsers(dest="matter", metavar="init | token | device | user | audit", required=False)
-    init = verbs.add_parser("init", help="make a private CA and a server certificate")
+
+    def verb(name: str, line: str) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = verbs.add_parser(
+            name, help=line, description=f"{line[0].upper()}{line[1:]}.", epilog=EXAMPLES[name]
+        )
+        return made
+
+    init = verb("init", "make a private CA and a server certificate")
     init.add_argument("--dir", type=Path, metavar="DIR", help="default: collector/ in the user's configuration")
     init.add_argument("--host", action="append", default=[], metavar="NAME", help="a name or address that devices use")
     init.add_argument("--renew", action="store_true", help="a new server certificate of the CA that is there")
 
-    token = verbs.add_parser("token", help="tokens: to enroll devices; for scripts with --api")
+    token = verb("token", "tokens: to enroll devices; for scripts with --api")
     token.add_argument("action", choices=("create", "list", "revoke"))
     token.add_argument("id", nargs="?", help="which one, for revoke")
     token.add_argument("--uses", type=int, metavar="N", default=1, help="how many devices may use it (default 1)")
@@ -46,19 +54,19 @@ def add_subverbs(parser: argparse.ArgumentParser) -> None:
     token.add_argument("--api", metavar="NAME", help="no enrollment: for a script or Prometheus of this name")
     token.add_argument("--role", choices=_ROLES, default="viewer", help="what an --api token may (default viewer)")
 
-    device = verbs.add_parser("device", help="the registry of devices")
+    device = verb("device", "the registry of devices")
     device.add_argument("action", choices=("list", "show", "tag", "group", "revoke", "remove"))
     device.add_argument("names", nargs="*", metavar="NAME", help="devices; for tag also K=V, or K- to take it away")
     device.add_argument("--group", metavar="NAME", help="list: only this group; group: the new one ('' for none)")
     device.add_argument("--tag", action="append", default=[], metavar="K=V", help="list: only with this tag")
 
-    user = verbs.add_parser("user", help="people who may log in")
+    user = verb("user", "people who may log in")
     user.add_argument("action", choices=("add", "list", "password", "remove"))
     user.add_argument("name", nargs="?")
     user.add_argument("--role", choices=_ROLES, default="viewer", help="default viewer")
     user.add_argument("--password-stdin", action="store_true", help="read the password from stdin, one line")
 
-    audit = verbs.add_parser("audit", help="who did what, when and from where")
+    audit = verb("audit", "who did what, when and from where")
     audit.add_argument("--limit", type=int, default=100, metavar="N", help="the newest N (default 100)")
     audit.add_argument("--action", default="", metavar="NAME", help="only these, e.g. device or login.failed")
 
@@ -107,7 +115,7 @@ def _token(args: argparse.Namespace, console: Console) -> None:
     from edgeloop.telemetry.collector.security.records import check_name, parse_tags
     from edgeloop.telemetry.collector.security.secrets import API, ENROLL, SESSION
 
-    with _security(args.store, create=args.action == "create") as security:
+    with _security(args.store, console if args.action == "create" else None) as security:
         if args.action == "list":
             now = time.time()
             tokens = [
@@ -177,7 +185,7 @@ def _device(args: argparse.Namespace, console: Console) -> None:
 
 
 def _user(args: argparse.Namespace, console: Console) -> None:
-    with _security(args.store, create=args.action == "add") as security:
+    with _security(args.store, console if args.action == "add" else None) as security:
         if args.action == "list":
             users = [user.__dict__ for user in security.users.list()]
             console.result({"users": users}, "\n".join(f"{u['name']}  {u['role']}" for u in users) or "no user yet")
@@ -205,10 +213,17 @@ def _audit(args: argparse.Namespace, console: Console) -> None:
 
 
 @contextmanager
-def _security(store_url: str, *, create: bool = False) -> Iterator[Security]:
+def _security(store_url: str, console: Console | None = None) -> Iterator[Security]:
+    """console: makes a store where there is none, and says so there."""
     from edgeloop.telemetry.store import open_store
 
-    store = open_store(store_url, create=create)
+    try:
+        store = open_store(store_url, create=False)
+    except DataError:
+        if console is None:
+            raise
+        store = open_store(store_url)
+        console.note(f"made a new store, {store.url}: start the collector on it, or name the collector's with --store")
     try:
         from edgeloop.telemetry.collector.security.security import Security
 

@@ -31,7 +31,8 @@ def add_contract_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--std", metavar="S", help="see --mean; 255 maps pixels to 0..1")
     group.add_argument("--resize", choices=RESIZES, help="how pictures of another size are brought to --size")
-    group.add_argument("--output-kind", choices=OUTPUT_KINDS, help="what the output means")
+    kinds = ", ".join(OUTPUT_KINDS)
+    group.add_argument("--output-kind", metavar="KIND", choices=OUTPUT_KINDS, help=f"what the output means: {kinds}")
     group.add_argument("--labels", metavar="FILE", help="one class name a line, in the order of the model's outputs")
 
 

@@ -38,8 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     def verb(name: str, line: str) -> argparse.ArgumentParser:
         return verbs.add_parser(
-            name, help=line, description=line[0].upper() + line[1:] + ".", epilog=EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            name, help=line, description=line[0].upper() + line[1:] + ".", epilog=EPILOG
         )  # fmt: skip
 
     create = verb(

@@ -59,8 +59,7 @@ def build_parser(verb: str | None) -> argparse.ArgumentParser:
             continue
         module = importlib.import_module(module_name)
         sub = verbs.add_parser(
-            name, help=line, description=module.__doc__, epilog=module.EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            name, help=line, description=module.__doc__, epilog=module.EPILOG
         )  # fmt: skip
         module.add_arguments(sub)
         add_json_flag(sub)

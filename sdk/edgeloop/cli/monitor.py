@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", metavar="URL", help=f"default: {DEFAULT_STORE_URL}")
     parser.add_argument("--url", metavar="URL", help="a running collector instead of a store")
     add_device_filters(parser)
-    parser.add_argument("--sort", choices=tuple(ORDERS), default="device", help="default: %(default)s")
+    columns = f"{', '.join(ORDERS)} (default: %(default)s)"
+    parser.add_argument("--sort", metavar="COLUMN", choices=tuple(ORDERS), default="device", help=columns)
     parser.add_argument("--top", type=int, metavar="N", help="only the first N")
     parser.add_argument("--once", action="store_true", help="print once and end (so it does without a terminal)")
     parser.add_argument("--interval", type=float, metavar="SECONDS", default=2.0, help="default: %(default)s")

@@ -23,19 +23,16 @@ EPILOG = """example:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="subverb", metavar="VERB", required=True)
-    export = verbs.add_parser("export", help="stored reports as CSV, JSON lines or Parquet", epilog=EPILOG,
-                              formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    export = verbs.add_parser("export", help="stored reports as CSV, JSON lines or Parquet", epilog=EPILOG)
     export.add_argument("--store", metavar="URL", default=DEFAULT_STORE_URL,
                         help="a store, or the address of a running collector; default: %(default)s")  # fmt: skip
     export.add_argument("--format", choices=("csv", "jsonl", "parquet"), default="csv", help="default: %(default)s")
     export.add_argument("-o", "--output", metavar="FILE", default="-", help="default: stdout")
     add_report_filters(export)
     add_import(verbs)
-    samples = verbs.add_parser("samples", help="hard samples that devices sent: list, pull, delete", epilog=EPILOG,
-                               formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    samples = verbs.add_parser("samples", help="hard samples that devices sent: list, pull, delete", epilog=EPILOG)
     add_samples_arguments(samples)
-    simulate = verbs.add_parser("simulate", help="devices that are not there, reporting to a collector", epilog=EPILOG,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    simulate = verbs.add_parser("simulate", help="devices that are not there, reporting to a collector", epilog=EPILOG)
     simulate.add_argument("--to", metavar="URL", required=True, help="the collector, for example http://127.0.0.1:8080")
     simulate.add_argument("--devices", type=int, default=10, help="default: %(default)s")
     simulate.add_argument("--reports", type=int, default=20, help="per device; default: %(default)s")

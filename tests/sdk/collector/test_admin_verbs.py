@@ -101,6 +101,14 @@ def test_a_store_that_is_not_there_is_not_made_by_looking(shell: Shell) -> None:
     assert "no telemetry store" in shell("device", "list", code=2)["error"]["message"]
 
 
+@pytest.mark.parametrize("arguments", [("token", "create"), ("token", "create", "--api", "x")])
+def test_a_store_that_is_made_on_the_way_is_said(shell: Shell, arguments: tuple[str, ...]) -> None:
+    shell(*arguments)
+    assert "made a new store" in shell.said and "--store" in shell.said
+    shell(*arguments)
+    assert "made a new store" not in shell.said
+
+
 def test_what_a_stranger_put_into_the_audit_log_moves_no_terminal(shell: Shell) -> None:
     store = open_store(shell.store)
     Audit(store.database).add("user ann", "http.post", "/v1/devices/\x1b[2J\u202epi/commands", origin="127.0.0.1")
