@@ -72,6 +72,11 @@ def _add_run_arguments(run: argparse.ArgumentParser) -> None:
     """Every destination is a field of AgentConfig; `None` or empty: not given."""
     add = run.add_argument
     add("--config", metavar="FILE", type=Path, help="TOML file with these same keys; flags win over it")
+    add(
+        "--launch",
+        action="store_true",
+        help="with --config: first look for an agent or a config that came in by update, as the service does",
+    )
     add("--bundle", metavar="FILE", type=Path, help="the bundle to run")
     add("--source", metavar="SOURCE",
         help="camera:0, csi:, rtsp://, http://, video:FILE, folder:DIR[?watch=1], npz:FILE, serial:///dev/ttyX, "
@@ -149,20 +154,48 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from edgeloop_agent.delivery.launched import Launched
+
+    if args.launch:
+        _launch(args)
+    try:
+        return _run_configs(args)
+    except Exception as error:  # what a new agent or config on trial cannot do, the one before can
+        launched = Launched.from_environment()
+        if launched is None or not launched.give_up(as_edgeloop_error(error).message):
+            raise
+        _tell(f"rollback: {as_edgeloop_error(error).message}")
+        launched.relaunch()
+
+
+def _launch(args: argparse.Namespace) -> None:
+    from edgeloop_agent.delivery.launching import launch
+    from edgeloop_agent.service.unit import agent_command
+
+    if args.config is None:
+        raise UsageError("--launch needs --config FILE")
+    more = ["--json"] if args.json else []
+    args.config = launch(args.config, more, agent_command().split(), _tell)
+
+
+def _run_configs(args: argparse.Namespace) -> int:
     from edgeloop_agent.config_reading import load_configs
 
-    flags = {k: v for k, v in vars(args).items() if k not in ("verb", "config", "json")}
+    flags = {k: v for k, v in vars(args).items() if k not in ("verb", "config", "json", "launch")}
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in flags.items()}
     configs = load_configs(given, args.config)
     stdout_is_taken = any("jsonl:-" in config.sinks for config in configs)
     if args.json and stdout_is_taken:
         raise UsageError("--json and --sink jsonl:- both want stdout", hint="send the results to a file: jsonl:FILE")
+    from edgeloop_agent.delivery.launched import Launched
     from edgeloop_agent.reports.sums import summary_text
     from edgeloop_agent.run import run_agent
 
     outcome = run_agent(
         configs, _tell, None if args.config is None else lambda: load_configs(given, args.config), args.config
     )
+    if outcome.is_relaunched and (launched := Launched.from_environment()) is not None:
+        launched.relaunch()
     if args.json:
         body = outcome.summary
         if outcome.error is not None:

@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from edgeloop.bundle import StagedBundle, TrustStore
+from edgeloop.bundle import Bundle, StagedBundle, TrustStore
 from edgeloop.bundle.verified_mark import stage_verified
 from edgeloop.errors import EdgeloopError
 from edgeloop.runtime.delegates import parse_delegate
@@ -20,6 +20,7 @@ from edgeloop_agent.autotune.tuned import settled
 from edgeloop_agent.commands.log_level import LogLevel, NarratedOutlet
 from edgeloop_agent.commands.opening import open_executor
 from edgeloop_agent.config import AgentConfig
+from edgeloop_agent.delivery.launched import Launched
 from edgeloop_agent.delivery.opening import open_updates, saying
 from edgeloop_agent.delivery.watch import ROLLBACK, give_up, settle_versions, versions_of
 from edgeloop_agent.hard_samples.opening import open_sender
@@ -46,10 +47,12 @@ from edgeloop_agent.worker.pipeline import FALLBACK_ORDER
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended, and its sums. `error` is None after a clean end (source over, count reached, stopped)."""
+    """How a run ended, and its sums. `error` is None after a clean end (source over, count reached, stopped).
+    is_relaunched: another version of the agent or its config is to run in its place."""
 
     summary: dict[str, Any]
     error: EdgeloopError | None = None
+    is_relaunched: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,12 @@ def run_agent(
         desk.releases = Polls(config_file)
         cleanup.callback(desk.releases.close)
         went_back: list[str] = []
+        launched = Launched.from_environment()
         while True:
-            outcome = _run(plans, desk, reload, log, went_back)
+            outcome = _run(plans, desk, reload, log, went_back, launched)
+            launched = None if launched is None else replace(launched, notes=())
+            if not desk.was_stopped and _is_relaunched(outcome, desk, launched, tell):
+                return replace(outcome, is_relaunched=True)
             went_back = [] if outcome.error is None or desk.was_stopped else desk.rolled_back(outcome.error.message)
             if went_back:
                 reload.prepare()
@@ -99,6 +106,25 @@ def run_agent(
             if after is None or desk.was_stopped:
                 return outcome
             plans = after
+
+
+def _is_relaunched(outcome: Outcome, desk: Desk, launched: Launched | None, tell: Callable[[str], None]) -> bool:
+    if outcome.error is None or launched is None or not launched.give_up(outcome.error.message):
+        return desk.is_relaunched
+    tell(f"rollback: {outcome.error.message}")
+    return True
+
+
+def check_runnable(config: AgentConfig) -> None:
+    """Raises EdgeloopError for a config that no agent could start with here."""
+    if not frames_of(config):
+        parse_source(config.source)
+    for sink in config.sinks:
+        parse_sink(sink)
+    for text in config.delegates:
+        parse_delegate(text)
+    trust = TrustStore.from_paths(config.trust) if config.trust else TrustStore.default()
+    Bundle.open(config.bundle, trust=trust).manifest.variant(config.variant)
 
 
 def _planned(configs: Sequence[AgentConfig], tell: Callable[[str], None], *, at_start: bool = False) -> list[_Plan]:
@@ -141,8 +167,9 @@ def _plan_of(
 
 
 def _run(
-    plans: Sequence[_Plan], desk: Desk, reload: Reload[list[_Plan]], log: LogLevel, went_back: Sequence[str]
-) -> Outcome:
+    plans: Sequence[_Plan], desk: Desk, reload: Reload[list[_Plan]], log: LogLevel, went_back: Sequence[str],
+    launched: Launched | None,
+) -> Outcome:  # fmt: skip
     """went_back: what was rolled back since the last run, which had no report left to say it in."""
     shared, tell = plans[0].config, log.tell
     boot, numbers = os.urandom(8).hex(), count(1)
@@ -151,8 +178,9 @@ def _run(
     for line in went_back:
         assignments[0].tally.happened(Event(ROLLBACK, time.time(), line))
     desk.updates = open_updates(
-        [(plan.config, a.tally) for plan, a in zip(plans, assignments, strict=True)], reload.ask, tell
-    )
+        [(plan.config, a.tally) for plan, a in zip(plans, assignments, strict=True)], reload.ask, tell,
+        launched, desk.relaunch,
+    )  # fmt: skip
     if desk.releases is not None:
         desk.releases.attend([plan.config for plan in plans], saying(assignments[0].tally, tell))
     desk.commands = open_executor(shared, boot, [plan.staged for plan in plans], log)

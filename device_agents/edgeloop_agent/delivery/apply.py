@@ -23,6 +23,7 @@ from edgeloop.errors import DeviceError, UsageError
 from edgeloop.runtime.delegates import parse_delegate
 from edgeloop.targets import TARGETS
 from edgeloop_agent.autotune.child import ChildGoneError, MeasuringChild
+from edgeloop_agent.delivery.package_folders import AGENT, CONFIG, package_folder, read_base
 from edgeloop_agent.delivery.update import (
     Budget,
     Device,
@@ -49,7 +50,8 @@ Rehearse = Callable[[StagedBundle], Rehearsal]
 @dataclass(frozen=True)
 class Admitted:
     """What came of an offer. state: "trial" (it runs from the next start on), "there" (it ran already) or "refused"
-    with a `reason` and a `hint`. link: what a config names as its bundle. rehearsal: None where it came to none."""
+    with a `reason` and a `hint`. link: what a config names as its bundle. rehearsal: None where it came to none.
+    kind: "bundle", "agent" or "config"."""
 
     state: str
     name: str
@@ -58,6 +60,7 @@ class Admitted:
     reason: str = ""
     hint: str = ""
     rehearsal: Rehearsal | None = None
+    kind: str = "bundle"
 
 
 def model_folder(state: Path, name: str) -> VersionFolder:
@@ -70,6 +73,23 @@ def version_of(bundle: Bundle) -> Version:
     return Version(bundle.manifest.version, hashlib.sha256(bundle.raw_manifest).hexdigest()[:DIGEST_CHARS])
 
 
+def offer_file(
+    path: Path, state: Path, *, trust: TrustStore, rehearse: Rehearse, budget: Budget, device: str, again: bool = False,
+    note: Callable[[str], None] = lambda _line: None,
+) -> Admitted:  # fmt: skip
+    """Take a file in, whichever of the three kinds it is: a bundle (see `offer_bundle`), a version of the agent or a
+    config (see `packages.offer_package`). The file itself says which."""
+    from edgeloop.bundle.package import is_package
+
+    if is_package(path):
+        from edgeloop_agent.delivery.packages import offer_package
+
+        return offer_package(path, state, trust=trust, device=device, again=again, note=note)
+    return offer_bundle(
+        path, state, trust=trust, rehearse=rehearse, budget=budget, device=device, again=again, note=note
+    )
+
+
 def offer_bundle(
     path: Path, state: Path, *, trust: TrustStore, rehearse: Rehearse, budget: Budget, device: str, again: bool = False,
     note: Callable[[str], None] = lambda _line: None,
@@ -80,7 +100,7 @@ def offer_bundle(
     no trusted key signed or that is damaged, UsageError where there is none, DeviceError where the disk cannot be
     written.
     """
-    with _door(state):
+    with door(state):
         bundle = Bundle.open(path, trust=trust)
         manifest, version = bundle.manifest, version_of(bundle)
         note(f"{manifest.name} version {version}: signed by {bundle.signed_by}, all files are whole")
@@ -95,13 +115,13 @@ def offer_bundle(
         size = path.stat().st_size + sum(entry.bytes for entry in manifest.members().values())
         exemption = bundle.exemption(device, trust=trust)
         offer = Offer(version, manifest.target, size, exemption.holds, exemption.reason, again)
-        verdict = judge_offer(offer, standing, _this_device(state))
+        verdict = judge_offer(offer, standing, this_device(state, package_on_trial(state)))
         if isinstance(verdict, IsThere):
             return Admitted("there", manifest.name, version.number, folder.current)
         if isinstance(verdict, Refuse):
             return refused(verdict)
         try:
-            kept = folder.take_in(version, _pieces(path))
+            kept = folder.take_in(version, pieces_of(path))
             # Read again from where it will run: what was verified a moment ago was another file.
             staged = _same(Bundle.open(kept, trust=trust), version).stage(state / BUNDLES)
             note("rehearsal: golden samples, latency and memory, beside what runs")
@@ -117,9 +137,20 @@ def offer_bundle(
         return Admitted("trial", manifest.name, version.number, folder.current, rehearsal=rehearsal)
 
 
+def only_rehearse(path: Path, state: Path, *, trust: TrustStore, rehearse: Rehearse, budget: Budget) -> Admitted:
+    """How a bundle would do here; nothing is taken in. state: "rehearsed" or "refused". Raises as `offer_bundle`."""
+    bundle = Bundle.open(path, trust=trust)
+    rehearsal = rehearse(bundle.stage(state / BUNDLES))
+    judged = judge_rehearsal(rehearsal, budget)
+    name, number = bundle.manifest.name, bundle.manifest.version
+    if isinstance(judged, Refuse):
+        return Admitted("refused", name, number, path, judged.reason, judged.hint, rehearsal)
+    return Admitted("rehearsed", name, number, path, rehearsal=rehearsal)
+
+
 def go_back(state: Path, name: str) -> Version:
     """Let the version before the one that runs run from the next start on. Raises UsageError where there is none."""
-    with _door(state):
+    with door(state):
         folder = model_folder(state, name)
         target = back_to(folder.settled_standing())
         if isinstance(target, Refuse):
@@ -135,7 +166,7 @@ def go_back(state: Path, name: str) -> Version:
 def end_trial(state: Path, name: str) -> Version | None:
     """What was committed runs from the next start on instead of what is on trial; None: nothing does. Raises UsageError
     where nothing is on trial."""
-    with _door(state):
+    with door(state):
         folder = model_folder(state, name)
         try:
             if not folder.end_trial():
@@ -143,6 +174,18 @@ def end_trial(state: Path, name: str) -> Version | None:
         except OSError as error:
             raise DeviceError(f"{folder.folder}: {error.strerror}") from error
         return folder.standing().running
+
+
+def package_on_trial(state: Path) -> str:
+    """ "agent version 5" where that is on trial here, else ""."""
+    base = read_base(state)
+    if base is None:
+        return ""
+    for kind in (AGENT, CONFIG):
+        trial = package_folder(state, base, kind).standing().trial
+        if trial is not None:
+            return f"{kind} version {trial.version}"
+    return ""
 
 
 def installed_names(state: Path) -> list[str]:
@@ -201,10 +244,11 @@ def _same(bundle: Bundle, version: Version) -> Bundle:
     return bundle
 
 
-def _this_device(state: Path) -> Device:
+def this_device(state: Path, other_trial: str = "") -> Device:
+    """other_trial: see Device."""
     there = next(place for place in (state, *state.absolute().parents) if place.exists())
     board = detect_board().id
-    return Device(board, strangers(board), shutil.disk_usage(there).free)
+    return Device(board, strangers(board), shutil.disk_usage(there).free, other_trial=other_trial)
 
 
 def strangers(board: str) -> frozenset[str]:
@@ -215,14 +259,14 @@ def strangers(board: str) -> frozenset[str]:
     return frozenset(target.id for target in TARGETS.values() if target.architecture != here)
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
+def pieces_of(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while piece := file.read(_PIECE_BYTES):
             yield piece
 
 
 @contextlib.contextmanager
-def _door(state: Path) -> Iterator[None]:
+def door(state: Path) -> Iterator[None]:
     """Raises UsageError while another update goes through."""
     try:
         (state / INSTALLED).mkdir(parents=True, exist_ok=True)

@@ -38,3 +38,7 @@ class Disk:
 
     def sync(self, folder: Path) -> None:
         sync_directory(folder)
+
+    def flush(self) -> None:
+        """What was written so far without `create` is on the disk when this returns."""
+        os.sync()

@@ -78,12 +78,14 @@ class Offer:
 @dataclass(frozen=True)
 class Device:
     """What an offer has to fit. strangers: ids of targets whose bundles cannot run on this board.
-    free_bytes: on the disk of the state folder; reserve_bytes of them stay free."""
+    free_bytes: on the disk of the state folder; reserve_bytes of them stay free. other_trial: what else is on trial that
+    this one could not be told apart from, should the agent fail: "agent version 5"; "" for nothing."""
 
     board: str
     strangers: Collection[str]
     free_bytes: int
     reserve_bytes: int = 16 << 20
+    other_trial: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ def judge_offer(offer: Offer, standing: Standing, device: Device) -> Admit | IsT
         return Refuse(
             f"version {standing.trial.version} is on trial here", "wait until it is committed or rolled back: status"
         )
+    if device.other_trial:
+        return Refuse(f"{device.other_trial} is on trial here", "wait until it is committed or rolled back: status")
     if offer.target in device.strangers:
         return Refuse(f"it was made for {offer.target}, this is {device.board}", "convert it for this target")
     if offer.version.digest in standing.failed and not offer.again:
@@ -129,6 +133,31 @@ def judge_offer(offer: Offer, standing: Standing, device: Device) -> Admit | IsT
     missing = offer.bytes + device.reserve_bytes - device.free_bytes
     if missing > 0:
         return Refuse(f"the disk has {missing / 1e6:.1f} MB too little for it", "make room, or keep fewer versions")
+    return Admit()
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What an agent was made for, or what is here: "aarch64", (3, 11), (2, 36)."""
+
+    machine: str
+    python: tuple[int, int]
+    glibc: tuple[int, int]
+
+
+def judge_platform(made_for: Platform, here: Platform) -> Admit | Refuse:
+    """Whether an agent can be started here at all. Its libraries fit one machine and one Python, and a glibc from the
+    one on that they were chosen for; (0, 0): any."""
+    if made_for.machine != here.machine:
+        return Refuse(f"it was made for {made_for.machine}, this is {here.machine}", "edgeloop bundle agent --target")
+    if made_for.python != here.python:
+        wanted, has = (".".join(map(str, each.python)) for each in (made_for, here))
+        return Refuse(
+            f"it was made for Python {wanted}, this device has {has}", f"edgeloop bundle agent --python {has}"
+        )
+    if made_for.glibc > here.glibc > (0, 0):
+        wanted, has = (".".join(map(str, each.glibc)) for each in (made_for, here))
+        return Refuse(f"it needs glibc {wanted}, this device has {has}", f"edgeloop bundle agent --glibc {has}")
     return Admit()
 
 

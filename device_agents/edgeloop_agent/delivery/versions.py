@@ -25,6 +25,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from edgeloop_agent.delivery.disk import Disk
 from edgeloop_agent.delivery.update import (
+    KEPT_VERSIONS,
     Begin,
     Follow,
     RollBack,
@@ -76,7 +77,9 @@ def _alone(change: Callable[Concatenate[VersionFolder, P], T]) -> Callable[Conca
 class VersionFolder:
     """For several processes, which take turns; for one thread. Every method raises OSError of the disk."""
 
-    def __init__(self, folder: Path, *, suffix: str = ".bundle", disk: Disk | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, suffix: str = ".bundle", disk: Disk | None = None, keep: int = KEPT_VERSIONS
+    ) -> None:
         self.folder = folder
         self.current = folder / f"current{suffix}"
         self.committed = folder / f"committed{suffix}"
@@ -84,6 +87,7 @@ class VersionFolder:
         self._versions = folder / "versions"
         self._record_path = folder / "record.json"
         self._disk = disk or Disk()
+        self._keep = keep
         self._depth, self._lock = 0, -1
         self._name = re.compile(rf"(\d{{1,16}})-([0-9a-f]{{{DIGEST_CHARS}}}){re.escape(suffix)}")
 
@@ -169,6 +173,14 @@ class VersionFolder:
         return True
 
     @_alone
+    def leave(self) -> None:
+        """By an operator's will: nothing of here runs, and nothing is fallen back to. What is kept stays."""
+        self._write(replace(self._record(), trial=None))
+        self._disk.unlink(self.committed)
+        self._disk.sync(self.folder)
+        self.follow()
+
+    @_alone
     def settle(self) -> None:
         """Write down that no trial is going on."""
         standing = self.standing()
@@ -226,7 +238,7 @@ class VersionFolder:
     def prune(self) -> None:
         """Remove what is beyond the versions to keep, and links that were cut short. Of files in `versions` only
         `take_in` knows whether they are still being written."""
-        for version in to_remove(self.standing()):
+        for version in to_remove(self.standing(), self._keep):
             self._disk.unlink(self.path_of(version))
         self._tidy(self.folder)
 
@@ -269,7 +281,10 @@ class VersionFolder:
             version = self._version(link.readlink().name)
         except OSError:
             return None
-        return version if version is not None and self.path_of(version).is_file() else None
+        return version if version is not None and self._is_whole(version) else None
+
+    def _is_whole(self, version: Version) -> bool:
+        return self.path_of(version).is_file()
 
     def _kept(self) -> list[Version]:
         names = [path.name for path in self._versions.iterdir()] if self._versions.is_dir() else []

@@ -97,9 +97,14 @@ def give_up(folder: VersionFolder, reason: str) -> tuple[str, str] | None:
     return ROLLBACK, f"{_named(standing)} to version {folder.standing().running}: {reason}"
 
 
+def _version_named(version: Version | None) -> str:
+    return f"version {version}"
+
+
 @dataclass
 class Watch:
-    """One model's versions during one run of the agent. ran: what runs in it."""
+    """One model's versions during one run of the agent, or those of the agent itself. ran: what runs in it. what: ""
+    for a model; named: how a version is called that is gone back to."""
 
     folder: VersionFolder
     ran: Version | None
@@ -107,6 +112,8 @@ class Watch:
     say: Say
     window: Window
     budget: Budget
+    what: str = ""
+    named: Callable[[Version | None], str] = _version_named
 
     @property
     def has_moved(self) -> bool:
@@ -127,7 +134,7 @@ class Watch:
         verdict = judge_health(health, self.window, self.budget)
         if isinstance(verdict, Commit):
             self.folder.commit()
-            self.say("committed", f"version {self.ran}: well for {since_s:.0f} s and {health.inferences} inferences")
+            self.say("committed", f"{self._ran}: well for {since_s:.0f} s and {health.inferences} inferences")
         elif isinstance(verdict, RollBack):
             self.say(ROLLBACK, self.go_back(verdict.reason))
 
@@ -138,7 +145,11 @@ class Watch:
             return ""
         self.folder.roll_back(reason)
         to = self.folder.standing().running
-        return f"{_named(standing)} to version {to}: {reason}" if to else f"{_named(standing)}: {reason}"
+        return f"{self._ran} to {self.named(to)}: {reason}" if to or self.what else f"{self._ran}: {reason}"
+
+    @property
+    def _ran(self) -> str:
+        return f"{self.what} version {self.ran}".lstrip()
 
     def _is_tried(self, standing: Standing) -> bool:
         return standing.trial is not None and self.ran == standing.running == standing.trial.version
@@ -148,27 +159,38 @@ class Updates:
     """All watches of a run. `moved` is called when other versions are to run: once, and again when it came to nothing
     and something moves anew."""
 
-    def __init__(self, watches: Iterable[Watch], moved: Callable[[], None], tell: Callable[[str], None]) -> None:
-        self._watches = tuple(watches)
-        self._moved, self._tell = moved, tell
+    def __init__(
+        self, watches: Iterable[Watch], moved: Callable[[], None], tell: Callable[[str], None],
+        packages: Iterable[Watch] = (), relaunch: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """packages: of the agent itself and of its config. relaunch: see `moved`, of these."""
+        self._watches, self._packages = tuple(watches), tuple(packages)
+        self._moved, self._relaunch, self._tell = moved, relaunch, tell
         self._began_s = self._looked_s = time.monotonic()
         self._trouble = ""
         self._moved_to: Sequence[Version | None] = ()
+        self._is_relaunched = False
 
     def look(self) -> None:
         """In the supervisor's loop."""
         now = time.monotonic()
-        if not self._watches or now - self._looked_s < _LOOK_EVERY_S:
+        both = (*self._watches, *self._packages)
+        if not both or now - self._looked_s < _LOOK_EVERY_S:
             return
         self._looked_s = now
         try:
-            for watch in self._watches:
+            for watch in both:
                 watch.look(now - self._began_s)
             self._trouble = ""
         except OSError as error:  # a full disk: it is tried again
             if not self._trouble:
                 self._tell(f"warning: the version on trial cannot be settled: {error.strerror}")
             self._trouble = str(error)
+        if any(watch.has_moved for watch in self._packages):
+            if not self._is_relaunched:
+                self._is_relaunched = True
+                self._relaunch()
+            return
         to = [watch.folder.standing().running for watch in self._watches]
         if to != self._moved_to and to != [watch.ran for watch in self._watches]:
             self._moved()

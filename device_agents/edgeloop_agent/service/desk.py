@@ -46,6 +46,7 @@ class Desk:
         self.commands: Executor | None = None
         self.updates: Updates | None = None
         self.releases: Polls | None = None
+        self.is_relaunched = False
         self._lender = Lender(folder / INSTALLED)
         self._folder = folder
         self._tell = tell
@@ -102,7 +103,7 @@ class Desk:
             self.releases.look()
         self._lender.look(self._models)
         if self._stops.count:
-            if self._reload is None or self._reload.next is None:
+            if (self._reload is None or self._reload.next is None) and not self.is_relaunched:
                 self._notifier.stopping()
             return
         if self._notifier.is_wanted and now - self._status_line_s >= _STATUS_LINE_EVERY_S:
@@ -120,6 +121,13 @@ class Desk:
             else:
                 self._tell(f"reload refused, everything runs on as it was: {self._reload.refused}")
                 self._notifier.ready()
+
+    def relaunch(self) -> None:
+        """The models end, for another agent or config in the place of this one."""
+        self._tell("update: another version of the agent or its config takes over")
+        self.is_relaunched = True
+        self._stops.ask()
+        self._own_stops = 1
 
     def rolled_back(self, reason: str) -> list[str]:
         """After a run that ended so: lines about versions on trial that were rolled back for it."""

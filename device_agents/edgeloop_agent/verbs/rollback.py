@@ -18,10 +18,13 @@ Only a version that ran well here before is gone back to. An older version never
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", nargs="?", help="the bundle's name, where there are several")
     parser.add_argument("--trial", action="store_true", help="only end a trial; nothing runs where nothing ran before")
+    parser.add_argument("--package", choices=("agent", "config"), help="instead: the agent itself, or its config")
     add_state_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.package is not None:
+        return _package(args)
     from edgeloop_agent.delivery.apply import end_trial, go_back, installed_names
 
     state = next((place for place in state_folders(args) if installed_names(place)), None)
@@ -36,4 +39,18 @@ def run(args: argparse.Namespace) -> int:
     text = f"{name}: version {version} runs from the next start of the agent on" if version else f"{name}: nothing runs"
     number = None if version is None else version.number
     print(json_text({"name": name, "version": number}) if args.json else text, flush=True)
+    return EXIT_DONE
+
+
+def _package(args: argparse.Namespace) -> int:
+    from edgeloop_agent.delivery.package_folders import read_base
+    from edgeloop_agent.delivery.packages import go_back
+
+    places = state_folders(args)
+    state = next((place for place in places if read_base(place) is not None), places[0])
+    version = go_back(state, args.package)
+    runs = f"version {version}" if version else "the installed one"
+    number = None if version is None else version.number
+    text = f"{args.package}: {runs} runs from the next start of the agent on"
+    print(json_text({"name": args.package, "version": number}) if args.json else text, flush=True)
     return EXIT_DONE

@@ -28,7 +28,7 @@ Exit codes: 0 on trial or there already, 1 refused because it does not fit or ho
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("bundle", metavar="BUNDLE", type=Path, help="the bundle file")
+    add("bundle", metavar="FILE", type=Path, help="a bundle, a version of the agent or a config; the file says which")
     add("--config", metavar="FILE", type=Path, help="the agent's config file: state, trust, delegates, threads")
     add("--state", metavar="DIR", type=Path, help="the agent's state folder")
     add("--device", metavar="ID", help="as in run")
@@ -39,13 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-p95", metavar="MS", type=float, help="refuse what takes longer here for one inference")
     add("--max-memory", metavar="MIB", type=float, help="refuse what takes more memory here")
     add("--rehearsal", metavar="S", type=float, default=2.0, help="seconds to measure (default: 2)")
+    add("--rehearse", action="store_true", help="only rehearse a bundle: nothing is taken in")
     add("--again", action="store_true", help="try a version that failed here before")
 
 
 def run(args: argparse.Namespace) -> int:
     from edgeloop.bundle import TrustStore
     from edgeloop_agent.config_reading import load_configs
-    from edgeloop_agent.delivery.apply import offer_bundle, rehearse_in_a_child
+    from edgeloop_agent.delivery.apply import offer_file, only_rehearse, rehearse_in_a_child
     from edgeloop_agent.delivery.lending import borrowed
     from edgeloop_agent.delivery.update import Budget
     from edgeloop_agent.delivery.versions import INSTALLED
@@ -70,7 +71,11 @@ def run(args: argparse.Namespace) -> int:
         )  # fmt: skip
 
     trust = TrustStore.from_paths(config.trust) if config.trust else TrustStore.default()
-    done = offer_bundle(
+    if args.rehearse:
+        done = only_rehearse(args.bundle, config.state, trust=trust, rehearse=rehearse, budget=budget)
+        print(json_text({**asdict(done), "link": str(done.link)}) if args.json else _text(done), flush=True)
+        return EXIT_GOAL_NOT_MET if done.state == "refused" else EXIT_DONE
+    done = offer_file(
         args.bundle, config.state, trust=trust, rehearse=rehearse, budget=budget, device=config.device,
         again=args.again, note=_note,
     )  # fmt: skip
@@ -83,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _text(done: Admitted) -> str:
     what = f"{done.name} version {done.version}"
+    if done.kind != "bundle":
+        what = f"{done.kind} {what}"
     measured = done.rehearsal
     lines = []
     if measured is not None and not measured.failed:
@@ -90,7 +97,9 @@ def _text(done: Admitted) -> str:
         lines.append(f"here     p95 {measured.p95_ms:.3g} ms, {memory:.0f} MiB (n = {measured.n}, {measured.delegate})")
     if done.state == "trial":
         lines += [f"on trial {what}: a running agent takes it within a second, else the next start"]
-        lines += [f'config   bundle = "{done.link.absolute()}"']
+        lines += [f'config   bundle = "{done.link.absolute()}"'] if done.kind == "bundle" else []
+    elif done.state == "rehearsed":
+        lines.append(f"well     {what} would run here")
     elif done.state == "there":
         lines.append(f"there    {what} runs here already")
     else:

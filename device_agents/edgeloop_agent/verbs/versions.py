@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import EXIT_DONE
@@ -29,14 +31,33 @@ def run(args: argparse.Namespace) -> int:
         for name in installed_names(state):
             folder = model_folder(state, name)
             found.append({"name": name, "link": str(folder.current), **standing_as_dict(folder.standing())})
-    text = "\n".join(_text(model) for model in found) or "nothing came in by `update`"
-    print(json_text({"models": found}) if args.json else text, flush=True)
+    packages = _packages(state_folders(args))
+    lines = [_text(model) for model in found] + [_text(package) for package in packages.values() if package]
+    text = "\n".join(lines) or "nothing came in by `update`"
+    print(json_text({"models": found, **packages}) if args.json else text, flush=True)
     return EXIT_DONE
+
+
+def _packages(places: Sequence[Path]) -> dict[str, dict[str, Any] | None]:
+    """Of agent and config: how it stands; None where it is the one that was installed."""
+    from edgeloop_agent.delivery.package_folders import AGENT, CONFIG, package_folder, read_base
+
+    found: dict[str, dict[str, Any] | None] = {AGENT: None, CONFIG: None}
+    for state in places:
+        base = read_base(state)
+        if base is None:
+            continue
+        for kind in (AGENT, CONFIG):
+            folder = package_folder(state, base, kind)
+            if folder.folder.is_dir():
+                found[kind] = {"name": kind, "link": str(folder.current), **standing_as_dict(folder.standing())}
+    return found
 
 
 def _text(model: dict[str, Any]) -> str:
     failed, running = model["failed"], model["running"]
-    runs = "nothing runs" if running is None else f"version {running['number']} runs"
+    none = "the installed one runs" if model["name"] in ("agent", "config") else "nothing runs"
+    runs = none if running is None else f"version {running['number']} runs"
     state = ", on trial" if model["on_trial"] else ""
     kept = ", ".join(str(version["number"]) for version in model["kept"])
     numbers = {version["digest"]: f"version {version['number']}" for version in model["kept"]}

@@ -210,15 +210,15 @@ def examine_bundle(path: Path | str, *, trust: TrustStore | None = None) -> Exam
 
 def _load(path: Path) -> tuple[Archive, bytes, tuple[SignatureEntry, ...]]:
     """The checked zip, the manifest's bytes and the signatures; nothing of them is believed yet."""
-    archive = _open_file(path)
+    archive = open_signed_file(path)
     raw_manifest = archive.read(MANIFEST, MAX_MANIFEST_BYTES)
     with _about(path):
         return archive, raw_manifest, decode_signatures(archive.read(SIGNATURES, MAX_SIGNATURES_BYTES))
 
 
-def _open_file(path: Path) -> Archive:
-    """Check a bundle file's zip structure. The file stays open, so that a later replacement of it changes nothing
-    here.
+def open_signed_file(path: Path, *, method: int = LZMA, max_members: int = MAX_MEMBERS) -> Archive:
+    """Check a bundle's (or package's) zip structure. The file stays open, so that a later replacement of it changes
+    nothing here.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -249,7 +249,7 @@ def _open_file(path: Path) -> Archive:
         raise UsageError(f"{path} is {kind}, not a bundle", hint=next_step(kind))
     # The finalizer hangs on `read_at`, which the archive holds: the file is closed with its last user.
     weakref.finalize(read_at, os.close, descriptor)
-    return open_archive(read_at, status.st_size, method=LZMA, max_members=MAX_MEMBERS, what=path.name)
+    return open_archive(read_at, status.st_size, method=method, max_members=max_members, what=path.name)
 
 
 def _check_members(path: Path, archive: Archive, manifest: Manifest) -> None:
