@@ -1,1 +1,23 @@
-"""Passes that make a quantized model better by changing constants only: ranges, scales, codes, biases."""
+"""Passes: a Graph in, another Graph and a PassReport out. Names load on first use.
+
+Those that lie flat here make a quantized model better by changing constants only: ranges, scales, codes, biases.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgeloop.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from edgeloop_converters.passes.train import distill, fine_tune, qat
+
+__all__ = ["distill", "fine_tune", "qat"]
+
+_HOMES = {
+    "distill": ".train.tuning",
+    "fine_tune": ".train.tuning",
+    "qat": ".train.quantized",
+}
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

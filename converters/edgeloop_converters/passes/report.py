@@ -20,7 +20,8 @@ class PassReport:
     """One pass: what it did, how long it took and what it gained.
 
     before, after: figures by name, measured on the samples that the pass itself did not see (`held_out_*`) or on those
-    it optimised on. accepted: False when the result was worse than before and therefore dropped.
+    it optimised on. accepted: False when the result was worse than before and therefore dropped. history: figures by
+    name, epoch by epoch, of a pass that trains.
     """
 
     name: str
@@ -29,6 +30,7 @@ class PassReport:
     before: Mapping[str, float] = field(default_factory=dict)
     after: Mapping[str, float] = field(default_factory=dict)
     accepted: bool = True
+    history: tuple[Mapping[str, float], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -38,6 +40,7 @@ class PassReport:
             "before": dict(self.before),
             "after": dict(self.after),
             "accepted": self.accepted,
+            **({"history": [dict(epoch) for epoch in self.history]} if self.history else {}),
         }
 
     def note(self) -> str:

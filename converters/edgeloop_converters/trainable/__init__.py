@@ -10,12 +10,34 @@ from typing import TYPE_CHECKING
 from edgeloop.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from edgeloop_converters.trainable.data import Batch, DatasetData, TrainingData, flips_and_shifts, training_data
     from edgeloop_converters.trainable.graph import TrainableGraph
+    from edgeloop_converters.trainable.history import History
+    from edgeloop_converters.trainable.loop import train
+    from edgeloop_converters.trainable.options import TrainingOptions
 
-__all__ = ["TrainableGraph"]
+__all__ = [
+    "Batch",
+    "DatasetData",
+    "History",
+    "TrainableGraph",
+    "TrainingData",
+    "TrainingOptions",
+    "flips_and_shifts",
+    "train",
+    "training_data",
+]
 
 _HOMES = {
+    "Batch": ".data",
+    "DatasetData": ".data",
+    "TrainingData": ".data",
+    "flips_and_shifts": ".data",
+    "training_data": ".data",
     "TrainableGraph": ".graph",
+    "History": ".history",
+    "train": ".loop",
+    "TrainingOptions": ".options",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -13,13 +13,15 @@ from edgeloop.graph import Graph
 from edgeloop_converters.trainable.hooks import Hooks
 from edgeloop_converters.trainable.imports import import_tensorflow
 from edgeloop_converters.trainable.plan import Plan, Step, make_call, make_plan
+from edgeloop_converters.trainable.scales import channel_scales
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
 
 class TrainableGraph:
-    """The main subgraph of a float model. `variables`: name of a constant -> tf.Variable, shaped as in the file.
+    """The main subgraph of a float model. `variables`: name of a constant -> tf.Variable, of its shape in the file, and
+    of its values over those of `scales`.
 
     Inputs and outputs have the samples one after another along axis 0: declared [1, 32, 32, 3], given [batch, 32, 32,
     3]. The graph that came in is not changed. notes: one line per op that is a frozen island.
@@ -32,7 +34,9 @@ class TrainableGraph:
         self.graph.ensure_unique_names()
         self._plan: Plan = make_plan(tf, self.graph, islands=islands, frozen=frozen)
         tensors = self.graph.main.tensors
-        self._by_index = {i: tf.Variable(tensors[i].data, dtype=tf.float32) for i in self._plan.trained}
+        values = {i: np.asarray(tensors[i].data, np.float32) for i in self._plan.trained}
+        self._scales = {i: channel_scales(op, values[i]) for i, op in self._plan.trained.items()}
+        self._by_index = {i: tf.Variable(value / self._scales[i]) for i, value in values.items()}
         self.variables: Mapping[str, Any] = {tensors[i].name: v for i, v in self._by_index.items()}
 
     @property
@@ -57,7 +61,7 @@ class TrainableGraph:
         for index, value in zip(main.inputs, inputs, strict=True):
             known[index] = hooks.computed(tensors[index].name, tf.convert_to_tensor(value, tensors[index].dtype))
         for index, variable in self._by_index.items():
-            known[index] = hooks.weight(tensors[index].name, tf.convert_to_tensor(variable))
+            known[index] = hooks.weight(tensors[index].name, variable * self._scales[index])
 
         def get(index: int) -> Any:
             if index < 0:
@@ -111,22 +115,23 @@ class TrainableGraph:
         return [tf.reshape(r, [-1, *shape[1:]]) for r, shape in zip(results, outputs, strict=True)]
 
     def weights(self) -> dict[str, Floats]:
-        """The variables' values."""
-        return {name: variable.numpy() for name, variable in self.variables.items()}
+        """What the variables stand for, as in the file."""
+        tensors = self.graph.main.tensors
+        return {tensors[i].name: v.numpy() * self._scales[i] for i, v in self._by_index.items()}
 
     def set_weights(self, values: Mapping[str, Array]) -> None:
         """Raises UsageError where a name or shape is not the graph's."""
+        places = {self.graph.main.tensors[i].name: i for i in self._by_index}
         for name, value in values.items():
-            variable = self.variables.get(name)
-            if variable is None or tuple(variable.shape) != value.shape:
+            if name not in places or tuple(self.variables[name].shape) != value.shape:
                 raise UsageError(f"the model has no variable '{name[:120]}' of shape {list(value.shape)}")
-            variable.assign(value)
+            self.variables[name].assign(value / self._scales[places[name]])
 
     def to_graph(self) -> Graph:
         """The graph with the variables' values as its constants; same ops, names and signatures."""
         graph = self.graph.copy()
-        for index, variable in self._by_index.items():
-            graph.main.tensors[index].data = variable.numpy()
+        for name, value in self.weights().items():
+            graph.tensor_by_name(name).data = value
         return graph
 
 

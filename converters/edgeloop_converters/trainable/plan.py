@@ -36,13 +36,13 @@ class Step:
 class Plan:
     """steps: in order. static: values of tensors known beforehand. batched: tensors that depend on the inputs.
 
-    trained: tensors that are variables. notes: one line per frozen island.
+    trained: tensors that are variables -> the op that takes them. notes: one line per frozen island.
     """
 
     steps: tuple[Step, ...]
     static: dict[int, Array]
     batched: frozenset[int]
-    trained: tuple[int, ...]
+    trained: dict[int, str]
     notes: tuple[str, ...]
 
 
@@ -134,9 +134,9 @@ def _evaluated(tf: Any, graph: Graph, step: Step, static: dict[int, Array]) -> d
     return {i: value.numpy() for i, value in zip(step.op.outputs, several, strict=True)}
 
 
-def _trained(graph: Graph, frozen: Collection[str]) -> tuple[int, ...]:
+def _trained(graph: Graph, frozen: Collection[str]) -> dict[int, str]:
     """Float32 constants that are weights: of more than one element, since lone numbers belong to formulas."""
-    main, found = graph.main, dict[int, None]()
+    main, found = graph.main, dict[int, str]()
     alone = {i for op in main.ops if op.custom or op.name not in OPS for i in op.inputs}  # islands hold their constants
     for op in main.ops:
         entry = None if op.custom else OPS.get(op.name)
@@ -147,8 +147,8 @@ def _trained(graph: Graph, frozen: Collection[str]) -> tuple[int, ...]:
                 continue
             is_number = tensor.element_count == 1 and op.name in _FORMULAS
             if not is_number and index not in alone and tensor.name not in frozen:
-                found[index] = None
-    return tuple(found)
+                found.setdefault(index, op.name)
+    return found
 
 
 _FORMULAS = frozenset({"ADD", "SUB", "MUL", "DIV"})

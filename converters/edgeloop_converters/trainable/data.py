@@ -1,0 +1,226 @@
+"""Training data: batches of model-ready arrays in an order that a seed decides, and the split into two parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeloop.contract import Contract
+from edgeloop.errors import DataError, UsageError
+from edgeloop_converters.data import Dataset
+
+Array = npt.NDArray[Any]
+Indices = npt.NDArray[np.int64]
+Augment = Callable[[tuple[Array, ...], np.random.Generator], tuple[Array, ...]]
+"""(inputs of a batch, random numbers) -> other inputs of the same shapes; it may not write into those it got."""
+
+CACHE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Batch:
+    """inputs: one array per model input, samples along axis 0. labels: one array per task; empty without labels.
+
+    A label of -1 (class) or NaN (value) means: not known for this sample.
+    """
+
+    inputs: tuple[Array, ...]
+    labels: tuple[Array, ...] = ()
+
+    @property
+    def size(self) -> int:
+        return len(self.inputs[0])
+
+
+class TrainingData(Protocol):
+    """Samples with or without labels. Reading the same indices gives the same values."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def labels(self) -> tuple[Array, ...]:
+        """Of all samples, one array per task."""
+
+    def read(self, indices: Indices) -> tuple[Array, ...]:
+        """Model inputs of these samples, stacked along axis 0, in the model's dtypes."""
+
+
+@dataclass(frozen=True)
+class ArrayData:
+    """Samples in memory. inputs: one array per model input, [samples, ...] without the model's own batch axis of 1."""
+
+    inputs: tuple[Array, ...]
+    labels: tuple[Array, ...] = ()
+
+    def __post_init__(self) -> None:
+        counts = {len(array) for array in (*self.inputs, *self.labels)}
+        if len(counts) != 1:
+            raise DataError(f"training data: inputs and labels have {sorted(counts)} samples: they must be as many")
+        if counts == {0}:
+            raise DataError("training data: there are no samples")
+
+    def __len__(self) -> int:
+        return len(self.inputs[0])
+
+    def read(self, indices: Indices) -> tuple[Array, ...]:
+        return tuple(array[indices] for array in self.inputs)
+
+
+class DatasetData:
+    """A Dataset through a contract's preprocessing, read when asked for; up to `cache_bytes` of it are kept."""
+
+    def __init__(self, dataset: Dataset, contract: Contract, model: bytes, cache_bytes: int = CACHE_BYTES) -> None:
+        self._dataset, self._contract, self._model = dataset, contract, model
+        self._room = cache_bytes
+        self._kept: dict[int, tuple[Array, ...]] = {}
+        self.labels: tuple[Array, ...] = () if dataset.labels is None else (dataset.labels,)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def read(self, indices: Indices) -> tuple[Array, ...]:
+        """Raises DataError naming the sample that does not fit."""
+        from edgeloop_converters.calibration import model_inputs
+
+        found = {int(i): self._kept[int(i)] for i in indices if int(i) in self._kept}
+        missing = [int(i) for i in indices if int(i) not in found]
+        rows = model_inputs(self._contract, self._model, self._dataset, missing)
+        for index, row in zip(missing, rows, strict=True):
+            found[index] = sample = tuple(array.copy() for array in row)
+            size = sum(array.nbytes for array in sample)
+            if size <= self._room and index not in self._kept:
+                self._kept[index] = sample
+                self._room -= size
+        columns = zip(*(found[int(i)] for i in indices), strict=True)
+        return tuple(np.concatenate(column) for column in columns)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some samples of other data."""
+
+    whole: TrainingData
+    indices: Indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def labels(self) -> tuple[Array, ...]:
+        return tuple(labels[self.indices] for labels in self.whole.labels)
+
+    def read(self, indices: Indices) -> tuple[Array, ...]:
+        return self.whole.read(self.indices[indices])
+
+
+def training_data(samples: Any, labels: Any = None) -> TrainingData:
+    """From TrainingData (as it is), an array [samples, ...], or samples as passes take them: a sequence of one array
+    per model input, [1, ...] each.
+
+    labels: an array as long, or a sequence of them, one per task. Raises DataError where the lengths differ.
+    """
+    if hasattr(samples, "read"):
+        if labels is not None:
+            raise UsageError("these training data bring their own labels")
+        found: TrainingData = samples
+        return found
+    tasks = () if labels is None else (labels,) if isinstance(labels, np.ndarray) else tuple(labels)
+    tasks = tuple(np.asarray(task) for task in tasks)
+    if isinstance(samples, np.ndarray):
+        return ArrayData((np.asarray(samples, np.float32),), tasks)
+    if not len(samples):
+        raise DataError("training data: there are no samples")
+    rows = [(row,) if isinstance(row, np.ndarray) else tuple(row) for row in samples]
+    return ArrayData(tuple(np.concatenate(column) for column in zip(*rows, strict=True)), tasks)
+
+
+def split(data: TrainingData, fraction: float, seed: int) -> tuple[Part, Part]:
+    """(to learn from, to validate with): `fraction` of every class of the first task, at random, at least one sample.
+
+    Raises DataError where nothing would be left to learn from.
+    """
+    random = np.random.default_rng([seed, 0x5EED])
+    order = random.permutation(len(data))
+    if data.labels and np.issubdtype(data.labels[0].dtype, np.integer) and data.labels[0].ndim == 1:
+        classes = data.labels[0][order]
+        by_class = np.argsort(classes, kind="stable")
+        ranks = np.empty(len(order))
+        _, counts = np.unique(classes, return_counts=True)
+        ranks[by_class] = np.concatenate([(np.arange(count) + 0.5) / count for count in counts])
+        order = order[np.argsort(ranks, kind="stable")]
+    count = max(1, round(len(data) * fraction)) if fraction > 0 else 0
+    if count >= len(data):
+        raise DataError(
+            f"{len(data)} samples are too few to learn from and to validate with",
+            hint="give more data, or validation=0 to do without a validation part",
+        )
+    return Part(data, np.sort(order[count:])), Part(data, np.sort(order[:count]))
+
+
+def batches(
+    data: TrainingData,
+    size: int,
+    *,
+    seed: Sequence[int] | None = None,
+    start: int = 0,
+    augment: Augment | None = None,
+) -> Iterator[Batch]:
+    """Batches of `size` samples from batch `start` on. seed: shuffled by it, and a rest that fills no batch left out;
+    None: in order, all. The same seed gives the same batches from any start.
+    """
+    count = len(data)
+    order = np.arange(count) if seed is None else np.random.default_rng(list(seed)).permutation(count)
+    labels = data.labels
+    for number in range(start, batch_count(count, size, whole=seed is not None)):
+        indices = order[number * size : (number + 1) * size].astype(np.int64)
+        inputs = data.read(indices)
+        if augment is not None and seed is not None:
+            inputs = augment(inputs, np.random.default_rng([*seed, number]))
+        yield Batch(inputs, tuple(task[indices] for task in labels))
+
+
+def batch_count(samples: int, size: int, *, whole: bool) -> int:
+    """whole: only full batches, but one at least."""
+    return max(1, samples // size) if whole else -(-samples // size)
+
+
+def flips_and_shifts(pixels: int = 4) -> Augment:
+    """For pictures [batch, height, width, channels]: each mirrored left to right or not, and moved by up to `pixels`
+    with the border reflected.
+    """
+
+    def augment(inputs: tuple[Array, ...], random: np.random.Generator) -> tuple[Array, ...]:
+        pictures = inputs[0]
+        count, height, width = pictures.shape[:3]
+        around = ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0))
+        padded = np.pad(pictures, around, mode="reflect")
+        tops, lefts = random.integers(0, 2 * pixels + 1, (2, count))
+        mirrored = np.asarray(random.random(count) < 0.5)
+        moved = np.empty_like(pictures)
+        for i in range(count):
+            window = padded[i, tops[i] : tops[i] + height, lefts[i] : lefts[i] + width]
+            moved[i] = window[:, ::-1] if mirrored[i] else window
+        return (moved, *inputs[1:])
+
+    return augment
+
+
+def without_labels(data: TrainingData) -> TrainingData:
+    """The same samples, so that only a teacher is learnt from."""
+    return replace(data, labels=()) if isinstance(data, ArrayData) else _Unlabelled(data)
+
+
+@dataclass(frozen=True)
+class _Unlabelled:
+    whole: TrainingData
+    labels: tuple[Array, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def read(self, indices: Indices) -> tuple[Array, ...]:
+        return self.whole.read(indices)
