@@ -63,7 +63,7 @@ def _enroll(url: str, state: Path) -> None:
     except EdgeloopError:
         raise
     except (OSError, http.client.HTTPException) as error:
-        raise failed(url.partition("?")[0], error, tls=True) from error
+        raise failed(url.partition("?")[0], error, tls=True, ca_flag="--ca FILE") from error
     finally:
         transport.close()
 

@@ -13,19 +13,23 @@ from pathlib import Path
 
 import pytest
 
-from edgeloop.errors import ConfigError, UsageError
+from edgeloop.devices.commanding.through_collector import ThroughCollector
+from edgeloop.errors import ConfigError, DeviceError, RefusedError, UsageError
 from edgeloop.telemetry.collector.http_server import Doors
 from edgeloop.telemetry.collector.limits import Rate, RequestRates
 from edgeloop.telemetry.collector.security import certificates, tls
 from edgeloop.telemetry.collector.security import identity as lookups
 from edgeloop.telemetry.collector.security.authority import Authority
+from edgeloop.telemetry.collector.security.secrets import API
 from edgeloop.telemetry.collector.security.security import Security
 from edgeloop.telemetry.collector.server import CollectorHandle, start_collector
 from edgeloop.telemetry.delivery.courier import Courier
 from edgeloop.telemetry.identity.kept import IdentityFolder
+from edgeloop.telemetry.reading.remote import CollectorClient
 from edgeloop.telemetry.spool.spool import Spool
 from edgeloop.telemetry.transports import NotAcknowledgedError, Transport, open_transport
 from edgeloop.telemetry.wire.codec import encode_report
+from edgeloop_agent.cli import main as agent_main
 from support.collecting import make_report
 from support.securing import prepare_store
 
@@ -163,6 +167,39 @@ def test_certificates_that_are_no_good_are_one_line_with_a_next_step(field: Fiel
     with pytest.raises(NotAcknowledgedError, match="does not speak TLS"):
         send(open_transport(plain.url.replace("http", "https")))
     plain.stop()
+
+
+def test_who_reads_with_the_wrong_scheme_ca_or_token_is_told_the_next_step(
+    field: Field, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hint_of(url: str, expected: type[Exception] = DeviceError, path: str = "/v1/devices") -> str:
+        with pytest.raises(expected) as caught:
+            CollectorClient(url).get(path, method="DELETE" if path != "/v1/devices" else "GET")
+        return str(getattr(caught.value, "hint", ""))
+
+    assert "https://" in hint_of(field.handle.url.replace("https", "http"))
+    with start_collector(f"sqlite:///{tmp_path}/plain.db") as plain:
+        assert "http://" in hint_of(plain.url.replace("http", "https"))
+    assert hint_of("http://127.0.0.1:1") == "is `edgeloop collect` running?"
+    with pytest.raises(DeviceError) as caught:
+        ThroughCollector("http://127.0.0.1:1", "pi-1").start()
+    assert "--collector" in str(caught.value.hint)
+    assert "EDGELOOP_TOKEN" in hint_of(field.url, RefusedError)
+    token = field.security.create_token(API, "ana", subject="prom", role="viewer", lasts_s=60.0)
+    monkeypatch.setenv("EDGELOOP_TOKEN", token.text)
+    assert "operator" in hint_of(field.url, RefusedError, "/v1/samples/x")
+
+
+def test_enroll_says_how_a_ca_is_given_there_and_that_too_many_tried(
+    field: Field, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def enroll(*more: str) -> str:
+        assert agent_main(["enroll", field.handle.url, "--token", "elt-wrong", "--state", str(tmp_path), *more]) != 0
+        return capsys.readouterr().err
+
+    assert "--ca FILE" in enroll()
+    said = [enroll("--ca", str(field.authority.ca_path)) for _ in range(12)]
+    assert "too many tries" in said[-1] and "429" not in said[-1]
 
 
 def test_a_collector_whose_certificate_expired_while_it_ran(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from edgeloop.devices.commanding.commander import Start
 from edgeloop.errors import DeviceError, UsageError
 from edgeloop.telemetry.commands.values import Answer, Command
-from edgeloop.telemetry.reading.remote import CollectorClient
+from edgeloop.telemetry.reading.remote import ABSENT_HINT, CollectorClient
 from edgeloop.telemetry.serial_link.chunks import Arrived
 from edgeloop.telemetry.serial_link.transfer import FileToSend
 
@@ -23,7 +23,7 @@ class ThroughCollector:
     """The collector hands the command over with its next acknowledgement, on a serial line at once."""
 
     def __init__(self, url: str, device: str) -> None:
-        self._client = CollectorClient(url)
+        self._client = CollectorClient(url, absent_hint=f"{ABSENT_HINT} --collector URL names another one")
         self._device = device
 
     def start(self) -> Start:

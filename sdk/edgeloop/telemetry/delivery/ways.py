@@ -3,9 +3,9 @@
     ways = Ways(spool, [Way("https://a", https), Way("mqtts://b", mqtts), Way("file:///stick", stick)])
     ways.deliver()
 
-The first one that is not out is used. A way is out after LEAVE_AFTER failures in a row; it is tried again after a
-minute, then after twice as long each time, ten minutes at most, and used again when it works. A report that went in two
-ways has one key, so that it is stored once.
+The first one that is not out is used. A way is out after LEAVE_AFTER failures in a row; it is tried again after 15 s
+(what was only started anew is back by then), then after twice as long each time, ten minutes at most, and used again
+when it works. A report that went in two ways has one key, so that it is stored once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edgeloop.telemetry.spool.policy import ReportSpool
 from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, Transport, open_transport, parse_address
 
 LEAVE_AFTER = 3
-FIRST_RETRY_S = 60.0
+FIRST_RETRY_S = 15.0
 MAX_RETRY_S = 600.0
 FALLBACK, BACK = "telemetry_fallback", "telemetry_back"
 

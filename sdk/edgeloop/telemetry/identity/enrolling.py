@@ -45,6 +45,11 @@ def _ask(post: Post, path: str, body: Mapping[str, str], headers: Mapping[str, s
     said = explained(answer)
     if status in (400, 401, 403, 409):
         raise RefusedError(f"the collector refused: {said.get('error') or status}", hint=said.get("hint"))
+    if status == 429:
+        raise DeviceError(
+            "the collector had too many tries to enroll from this address, and takes none for a while",
+            hint="see that the token is right; then again in a minute (a running agent does so by itself)",
+        )
     if status != 200:
         raise DeviceError(f"the collector answered {status} to the enrollment", hint="it is tried again")
     return said

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from edgeloop.errors import DataError, DeviceError, RefusedError, UsageError
 from edgeloop.telemetry.histogram import Histogram
+from edgeloop.telemetry.identity.enrolling import explained
 from edgeloop.telemetry.reading import Latency, Question
 from edgeloop.telemetry.report import HEADLINE_STAGE
 from edgeloop.telemetry.store.shown import without_secrets
@@ -24,6 +25,7 @@ from edgeloop.telemetry.wire.values import tidy
 TOKEN_VARIABLE = "EDGELOOP_TOKEN"
 """Who asks a collector that wants a login: a viewer's token."""
 
+ABSENT_HINT = "is `edgeloop collect` running?"
 _TIMEOUT_S = 60.0
 _MAX_ANSWER_BYTES = 64 << 20
 _PAGE_ROWS = 500
@@ -42,7 +44,7 @@ class CollectorFailedError(DeviceError):
 class CollectorClient:
     """Requests to a collector: `https://host:8443?ca=ca.pem`. No proxies; the certificate is always verified."""
 
-    def __init__(self, url: str, *, timeout_s: float = _TIMEOUT_S) -> None:
+    def __init__(self, url: str, *, timeout_s: float = _TIMEOUT_S, absent_hint: str = ABSENT_HINT) -> None:
         parts = urlsplit(url)
         options = dict(parse_qsl(parts.query))
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -54,7 +56,7 @@ class CollectorClient:
         if parts.username is not None:
             raise UsageError("a collector's address takes no user or password", hint=f"a token: {TOKEN_VARIABLE}=...")
         self.shown = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
-        self._timeout_s = timeout_s
+        self._timeout_s, self._absent_hint = timeout_s, absent_hint
         handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({}), _NoRedirects()]
         if parts.scheme == "https":
             handlers.append(urllib.request.HTTPSHandler(context=client_context(options.get("ca"))))
@@ -81,20 +83,36 @@ class CollectorClient:
         except HTTPError as error:
             raise self._refused(error) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = tidy(str(getattr(error, "reason", error))) or type(error).__name__
-            is_untrusted = "CERTIFICATE_VERIFY_FAILED" in reason
-            step = "the collector's CA: ?ca=ca.pem" if is_untrusted else "is `edgeloop collect` running?"
-            raise DeviceError(f"{self.shown} is not reachable: {reason}", hint=step) from error
+            cause = getattr(error, "reason", error)
+            reason = tidy(str(cause)) or type(error).__name__
+            raise DeviceError(f"{self.shown} is not reachable: {reason}", hint=self._step(cause, reason)) from error
         if len(body) > _MAX_ANSWER_BYTES:
             raise DeviceError(f"{self.shown} answered more than {_MAX_ANSWER_BYTES >> 20} MiB")
         return body
 
+    def _step(self, cause: object, reason: str) -> str:
+        """What to do where there was no answer."""
+        if "CERTIFICATE_VERIFY_FAILED" in reason:
+            return "the collector's CA: ?ca=ca.pem"
+        if any(each in reason for each in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")):
+            return "it has no TLS: say http://"
+        if self.shown.startswith("http://") and isinstance(cause, ConnectionResetError | http.client.HTTPException):
+            return "if it has TLS, say https://"  # RemoteDisconnected is a ConnectionResetError
+        return self._absent_hint
+
     def _refused(self, error: HTTPError) -> Exception:
-        if error.code in (401, 403):
+        body = error.read(1000)
+        if error.code == 401:
             return RefusedError(
-                f"{self.shown} wants a login that may do this", hint=f"a token in the environment: {TOKEN_VARIABLE}=..."
+                f"{self.shown} wants a login",
+                hint=f"{TOKEN_VARIABLE}=... in the environment, from edgeloop collect token create --api NAME",
             )
-        said = tidy(error.read(1000).decode("utf-8", "replace"))
+        if error.code == 403:
+            words = explained(body)
+            reason = f"{self.shown}: {words.get('error') or 'you may not do this'}"
+            step = words.get("hint") or "ask an operator"
+            return RefusedError(reason, hint=f"{step}; an operator's token: token create --api NAME --role operator")
+        said = tidy(body.decode("utf-8", "replace"))
         if error.code == 400:
             return DataError(f"{self.shown}: {said}")
         if error.code == 500:

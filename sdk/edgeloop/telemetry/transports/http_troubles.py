@@ -35,10 +35,10 @@ def refused_batch(shown: str, status: int, reason: str | None, retry_after: str 
     )
 
 
-def failed(shown: str, error: Exception, *, tls: bool) -> NotAcknowledgedError:
-    """No answer at all."""
+def failed(shown: str, error: Exception, *, tls: bool, ca_flag: str = "?ca=FILE") -> NotAcknowledgedError:
+    """No answer at all. ca_flag: how a CA is given here."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _certificate(shown, error)
+        return _certificate(shown, error, ca_flag)
     if isinstance(error, ssl.SSLError):
         return _handshake(shown, error)
     # A stranger's words may be in the error.
@@ -49,7 +49,7 @@ def failed(shown: str, error: Exception, *, tls: bool) -> NotAcknowledgedError:
     return NotAcknowledgedError(f"{shown} is not reachable: {text}", hint=hint)
 
 
-def _certificate(shown: str, error: ssl.SSLCertVerificationError) -> NotAcknowledgedError:
+def _certificate(shown: str, error: ssl.SSLCertVerificationError, ca_flag: str) -> NotAcknowledgedError:
     here = time.strftime("%Y-%m-%d", time.gmtime())
     if error.verify_code == _NOT_YET_VALID:
         text = f"not valid yet: this device's clock says {here}"
@@ -62,7 +62,7 @@ def _certificate(shown: str, error: ssl.SSLCertVerificationError) -> NotAcknowle
         hint = "on the collector: edgeloop collect init --renew --host NAME, with the name that is in the URL"
     else:
         text = tidy(error.verify_message)
-        hint = "give the collector's CA with ?ca=FILE"
+        hint = f"give the collector's CA with {ca_flag}"
     return NotAcknowledgedError(f"{shown}: its certificate was refused: {text}", hint=hint)
 
 
