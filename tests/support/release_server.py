@@ -89,6 +89,7 @@ def serving(folder: Path) -> Iterator[ReleaseServer]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             said = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
