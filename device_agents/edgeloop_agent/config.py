@@ -100,6 +100,7 @@ class AgentConfig:
     release_interval: float = releases.INTERVAL_S
     release_rate: float = 0.0
     tags: tuple[str, ...] = ()
+    stick: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.threads <= 256:

@@ -35,6 +35,7 @@ OF_THE_AGENT = frozenset(
         "release_interval",
         "release_rate",
         "tags",
+        "stick",
     }
 )
 """What all models share, as a key, a flag or a field."""

@@ -22,8 +22,9 @@ from edgeloop.telemetry.commands.values import Command
 from edgeloop.telemetry.serial_link.chunks import FAILED, RECEIVING, UNKNOWN, Arrived, decode_chunk, encode_arrived
 from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.delivery.apply import go_back, installed_names, model_folder
-from edgeloop_agent.delivery.incoming_door import Order, start_door
+from edgeloop_agent.delivery.incoming_door import Order, budget_words, start_door
 from edgeloop_agent.delivery.incoming_files import PartialFile, checked_offer, read_verdict
+from edgeloop_agent.delivery.incoming_stick import StickWatch
 from edgeloop_agent.delivery.shown import standing_as_dict
 
 _BUSY_S = 10.0
@@ -75,8 +76,10 @@ class _Transfer:
 class LineDelivery:
     """For one run of the agent. `say` gets an event, (kind, detail)."""
 
-    def __init__(self, state: Path, words: tuple[str, ...], say: Say = lambda _kind, _detail: None) -> None:
-        self.say = say
+    def __init__(self, state: Path, words: tuple[str, ...], stick: StickWatch | None = None) -> None:
+        """words: see `door_words`. stick: another way in, looked after here, too."""
+        self.say: Say = lambda _kind, _detail: None
+        self._stick = stick
         self.handlers: Mapping[str, Callable[[Command], dict[str, Any]]] = {
             "deploy": self._deploy,
             "delivery": self._delivery,
@@ -105,6 +108,10 @@ class LineDelivery:
 
     def look(self, *, is_quiet: bool) -> None:
         """Once per round of the supervisor's loop. is_quiet: nothing is being measured here, so that the door may."""
+        if self._stick is not None:
+            self._stick.start()
+            for kind, detail in self._stick.heard():
+                self.say(kind, detail)
         door = self._door
         if door is not None:
             if door.poll() is not None:
@@ -118,6 +125,8 @@ class LineDelivery:
     def close(self) -> None:
         """The run ends. A door that has just let something in is given the time to say so; else nothing was changed."""
         self._let_go()
+        if self._stick is not None:
+            self._stick.close()
         door, self._door = self._door, None
         if door is not None:
             with suppress(subprocess.TimeoutExpired):
@@ -204,7 +213,5 @@ def _given(arguments: Mapping[str, Any], name: str) -> Any:
 
 def _flags(arguments: Mapping[str, Any]) -> tuple[str, ...]:
     """What the operator asks of the door."""
-    words = ["--again"] if arguments.get("again") else []
-    for name, flag in (("max_p95", "--max-p95"), ("max_memory", "--max-memory")):
-        words += [flag, f"{arguments[name]:g}"] if arguments.get(name) else []
-    return tuple(words)
+    budget = budget_words(arguments.get("max_p95"), arguments.get("max_memory"))
+    return ("--again", *budget) if arguments.get("again") else budget

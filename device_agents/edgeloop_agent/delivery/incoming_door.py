@@ -35,6 +35,12 @@ class Order:
     words: Sequence[str]
 
 
+def budget_words(max_p95_ms: float | None, max_memory_mib: float | None) -> tuple[str, ...]:
+    """Flags of `edgeloop-agent update`."""
+    given = (("--max-p95", max_p95_ms), ("--max-memory", max_memory_mib))
+    return tuple(word for flag, value in given if value is not None for word in (flag, f"{value:g}"))
+
+
 def start_door(order: Order) -> subprocess.Popen[bytes]:
     """What it does is in the verdict (`incoming_files.read_verdict`) when it has ended. OSError."""
     command = child_command(_CODE, json.dumps(asdict(order)))

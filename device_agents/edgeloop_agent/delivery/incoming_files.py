@@ -52,7 +52,7 @@ class PartialFile:
         self.size = size
         self.chunks = ArrivedChunks(chunk_count(size))
         here = self.path.stat().st_blocks * 512 if self.path.exists() else 0
-        _check_room(folder, 2 * size - min(here, size) + unpacked_bytes)
+        check_room(folder, 2 * size - min(here, size) + unpacked_bytes)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._sums = os.open(self._chunks_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -126,6 +126,11 @@ def read_verdict(state: Path, offer: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def remove_verdict(state: Path, offer: str) -> None:
+    """It is to be judged anew. OSError."""
+    (state / INCOMING / f"{checked_offer(offer)}{_VERDICT}").unlink(missing_ok=True)
+
+
 def checked_offer(offer: str) -> str:
     """An offer's id. UsageError for what is none."""
     if not _OFFER.fullmatch(offer):
@@ -137,7 +142,8 @@ def _sum(data: bytes) -> int:
     return zlib.crc32(data) or 1
 
 
-def _check_room(folder: Path, bytes_needed: int) -> None:
+def check_room(folder: Path, bytes_needed: int) -> None:
+    """DeviceError where the disk would have less than RESERVE_BYTES left."""
     free = shutil.disk_usage(folder).free - RESERVE_BYTES
     if bytes_needed > free:
         raise DeviceError(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.cli._console import Console
+from edgeloop.cli._deploy_stick import StatusFlag, is_stick, run_stick
 from edgeloop.cli._release_flags import add_release_flags, release_root, release_settings
 from edgeloop.errors import EXIT_DONE, UsageError
 from edgeloop.progress import Advance, Progress
@@ -30,6 +31,8 @@ EPILOG = """example:
   edgeloop deploy ssh://pi@pi4.local ic.bundle --source camera:0 --dry-run
   edgeloop deploy serial:///dev/ttyUSB0?baud=921600 ic-8.bundle
   edgeloop deploy pi-1 ic-8.bundle --collector http://127.0.0.1:8080
+  edgeloop deploy file:///media/usb/edgeloop ic-8.bundle --device pi-1 --device pi-2
+  edgeloop deploy file:///media/usb/edgeloop --status
 
 Over a line the agent has to run already and takes the next version, while its reports go on; a line that a collector
 holds is reached through the collector, by the device's name. Interrupted or unplugged, the same command goes on where
@@ -40,8 +43,13 @@ Exit codes: 0 committed, 1 refused or rolled back, 3 not reached or no sudo, 4 n
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("urls", metavar="URL", nargs="+", help="ssh://user@host[:port], serial:///dev/ttyUSB0, rfc2217://HOST:PORT")
-    add("bundle", metavar="BUNDLE", type=Path)
+    add(
+        "urls",
+        metavar="URL",
+        nargs="+",
+        help="ssh://user@host[:port], serial:///dev/ttyUSB0, file:///media/usb/edgeloop",
+    )
+    bundle = add("bundle", metavar="BUNDLE", type=Path)
     add("--identity", type=Path, metavar="FILE", help="SSH private key (default: agent and ~/.ssh)")
     add("--slim", action="store_true", help="agent without OpenCV: for arrays, sound and sensor lines")
     add("--no-service", action="store_true", help="install and update only; says what to type")
@@ -54,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     settings.add_argument("--telemetry", metavar="URL", help="where reports go")
     settings.add_argument("--trial", metavar="S", type=float, help="how long a version is watched there (default: 60)")
     add_release_flags(parser)
+    stick = parser.add_argument_group("a stick (file://)")
+    stick.add_argument("--device", metavar="NAME", action="append", default=[], help="for this one only; repeatable")
+    stick.add_argument("--status", action=StatusFlag, bundle=bundle, help="what the devices wrote back on it")
     door = parser.add_argument_group("what the device refuses")
     door.add_argument("--max-p95", metavar="MS", type=float, help="what takes longer there for one inference")
     door.add_argument("--max-memory", metavar="MIB", type=float, help="what takes more memory there")
@@ -65,6 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
+    if is_stick(args.urls[0]):
+        return run_stick(args, console)
+    if args.bundle is None or args.device:
+        raise UsageError(
+            "--status and --device are for a stick", hint="edgeloop deploy file:///media/usb/edgeloop --status"
+        )
     from edgeloop.deploy.remote import signed_bundle
     from edgeloop.deploy.rollout import Pace, roll_out
 
