@@ -154,6 +154,16 @@ def test_a_motor_is_heard_over_a_serial_line(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("tuf") is None, reason="tuf is missing: scripts/setup")
+def test_a_bad_release_is_rolled_back_halted_and_never_reaches_the_second_device(tmp_path):
+    printed = run("fleet_update/fleet.py", tmp_path)
+    assert "fleet version 3 is halted in stable: 1 of 1 devices went back" in printed
+    canary, other = printed.split("$ edgeloop-agent versions")[1:]
+    assert "version 2 runs" in canary and "failed: version 3" in canary
+    assert "version 2 runs" in other and "3" not in other.partition("\n")[2].partition("done in")[0]
+
+
+@pytest.mark.slow
 @pytest.mark.torch
 @pytest.mark.skipif(importlib.util.find_spec("onnx2torch") is None, reason="ONNX is missing: scripts/setup --torch")
 def test_an_onnx_file_to_results_of_the_agent(tmp_path):
