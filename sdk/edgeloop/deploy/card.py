@@ -31,6 +31,8 @@ CONFIG = "/etc/edgeloop/agent.toml"
 TRUSTED = "/etc/edgeloop/trusted"
 AGENT_COMMAND = f"/usr/bin/python3 -I {AGENTS}/current/bin/edgeloop-agent"
 _FOLDER_OF_VERSIONS = "installed"
+# A system that booted before looks for new users only after an update of itself (systemd-update-done.service).
+_USERS_AT_EVERY_BOOT = b"[Unit]\nConditionPathExists=|/etc/sysusers.d/edgeloop.conf\n"
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,7 @@ def _service_entries(folder: Path, *, enabled: bool) -> dict[str, FileEntry | Li
     entries = _tree_entries(folder, "")
     del entries[CONFIG]  # ours says more
     unit = next(path for path in entries if path.endswith(".service"))
+    entries["/etc/systemd/system/systemd-sysusers.service.d/edgeloop.conf"] = FileEntry(_USERS_AT_EVERY_BOOT)
     if enabled:
         entries["/etc/systemd/system/multi-user.target.wants/" + unit.rpartition("/")[2]] = LinkEntry(unit)
     return entries

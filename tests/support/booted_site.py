@@ -1,0 +1,174 @@
+"""Where boards are: `edgeloop` with a home of its own, a card that it flashed, a collector at the serial line of the
+board that runs it, and SSH to it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeloop.contract import Contract, InputSpec, OutputSpec
+from edgeloop.deploy.image.files import FileEntry
+from edgeloop.deploy.image.os_image import open_image
+from edgeloop.telemetry.reading import open_reader
+from edgeloop.telemetry.report import Event, Report
+from support.agents import LABELS, frames
+from support.board_image import board_image
+from support.collecting import collector_process
+from support.debian_packages import cache_folder
+from support.emulated_board import EmulatedBoard, booted, clone
+
+CONTRACT = Contract((InputSpec(kind="tensor", shape=(8, 8, 1), std=(255.0,)),), OutputSpec("classification", LABELS))
+MODEL, USER, FRAMES = "digits", "maker", "/srv/frames.npz"
+SETTINGS = f'source = "npz:{FRAMES}"\nloop = true\nrate = 2.0\nreport_interval = 2.0\ntrial = 4.0\n'
+_COMMAND_TIMEOUT_S = 900.0
+_AGENT = "/usr/bin/python3 -I /opt/edgeloop/agent/current/bin/edgeloop-agent"
+_AS_SERVICE = "env XDG_CONFIG_HOME=/etc XDG_STATE_HOME=/var/lib XDG_CACHE_HOME=/var/cache"
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where cards are made. home: EDGELOOP_HOME, with the key that signs."""
+
+    folder: Path
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def identity(self) -> Path:
+        return self.folder / "ssh_key"
+
+    @classmethod
+    def open(cls, folder: Path) -> Workshop:
+        shop = cls(folder)
+        wheels = cache_folder() / "board-wheels"
+        wheels.mkdir(exist_ok=True)
+        (shop.home / "cache").mkdir(parents=True)
+        (shop.home / "cache/wheels").symlink_to(wheels)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(shop.identity)], check=True)
+        return shop
+
+    def edgeloop(self, *words: str | Path, code: int = 0) -> dict[str, Any]:
+        """The command's `--json` object; it has to end with that exit code."""
+        done = subprocess.run(
+            [sys.executable, "-m", "edgeloop.cli", *map(str, words), "--json"],
+            capture_output=True, text=True, env={**os.environ, "EDGELOOP_HOME": str(self.home)},
+            timeout=_COMMAND_TIMEOUT_S, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+        found: dict[str, Any] = json.loads(done.stdout or "{}")
+        return found
+
+    def bundle(self, version: int, **options: Any) -> Path:
+        """Signed with the workshop's key."""
+        from support.agents import make_bundle
+
+        path = self.folder / f"{MODEL}-{version}.bundle"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("EDGELOOP_HOME", str(self.home))
+            return make_bundle(
+                path, **{"contract": CONTRACT, "target": "generic-arm64", "name": MODEL, "version": version, **options}
+            )
+
+    def card(self, *words: str | Path) -> Path:
+        """A flashed card. The system on it has booted before, and has the frames that the model will see."""
+        system, card = clone(board_image(), self.folder / "system.img"), self.folder / "card.img"
+        samples, config = self.folder / "frames.npz", self.folder / "agent.toml"
+        np.savez(samples, x=frames(20)[..., None].astype(np.float32))
+        config.write_text(SETTINGS)
+        open_image(system).root.put({FRAMES: FileEntry(samples), "/etc/.updated": FileEntry(b"")})
+        self.edgeloop(
+            "flash", system, "-o", card, "--slim", "--bundle", self.bundle(1), "--config", config, "--serial", "uart",
+            "--user", USER, "--ssh-key", self.identity.with_suffix(".pub"), *words,
+        )  # fmt: skip
+        system.unlink()
+        return card
+
+
+@dataclass(frozen=True)
+class Site:
+    """A board that runs a card, and the collector at its serial line."""
+
+    shop: Workshop
+    board: EmulatedBoard
+    store: str
+
+    def reports(self) -> list[Report]:
+        """All that came in, in the order of arrival."""
+        from edgeloop.telemetry.reading import Question
+
+        with contextlib.closing(open_reader(self.store)) as reader:
+            return [stored.report for stored in reader.reports(Question())]
+
+    def events(self, *kinds: str) -> list[Event]:
+        return [event for report in self.reports() for event in report.events if not kinds or event.kind in kinds]
+
+    def wait_for_report(self, **wanted: Any) -> Report:
+        """The first one with these fields that has inferences."""
+
+        def found() -> Report | None:
+            fitting = (r for r in self.reports() if all(getattr(r, name) == value for name, value in wanted.items()))
+            return next((report for report in fitting if report.counters.get("inferences", 0) > 0), None)
+
+        report = self.board.wait_until(found, f"a report with {wanted}; events: {self.events()}")
+        assert isinstance(report, Report)
+        return report
+
+    def wait_for_event(self, kind: str, text: str) -> Event:
+        def found() -> Event | None:
+            return next((event for event in self.events(kind) if text in event.detail), None)
+
+        event = self.board.wait_until(found, f"an event {kind} {text!r}; events: {self.events()}")
+        assert isinstance(event, Event)
+        return event
+
+    def ssh(self, command: str) -> subprocess.CompletedProcess[str]:
+        shared = ("ControlMaster=auto", f"ControlPath={self.board.folder / 'ssh'}", "ControlPersist=600")
+        told = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", *shared)
+        options = [word for option in told for word in ("-o", option)]
+        where = ["-p", str(self.board.ssh_port), f"{USER}@127.0.0.1"]
+        return subprocess.run(
+            ["ssh", "-i", str(self.shop.identity), *options, *where, command],
+            capture_output=True, text=True, timeout=_COMMAND_TIMEOUT_S, check=False,
+        )  # fmt: skip
+
+    def wait_for_ssh(self) -> None:
+        self.board.wait_until(lambda: self.ssh("true").returncode == 0, "an answer of sshd")
+
+    def run(self, command: str) -> str:
+        """Its output; it has to work."""
+        done = self.ssh(command)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        return done.stdout
+
+    def agent(self, *words: str) -> dict[str, Any]:
+        """The `--json` answer of a verb of the board's agent, with the rights of the service."""
+        done = self.ssh(f"sudo runuser -u edgeloop -- {_AS_SERVICE} {_AGENT} {' '.join(words)} --json")
+        found: dict[str, Any] = json.loads(done.stdout or "{}")
+        return found
+
+    @property
+    def url(self) -> str:
+        return f"ssh://{USER}@127.0.0.1:{self.board.ssh_port}"
+
+    def deploy(self, bundle: Path, *words: str, code: int = 0) -> dict[str, Any]:
+        return self.shop.edgeloop("deploy", self.url, bundle, "--identity", self.shop.identity, *words, code=code)
+
+
+@contextlib.contextmanager
+def site_of(shop: Workshop, card: Path, name: str) -> Iterator[Site]:
+    """Powered on, with a collector that listens; neither is waited for."""
+    folder = shop.folder / name
+    with booted(card, folder) as board, collector_process(folder / "store.db", "--serial", str(board.line)):
+        yield Site(shop, board, f"sqlite:///{folder / 'store.db'}")
