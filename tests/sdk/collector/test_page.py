@@ -249,3 +249,28 @@ def test_opening_a_device_while_a_search_waits_leaves_no_stream_behind(
             seen.page.evaluate("location.hash = '#/'")
         seen.page.locator("#devices tr").wait_for(timeout=5000)
         assert seen.complaints == []
+
+
+def test_a_device_that_nobody_heard_of_is_no_trouble_of_the_collector(browser: Any, collector: CollectorHandle) -> None:
+    collector.ingest.handle(batch_of(make_report(1)))
+    with visit(browser, f"{collector.url}/#/device/nobody") as seen:
+        seen.page.get_by_text("no report of this device").wait_for()
+        assert seen.page.locator("#status").get_attribute("class") == "status live"
+        assert seen.page.title() == "nobody · edgeloop telemetry"
+        seen.page.goto(f"{collector.url}/#/device/pi-1")
+        seen.page.locator("h2", has_text="pi-1").wait_for()
+        assert seen.page.title() == "pi-1 · edgeloop telemetry"
+        seen.page.goto(f"{collector.url}/#/latency")
+        seen.page.wait_for_function("document.title === 'Latency · edgeloop telemetry'")
+
+
+def test_a_small_laptop_sees_the_unit_and_every_column(browser: Any, collector: CollectorHandle) -> None:
+    gauges = {"throttle_flags": 4.0, "temperature_c": 81.0}
+    reports = [with_event(make_report(n, device="pi-warehouse-12", gauges=gauges)) for n in range(1, 5)]
+    collector.ingest.handle(batch_of(*reports))
+    with visit(browser, collector.url, viewport={"width": 1280, "height": 800}) as seen:
+        seen.page.locator("#devices tr").wait_for()
+        heads = seen.page.locator("table.fleet thead th").all_inner_texts()
+        assert [head.split("\n")[0].strip(" ▲▼") for head in heads][3:6] == ["p50 ms", "p95 ms", "p99 ms"]
+        assert seen.page.locator("#devices td.stages .drawing").is_visible()
+        assert seen.page.evaluate(STICKS_OUT) == 0

@@ -34,7 +34,7 @@ export function drawing(width, height, label, ...shapes) {
 export async function fetchJson(path) {
   const answer = await fetch(path, { cache: "no-store" });
   if (answer.status === 401) location.assign("login"); // the session is over
-  if (!answer.ok) throw new Error((await answer.text()).trim().slice(0, 200) || `status ${answer.status}`);
+  if (!answer.ok) throw Object.assign(new Error((await answer.text()).trim().slice(0, 200) || `status ${answer.status}`), { status: answer.status });
   return answer.json();
 }
 

@@ -6,7 +6,7 @@ import { age, count, deviceLink } from "./words.js";
 
 const PAGE_ROWS = 50;
 const COLUMNS = [
-  ["device", "Device"], ["bundle", "Model"], ["delegate", "Runs on"], ["p50", "p50"], ["p95", "p95"], ["p99", "p99"],
+  ["device", "Device"], ["bundle", "Model"], ["delegate", "Runs on"], ["p50", "p50 ms"], ["p95", "p95 ms"], ["p99", "p99 ms"],
   [null, "p95 trend"], [null, "Stages"], ["rate", "Per s"], ["temperature", "Board"], [null, ""], ["seen", "Seen"],
 ];
 const NUMBERS = new Set(["p50", "p95", "p99", "rate", "temperature", "seen"]);

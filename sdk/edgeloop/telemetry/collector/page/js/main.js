@@ -14,6 +14,8 @@ const ROUTES = [
   [/^#\/alerts$/, () => import("./alerts.js").then((m) => m.showAlerts)],
 ];
 
+const TITLE = document.title;
+
 const shell = {
   standing(connected, words, seconds) {
     const live = connected && !words && seconds <= SILENT_S;
@@ -33,6 +35,16 @@ const shell = {
 let leave = () => {};
 let shown = 0;
 
+// "Latency", "pi-1", "ic 3": what a tab or a bookmark is found by.
+function titleOf(hash) {
+  const [kind, ...names] = hash.slice(2).split("/");
+  try {
+    return names.map(decodeURIComponent).join(" ") || kind[0].toUpperCase() + kind.slice(1);
+  } catch {
+    return kind;
+  }
+}
+
 async function route() {
   const hash = location.hash || "#/";
   const main = byId("main");
@@ -44,6 +56,7 @@ async function route() {
     else link.removeAttribute("aria-current");
   }
   const found = ROUTES.find(([pattern]) => pattern.test(hash));
+  document.title = found ? `${titleOf(hash)} · ${TITLE}` : TITLE;
   if (!found) {
     leave = showFleet(main, shell);
     return;

@@ -29,8 +29,10 @@ export function reloading(main, shell, { back, load, draw }) {
       shell.standing(true, null, 0);
     } catch (error) {
       if (left) return;
-      shell.standing(false, "not up to date");
-      if (!charts.length) box.replaceChildren(element("p.empty", {}, error.message));
+      const missing = error.status === 404; // the collector is well, there is only nothing of that name
+      if (missing) shell.standing(true, null, 0);
+      else shell.standing(false, "not up to date");
+      if (missing || !charts.length) box.replaceChildren(element("p.empty", {}, error.message));
     }
     box.removeAttribute("aria-busy");
     if (!left) timer = setTimeout(() => (document.hidden ? again.later() : again()), AGAIN_MS);
