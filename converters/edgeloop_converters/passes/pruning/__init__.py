@@ -1,0 +1,23 @@
+"""Pruning: channels, blocks and single weights taken out of a float model. `prune` is the usual way in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgeloop.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from edgeloop_converters.passes.pruning.apply import apply_prune, prune
+    from edgeloop_converters.passes.pruning.plan import GroupPlan, PrunePlan, plan_prune
+
+__all__ = ["GroupPlan", "PrunePlan", "apply_prune", "plan_prune", "prune"]
+
+_HOMES = {
+    "prune": ".apply",
+    "apply_prune": ".apply",
+    "plan_prune": ".plan",
+    "PrunePlan": ".plan",
+    "GroupPlan": ".plan",
+}
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -1,0 +1,117 @@
+"""Structured pruning carried out: channels taken out, and what is left made to answer for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edgeloop.errors import UsageError
+from edgeloop.graph import Graph
+from edgeloop.progress import Progress
+from edgeloop_converters.passes.figures import macs, output_error, outputs
+from edgeloop_converters.passes.pruning.channels import Channels
+from edgeloop_converters.passes.pruning.consumers import LINEAR, column_classes, matrix_of, put_matrix
+from edgeloop_converters.passes.pruning.plan import Cost, PrunePlan, channels_of, plan_prune
+from edgeloop_converters.passes.pruning.refit import ROWS, own_constants, refit
+from edgeloop_converters.passes.pruning.scores import Gradients
+from edgeloop_converters.passes.pruning.seen import Samples
+from edgeloop_converters.passes.pruning.slicing import kept_channels, kept_classes, slice_channels
+from edgeloop_converters.passes.report import PassReport
+
+NAME = "prune"
+_JUDGES = 256
+
+
+def prune(
+    graph: Graph,
+    *,
+    samples: Samples = (),
+    amount: float | None = None,
+    threshold: float | None = None,
+    goal: float | None = None,
+    widths: Mapping[str, int] | None = None,
+    score: str = "",
+    tile: int = 1,
+    cost: Cost = macs,
+    gradients: Gradients | None = None,
+    keep: Sequence[str] = (),
+    repair: bool = True,
+    rows: int = ROWS,
+    progress: Progress | None = None,
+    seed: int = 0,
+    threads: int = 1,
+) -> tuple[Graph, PassReport]:
+    """`plan_prune`, then `apply_prune`. score: "" is "reconstruction" with samples, else "l1".
+
+    samples: float inputs, one array [1, ...] per model input; labels are not needed. Without samples nothing is
+    repaired.
+    """
+    started = time.monotonic()
+    plan = plan_prune(
+        graph, amount=amount, threshold=threshold, goal=goal, widths=widths, tile=tile, cost=cost, samples=samples,
+        score=score or ("reconstruction" if samples else "l1"), gradients=gradients, keep=keep, seed=seed,
+        threads=threads, progress=progress,
+    )  # fmt: skip
+    return apply_prune(
+        graph, plan, samples=samples, repair=repair, rows=rows, progress=progress, seed=seed, threads=threads,
+        started=started,
+    )  # fmt: skip
+
+
+def apply_prune(
+    graph: Graph,
+    plan: PrunePlan,
+    *,
+    samples: Samples = (),
+    repair: bool = True,
+    rows: int = ROWS,
+    progress: Progress | None = None,
+    seed: int = 0,
+    threads: int = 1,
+    started: float | None = None,
+) -> tuple[Graph, PassReport]:
+    """The pruned graph; `graph` stays as it is. repair: with samples, the layers behind are refitted (`refit`).
+
+    Raises UsageError where the plan was made for another model.
+    """
+    began = time.monotonic() if started is None else started
+    channels = channels_of(graph, plan)
+    stay = kept_classes(channels, plan.kept)
+    smaller = slice_channels(_merged(graph, channels, plan), channels, stay)
+    done = f"{sum(g.width - len(g.kept) for g in plan.groups)} of {sum(g.width for g in plan.groups)} channels removed"
+    before, after = dict(plan.before), dict(plan.after)
+    if samples:
+        if repair:
+            kept = kept_channels(graph, channels, stay)
+            smaller, count = refit(
+                graph, smaller, kept, samples, rows=rows, seed=seed, threads=threads, progress=progress
+            )  # fmt: skip
+            done += f", {count} layers refitted on {len(samples)} samples"
+        judges = samples[-_JUDGES:]
+        before["output_error"] = 0.0
+        after["output_error"] = output_error(outputs(graph, judges, threads), outputs(smaller, judges, threads))
+    return smaller, PassReport(NAME, f"{done}, by {plan.score}", time.monotonic() - began, before, after)
+
+
+def _merged(graph: Graph, channels: Channels, plan: PrunePlan) -> Graph:
+    """Readers' columns of channels that go are added to those of the channels that take over."""
+    if not any(group.merges for group in plan.groups):
+        return graph
+    fresh = own_constants(graph)
+    for planned in plan.groups:
+        group = channels.group(planned.name)
+        for i in (i for i in group.consumers if graph.main.ops[i].name in LINEAR):
+            op = fresh.main.ops[i]
+            columns = column_classes(graph, channels, graph.main.ops[i])
+            matrix = matrix_of(fresh, op)
+            for merge in planned.merges:
+                gone = np.flatnonzero(columns == group.classes[merge.gone])
+                into = np.flatnonzero(columns == group.classes[merge.into])
+                if gone.size != into.size:
+                    raise UsageError(f"channels of '{planned.name}' are not read alike: they cannot be merged")
+                matrix[into] += merge.slope * matrix[gone]
+                matrix[-1] += merge.shift * matrix[gone].sum(axis=0)
+            put_matrix(fresh, op, matrix)
+    return fresh
