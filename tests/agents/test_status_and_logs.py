@@ -79,6 +79,9 @@ def test_a_fallback_is_an_alert_and_stands_in_the_log(agents: Agents, bundle: Pa
     logged = json.loads(run_cli("logs", "--state", tmp_path / "state", "--kind", "fallback", "--json").stdout)
     assert ["SIGSEGV" in event["detail"] for event in logged["events"]] == [True]
     assert "fallback" in run_cli("logs", "--state", tmp_path / "state").stdout
+    misspelt = run_cli("logs", "--state", tmp_path / "state", "--kind", "fallbak").stdout
+    assert "no event of kind fallbak" in misspelt and "fallback" in misspelt.partition("there are: ")[2]
+    assert "fallback" in logged["kinds"]
 
 
 def test_a_state_folder_of_nobody_is_one_line(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import EXIT_DONE, DeviceError, UsageError
@@ -33,14 +35,22 @@ def run(args: argparse.Namespace) -> int:
     if not folder.is_dir():
         raise DeviceError(f"no agent has run in {folder}", hint="--state DIR or --config FILE names another")
     try:
-        events = [e for e in read_events(folder) if not args.kind or e.get("kind") in args.kind][-args.n :]
+        everything = list(read_events(folder))
     except OSError as error:
         raise DeviceError(f"{folder}: {error.strerror}", hint="sudo, or as the agent's user") from error
+    events = [e for e in everything if not args.kind or e.get("kind") in args.kind][-args.n :]
+    there = sorted({str(e.get("kind")) for e in everything})
     if args.json:
-        print(json_text({"state": str(folder), "events": events}), flush=True)
+        print(json_text({"state": str(folder), "events": events, "kinds": there}), flush=True)
     else:
-        print("\n".join(map(_line, events)) or f"nothing happened yet ({folder})", flush=True)
+        print("\n".join(map(_line, events)) or _nothing(args.kind, there, folder), flush=True)
     return EXIT_DONE
+
+
+def _nothing(asked: Sequence[str] | None, there: Sequence[str], folder: Path) -> str:
+    if not asked or not there:
+        return f"nothing happened yet ({folder})"
+    return f"no event of kind {' or '.join(asked)} ({folder}); there are: {', '.join(there)}"
 
 
 def _line(event: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from edgeloop.errors import DataError, UsageError
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.reading import Question, Reader, open_reader
+from edgeloop.telemetry.reading.stages import check_stage
 from edgeloop.telemetry.report import HEADLINE_STAGE, Report
 from edgeloop.telemetry.store import DEFAULT_STORE_URL, Selection
 from edgeloop.telemetry.times import parse_time
@@ -135,7 +136,9 @@ class Telemetry:
         self, bundle: str | None = None, *, stage: str = HEADLINE_STAGE, **filters: Unpack[Filters]
     ) -> Histogram:
         """All samples of a stage in one histogram; empty when there are none."""
-        return self.reader.latency(_question(bundle, filters)).get((stage,), Histogram())
+        found = self.reader.latency(_question(bundle, filters))
+        check_stage(stage, found)
+        return found.get((stage,), Histogram())
 
     def latency(
         self,
@@ -152,6 +155,7 @@ class Telemetry:
         """
         single = isinstance(by, str)
         found = self.reader.latency(_question(bundle, filters), by=(by,) if isinstance(by, str) else tuple(by))
+        check_stage(stage, found)
         return LatencyByGroup(
             {key[1] if single else key[1:]: histogram for key, histogram in found.items() if key[0] == stage}
         )

@@ -158,6 +158,9 @@ def test_health_devices_and_latency_as_json(collector: CollectorHandle) -> None:
     assert [(g["stage"], g["device"], g["n"]) for g in groups] == [("invoke", "pi-1", 40)]
     for wrong in ("by=nothing", "colour=red", "version=x", "since_s=soon"):
         assert ask(collector, "GET", f"/v1/latency?{wrong}")[0] == 400
+    status, _headers, words = ask(collector, "GET", "/v1/latency?stage=invok")
+    assert status == 400 and b"no report has a stage 'invok'; there are: capture, preprocess, invoke" in words
+    assert ask(collector, "GET", "/v1/latency?stage=capture&device=nobody")[0] == 200
 
 
 def test_the_page_has_a_strict_policy_and_all_its_files(collector: CollectorHandle) -> None:

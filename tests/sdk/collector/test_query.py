@@ -115,6 +115,9 @@ def test_wrong_questions_are_named(telemetry: Telemetry) -> None:
     with pytest.raises(UsageError, match="not a time"):
         telemetry.latency("ic", since="yesterday")
     assert telemetry.latency("ic", since="1h").count() == {}
+    for ask in (telemetry.latency, telemetry.histogram):
+        with pytest.raises(DataError, match=r"no report has a stage 'invok'; there are: capture, .*invoke"):
+            ask("ic", stage="invok")
 
 
 @pytest.mark.parametrize(

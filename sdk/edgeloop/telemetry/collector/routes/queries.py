@@ -13,6 +13,7 @@ from edgeloop.telemetry.collector.security.records import parse_tags
 from edgeloop.telemetry.collector.services import Services
 from edgeloop.telemetry.reading.local import LocalReader
 from edgeloop.telemetry.reading.query_string import parse_question
+from edgeloop.telemetry.reading.stages import check_stage
 
 
 def routes(services: Services) -> list[Route]:
@@ -34,6 +35,8 @@ def routes(services: Services) -> list[Route]:
         query = dict(request.query_params)
         stage, by = query.pop("stage", None), query.pop("by", "device").split(",")
         found = reader.latency(parse_question(query), by)
+        if stage is not None:
+            check_stage(stage, found)
         groups = [
             {"stage": key[0], **dict(zip(by, key[1:], strict=True)), "n": histogram.count}
             | {f"p{p}_ms": histogram.percentile(p) for p in (50, 95, 99)}
