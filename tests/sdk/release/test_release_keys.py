@@ -84,6 +84,16 @@ def test_an_owner_who_changes_keys_needs_the_other(tmp_path, strict, keys):
     assert len(read_groups(Repository.load(strict))[ONLINE].keys) == 2
 
 
+def test_the_last_owner_may_be_far_from_the_other_keys(tmp_path, strict, keys):
+    groups = with_key(read_groups(Repository.load(strict)), (ONLINE,), keys["new"].public_key)
+    changed(strict, ring(keys["alice"]), groups)
+    with locked(strict):
+        missing = finish(strict, ring(keys["bob"]), NOW)
+        assert {m.role for m in missing} == {"snapshot", "timestamp"}
+        assert finish(strict, ring(keys["server"]), NOW) == ()
+    Device(tmp_path / "device", strict).updater()
+
+
 def test_what_was_prepared_before_another_change_is_refused(strict, keys):
     groups = read_groups(Repository.load(strict))
     changed(strict, ring(keys["alice"]), with_key(groups, (ONLINE,), keys["new"].public_key))

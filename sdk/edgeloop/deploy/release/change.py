@@ -20,7 +20,19 @@ from typing import TYPE_CHECKING, Any
 from edgeloop.bundle.files import sync_directory, write_atomically
 from edgeloop.deploy.release.keyring import Keyring, shown
 from edgeloop.deploy.release.repository import PRIVATE, Repository, days_of
-from edgeloop.deploy.release.roles import CHANNELS, MODELS, ROOT, SNAPSHOT, TARGETS, TIMESTAMP, Group, group_of
+from edgeloop.deploy.release.roles import (
+    CHANNELS,
+    GROUPS,
+    MODELS,
+    OWNERS,
+    ROLES,
+    ROOT,
+    SNAPSHOT,
+    TARGETS,
+    TIMESTAMP,
+    Group,
+    group_of,
+)
 from edgeloop.errors import DeviceError, RefusedError, UsageError
 from edgeloop.release.channel import Channel, channel_path
 
@@ -81,21 +93,23 @@ class Change:
         self.changed |= write_groups(self.metadata[ROOT].signed, self.metadata[TARGETS].signed, groups)
 
     def commit(self) -> tuple[Missing, ...]:
-        """Sign and write. () when it is live; else what owners must still sign, which is kept aside for `release sign`.
+        """Sign and write. () when it is live; else which signatures a change of keys still lacks: it is kept aside for
+        `release sign`.
 
-        Raises UsageError where another key is missing, DeviceError where the disk cannot be written.
+        Raises UsageError where another change lacks a key, DeviceError where the disk cannot be written.
         """
         self._sign_all()
-        waiting = self._missing(ROOT) + self._missing(TARGETS)
-        if waiting:
+        waiting = [missing for role in ROLES for missing in self._missing(role)]
+        waiting = [missing for missing in waiting if missing.role in GROUPS[OWNERS]] or waiting
+        if waiting and not self.changed.isdisjoint((ROOT, TARGETS)):
             _writing(self.folder, self._stage)
-            return waiting
-        for role in (MODELS, CHANNELS, SNAPSHOT, TIMESTAMP):
-            for missing in self._missing(role):
-                raise UsageError(
-                    f"{self.folder}: {role} must be signed by the {group_of(role)}, whose key is not at hand",
-                    hint=f"--key FILE of {', '.join(missing.keys)}",
-                )
+            return tuple(waiting)
+        for missing in waiting:
+            raise UsageError(
+                f"{self.folder}: {missing.role} must be signed by the {group_of(missing.role)}, whose key is not at "
+                "hand",
+                hint=f"--key FILE of {', '.join(missing.keys)}",
+            )
         _writing(self.folder, self._write)
         return ()
 
