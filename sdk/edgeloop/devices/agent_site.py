@@ -20,7 +20,7 @@ from edgeloop.devices.connection import DevicePlatform
 from edgeloop.errors import DeviceError, UsageError
 from edgeloop.version import VERSION
 
-DEVICE_EXTRAS = ("agent", "serial", "mqtt")
+DEVICE_EXTRAS = ("agent", "serial", "mqtt", "release")
 _PACKAGES = ("edgeloop", "edgeloop_agent")
 _HOST_ONLY = (
     *(f"edgeloop/{name}/" for name in ("cli", "deploy", "devices")),
