@@ -35,7 +35,7 @@ def frames(count: int, seed: int = 0) -> np.ndarray:
 @lru_cache(maxsize=1)
 def digits_int8() -> bytes:
     """The packaged digits model, all int8 (calibrated on noise: it computes, it does not recognise)."""
-    return _int8((resources.files("edgeloop_converters.demo") / "digits.tflite").read_bytes())
+    return int8_of((resources.files("edgeloop_converters.demo") / "digits.tflite").read_bytes())
 
 
 @lru_cache(maxsize=1)
@@ -43,7 +43,7 @@ def residual_int8() -> bytes:
     """A model of the same contract that has an ADD, all int8."""
     from support.tiny_models import tiny_residual
 
-    return _int8(tiny_residual(channels=1, classes=len(LABELS)))
+    return int8_of(tiny_residual(channels=1, classes=len(LABELS)))
 
 
 @lru_cache(maxsize=1)
@@ -55,10 +55,11 @@ def slow_int8() -> bytes:
     x = builder.input("image", (1, 8, 8, 1))
     for _ in range(10):
         x = builder.conv(x, 32)
-    return _int8(builder.finish(builder.softmax(builder.dense(builder.mean(x), len(LABELS)))).write())
+    return int8_of(builder.finish(builder.softmax(builder.dense(builder.mean(x), len(LABELS)))).write())
 
 
-def _int8(model: bytes) -> bytes:
+def int8_of(model: bytes) -> bytes:
+    """A float model for frames of 8 x 8, all int8."""
     from edgeloop_converters.calibration import calibrate
     from edgeloop_converters.quantization import quantize_int8
 
