@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 from edgeloop.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from edgeloop_converters.passes.pruning import prune
+    from edgeloop_converters.passes.pruning import prune, sparsify
     from edgeloop_converters.passes.train import distill, fine_tune, qat
 
-__all__ = ["distill", "fine_tune", "prune", "qat"]
+__all__ = ["distill", "fine_tune", "prune", "qat", "sparsify"]
 
 _HOMES = {
     "distill": ".train.tuning",
     "fine_tune": ".train.tuning",
     "prune": ".pruning.apply",
+    "sparsify": ".pruning.sparsity",
     "qat": ".train.quantized",
 }
 

@@ -9,13 +9,15 @@ from edgeloop.lazy import lazy_names
 if TYPE_CHECKING:
     from edgeloop_converters.passes.pruning.apply import apply_prune, prune
     from edgeloop_converters.passes.pruning.plan import GroupPlan, PrunePlan, plan_prune
+    from edgeloop_converters.passes.pruning.sparsity import sparsify
 
-__all__ = ["GroupPlan", "PrunePlan", "apply_prune", "plan_prune", "prune"]
+__all__ = ["GroupPlan", "PrunePlan", "apply_prune", "plan_prune", "prune", "sparsify"]
 
 _HOMES = {
     "prune": ".apply",
     "apply_prune": ".apply",
     "plan_prune": ".plan",
+    "sparsify": ".sparsity",
     "PrunePlan": ".plan",
     "GroupPlan": ".plan",
 }
