@@ -69,6 +69,16 @@ def create_signing_key(directory: Path | None = None, *, replace: bool = False) 
     return _make(path)
 
 
+def make_key_file(path: Path) -> SigningKey:
+    """A new key in a file of its own, its .pub beside it: for roles that are not the user's. Raises UsageError where
+    the file exists.
+    """
+    if path.exists() or path.suffix == ".pub":
+        why = "it is there already" if path.exists() else "the public half will be called so"
+        raise UsageError(f"key file {path}: {why}", hint="choose another name, such as server.key")
+    return _make(path)
+
+
 def load_signing_key(path: Path) -> SigningKey:
     """Read a private key file (PKCS 8 PEM, Ed25519). Raises RefusedError where others can read it, ConfigError if
     damaged.

@@ -20,23 +20,25 @@ EPILOG = """actions:
   trust FILE    trust the key(s) of a .pub file from now on
   export FILE   write your public key to a file; without FILE to stdout
   new           make another key with --replace; the old one is kept aside and stays trusted here
+  new FILE      make a key in a file of its own, FILE.pub beside it: for a server or an owner of releases
 
 example:
   edgeloop keys
   edgeloop keys export alice.pub          give this to who runs the devices
-  edgeloop keys trust alice.pub           on their machine"""
+  edgeloop keys trust alice.pub           on their machine
+  edgeloop keys new server.key            release watch --key server.key"""
 
 _ACTIONS = ("show", "list", "trust", "export", "new")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", choices=_ACTIONS, default="show", help="default: show")
-    parser.add_argument("file", nargs="?", type=Path, help="a .pub file, for trust and export")
+    parser.add_argument("file", nargs="?", type=Path, help="a .pub file, for trust and export; a key file, for new")
     parser.add_argument("--replace", action="store_true", help="new: replace the key that is there")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    if args.file is not None and args.action not in ("trust", "export"):
+    if args.file is not None and args.action not in ("trust", "export", "new"):
         raise UsageError(f"keys {args.action} takes no file", hint=f"edgeloop keys trust {args.file}")
     return {"show": _show, "list": _list, "trust": _trust, "export": _export, "new": _new}[args.action](args, console)
 
@@ -107,9 +109,11 @@ def _export(args: argparse.Namespace, console: Console) -> int:
 
 
 def _new(args: argparse.Namespace, console: Console) -> int:
-    from edgeloop.bundle.keys import create_signing_key
+    from edgeloop.bundle.keys import create_signing_key, make_key_file
 
-    key = create_signing_key(replace=args.replace)
+    if args.file is not None and args.replace:
+        raise UsageError("--replace is for your own key", hint=f"edgeloop keys new {args.file}")
+    key = create_signing_key(replace=args.replace) if args.file is None else make_key_file(args.file)
     data = {**_describe(key.public_key, key.public_path), "private": str(key.path), "created": True}
     text = f"{key.fingerprint}  {key.public_key.comment}  (made just now)"
     console.result(data, f"{text}\npublic   {key.public_path}  (give it to devices)")

@@ -212,3 +212,12 @@ def test_keys_never_prints_the_private_key(capsys):
     for action in ("show", "list", "export"):
         main(["keys", action])
     assert secret not in capsys.readouterr().out
+
+
+def test_a_key_in_a_file_of_its_own(tmp_path, capsys):
+    code, made, _ = call(capsys, "keys", "new", tmp_path / "server.key")
+    assert code == 0 and made["public"] == str(tmp_path / "server.pub")
+    assert (tmp_path / "server.key").stat().st_mode & 0o777 == 0o600
+    assert call(capsys, "keys", "new", tmp_path / "server.key")[0] == 2
+    assert call(capsys, "keys", "new", tmp_path / "server.pub")[0] == 2
+    assert call(capsys, "keys", "new", tmp_path / "other.key", "--replace")[0] == 2
