@@ -139,7 +139,9 @@ class Executor:
         if self._is_repeated(command, reply):
             return None
         if envelope.key_id and self._clock() < self._no_check_until_s:
-            decision: Accepted | Refused = Refused("too soon", "a forged command came just now: try again in a second")
+            decision: Accepted | Refused = Refused(
+                "too soon", "a command by an unknown signer came just now: try again in a second"
+            )
         else:
             decision = judge(envelope, self._standing())
         if isinstance(decision, Refused):

@@ -123,7 +123,7 @@ def test_after_a_forgery_no_signature_is_looked_at_for_a_second(key: SigningKey,
         room.send(signed(report_now(), stranger))
         room.send(signed(report_now(2), key))
         room.turn(2)
-        assert [a.error[:12] for a in room.answers] == ["it is not si", "a forged com"]
+        assert [a.error[:12] for a in room.answers] == ["it is not si", "a command by"]
         room.now_s += 1.1
         room.send(signed(report_now(2), key))
         room.turn()

@@ -97,7 +97,7 @@ def test_what_is_not_for_here_and_now_is_refused_counted_and_said_once(board: Bo
         "other boot": signed(replace(fresh[0], boot="f" * 16), key),
         "expired": signed(replace(fresh[1], until_uptime_s=0.001), key),
         "not signed": unsigned(fresh[2]),
-        "forged": signed(fresh[3], stranger),
+        "unknown signer": signed(fresh[3], stranger),
         "unknown kind": unsigned(Command("reboot", fresh[4].id)),
     }
     for reason, data in refused.items():

@@ -76,7 +76,7 @@ def judge(envelope: Envelope, standing: Standing) -> Accepted | Refused:
         return Refused("replayed", f"its counter {command.counter} is not above {standing.last_counter}")
     signed_by = signer(envelope, standing.operators)
     if signed_by is None:
-        return Refused("forged", "it is not signed by an operator of this device", was_checked=True)
+        return Refused("unknown signer", "it is not signed by an operator of this device", was_checked=True)
     return Accepted(signed_by)
 
 
