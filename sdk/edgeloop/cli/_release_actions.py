@@ -41,6 +41,9 @@ def publish(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.deploy.release.publish import publish as take_in
     from edgeloop.deploy.release.setup import create, one_key, staged
 
+    _check_name("--channel", args.channel)
+    if args.max_p95 is not None and not 0 < args.max_p95 < 1e9:
+        raise UsageError(f"--max-p95 {args.max_p95:g} is not above 0")
     keyring = Keyring.open(args.key)
     with locked(args.repo):
         if not newest_root(args.repo) and not staged(args.repo):
@@ -81,6 +84,7 @@ def promote(args: argparse.Namespace, console: Console) -> int:
     if args.no_tags and args.tag:
         raise UsageError("--no-tags and --tag at once", hint="one of them")
     tags = () if args.no_tags else _tags(args.tag) if args.tag else None
+    _check_name("--to", args.to or args.channel)
     if args.to is None or args.to == args.channel:
         percent = 100.0 if args.percent is None else args.percent
         return _steer(args, console, lambda channel, offer, _now: promoted(channel, offer, percent, tags))
@@ -243,13 +247,17 @@ def _size(count: int) -> str:
 
 
 def _tags(given: list[str] | None) -> tuple[str, ...]:
-    from edgeloop.bundle.limits import NAME_PATTERN
-
     tags = tuple(dict.fromkeys(given or ()))
     for tag in tags:
-        if not NAME_PATTERN.fullmatch(tag):
-            raise UsageError(f"--tag {tag!r}: letters, digits, '.', '_' and '-' only")
+        _check_name("--tag", tag)
     return tags
+
+
+def _check_name(flag: str, name: str) -> None:
+    from edgeloop.bundle.limits import NAME_PATTERN
+
+    if not NAME_PATTERN.fullmatch(name):
+        raise UsageError(f"{flag} {name!r}: letters, digits, '.', '_' and '-' only, at most 64")
 
 
 def _days(given: list[str]) -> dict[str, int]:

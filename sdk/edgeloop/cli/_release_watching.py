@@ -49,21 +49,22 @@ def progress_lines(progress: Progress) -> list[str]:
 def watch(args: argparse.Namespace, console: Console) -> int:
     """Once, or until told to stop."""
     from edgeloop.cli._stop import stop_requested
-    from edgeloop.deploy.release.halting import Limits, watch_once
+    from edgeloop.deploy.release.halting import Limits, check_can_halt, watch_once
+    from edgeloop.deploy.release.rollout import EventLog
     from edgeloop.telemetry.reading import open_reader
 
     if not 0 <= args.tolerate <= 100:
         raise UsageError(f"--tolerate {args.tolerate:g} is not 0 to 100 %")
     limits, keyring = Limits(args.tolerate / 100), Keyring.open(args.key)
-    Repository.load(args.repo)  # before anything is waited for
+    check_can_halt(Repository.load(args.repo), keyring)
     reader = open_reader(args.telemetry)
     halted: list[Halt] = []
-    trouble = ""
+    trouble, log = "", EventLog()
     try:
         with stop_requested() as stop:
             while True:
                 try:
-                    now = watch_once(args.repo, reader, keyring, clock(), limits)
+                    now = watch_once(args.repo, reader, keyring, clock(), limits, log)
                     trouble = ""
                 except (DeviceError, UsageError) as error:  # a collector that is away, another release at work
                     if args.once:

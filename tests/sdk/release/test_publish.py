@@ -90,6 +90,12 @@ def test_a_name_that_is_a_folder_of_ours_is_refused(tmp_path, repo, key):
         take_in(repo, key, small_bundle(tmp_path, key, name="channels"))
 
 
+def test_what_no_device_would_read_is_not_published(tmp_path, repo, key):
+    with pytest.raises(RefusedError, match="for_target"):
+        take_in(repo, key, bundle_of(tmp_path, key, 7, target="two\nlines"))
+    take_in(repo, key, bundle_of(tmp_path, key, 8))
+
+
 def test_two_at_once_are_refused(tmp_path, repo, key):
     with locked(repo), pytest.raises(UsageError, match="being changed"), locked(repo):
         pass

@@ -13,7 +13,7 @@ pytest.importorskip("tuf", reason="tuf is missing: scripts/setup")
 from edgeloop.cli.main import main
 from edgeloop.deploy.release.halting import Limits, halt_bad, judge, to_halt, watch_once
 from edgeloop.deploy.release.repository import Repository
-from edgeloop.deploy.release.rollout import DeviceState, Progress, read_progress
+from edgeloop.deploy.release.rollout import DeviceState, EventLog, Progress, read_progress
 from edgeloop.release.channel import HALTED, PAUSED, Offer
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.reading import open_reader
@@ -107,7 +107,10 @@ def test_a_rollback_halts_once_and_devices_see_it(tmp_path, repo, key, telemetry
     url, report = telemetry
     report(1, "pi-1", 7, ("rollback", "version 8 to version 7: too slow while it ran"))
     reader = open_reader(url)
-    (halt,) = watch_once(repo, reader, ring(key), NOW, Limits())
+    log = EventLog()
+    assert watch_once(repo, reader, ring(key), NOW, Limits(tolerated=1.0), log) == [] and len(log.events) == 1
+    (halt,) = watch_once(repo, reader, ring(key), NOW, Limits(), log)
+    assert len(log.events) == 1
     assert (halt.channel, halt.name, halt.version) == ("stable", "ic", 8)
     assert watch_once(repo, reader, ring(key), NOW, Limits()) == []
     reader.close()
@@ -136,6 +139,8 @@ def test_the_verbs(tmp_path, repo, key, telemetry, capsys):
     assert main(["release", "status", str(repo), "--telemetry", url]) == 0
     shown = capsys.readouterr().out
     assert "halted: 1 of 1 devices" in shown and "pi-1" in shown
+    assert main(["release", "watch", str(repo), "--telemetry", url, "--once"]) == 2
+    assert "online group" in capsys.readouterr().err
     assert main(["release", "resume", str(repo), *sign]) == 0
     assert halt_bad(repo, [], ring(key), NOW) == []
     assert main(["release", "status", str(repo), "--telemetry", url, "--json"]) == 0

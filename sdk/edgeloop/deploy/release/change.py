@@ -12,7 +12,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,10 +79,8 @@ class Change:
         return self._add(MODELS, target_path, source)
 
     def set_channel(self, channel: Channel) -> Channel:
-        """A channel's new description, with its next serial."""
-        from dataclasses import replace
-
-        next_one = replace(channel, serial=channel.serial + 1)
+        """A channel's new description, with its next serial. Raises RefusedError for one that no device would read."""
+        next_one = Channel.from_json(replace(channel, serial=channel.serial + 1).to_json())
         self._add(CHANNELS, channel_path(channel.channel), next_one.to_json())
         return next_one
 

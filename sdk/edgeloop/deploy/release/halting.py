@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeloop.deploy.release.change import Change
-from edgeloop.deploy.release.keyring import Keyring
+from edgeloop.deploy.release.keyring import Keyring, shown
 from edgeloop.deploy.release.repository import Repository, expires_soon, locked
-from edgeloop.deploy.release.roles import GROUPS, ONLINE
-from edgeloop.deploy.release.rollout import Progress
+from edgeloop.deploy.release.roles import GROUPS, ONLINE, TIMESTAMP
+from edgeloop.deploy.release.rollout import EventLog, Progress, read_progress
 from edgeloop.deploy.release.steering import stopped
+from edgeloop.errors import UsageError
 from edgeloop.release.channel import ACTIVE, HALTED
 from edgeloop.release.events import COMMITTED, REFUSED, ROLLED_BACK, TRIAL
 
@@ -94,11 +95,24 @@ def halt_bad(folder: Path, halts: Sequence[Halt], keyring: Keyring, now: datetim
     return done
 
 
-def watch_once(folder: Path, reader: Reader, keyring: Keyring, now: datetime, limits: Limits) -> list[Halt]:
-    """Look at what telemetry says and stop what is bad; what was stopped now. Raises as `reader` and `halt_bad`."""
-    from edgeloop.deploy.release.rollout import read_progress
+def check_can_halt(repository: Repository, keyring: Keyring) -> None:
+    """Raises UsageError where the online keys are not at hand."""
+    role = repository.root.get_delegated_role(TIMESTAMP)
+    if len(set(role.keyids) & keyring.keys.keys()) < role.threshold:
+        raise UsageError(
+            f"to halt in {repository.folder} a key of the online group is needed",
+            hint="--key FILE of " + ", ".join(shown(repository.root.get_key(keyid)) for keyid in role.keyids),
+        )
 
+
+def watch_once(
+    folder: Path, reader: Reader, keyring: Keyring, now: datetime, limits: Limits, log: EventLog | None = None
+) -> list[Halt]:
+    """Look at what telemetry says and stop what is bad; what was stopped now. log: of the looks before.
+
+    Raises as `reader` and `halt_bad`.
+    """
     repository = Repository.load(folder)
-    halts = to_halt(read_progress(reader, repository.channels().values()), limits)
+    halts = to_halt(read_progress(reader, repository.channels().values(), log, to_judge=True), limits)
     is_stale = set(GROUPS[ONLINE]) & expires_soon(repository, now).keys()
     return halt_bad(folder, halts, keyring, now) if halts or is_stale else []

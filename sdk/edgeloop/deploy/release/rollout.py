@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from edgeloop.release.channel import Channel, Offer
+from edgeloop.release.channel import ACTIVE, Channel, Offer
 from edgeloop.release.cohort import is_in
 from edgeloop.release.events import (
     COMMITTED,
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from edgeloop.telemetry.reading import Reader
     from edgeloop.telemetry.store.rows import StoredEvent
 
+_OVERLAP_REPORTS = 1000
+"""Reports that are committed at once are not seen in the order of their ids."""
 RUNS = "runs"
 """It runs there, and nothing was said about how it came: on the card from the beginning, or long ago."""
 STATES = (TRIAL, COMMITTED, RUNS, ROLLED_BACK, REFUSED, FAILED)
@@ -99,35 +101,58 @@ def progress_of(channel: Channel, offer: Offer, evidence: Evidence) -> Progress:
     return Progress(channel.channel, offer, ordered, waiting, p95_ms, count)
 
 
-def read_evidence(reader: Reader, offers: Iterable[Offer]) -> dict[str, Evidence]:
-    """By the bundles' names. Raises as `reader`."""
+@dataclass
+class EventLog:
+    """The events about versions, read on from where the last reading stopped."""
+
+    events: list[StoredEvent] = field(default_factory=list)
+    _known: set[StoredEvent] = field(default_factory=set)
+
+    def read_on(self, reader: Reader) -> Sequence[StoredEvent]:
+        """All so far. Raises as `reader`."""
+        from edgeloop.telemetry.reading import Question
+
+        after_id = max(0, self.events[-1].report_id - _OVERLAP_REPORTS) if self.events else 0
+        new = [event for event in reader.events(Question(), KINDS, after_id=after_id) if event not in self._known]
+        self._known.update(new)
+        self.events = sorted([*self.events, *new], key=lambda event: event.report_id) if new else self.events
+        return self.events
+
+
+def read_progress(
+    reader: Reader, channels: Iterable[Channel], log: EventLog | None = None, *, to_judge: bool = False
+) -> list[Progress]:
+    """Of every offer, channel by channel, the newest versions first. to_judge: only what `halting` judges by: of active
+    offers, without those who wait, and a p95 only where there is a budget. Raises as `reader`.
+    """
+    every = [(channel, offer) for channel in channels for offer in reversed(channel.offers)]
+    if to_judge:
+        every = [(channel, offer) for channel, offer in every if offer.state == ACTIVE]
+    events = (log or EventLog()).read_on(reader) if every else ()
+    running = {name: {} if to_judge else _running(reader, name) for name in {offer.name for _, offer in every}}
+    found = []
+    for channel, offer in every:
+        latency = {} if to_judge and offer.p95_ms is None else _latency(reader, offer)
+        found.append(progress_of(channel, offer, Evidence(events, running[offer.name], latency)))
+    return found
+
+
+def _running(reader: Reader, name: str) -> dict[str, tuple[int, float]]:
+    from edgeloop.telemetry.reading import Question
+    from edgeloop.telemetry.store.selection import Selection
+
+    last = reader.latest(Question(Selection(bundle=name)))
+    return {stored.report.device: (stored.report.version, stored.received_s) for stored in last}
+
+
+def _latency(reader: Reader, offer: Offer) -> dict[tuple[int, int], Histogram]:
     from edgeloop.telemetry.reading import Question
     from edgeloop.telemetry.report import HEADLINE_STAGE
     from edgeloop.telemetry.store.selection import Selection
 
-    by_name: dict[str, set[tuple[int, int]]] = {}
-    for offer in offers:
-        by_name.setdefault(offer.name, set()).add((offer.version, offer.since_s))
-    events = reader.events(Question(), KINDS) if by_name else []
-    found = {}
-    for name, wanted in by_name.items():
-        latency = {}
-        for version, since_s in wanted:
-            question = Question(Selection(bundle=name, version=version, since_s=since_s))
-            merged = reader.latency(question).get((HEADLINE_STAGE,))
-            if merged is not None:
-                latency[version, since_s] = merged
-        last = reader.latest(Question(Selection(bundle=name)))
-        running = {stored.report.device: (stored.report.version, stored.received_s) for stored in last}
-        found[name] = Evidence(events, running, latency)
-    return found
-
-
-def read_progress(reader: Reader, channels: Iterable[Channel]) -> list[Progress]:
-    """Of every offer, channel by channel, the newest versions first. Raises as `reader`."""
-    every = [(channel, offer) for channel in channels for offer in reversed(channel.offers)]
-    evidence = read_evidence(reader, (offer for _, offer in every))
-    return [progress_of(channel, offer, evidence[offer.name]) for channel, offer in every]
+    question = Question(Selection(bundle=offer.name, version=offer.version, since_s=offer.since_s))
+    merged = reader.latency(question).get((HEADLINE_STAGE,))
+    return {} if merged is None else {(offer.version, offer.since_s): merged}
 
 
 def _name_of(said: VersionEvent, event: StoredEvent) -> str:
