@@ -18,12 +18,12 @@ from edgeloop.errors import EXIT_DONE, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ACTIONS = ("show", "add", "rotate", "revoke")
-
 
 def keys(args: argparse.Namespace, console: Console) -> int:
     """Show them, or change them."""
     if args.change == "show":
+        if args.group or args.threshold is not None:
+            raise UsageError("release keys REPO shows all groups", hint="release keys REPO set --group G --threshold N")
         return _say(args, console, Repository.load(args.repo), ())
     with locked(args.repo):
         repository = Repository.load(args.repo)
@@ -56,13 +56,15 @@ def _changed(args: argparse.Namespace, repository: Repository) -> dict[str, Grou
     groups = read_groups(repository)
     names = (args.group,) if args.group else tuple(GROUPS)
     new: Mapping[str, Group] = groups
-    wanted = {"add": 1, "rotate": 2, "revoke": 1}[args.change]
-    if len(args.which) != wanted:
-        usage = {"add": "add NEW.pub", "rotate": "rotate OLD NEW.pub", "revoke": "revoke OLD"}[args.change]
+    usage = {"add": "add NEW.pub", "rotate": "rotate OLD NEW.pub", "revoke": "revoke OLD", "set": "set"}[args.change]
+    if len(args.which) != len(usage.split()) - 1:
         raise UsageError(f"release keys {args.change}: which key?", hint=f"edgeloop release keys REPO {usage}")
-    if args.change == "add":
-        if args.group is None:
-            raise UsageError("in which group?", hint=f"--group {'|'.join(GROUPS)}")
+    if args.group is None and args.change in ("add", "set"):
+        raise UsageError("in which group?", hint=f"--group {'|'.join(GROUPS)}")
+    if args.change == "set":
+        if args.threshold is None:
+            raise UsageError("release keys set: what?", hint="--threshold N")
+    elif args.change == "add":
         new = with_key(new, names, _public(args.which[0]))
     else:
         old = _old(args.which[0], groups)

@@ -95,8 +95,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the devices that tried a version may go back or refuse it (default: %(default)g, of a few: none)",
     )  # fmt: skip
 
-    keys = action("keys", "who may sign what; add, rotate or revoke a key")
-    keys.add_argument("change", nargs="?", choices=("show", "add", "rotate", "revoke"), default="show")
+    keys = action("keys", "who may sign what; add, rotate or revoke a key, set a threshold")
+    keys.add_argument("change", nargs="?", choices=("show", "add", "rotate", "revoke", "set"), default="show")
     keys.add_argument("which", nargs="*", metavar="KEY", help="OLD: fingerprint or .pub file; NEW: .pub file")
     keys.add_argument("--group", choices=("owners", "publishers", "online"), help="only there (default: all)")
     keys.add_argument("--threshold", metavar="N", type=int, help="so many of the group must sign from now on")

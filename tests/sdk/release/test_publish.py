@@ -124,6 +124,21 @@ def test_a_repository_that_was_tampered_with_is_not_built_on(repo, name):
         Repository.load(repo)
 
 
+def test_a_lost_root_is_not_replaced_by_another(tmp_path, repo, key):
+    take_in(repo, key, bundle_of(tmp_path, key, 7))
+    (repo / "metadata/1.root.json").unlink()
+    with pytest.raises(RefusedError, match="no root"):
+        new_repository(repo, key)
+
+
+def test_a_damaged_file_is_no_base_of_a_delta(tmp_path, repo, key):
+    take_in(repo, key, bundle_of(tmp_path, key, 7))
+    (damaged,) = repo.glob("targets/ic/*.bundle")
+    damaged.write_bytes(b"x")
+    with pytest.raises(RefusedError, match="not what was signed"):
+        take_in(repo, key, bundle_of(tmp_path, key, 8))
+
+
 def test_expiry_is_told_in_time(repo):
     repository = Repository.load(repo)
     assert expires_soon(repository, NOW) == {}

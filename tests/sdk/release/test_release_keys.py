@@ -144,4 +144,15 @@ def test_the_verbs(tmp_path, keys, capsys):
     assert json.loads(capsys.readouterr().out)["seconds_left"]["timestamp"] <= 7 * 86400
     assert main(["release", "keys", repo, "revoke", new.fingerprint, "--key", str(new.path)]) == 2
     assert main(["release", "keys", repo, "revoke", "ffff"]) == 2
+    add = ["release", "keys", repo, "add", str(alice.public_path), "--group", "owners", "--key", str(new.path)]
+    assert main(add) == 0
+    assert main(["release", "keys", repo, "set", "--group", "owners", "--threshold", "3", "--key", str(new.path)]) == 2
+    capsys.readouterr()
+    threshold = ["release", "keys", repo, "set", "--group", "owners", "--threshold", "2", "--key", str(new.path)]
+    assert main([*threshold, "--json"]) == 0
+    assert not json.loads(capsys.readouterr().out)["live"]
+    assert main(["release", "sign", repo, *signed, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["missing"][0]["role"] == "snapshot"
+    assert main(["release", "sign", repo, "--key", str(new.path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["groups"]["owners"]["threshold"] == 2
     assert main(["release", "sign", repo, "--key", str(new.path)]) == 2

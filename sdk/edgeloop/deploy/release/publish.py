@@ -105,7 +105,7 @@ def _make_deltas(
         target = repository.files.get(old.target_path)
         if target is None:
             continue
-        content = make_delta(repository.path_of(target), bundle_file)
+        content = make_delta(repository.check(target), bundle_file)
         if content is not None:
             delta = Delta(old.sha256, delta_path(offer.name, offer.version, old.sha256), len(content))
             change.add_file(delta.target_path, content)

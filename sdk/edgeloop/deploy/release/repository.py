@@ -94,24 +94,24 @@ class Repository:
     def channel(self, name: str) -> Channel:
         """An empty one where there is none of that name. Raises RefusedError where it is damaged."""
         target = self.metadata[CHANNELS].signed.targets.get(channel_path(name))
-        return Channel(name, 0) if target is None else Channel.from_json(self.read(target))
+        return Channel(name, 0) if target is None else Channel.from_json(self.check(target).read_bytes())
 
     def path_of(self, target: TargetFile) -> Path:
         """Where the file of a target is."""
         return self.folder / "targets" / str(target.get_prefixed_paths()[0])
 
-    def read(self, target: TargetFile) -> bytes:
-        """A target's content, verified. Raises RefusedError."""
+    def check(self, target: TargetFile) -> Path:
+        """The file of a target, verified. Raises RefusedError."""
         from tuf.api.exceptions import LengthOrHashMismatchError
 
         path = self.path_of(target)
         try:
-            content = path.read_bytes()
-            target.verify_length_and_hashes(content)
+            with path.open("rb") as file:
+                target.verify_length_and_hashes(file)
         except (OSError, LengthOrHashMismatchError) as error:
             why = error.strerror if isinstance(error, OSError) else "not what was signed"
             raise RefusedError(f"{path}: {why}", hint="the repository is damaged: bring the file back") from error
-        return content
+        return path
 
 
 def days_of(root: Root, role: str) -> int:

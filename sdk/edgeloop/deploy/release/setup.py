@@ -47,6 +47,10 @@ def create(
 
     if newest_root(folder):
         raise UsageError(f"{folder} is a release repository already", hint=f"edgeloop release status {folder}")
+    if any((folder / "metadata").glob("[2-9]*.json")):  # more than a first command that was killed leaves
+        raise RefusedError(
+            f"{folder} has metadata but no root: devices would not know a new one", hint="bring 1.root.json back"
+        )
     days = dict(days or {})
     for role, count in days.items():
         if role not in ROLES or not 1 <= count <= MAX_DAYS:
