@@ -21,17 +21,21 @@ from edgeloop.deploy.host import error_of
 from edgeloop.deploy.remote import Deployed
 from edgeloop.deploy.waiting import wait_until_well
 from edgeloop.devices.commanding.commander import AnsweredError, Commander
+from edgeloop.devices.commanding.direct import LineGoneError
 from edgeloop.errors import DeviceError, GoalNotMetError, UsageError
 from edgeloop.progress import Advance, Progress
 from edgeloop.telemetry.commands.values import Plain
 from edgeloop.telemetry.serial_link.chunks import FAILED, chunk_count, decode_arrived
 from edgeloop.telemetry.serial_link.transfer import FileToSend
 
-_ASK_S = 15.0
+_ASK_S, _POLL_S = 15.0, 4.0
 _QUIET_S = 15.0
 _AGAIN_S = 1.0
 _AT_THE_DOOR_S = 0.5
-_OTHER_START = "another start"
+_NOT_NOW = ("another start", "try again in a second")
+"""In what a device says of a command that holds when it is signed anew."""
+_AWAY_S = 10.0
+"""Longer than an agent takes to change over to another version."""
 T = TypeVar("T")
 
 
@@ -59,8 +63,9 @@ class _Agent:
     def do(self, work: Callable[[Commander], T]) -> T:
         """As often as it takes. Raises what the device itself says, and DeviceError when nobody was there for
         `wait_s`."""
-        until_s = time.monotonic() + self._wait_s
+        until_s, failing_s = time.monotonic() + self._wait_s, 0.0
         while True:
+            began_s = time.monotonic()
             try:
                 if self._commander is None:
                     self._commander = self._connect()
@@ -70,19 +75,21 @@ class _Agent:
                     self._progress.note(f"{self._url} is back")
                 return done
             except AnsweredError as error:
-                if _OTHER_START not in error.message or time.monotonic() > until_s:
+                if not any(text in error.message for text in _NOT_NOW) or time.monotonic() > until_s:
                     raise
             except DeviceError as error:
                 self.close()
                 if time.monotonic() > until_s:
                     raise
-                if not self._is_away:
+                failing_s += time.monotonic() - began_s + _AGAIN_S
+                if not self._is_away and (isinstance(error, LineGoneError) or failing_s > _AWAY_S):
                     self._is_away = True
                     self._progress.note(f"{error.message}; waiting for it to come back")
             time.sleep(_AGAIN_S)
 
     def ask(self, kind: str, arguments: dict[str, Plain] | None = None) -> dict[str, Any]:
-        return self.do(lambda commander: commander.ask(kind, arguments, timeout_s=_ASK_S))
+        """What goes round: an agent that changes versions hears nothing for a moment, so it is soon asked again."""
+        return self.do(lambda commander: commander.ask(kind, arguments, timeout_s=_POLL_S))
 
     def close(self) -> None:
         if self._commander is not None:
@@ -93,11 +100,8 @@ class _Agent:
 def deploy_over_line(url: str, connect: Callable[[], Commander], plan: LinePlan, progress: Progress) -> Deployed:
     """Raises GoalNotMetError where the device refuses the bundle or rolls it back, RefusedError where it trusts another
     key, DeviceError, UsageError."""
-    first = connect()  # whether anybody is there is said at once
-    try:
+    with connect() as first:  # whether anybody is there is said at once
         info, delivery = first.ask("info", timeout_s=_ASK_S), first.ask("delivery", timeout_s=_ASK_S)
-    finally:
-        first.close()
     _check_runs_versions(url, plan.bundle.manifest.name, info, delivery)
     if plan.dry_run:
         return Deployed("would be installed", str(info.get("agent")), (f"{plan.path.stat().st_size} bytes go there",))
@@ -120,10 +124,13 @@ def roll_back_over_line(
 ) -> tuple[str, int]:
     """(name, the version that runs now). Raises DeviceError where there is nothing to go back to, or the agent does not
     take it; RefusedError where it obeys others."""
+    with connect() as first:
+        given: dict[str, Plain] = {"name": name} if name else {}
+        # Once: its answer may be lost, and twice goes further back.
+        done = first.ask("rollback", given, timeout_s=_ASK_S)
+    went, version = str(done["name"]), int(done["version"])
     agent = _Agent(url, connect, wait_s, progress)
     try:
-        done = agent.ask("rollback", {"name": name} if name else {})
-        went, version = str(done["name"]), int(done["version"])
         until_s = time.monotonic() + wait_s
         while True:
             for model in agent.ask("info").get("models", ()):

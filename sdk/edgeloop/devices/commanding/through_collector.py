@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
 from edgeloop.devices.commanding.commander import Start
-from edgeloop.errors import DeviceError, UsageError
+from edgeloop.errors import DeviceError
 from edgeloop.telemetry.commands.values import Answer, Command
 from edgeloop.telemetry.reading.remote import ABSENT_HINT, CollectorClient
-from edgeloop.telemetry.serial_link.chunks import Arrived
-from edgeloop.telemetry.serial_link.transfer import FileToSend
+from edgeloop.telemetry.serial_link.chunks import RECEIVING, Arrived, decode_arrived
+from edgeloop.telemetry.serial_link.transfer import FileToSend, sending_of
+from edgeloop.telemetry.wire import strict_cbor
 
 DEFAULT_COLLECTOR = "http://127.0.0.1:8080"
 _WAIT_S = 10.0
+_RELAYED_AT_ONCE = 64
 
 
 class ThroughCollector:
@@ -58,7 +61,29 @@ class ThroughCollector:
         self, transfer_id: int, file: FileToSend, arrived: Arrived, on_arrived: Callable[[int], None], quiet_s: float
     ) -> Arrived:
         """See `Way.transfer`."""
-        raise UsageError("files do not go through a collector yet", hint="stop the collector, or use ssh://")
+        answer = self._relayed(transfer_id, [])  # which tells the line's speed
+        sending = sending_of(file, arrived, int(answer["bytes_per_s"]))
+        heard_s, count = time.monotonic(), sending.arrived_chunks
+        while arrived.state == RECEIVING:
+            numbers = iter(lambda: sending.next(time.monotonic()), None)
+            chunks = [file.chunk(number) for number in islice(numbers, _RELAYED_AT_ONCE)]
+            told = bytes.fromhex(str(self._relayed(transfer_id, chunks)["arrived"]))
+            if told:
+                arrived = decode_arrived(told)
+                sending.arrived(arrived, time.monotonic())
+            if (now := sending.arrived_chunks) != count:
+                on_arrived(now - count)
+                heard_s, count = time.monotonic(), now
+            elif time.monotonic() - heard_s > quiet_s:
+                raise DeviceError(f"{self._device}: nothing arrives there any more", hint="is its line plugged in?")
+        return arrived
+
+    def _relayed(self, transfer_id: int, chunks: Sequence[bytes]) -> dict[str, Any]:
+        path = f"/v1/devices/{quote(self._device, safe='')}/chunks"
+        found = self._json(self._client.post(path, strict_cbor.dumps([transfer_id, list(chunks)]), "application/cbor"))
+        if not isinstance(found.get("arrived"), str) or not isinstance(found.get("bytes_per_s"), int):
+            raise self._nonsense()
+        return found
 
     def close(self) -> None:
         """See `Way.close`."""

@@ -17,6 +17,7 @@ from edgeloop.telemetry.collector.commands import CommandQueue
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.collector.routes import (
     alerts,
+    chunks,
     description,
     enrollment,
     exports,
@@ -43,8 +44,8 @@ from edgeloop.telemetry.store import StoreUnavailableError
 from edgeloop.telemetry.store.database import Store
 
 _ENDPOINTS = (
-    reports, samples, command_routes, enrollment, login, queries, exports, operations, page, stream, views, alerts,
-    description,
+    reports, samples, command_routes, chunks, enrollment, login, queries, exports, operations, page, stream, views,
+    alerts, description,
 )  # fmt: skip
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from sqlalchemy import and_, delete, func, or_, select, update
 
 from edgeloop.errors import DataError, EdgeloopError
+from edgeloop.telemetry.collector.chunk_relay import ChunkLine
 from edgeloop.telemetry.collector.security.records import reading, writing
 from edgeloop.telemetry.commands.codec import decode_answer, decode_envelope
 from edgeloop.telemetry.commands.values import Answer
@@ -33,7 +34,7 @@ class TooManyError(EdgeloopError):
     """A device has as many commands waiting as it is given at once."""
 
 
-class DeviceLine(Protocol):
+class DeviceLine(ChunkLine, Protocol):
     """A line on which a device can be reached at once."""
 
     @property
@@ -79,6 +80,10 @@ class CommandQueue:
     def is_on_a_line(self, device: str) -> bool:
         """Whether it answered on a line that is open: it may never have reported."""
         return any(device in line.devices for line in self.lines)
+
+    def line_of(self, device: str) -> DeviceLine | None:
+        """Where it answered; None for a device that comes by another way."""
+        return next((line for line in self.lines if device in line.devices), None)
 
     def add(self, device: str, body: bytes) -> QueuedCommand:
         """Take an operator's command for a device. Posting the same again changes nothing.

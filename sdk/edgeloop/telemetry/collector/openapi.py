@@ -93,6 +93,8 @@ ENDPOINTS: Sequence[Endpoint] = (
     Endpoint("POST", "/v1/devices/{device}/commands", "queue a command that an operator signed", body=(CBOR, _BYTES),
              answers=(202, 404, 413, 415)),
     Endpoint("GET", "/v1/commands/{id}", "what came of a command", query={"wait_s": _NUMBER}, answers=(200, 404)),
+    Endpoint("POST", "/v1/devices/{device}/chunks", "pieces of a file for a device on a line", body=(CBOR, _BYTES),
+             answers=(200, 404, 413, 415)),
     Endpoint("GET", "/v1/openapi.json", "this description"),
     Endpoint("GET", "/metrics", "Prometheus", gives=TEXT),
     Endpoint("GET", "/healthz", "it lives"),

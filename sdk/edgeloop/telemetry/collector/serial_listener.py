@@ -7,6 +7,7 @@ import time
 from secrets import randbits
 
 from edgeloop.errors import DataError, DeviceError
+from edgeloop.telemetry.collector.chunk_relay import ChunkRelay
 from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.commands.codec import decode_answer
 from edgeloop.telemetry.commands.signing import unsigned
@@ -20,6 +21,7 @@ from edgeloop.telemetry.wire.framing import (
     KIND_ACK,
     KIND_ANSWER,
     KIND_BATCH,
+    KIND_CHUNK_ACK,
     KIND_COMMAND,
     Frame,
     FrameReader,
@@ -45,6 +47,8 @@ class SerialListener:
         self._ingest = ingest
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"serial {port}", daemon=True)
+        self.relay = ChunkRelay()
+        """Files for devices at the other end."""
         self._line: Line | None = None
         self._link: Link | None = None
         self._whole = 0
@@ -65,6 +69,11 @@ class SerialListener:
             return False
         link.send(KIND_COMMAND, randbits(32), command)
         return True
+
+    @property
+    def bytes_per_s(self) -> int:
+        """What the line carries."""
+        return self._port.bytes_per_s
 
     def start(self) -> None:
         """Open the port and begin. DeviceError when it cannot be opened now."""
@@ -116,14 +125,14 @@ class SerialListener:
             return
         self._damaged = 0
         self._device_of_boot.clear()
-        self._link = link = Link(line, FrameReader(), stuck_after_s=_STUCK_AFTER_S)
+        self._link = self.relay.link = link = Link(line, FrameReader(), stuck_after_s=_STUCK_AFTER_S)
         if self._stopping.is_set():
             link.stop()
         self._ask_again_s, self._ask_pause_s = time.monotonic(), _FIRST_ASK_PAUSE_S
         try:
             link.serve(lambda frame: self._take(link, frame), lambda: self._look(link))
         finally:
-            self._link = None
+            self._link = self.relay.link = None
 
     def _look(self, link: Link) -> None:
         self._count(link)
@@ -146,11 +155,13 @@ class SerialListener:
 
     def _take(self, link: Link, frame: Frame) -> None:
         self._whole += 1
-        if frame.kind not in (KIND_BATCH, KIND_ANSWER):
+        if frame.kind not in (KIND_BATCH, KIND_ANSWER, KIND_CHUNK_ACK):
             return
         try:
             request_id, body = split_request(frame.payload)
-            if frame.kind == KIND_ANSWER:
+            if frame.kind == KIND_CHUNK_ACK:
+                self.relay.take(request_id, body)
+            elif frame.kind == KIND_ANSWER:
                 self._take_answer(body)
             else:
                 ack = self._ingest.handle(body)

@@ -40,6 +40,14 @@ class FileToSend:
         return encode_chunk(number, self.read(number * CHUNK_BYTES, CHUNK_BYTES))
 
 
+def sending_of(file: FileToSend, arrived: Arrived, bytes_per_s: int) -> Sending:
+    """With the window that keeps a line of this speed full."""
+    window = int(_WINDOW_S * bytes_per_s) // (CHUNK_BYTES + _OVERHEAD_BYTES)
+    window = min(max(window, _LEAST_WINDOW), WINDOW_CHUNKS)
+    quiet_s = 1.0 + 1.5 * window * (CHUNK_BYTES + _OVERHEAD_BYTES) / bytes_per_s
+    return Sending(chunk_count(file.size), arrived, window=window, quiet_s=quiet_s)
+
+
 class FileTransfer:
     """`fill` and `acknowledged` are for the link's thread, the rest for any."""
 
@@ -49,10 +57,7 @@ class FileTransfer:
         self.news = threading.Event()
         self.arrived = arrived
         self._file = file
-        window = int(_WINDOW_S * bytes_per_s) // (CHUNK_BYTES + _OVERHEAD_BYTES)
-        window = min(max(window, _LEAST_WINDOW), WINDOW_CHUNKS)
-        quiet_s = 1.0 + 1.5 * window * (CHUNK_BYTES + _OVERHEAD_BYTES) / bytes_per_s
-        self._sending = Sending(chunk_count(file.size), arrived, window=window, quiet_s=quiet_s)
+        self._sending = sending_of(file, arrived, bytes_per_s)
 
     @property
     def is_going_on(self) -> bool:
