@@ -43,7 +43,9 @@ MODELS = {
 
 _POLLS = """
 import json, statistics, sys, time
-if sys.argv[4] == "pure": sys.modules["cryptography"] = None
+if sys.argv[4] != "cryptography": sys.modules["cryptography"] = None
+from edgeloop_agent.release import signatures
+if sys.argv[4] != "libcrypto": signatures.libcrypto_verify = lambda: None
 from pathlib import Path
 from edgeloop_agent.release.http_files import HttpFiles
 from edgeloop_agent.release.pull import FOLDER, Device, pull
@@ -72,6 +74,7 @@ print(peak() - before, time.process_time() - began)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--polls", action="store_true", help="leave the deltas out")
     parser.add_argument("--serve", metavar="DIR", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
@@ -80,8 +83,9 @@ def main() -> None:
     print(f"{host()}, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as folder, ExitStack() as cleanup:
         polls(Path(folder), cleanup)
-    with tempfile.TemporaryDirectory() as folder:
-        deltas(Path(folder))
+    if not args.polls:
+        with tempfile.TemporaryDirectory() as folder:
+            deltas(Path(folder))
 
 
 def serve(repo: Path) -> None:
@@ -120,7 +124,7 @@ def polls(folder: Path, cleanup: ExitStack) -> None:
 
     fleet.pull()
     print(f"first poll: {wire_bytes()} bytes")
-    for crypto in ("cryptography", "pure"):
+    for crypto in ("libcrypto", "cryptography", "pure Python"):
         command = [sys.executable, "-c", _POLLS, str(state), url, str(POLLS + 1), crypto]
         said = subprocess.run(command, check=True, capture_output=True, text=True, env=plain_environment()).stdout
         took = json.loads(said)

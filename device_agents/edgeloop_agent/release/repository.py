@@ -29,6 +29,7 @@ from edgeloop.release.channel import MAX_CHANNEL_BYTES, Channel, channel_path
 from edgeloop_agent.release.clock import is_behind, reference_time
 from edgeloop_agent.release.http_files import ElsewhereError, HttpFiles
 from edgeloop_agent.release.resuming import fetch
+from edgeloop_agent.release.signatures import use_libcrypto
 
 ROOT = "root.json"
 _MAX_ROOT_BYTES = 512_000
@@ -66,6 +67,7 @@ class Repository:
         self._host = urlsplit(url).netloc
         now = now or datetime.now(timezone.utc)
         root = _trusted_root(folder / ROOT)
+        use_libcrypto()
         with self._explained(now):
             metadata = folder / "metadata"
             metadata.mkdir(parents=True, exist_ok=True)
