@@ -10,7 +10,7 @@ import pytest
 
 from edgeloop.bundle import Bundle
 from edgeloop.contract import Contract, InputSpec, OutputSpec
-from edgeloop.errors import ConfigError
+from edgeloop.errors import ConfigError, UsageError
 from edgeloop.graph import Graph
 from edgeloop_converters.demo.digits import load_split
 from edgeloop_converters.pipeline import convert
@@ -22,6 +22,7 @@ CONTRACT = Contract(
     (InputSpec("image", "image", (8, 8), "gray", None, (0.0,), (255.0,)),),
     OutputSpec("classification", tuple("0123456789")),
 )
+_TOLD = ("prune", "distillation", "fine-tuning", "quantization-aware training")
 PRUNE = PassStep("prune", {"amount": 0.25, "tile": 1, "samples": 200})
 
 
@@ -62,6 +63,50 @@ def test_passes_over_the_float_model_come_first() -> None:
     for wrong in (["calibrate", "prune", "quantize"], ["quantize", "prune"], ["prune", "calibrate"]):
         with pytest.raises(ConfigError, match="cannot be run in this order"):
             check_order(wrong)
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (("qat", "prune", "quantize"), "cannot be run in this order"),
+        (("qat", "qat", "quantize"), "cannot be run in this order"),
+        (("qat",), "nothing is quantized after it"),
+        (("qat", "calibrate", "quantize"), "qat needs no 'calibrate'"),
+    ],
+)
+def test_training_for_int8_comes_last_and_learns_the_ranges(names: tuple[str, ...], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Recipe("m.tflite", passes=tuple(PassStep(name) for name in names))
+
+
+def test_training_for_int8_goes_with_no_other_scheme() -> None:
+    with pytest.raises(ConfigError, match="trains for scheme int8, not dynamic"):
+        Recipe("m.tflite", passes=(PassStep("qat"), PassStep("quantize", {"scheme": "dynamic"})))
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+def test_a_recipe_prunes_distills_and_trains_for_int8(recipe: Recipe, tmp_path: Path) -> None:
+    training = {"epochs": 2, "batch": 16, "rate": 3e-4}
+    steps = (
+        PRUNE, PassStep("distill", training), PassStep("fine-tune", training), PassStep("qat", training),
+        PassStep("quantize", {"scheme": "int8"}),
+    )  # fmt: skip
+    result = convert(replace(recipe, passes=steps))
+    (variant,) = result.variants
+    assert Graph.read(variant.model).numeric_kind() == "int8"
+    assert variant.quality.metrics.this is not None and variant.quality.metrics.this > 0.85
+    told = [note.partition(":")[0] for note in result.notes]
+    assert [name for name in told if name in _TOLD] == list(_TOLD)
+    assert not list((tmp_path / "home").rglob("checkpoint.npz")), "what is done leaves nothing to go on from"
+    assert parse_recipe(Bundle.open(result.bundle.save(tmp_path / "d.bundle")).recipe()).passes == steps
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+def test_training_on_labels_that_are_not_there_says_so(recipe: Recipe) -> None:
+    with pytest.raises(UsageError, match="needs labelled data"):
+        convert(replace(recipe, passes=(PassStep("fine-tune"),), ignore_labels=True))
 
 
 def test_what_starts_from_the_source_cannot_follow_them() -> None:
