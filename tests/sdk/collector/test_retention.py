@@ -203,3 +203,26 @@ def test_a_store_that_is_locked_is_no_defect_of_the_upkeep(store: Store, monkeyp
     wait_until(lambda: len(turns) > 2, "tried again and again")
     upkeep.stop()
     assert said == []
+
+
+def test_of_several_collectors_over_one_database_one_keeps_up_and_another_takes_over(postgres: PostgresServer) -> None:
+    url = postgres.new_database()
+    with closing(open_store(url)) as first, closing(open_store(url)) as second:
+        first.insert([make_report(n) for n in range(1, 6)])
+        with first.database.upkeep_turn() as mine:
+            assert mine
+            Upkeep(second.database).run_once()
+            assert waiting(second.database, Scope.ALL) == 5
+        Upkeep(second.database).run_once()
+        assert waiting(first.database, Scope.ALL) == 0
+        first.insert([make_report(6)])
+        with first.database.upkeep_turn(), second.database.writer.begin() as connection:
+            connection.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+            )
+
+        def folded() -> bool:
+            Upkeep(second.database).run_once()
+            return waiting(first.database, Scope.ALL) == 0
+
+        wait_until(folded, "the session that ended let go of it")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,8 @@ class Database:
     writers: how many threads of a process are worth having: another decodes while one waits for the database, but where
         the database works in this process, too, they would only take the interpreter from each other.
     forget: drops what is kept of the reports with these ids beside their rows, before those are deleted.
+    upkeep_turn: whether the upkeep is this one's for as long as the context lasts; one at a time of all collectors,
+        where the database can tell. Work done twice is only wasted: the watermark decides which counts.
     drop_empty: gives back what deleting left empty of days that ended before (unix seconds).
     """
 
@@ -47,6 +50,7 @@ class Database:
     forget: Callable[[Connection, Sequence[int]], None]
     drop_empty: Callable[[float], None]
     writers: int = 1
+    upkeep_turn: Callable[[], AbstractContextManager[bool]] = lambda: nullcontext(True)
 
     def dispose(self) -> None:
         self.reader.dispose()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -26,6 +27,7 @@ _DAY_S = 86_400
 _DROP_PATIENCE_MS = 200
 _CONNECT_TIMEOUT_S = 10
 _LOCK = 0x65646765  # "edge": the advisory lock that writers share and `settle` takes alone
+_UPKEEP_LOCK = _LOCK + 1
 _TYPES = ("int8", "text", "int8", "float8", "float8", "text", "int8", "text", "text", "int8", "bytea", "int4")
 _STAGED = (*COLUMNS, "position")
 
@@ -93,8 +95,25 @@ def connect(url: str, *, create: bool, busy_timeout_s: float) -> Database:
 
     return Database(
         shown, reader, writer, insert, add_reports, add_events, settle, partitions.forget, partitions.drop_empty,
-        writers=2,
+        writers=2, upkeep_turn=partial(_upkeep_turn, writer),
     )  # fmt: skip
+
+
+@contextmanager
+def _upkeep_turn(engine: Engine) -> Iterator[bool]:
+    """`Database.upkeep_turn`. The lock is the session's: it goes with whoever holds it, however that ends."""
+    with engine.connect() as connection:
+        mine = bool(connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({_UPKEEP_LOCK})").scalar_one())
+        connection.commit()  # nothing stays open meanwhile, which would hold up the database's own upkeep
+        try:
+            yield mine
+        finally:
+            if mine:
+                try:
+                    connection.exec_driver_sql(f"SELECT pg_advisory_unlock({_UPKEEP_LOCK})")
+                    connection.commit()
+                except DBAPIError:  # the session has ended, and the lock with it
+                    connection.invalidate()
 
 
 def create_reports(connection: Connection) -> None:

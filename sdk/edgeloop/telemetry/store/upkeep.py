@@ -57,7 +57,12 @@ class Upkeep:
             self._thread.join(timeout=30)
 
     def run_once(self) -> None:
-        """All that is due now."""
+        """All that is due now, unless another collector of this store is at it."""
+        with self.database.upkeep_turn() as mine:
+            if mine:
+                self._do_what_is_due()
+
+    def _do_what_is_due(self) -> None:
         while fold(self.database, Scope.ALL, _ALL_STEP) == _ALL_STEP and self._go_on():
             pass
         due = time.monotonic() >= self._devices_due_s
