@@ -52,12 +52,15 @@ def watch(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.deploy.release.halting import Limits, check_can_halt, watch_once
     from edgeloop.deploy.release.rollout import EventLog
     from edgeloop.telemetry.reading import open_reader
+    from edgeloop.telemetry.store.shown import without_secrets
 
     if not 0 <= args.tolerate <= 100:
         raise UsageError(f"--tolerate {args.tolerate:g} is not 0 to 100 %")
     limits, keyring = Limits(args.tolerate / 100), Keyring.open(args.key)
     check_can_halt(Repository.load(args.repo), keyring)
     reader = open_reader(args.telemetry)
+    if not args.once:
+        console.note(f"watching {args.repo} by {without_secrets(args.telemetry)}, every {args.interval:g} s")
     halted: list[Halt] = []
     trouble, log = "", EventLog()
     try:

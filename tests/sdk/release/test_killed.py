@@ -86,6 +86,7 @@ def test_publish_is_whole_or_nothing_and_can_be_repeated(tmp_path, prepared):
     assert seen == sorted(seen) and {7, 8} == set(seen) and len(seen) > 10
     again = tmp_path / "cut9/repo"
     take_in(again, key, bundle)
+    assert [*again.glob("metadata/.*"), *again.glob("targets/*/.*")] == []
     assert Device(tmp_path / "again", again).channel().offers[-1].version == 8
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from tuf.api.metadata import Metadata, TargetFile
 
 STAGED = "staged"
+_TEMPORARY = re.compile(r"\.(([a-z]|\d+\.[a-z])+\.json|[0-9a-f]{64}\..+)\.[a-z0-9_]{8}", re.ASCII)
+"""What `write_atomically` and `_put` write before they rename it."""
 _CHUNK_BYTES = 256 << 10
 
 
@@ -172,6 +175,9 @@ class Change:
 
     def _write(self) -> None:
         folder = self.folder / "metadata"
+        for leftover in (*folder.glob(".*.json.*"), *self.folder.glob("targets/*/.*")):
+            if _TEMPORARY.fullmatch(leftover.name):  # of one who was killed; the lock is ours
+                leftover.unlink(missing_ok=True)
         for path, (target, source) in self.files.items():
             _put(path, target, source)
         for role in (MODELS, CHANNELS, TARGETS, SNAPSHOT):

@@ -16,7 +16,6 @@ from edgeloop.release.events import (
     REFUSED,
     ROLLED_BACK,
     TRIAL,
-    VersionEvent,
     version_event,
 )
 
@@ -62,39 +61,36 @@ class Progress:
         return {state: found[state] for state in STATES}
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What telemetry knows of one bundle. events: all that say something about its versions, in the order of arrival.
-    running: device -> (version, when its last report arrived). latency: of a version since a time, unix seconds.
-    """
-
-    events: Sequence[StoredEvent] = ()
-    running: Mapping[str, tuple[int, float]] = field(default_factory=dict)
-    latency: Mapping[tuple[int, int], Histogram] = field(default_factory=dict)
+Running = Mapping[str, tuple[int, float]]
+"""Of one bundle: device -> (the version it runs, when its last report arrived)."""
+States = Mapping[tuple[str, int], Mapping[str, DeviceState]]
+"""By the bundle's name and version, then by device."""
 
 
-def states_of(evidence: Evidence, name: str) -> dict[int, dict[str, DeviceState]]:
-    """By version and device: the last that was said counts."""
-    found: dict[int, dict[str, DeviceState]] = {}
-    for device, (version, time_s) in evidence.running.items():
-        found.setdefault(version, {})[device] = DeviceState(device, RUNS, "", time_s)
-    for event in evidence.events:
+def states_of(events: Iterable[StoredEvent], running: Mapping[str, Running]) -> States:
+    """events: in the order of arrival; the last that was said counts. running: by the bundle's name."""
+    found: dict[tuple[str, int], dict[str, DeviceState]] = {}
+    for name, devices in running.items():
+        for device, (version, time_s) in devices.items():
+            found.setdefault((name, version), {})[device] = DeviceState(device, RUNS, "", time_s)
+    for event in events:
         said = version_event(event.kind, event.detail)
-        if said is not None and _name_of(said, event) == name:
+        if said is not None:
             state = DeviceState(event.device, said.state, said.reason, event.received_s)
-            found.setdefault(said.version, {})[event.device] = state
+            found.setdefault((said.name or event.bundle, said.version), {})[event.device] = state
     return found
 
 
-def progress_of(channel: Channel, offer: Offer, evidence: Evidence) -> Progress:
-    """One offer's."""
-    devices = states_of(evidence, offer.name).get(offer.version, {})
+def progress_of(
+    channel: Channel, offer: Offer, states: States, running: Running, histogram: Histogram | None = None
+) -> Progress:
+    """One offer's. histogram: latency of its inferences."""
+    devices = states.get((offer.name, offer.version), {})
     waiting = tuple(
         device
-        for device, (version, _) in sorted(evidence.running.items())
+        for device, (version, _) in sorted(running.items())
         if device not in devices and version < offer.version and is_in(device, offer.name, offer.version, offer.percent)
     )
-    histogram = evidence.latency.get((offer.version, offer.since_s))
     count = histogram.count if histogram is not None else 0
     p95_ms = histogram.percentile(95) if histogram is not None and count else None
     ordered = tuple(devices[device] for device in sorted(devices))
@@ -130,11 +126,14 @@ def read_progress(
         every = [(channel, offer) for channel, offer in every if offer.state == ACTIVE]
     events = (log or EventLog()).read_on(reader) if every else ()
     running = {name: {} if to_judge else _running(reader, name) for name in {offer.name for _, offer in every}}
-    found = []
-    for channel, offer in every:
-        latency = {} if to_judge and offer.p95_ms is None else _latency(reader, offer)
-        found.append(progress_of(channel, offer, Evidence(events, running[offer.name], latency)))
-    return found
+    states = states_of(events, running)
+    return [
+        progress_of(
+            channel, offer, states, running[offer.name],
+            None if to_judge and offer.p95_ms is None else _latency(reader, offer),
+        )
+        for channel, offer in every
+    ]  # fmt: skip
 
 
 def _running(reader: Reader, name: str) -> dict[str, tuple[int, float]]:
@@ -145,15 +144,10 @@ def _running(reader: Reader, name: str) -> dict[str, tuple[int, float]]:
     return {stored.report.device: (stored.report.version, stored.received_s) for stored in last}
 
 
-def _latency(reader: Reader, offer: Offer) -> dict[tuple[int, int], Histogram]:
+def _latency(reader: Reader, offer: Offer) -> Histogram | None:
     from edgeloop.telemetry.reading import Question
     from edgeloop.telemetry.report import HEADLINE_STAGE
     from edgeloop.telemetry.store.selection import Selection
 
     question = Question(Selection(bundle=offer.name, version=offer.version, since_s=offer.since_s))
-    merged = reader.latency(question).get((HEADLINE_STAGE,))
-    return {} if merged is None else {(offer.version, offer.since_s): merged}
-
-
-def _name_of(said: VersionEvent, event: StoredEvent) -> str:
-    return said.name or event.bundle
+    return reader.latency(question).get((HEADLINE_STAGE,))
