@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,8 +17,8 @@ from edgeloop_agent.release.http_files import HttpFiles, Patience
 from edgeloop_agent.release.pull import FOLDER, Device, Pulled, pull
 from edgeloop_agent.release.repository import Repository
 from support.bundles import NO_MODEL
-from support.release_server import ReleaseServer
-from support.releasing import take_in
+from support.release_server import ReleaseServer, serving
+from support.releasing import key_in, new_repository, take_in
 from support.retrained import bundle_of
 
 HASTY = Patience(timeout_s=2.0, head_s=1.0, window_s=0.5)
@@ -74,3 +76,15 @@ class Fleet:
     def running(self) -> int | None:
         found = model_folder(self.state, "ic").standing().running
         return None if found is None else found.number
+
+
+@contextlib.contextmanager
+def fleet_of(folder: Path) -> Iterator[Fleet]:
+    """With an empty repository that the device trusts."""
+    key = key_in(folder / "keys")
+    repo = new_repository(folder / "repo", key)
+    state = folder / "state"
+    (state / FOLDER).mkdir(parents=True)
+    (state / FOLDER / "root.json").write_bytes((repo / "metadata/1.root.json").read_bytes())
+    with serving(repo) as server:
+        yield Fleet(repo, state, key, server)
