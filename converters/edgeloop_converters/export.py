@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeloop.errors import RefusedError, UsageError
+from edgeloop.graph import Graph
 from edgeloop.progress import Progress
 from edgeloop.runtime import open_session
 from edgeloop.targets import Target
@@ -83,6 +84,7 @@ def export(
         return Exported(name, lighter.tflite, FLOAT, told, passes=lighter.reports)
     given, model = model, replace(model, tflite=lighter.tflite)
     from edgeloop_converters.calibration import calibrate, model_inputs
+    from edgeloop_converters.quantization import Quantized, float_ops
 
     data, indices = sources.data.calibration, sources.calibration
 
@@ -105,6 +107,8 @@ def export(
                 fused=fused,
                 progress=progress,
             )
+    elif lighter.int8 is not None:
+        done = Quantized(lighter.int8, float_ops=float_ops(Graph.read(lighter.int8)))
     else:
         if scheme.calibrated:
             with stages("calibrate"):
@@ -170,14 +174,13 @@ def _lighter(
         return Lighter(model.tflite)
     data = sources.data
     free = sources.calibration if data.is_one else np.arange(len(data.calibration))  # never what is evaluated
-    setting = Setting(sources.contract, data.calibration, free, target, recipe.seed, progress)
+    setting = Setting(sources.contract, data.calibration, free, target, recipe.seed, progress, model.tflite)
     with stages("float passes"):
         return run_float_passes(model.tflite, recipe.float_passes, setting)
 
 
 def _takes_fused_kernels(model: FloatModel, scheme: str) -> bool:
     """A Keras file whose recurrent layers were too long to unroll."""
-    from edgeloop.graph import Graph
     from edgeloop_converters.quantization import loops_of
 
     return scheme == "int8" and model.frontend in ("h5", "keras") and bool(loops_of(Graph.read(model.tflite)))

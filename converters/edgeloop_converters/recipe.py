@@ -23,6 +23,7 @@ from edgeloop_converters.recipe_steps import (
     EFFORTS,
     FLOAT_PASSES,
     NOT_OF_SCHEME,
+    QAT,
     PassStep,
     check_order,
     is_whole,
@@ -109,9 +110,12 @@ class Recipe:
                 f"recipe: engine tflite starts from the source, so it cannot follow {self.float_passes[0].name!r}",
                 hint="leave engine at aeq",
             )
-        if self.is_calibrated != scheme_named(self.scheme).calibrated:
+        learns_ranges = any(step.name == QAT for step in self.passes)
+        if learns_ranges and self.scheme != "int8":
+            raise ConfigError(f"recipe: 'qat' trains for scheme int8, not {self.scheme}", hint="leave one of them out")
+        if self.is_calibrated != (scheme_named(self.scheme).calibrated and not learns_ranges):
             what = "needs no 'calibrate'" if self.is_calibrated else "needs 'calibrate' before it"
-            raise ConfigError(f"recipe: scheme {self.scheme} {what}")
+            raise ConfigError(f"recipe: {QAT if learns_ranges else f'scheme {self.scheme}'} {what}")
         check_io(scheme_named(self.scheme), self.io)
         check_options(scheme_named(self.scheme), self.scheme_options)
 

@@ -31,6 +31,14 @@ def _positive(v: Any) -> bool:
     return isinstance(v, (int, float)) and not isinstance(v, bool) and 0 < v < float("inf")
 
 
+def _share_or_none(v: Any) -> bool:
+    return v == 0 or _share(v)
+
+
+def _not_negative(v: Any) -> bool:
+    return v == 0 or _positive(v)
+
+
 def _scheme_option(key: str) -> tuple[Callable[[Any], bool], str]:
     """Its type only: which values a scheme takes is checked with the scheme."""
     kind = SCHEME_OPTIONS[key]
@@ -47,17 +55,44 @@ PRUNE_SCORES = ("l1", "l2", "activation", "apoz", "correlation", "reconstruction
 NOT_OF_SCHEME = ("scheme", "engine", "io")
 _QUANTIZING = tuple(name for name in SCHEMES if name != FLOAT)
 
+_TRUTH = (lambda v: isinstance(v, bool)), "true or false"
+
+_TRAINING: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "samples": (is_whole(1, 100_000_000), "a whole number from 1"),
+    "labels": _TRUTH,
+    "epochs": (is_whole(1, 100_000), "a whole number from 1 to 100000"),
+    "batch": (is_whole(1, 65_536), "a whole number from 1 to 65536"),
+    "rate": (_positive, "a number above 0"),
+    "optimizer": (_one_of("adam", "sgd"), "adam or sgd"),
+    "schedule": (_one_of("cosine", "step", "constant"), "one of cosine, step, constant"),
+    "l1": (_not_negative, "a number from 0"),
+    "l2": (_not_negative, "a number from 0"),
+    "dropout": (_share_or_none, "a share, 0 <= dropout < 1"),
+    "validation": (_share, "a share, 0 < validation < 1"),
+    "patience": (is_whole(0, 100_000), "a whole number of epochs, 0 for none"),
+    "augment": (_one_of("none", "flips"), "none or flips"),
+}
+"""`trainable.TrainingOptions`, and what is learnt from. Checked again where they are used."""
+_SOFT: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "temperature": (_positive, "a number above 0"),
+    "alpha": (lambda v: v == 1 or _share_or_none(v), "a share from 0 to 1"),
+}
+
 PASSES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
     # pass: option -> (check, what it must be)
     "prune": {
         "amount": (_share, "a share, 0 < amount < 1"),
         "threshold": (_positive, "a number above 0"),
         "goal": (_share, "a share, 0 < goal < 1"),
+        "cost": (_one_of("macs", "arm", "bytes"), "one of macs, arm, bytes"),
         "score": (_one_of(*PRUNE_SCORES), f"one of {', '.join(PRUNE_SCORES)}"),
         "tile": (is_whole(1, 64), "a whole number from 1 to 64"),
         "samples": (is_whole(1, 1_000_000), "a whole number from 1 to 1000000"),
-        "repair": (lambda v: isinstance(v, bool), "true or false"),
+        "repair": _TRUTH,
     },
+    "distill": {**_TRAINING, **_SOFT},
+    "fine-tune": _TRAINING,
+    "qat": {**_TRAINING, **_SOFT, "teacher": _TRUTH, "ranges": (_one_of("learnt", "moving"), "learnt or moving")},
     "calibrate": {
         "samples": (is_whole(1, 1_000_000), "a whole number from 1 to 1000000"),
         "method": (_one_of(*CALIBRATION_METHODS), f"one of {', '.join(CALIBRATION_METHODS)}"),
@@ -139,15 +174,21 @@ def _check_calibrates(scheme: Scheme, engine: str, samples: int | None, method: 
                          hint="leave --calibration out, or --engine")  # fmt: skip
 
 
-FLOAT_PASSES = ("prune",)
-"""They make the float model smaller, in any order and number, before it is quantized."""
+OPTIMIZE = ("balanced", "size", "latency", "accuracy")
+QAT = "qat"
+FLOAT_PASSES = ("prune", "distill", "fine-tune", QAT)
+"""They make the float model smaller or better, in any order and number, before it is quantized; `QAT` is the last."""
 
 
 def check_order(names: Sequence[str]) -> None:
     """Raises ConfigError where passes cannot run in this order."""
     last = [name for name in names if name not in FLOAT_PASSES]
-    if last not in ([], ["quantize"], ["calibrate", "quantize"]) or list(names[len(names) - len(last) :]) != last:
+    first = list(names[: len(names) - len(last)])
+    is_right = last in ([], ["quantize"], ["calibrate", "quantize"]) and [*first, *last] == list(names)
+    if not is_right or QAT in first[:-1]:
         raise ConfigError(
             f"recipe: passes {', '.join(names)} cannot be run in this order",
             hint=f"{', '.join(FLOAT_PASSES)} first; then calibrate and quantize, or neither for float",
         )
+    if QAT in first and not last:
+        raise ConfigError("recipe: 'qat' trains for int8, and nothing is quantized after it", hint="add quantize")

@@ -14,6 +14,8 @@ from edgeloop.devices.emulated.cpus import CPUS
 from edgeloop.devices.emulated.meter import InstructionMeter
 from edgeloop.devices.emulated.op_costs import CostTable, predicted
 from edgeloop.errors import UsageError
+from edgeloop.graph import Graph
+from edgeloop_converters.arm_cost import ArmCost
 from support.agents import residual_int8
 from support.debian_root import debian_root
 
@@ -52,6 +54,17 @@ def test_a_model_is_predicted_by_its_ops(meter: InstructionMeter, shared_data: P
         whole, sum_of_ops = meter.measure(model).cost, predicted(model, meter, table)
         assert sum_of_ops.simd_instructions == pytest.approx(whole.simd_instructions, rel=0.02)
         assert sum_of_ops.instructions == pytest.approx(whole.instructions, rel=0.1)
+
+
+def test_a_float_model_tells_what_it_will_cost_as_int8(
+    meter: InstructionMeter, shared_data: Path, tmp_path: Path
+) -> None:
+    cost = ArmCost(meter, CostTable(f"{meter.device}-int8", tmp_path))
+    folder = shared_data / "models/mlperf_tiny"
+    foretold = cost(Graph.read(folder / "pretrainedResnet.tflite"))
+    assert foretold == pytest.approx(
+        meter.measure(folder / "pretrainedResnet_quant.tflite").cost.simd_instructions, rel=0.02
+    )
 
 
 def test_a_damaged_model_is_refused_and_the_meter_goes_on(meter: InstructionMeter) -> None:

@@ -1,0 +1,96 @@
+"""A recipe's passes that train: their options read, their data opened, and a folder to go on from after a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeloop import paths
+from edgeloop.errors import UsageError
+from edgeloop.graph import Graph
+
+if TYPE_CHECKING:
+    from edgeloop_converters.float_passes import Setting
+    from edgeloop_converters.passes.report import PassReport
+    from edgeloop_converters.passes.train import SoftLabels
+    from edgeloop_converters.trainable import TrainingData, TrainingOptions
+
+
+def distilled(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[Graph, PassReport]:
+    """The teacher is the float model that came into the conversion."""
+    from edgeloop_converters.passes import distill
+
+    data = _data(graph, options, setting, labels=bool(options.get("labels", False)))
+    with _training("distill", graph, options, setting) as how:
+        return distill(
+            graph, Graph.read(setting.original), samples=data, soft=_soft(options), options=how,
+            progress=setting.progress, seed=setting.seed,
+        )  # fmt: skip
+
+
+def fine_tuned(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[Graph, PassReport]:
+    """On the data's labels, which it needs."""
+    from edgeloop_converters.passes import fine_tune
+
+    data = _data(graph, options, setting, labels=True)
+    with _training("fine-tune", graph, options, setting) as how:
+        return fine_tune(graph, samples=data, options=how, progress=setting.progress, seed=setting.seed)
+
+
+def quantized(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[Graph, bytes, PassReport]:
+    """(the float model as trained, its int8 file, report). teacher: the model that came in, unless labels are learnt
+    from and `teacher` does not ask for it.
+    """
+    from edgeloop_converters.passes.train import train_int8
+
+    has_labels = bool(options.get("labels", setting.has_labels))
+    data = _data(graph, options, setting, labels=has_labels)
+    teacher = Graph.read(setting.original) if options.get("teacher", not has_labels) else None
+    with _training("qat", graph, options, setting) as how:
+        done = train_int8(
+            graph, samples=data, teacher=teacher, soft=_soft(options), ranges=options.get("ranges", "learnt"),
+            options=how, progress=setting.progress, seed=setting.seed,
+        )  # fmt: skip
+    return done.graph, done.tflite, done.report
+
+
+def _data(graph: Graph, options: Mapping[str, Any], setting: Setting, *, labels: bool) -> TrainingData:
+    from edgeloop_converters.trainable import DatasetData
+    from edgeloop_converters.trainable.data import without_labels
+
+    if labels and not setting.has_labels:
+        raise UsageError("training on labels needs labelled data", hint="labels = false, or distill, needs none")
+    indices = np.random.default_rng(setting.seed).permutation(setting.indices)[: options.get("samples")]
+    found: TrainingData = DatasetData(setting.data.subset(np.sort(indices)), setting.contract, graph.write())
+    return found if labels else without_labels(found)
+
+
+def _soft(options: Mapping[str, Any]) -> SoftLabels:
+    from edgeloop_converters.passes.train import SoftLabels
+
+    return SoftLabels(**{key: options[key] for key in ("temperature", "alpha") if key in options})
+
+
+@contextmanager
+def _training(name: str, graph: Graph, options: Mapping[str, Any], setting: Setting) -> Iterator[TrainingOptions]:
+    """How to train, with a checkpoint folder that the same training finds again; it goes when the training is done."""
+    from edgeloop_converters.trainable import TrainingOptions, flips_and_shifts
+
+    known = {field.name for field in fields(TrainingOptions)} - {"augment"}
+    given = {key: value for key, value in options.items() if key in known}
+    said = json.dumps([name, dict(options), setting.seed, setting.data.source], sort_keys=True, default=str)
+    identity = hashlib.sha256(graph.write() + setting.original + said.encode()).hexdigest()[:24]
+    folder: Path = paths.cache_dir() / "training" / identity
+    augment = flips_and_shifts() if options.get("augment") == "flips" else None
+    if folder.is_dir():
+        setting.progress.note(f"{name}: goes on from where the same training stopped ({folder})")
+    yield TrainingOptions(augment=augment, checkpoints=folder, **given)
+    shutil.rmtree(folder, ignore_errors=True)
