@@ -241,6 +241,10 @@ def test_postgresql_answers_as_sqlite_does(
             assert found.histograms == far.latency("ic", version=2, stage="invoke", by="device").histograms
             assert found.count() == {"pi-0": 400, "pi-1": 400}
             assert len(telemetry.devices()) == 3
+            events = telemetry.reader.events(Question(), ["fallback"])
+            assert [event.device for event in events] == ["pi-9"] and events == far.reader.events(
+                Question(), ["fallback"]
+            )
         keeper = SampleKeeper(collector.store.database, samples_folder(url))
         data = b"\x89PNG\r\n\x1a\n" + bytes(50)
         about = About("png", "low_confidence", "ic", 2**62, "int8", 1.0, 0.5, "{}")
