@@ -2,7 +2,8 @@
 
 The collector is `edgeloop collect` as its own process; the clients are another one, whose requests were made before.
 CPU is the collector's own (user + system), so it means something on a machine that others use, too; "beside it" is that
-of its process for the roll-ups, which it starts when many reports come for longer than a few seconds.
+of its processes for decoding and for the roll-ups, which it starts when many reports come for longer than a second or a
+few: reports are sent before the measured ones until that is so.
 
     .venv/bin/python tests/benchmarks/ingest.py                                # HTTP -> SQLite
     .venv/bin/python tests/benchmarks/ingest.py --store postgresql://...       # HTTP -> a database that is there, empty
@@ -60,11 +61,13 @@ def batches(kind: str, count: int, size: int) -> list[bytes]:
 # -- HTTP
 
 
-def run_clients(url: str, kind: str, count: int, size: int, connections: int) -> None:
-    """In a process of its own: says "ready", waits for a line, sends everything, says how long it took."""
+def run_clients(url: str, kind: str, warm_up: int, count: int, size: int, connections: int) -> None:
+    """In a process of its own: says "ready", waits for a line, sends what comes before, says "warm", waits for a line,
+    sends everything else, says how long it took."""
     host_name, port = urlsplit(url).hostname or "", urlsplit(url).port
     head = f"POST /v1/reports HTTP/1.1\r\nHost: {host_name}:{port}\r\nContent-Type: application/cbor\r\n"
-    requests = [f"{head}Content-Length: {len(b)}\r\n\r\n".encode() + b for b in batches(kind, count, size)]
+    requests = [f"{head}Content-Length: {len(b)}\r\n\r\n".encode() + b for b in batches(kind, warm_up + count, size)]
+    before = warm_up // size
     failed: list[bytes] = []
 
     def send(mine: list[bytes]) -> None:
@@ -81,18 +84,24 @@ def run_clients(url: str, kind: str, count: int, size: int, connections: int) ->
                 while left:
                     left -= len(line.recv(left))
 
-    threads = [threading.Thread(target=send, args=(requests[n::connections],)) for n in range(connections)]
+    def send_all(mine: list[bytes]) -> None:
+        threads = [threading.Thread(target=send, args=(mine[n::connections],)) for n in range(connections)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
     print("ready", flush=True)
     sys.stdin.readline()
+    send_all(requests[:before])
+    print("warm", flush=True)
+    sys.stdin.readline()
     began = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    send_all(requests[before:])
     print(json.dumps({"seconds": time.perf_counter() - began, "failed": [str(f[:200]) for f in failed]}), flush=True)
 
 
-def measure_http(store_url: str, kind: str, count: int, size: int, connections: int) -> dict[str, Any]:
+def measure_http(store_url: str, kind: str, warm_up: int, count: int, size: int, connections: int) -> dict[str, Any]:
     collector = subprocess.Popen(
         [sys.executable, "-m", "edgeloop.cli", "collect", "--json", "--listen", "127.0.0.1:0", "--store", store_url],
         stdout=subprocess.PIPE, text=True,
@@ -102,6 +111,7 @@ def measure_http(store_url: str, kind: str, count: int, size: int, connections: 
     try:
         url = json.loads(collector.stdout.readline())["url"]
         options = ["--clients-of", url, "--kind", kind, "--reports", str(count)]
+        options += ["--warm-up", str(warm_up)]
         options += ["--per-request", str(size), "--connections", str(connections)]
         clients = subprocess.Popen(
             [sys.executable, __file__, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -109,11 +119,13 @@ def measure_http(store_url: str, kind: str, count: int, size: int, connections: 
         assert clients.stdin is not None
         assert clients.stdout is not None
         assert clients.stdout.readline() == "ready\n"
-        before = cpu_s(collector.pid)
-        clients.stdin.write("go\n")
-        clients.stdin.flush()
+        _go(clients)
+        assert clients.stdout.readline() == "warm\n"
+        before, beside_before = cpu_s(collector.pid), sum(map(cpu_s, children_of(collector.pid)))
+        _go(clients)
         result = json.loads(clients.stdout.readline())
-        cpu, beside = cpu_s(collector.pid) - before, sum(map(cpu_s, children_of(collector.pid)))
+        cpu = cpu_s(collector.pid) - before
+        beside = sum(map(cpu_s, children_of(collector.pid))) - beside_before
         if result["failed"]:
             raise SystemExit(f"a request failed: {result['failed'][0]}")
         return {"per_s": count / result["seconds"], "cpu_us": cpu / count * 1e6, "beside_us": beside / count * 1e6}
@@ -123,6 +135,12 @@ def measure_http(store_url: str, kind: str, count: int, size: int, connections: 
             clients.kill()
             clients.wait()
         collector.wait(20)
+
+
+def _go(clients: subprocess.Popen[str]) -> None:
+    assert clients.stdin is not None
+    clients.stdin.write("go\n")
+    clients.stdin.flush()
 
 
 def children_of(pid: int) -> list[int]:
@@ -167,6 +185,7 @@ def main() -> None:
     parser.add_argument("--store", help="URL of an empty store (default: a SQLite file in a temporary folder)")
     parser.add_argument("--kind", choices=list(KINDS), action="append", help="(default: both)")
     parser.add_argument("--reports", type=int, default=40_000)
+    parser.add_argument("--warm-up", type=int, default=40_000, help="reports sent before (default: %(default)s)")
     parser.add_argument("--per-request", type=int, default=20)
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--serial", action="store_true")
@@ -174,17 +193,19 @@ def main() -> None:
     options = parser.parse_args()
     kinds, count, size = options.kind or list(KINDS), options.reports, options.per_request
     if options.clients_of:
-        run_clients(options.clients_of, kinds[0], count, size, options.connections)
+        run_clients(options.clients_of, kinds[0], options.warm_up, count, size, options.connections)
         return
     load = os.getloadavg()[0]
-    print(f"{host()}, load {load:.1f}; n = {count}, {size} a batch, {options.connections} connections")
+    print(
+        f"{host()}, load {load:.1f}; n = {count} after {options.warm_up}, {size} a batch, {options.connections} connections"
+    )
     for kind in kinds:
         with tempfile.TemporaryDirectory() as folder:
             if options.serial:
                 figures = measure_serial(kind, count, size)
             else:
                 url = options.store or f"sqlite:///{folder}/telemetry.db"
-                figures = measure_http(url, kind, count, size, options.connections)
+                figures = measure_http(url, kind, options.warm_up, count, size, options.connections)
         beside = f", {figures['beside_us']:.1f} beside it" if figures.get("beside_us") else ""
         print(
             f"{KINDS[kind]:32} {figures['per_s']:>9,.0f} reports/s {figures['cpu_us']:>7.1f} us CPU per report{beside}"
