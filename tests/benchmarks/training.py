@@ -103,8 +103,8 @@ def _in_turns(
 
 
 class _Turns:
-    """After each of our epochs, one of the other side's. Ours is timed from the end of theirs, so the first is left out;
-    the first of theirs compiles."""
+    """After each of our epochs, one of the other side's. Ours is timed from the end of theirs, so our first is left
+    out; the first of theirs compiles."""
 
     def __init__(self, other: Callable[[], object]) -> None:
         self._other, self._began = other, 0.0
@@ -143,7 +143,7 @@ def _keras_resnet8() -> Any:
 
 def accuracy(pictures: Array, classes: Array, tests: Array, truth: Array, *, quick: bool, seed: int) -> None:
     from edgeloop_converters.calibration import calibrate
-    from edgeloop_converters.passes import distill, fine_tune
+    from edgeloop_converters.passes import fine_tune
     from edgeloop_converters.passes.train import train_int8
     from edgeloop_converters.quantization import quantize_int8
     from edgeloop_converters.trainable import TrainingOptions, flips_and_shifts
@@ -158,8 +158,8 @@ def accuracy(pictures: Array, classes: Array, tests: Array, truth: Array, *, qui
     adapting = TrainingOptions(epochs=epochs, batch=batch, rate=5e-4, augment=flips_and_shifts())
     adapted, report = fine_tune(model, samples=pictures, labels=classes, options=adapting, seed=seed)
     print(report.note())
-    quantizing = TrainingOptions(epochs=max(1, epochs // 2), batch=batch, rate=2e-4, augment=flips_and_shifts())
-    control, report = distill(adapted, adapted, samples=pictures, labels=classes, options=quantizing, seed=seed)
+    quantizing = TrainingOptions(epochs=2 if quick else 5, batch=batch, rate=2e-4, augment=flips_and_shifts())
+    control, report = fine_tune(adapted, samples=pictures, labels=classes, options=quantizing, seed=seed)
     print(f"control: {report.note()}")
     trained = train_int8(adapted, samples=pictures, labels=classes, teacher=adapted, options=quantizing, seed=seed)
     print(trained.report.note())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import MissingExtraError
@@ -20,3 +21,16 @@ def import_tensorflow(feature: str = "training") -> Any:
     except ImportError as error:
         raise MissingExtraError(feature, "keras") from error
     return tf
+
+
+def bfloat16_note(tf: Any, cpu_info: Path = Path("/proc/cpuinfo")) -> str:
+    """What to say to who asks for bfloat16 on hardware without it; "" where it has it, or that cannot be told."""
+    if tf.config.list_physical_devices("GPU"):
+        return ""
+    try:
+        flags = cpu_info.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+    if "flags" not in flags or any(name in flags for name in ("amx_bf16", "avx512_bf16", "avx_ne_convert")):
+        return ""
+    return "this CPU has no bfloat16 instructions: training in bfloat16 is slower here than in float32"

@@ -17,7 +17,7 @@ from edgeloop.progress import Progress, SilentProgress
 from edgeloop_converters.trainable.checkpoints import Checkpoint, Checkpoints
 from edgeloop_converters.trainable.data import Part, TrainingData, batch_count, batches, split
 from edgeloop_converters.trainable.history import Epoch, Figures, History
-from edgeloop_converters.trainable.imports import import_tensorflow
+from edgeloop_converters.trainable.imports import bfloat16_note, import_tensorflow
 from edgeloop_converters.trainable.optimizers import make_optimizer
 from edgeloop_converters.trainable.options import TrainingOptions, rate_at
 from edgeloop_converters.trainable.prefetch import prefetched
@@ -76,6 +76,8 @@ class _Training:
         self, learner: Learner, data: TrainingData, options: TrainingOptions, seed: int, progress: Progress
     ) -> None:
         tf = import_tensorflow()
+        if options.precision == "bfloat16" and (note := bfloat16_note(tf)):
+            progress.note(note)
         self._learner, self._options, self._seed, self._progress = learner, options, seed, progress
         self._part, self._held = split(data, options.validation, seed)
         self._optimizer = make_optimizer(tf, list(learner.variables.values()), options)

@@ -74,7 +74,8 @@ class TrainingOptions:
             "epochs", "batch", "rate", "optimizer", "schedule", "final", "step_epochs", "step_factor", "warmup_steps",
             "momentum", "clip_norm", "l2", "l1", "dropout", "validation", "patience", "precision",
         )  # fmt: skip
-        return {name: getattr(self, name) for name in names}
+        augment = "" if self.augment is None else getattr(self.augment, "__qualname__", "given")
+        return {**{name: getattr(self, name) for name in names}, "augment": augment}
 
 
 def rate_at(options: TrainingOptions, step: int, steps: int, steps_per_epoch: int) -> float:

@@ -262,3 +262,32 @@ def test_a_batch_of_pictures_is_changed_at_random_by_the_seed() -> None:
         options=TrainingOptions(epochs=1, batch=4, validation=0, augment=flips_and_shifts(2)),
     )  # fmt: skip
     assert np.isfinite(run(graph.write())[0]).all()
+
+
+def test_bfloat16_is_said_to_be_slow_where_the_cpu_does_not_have_it(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    from edgeloop_converters.trainable.imports import bfloat16_note
+
+    info = tmp_path / "cpuinfo"
+    info.write_text("flags : fpu avx2 avx512f\n")
+    assert "no bfloat16 instructions" in bfloat16_note(tf, info)
+    info.write_text("flags : fpu amx_bf16\n")
+    assert bfloat16_note(tf, info) == "" == bfloat16_note(tf, tmp_path / "none")
+
+
+def test_a_dataset_comes_through_its_contract_and_is_kept(tmp_path: Path) -> None:
+    from edgeloop.contract import Contract
+    from edgeloop_converters.data import open_data
+    from edgeloop_converters.trainable import DatasetData
+
+    samples, classes = blobs(30)
+    np.savez(tmp_path / "data.npz", x=samples, y=classes)
+    dataset = open_data(tmp_path / "data.npz")
+    contract = Contract.from_dict({"inputs": [{"kind": "tensor"}], "output": {"kind": "classification"}})
+    data = DatasetData(dataset, contract, tiny_mlp(), cache_bytes=10 * 40)
+    for _ in range(2):
+        assert np.array_equal(data.read(np.array([3, 28, 0]))[0], samples[[3, 28, 0]])
+    assert np.array_equal(data.labels[0], classes)
+    _, report = fine_tune(Graph.read(tiny_mlp()), samples=data, options=replace(OPTIONS, epochs=1))
+    assert "validation accuracy" in report.after
