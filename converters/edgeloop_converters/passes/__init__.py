@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 from edgeloop.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from edgeloop_converters.passes.graph import in_series, optimize_graph, side_by_side
     from edgeloop_converters.passes.pruning import prune, sparsify
     from edgeloop_converters.passes.train import distill, fine_tune, qat
 
-__all__ = ["distill", "fine_tune", "prune", "qat", "sparsify"]
+__all__ = ["distill", "fine_tune", "in_series", "optimize_graph", "prune", "qat", "side_by_side", "sparsify"]
 
 _HOMES = {
+    "in_series": ".graph.joining",
+    "optimize_graph": ".graph.optimize",
+    "side_by_side": ".graph.joining",
     "distill": ".train.tuning",
     "fine_tune": ".train.tuning",
     "prune": ".pruning.apply",

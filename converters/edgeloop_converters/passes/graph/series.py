@@ -1,0 +1,241 @@
+"""Fusion in series: what follows or precedes a layer goes into its weights, its bias, its padding or its activation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from edgeloop.graph import Op
+from edgeloop_converters.passes.graph.editing import SAME, VALID, Editor, Floats, activation, is_linear
+
+LAYERS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
+_TAKES_ACTIVATION = frozenset({*LAYERS, "ADD", "SUB", "MUL", "DIV", "MAX_POOL_2D", "AVERAGE_POOL_2D"})
+_CODES = {"RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3}
+_AFFINE = frozenset({"MUL", "ADD", "SUB", "DIV"})
+
+
+def fuse_activations(editor: Editor) -> int:
+    """op, RELU -> op with a fused RELU."""
+    count = 0
+    for op in list(editor.main.ops):
+        code = _CODES.get(op.name)
+        maker = editor.only_maker(op.inputs[0]) if code is not None else None
+        if maker is None or maker.name not in _TAKES_ACTIVATION or not is_linear(maker) or maker.options is None:
+            continue
+        if editor.main.tensors[op.outputs[0]].dtype != "float32":
+            continue
+        maker.options.fusedActivationFunction = code
+        maker.outputs = list(op.outputs)
+        editor.remove(op)
+        count += 1
+    return count
+
+
+def fuse_padding(editor: Editor) -> int:
+    """PAD by zeros, convolution without padding -> convolution with SAME, where SAME pads just so."""
+    count = 0
+    for op in list(editor.main.ops):
+        if op.name != "PAD" or (how := editor.data(op.inputs[1])) is None:
+            continue
+        reader = editor.only_reader(op.outputs[0])
+        if reader is None or reader.name not in ("CONV_2D", "DEPTHWISE_CONV_2D") or reader.option("padding") != VALID:
+            continue
+        pads = np.asarray(how, np.int64).reshape(-1, 2).tolist()
+        sizes = editor.shape(op.inputs[0])
+        if len(pads) != 4 or pads[0] != [0, 0] or pads[3] != [0, 0] or reader.inputs[0] != op.outputs[0]:
+            continue
+        if [same_padding(editor, reader, i, sizes[1 + i]) for i in range(2)] != [tuple(pads[1]), tuple(pads[2])]:
+            continue
+        reader.inputs[0] = op.inputs[0]
+        reader.options.padding = SAME
+        editor.remove(op)
+        count += 1
+    return count
+
+
+def same_padding(editor: Editor, op: Op, axis: int, size: int) -> tuple[int, int] | None:
+    """What SAME would put before and after an axis (0: height) of that size; None where the output would differ."""
+    kernel = editor.shape(op.inputs[1])[1 + axis]
+    stride = op.option(("strideH", "strideW")[axis], 1)
+    dilation = op.option(("dilationHFactor", "dilationWFactor")[axis], 1)
+    out = -(-size // stride)
+    if out != editor.shape(op.outputs[0])[1 + axis]:
+        return None
+    missing = max((out - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+    return missing // 2, missing - missing // 2
+
+
+def fold_scales(editor: Editor) -> int:
+    """Scales and shifts per channel after or before a layer -> its weights and bias."""
+    count = 0
+    for op in list(editor.main.ops):
+        if op.name not in _AFFINE or not any(o is op for o in editor.main.ops):
+            continue
+        found = _scale_and_shift(editor, op)
+        if found is None:
+            continue
+        source, scale, shift = found
+        maker, reader = editor.only_maker(source), editor.only_reader(op.outputs[0])
+        if maker is not None and maker.name in LAYERS and is_linear(maker) and _owns(editor, maker):
+            _scale_outputs(editor, maker, scale, shift)
+            maker.options.fusedActivationFunction = activation(op)
+            maker.outputs = list(op.outputs)
+            editor.remove(op)
+            count += 1
+        elif reader is not None and is_linear(op) and _scale_inputs(editor, reader, op, source, scale, shift):
+            count += 1
+    return count
+
+
+def _scale_and_shift(editor: Editor, op: Op) -> tuple[int, Floats, Floats] | None:
+    """(tensor x, a, b) where the op is a x + b along the last axis, a and b [channels]."""
+    at = next((p for p in (1, 0) if editor.floats(op, p) is not None), None)
+    if at is None or (at == 0 and op.name == "DIV") or len(op.inputs) != 2:
+        return None
+    source, values = op.inputs[1 - at], editor.floats(op, at)
+    assert values is not None
+    shape = editor.shape(source)
+    if editor.data(source) is not None or editor.main.tensors[source].dtype != "float32" or not shape:
+        return None
+    if values.size not in (1, shape[-1]) or (values.size > 1 and values.shape[-1] != values.size):
+        return None
+    if editor.shape(op.outputs[0]) != shape:
+        return None
+    flat = np.broadcast_to(values.ravel(), (shape[-1],)).astype(np.float32)
+    one, zero = np.ones_like(flat), np.zeros_like(flat)
+    if op.name == "MUL":
+        return source, flat, zero
+    if op.name == "DIV":
+        return (source, np.asarray(1 / flat, np.float32), zero) if bool((flat != 0).all()) else None
+    if op.name == "ADD":
+        return source, one, flat
+    return (source, one, -flat) if at == 1 else (source, -one, flat)
+
+
+def _owns(editor: Editor, op: Op) -> bool:
+    return editor.floats(op, 1) is not None and (
+        len(op.inputs) < 3 or op.inputs[2] < 0 or editor.floats(op, 2) is not None
+    )
+
+
+def bias_of(editor: Editor, op: Op) -> Floats:
+    """Zeros where it has none."""
+    bias = editor.floats(op, 2)
+    return np.zeros(editor.shape(op.outputs[0])[-1], np.float32) if bias is None else bias
+
+
+def set_weights(editor: Editor, op: Op, weights: Floats, bias: Floats) -> None:
+    editor.set_constant(op, 1, np.asarray(weights, np.float32))
+    editor.set_constant(op, 2, np.asarray(bias, np.float32))
+
+
+def _scale_outputs(editor: Editor, op: Op, scale: Floats, shift: Floats) -> None:
+    weights = editor.floats(op, 1)
+    assert weights is not None
+    along = scale if op.name == "DEPTHWISE_CONV_2D" else scale.reshape(-1, *[1] * (weights.ndim - 1))
+    set_weights(editor, op, weights * along, bias_of(editor, op) * scale + shift)
+
+
+def _scale_inputs(editor: Editor, reader: Op, op: Op, source: int, scale: Floats, shift: Floats) -> bool:
+    """A shift cannot go into a layer that pads with zeros."""
+    if reader.name not in LAYERS or not _owns(editor, reader) or reader.inputs[0] != op.outputs[0]:
+        return False
+    weights = editor.floats(reader, 1)
+    assert weights is not None
+    depthwise = reader.name == "DEPTHWISE_CONV_2D"
+    if weights.shape[-1] != scale.size or (depthwise and reader.option("depthMultiplier", 1) != 1):
+        return False
+    if bool(shift.any()) and not pads_nothing(editor, reader):
+        return False
+    shifted = weights * shift
+    change = shifted.sum(axis=(0, 1, 2)) if depthwise else shifted.reshape(len(weights), -1).sum(axis=1)
+    set_weights(editor, reader, weights * scale, bias_of(editor, reader) + change)
+    reader.inputs[0] = source
+    editor.remove(op)
+    return True
+
+
+def pads_nothing(editor: Editor, op: Op) -> bool:
+    if op.name == "FULLY_CONNECTED" or op.option("padding") == VALID:
+        return True
+    sizes = editor.shape(op.inputs[0])
+    return all(same_padding(editor, op, i, sizes[1 + i]) == (0, 0) for i in range(2))
+
+
+def merge_chains(editor: Editor) -> int:
+    """Two layers with nothing between them -> one, where that is no more work."""
+    count = 0
+    for second in list(editor.main.ops):
+        if second.name not in ("CONV_2D", "FULLY_CONNECTED") or not any(o is second for o in editor.main.ops):
+            continue
+        first = editor.only_maker(second.inputs[0])
+        flatten = None
+        if first is not None and first.name == "RESHAPE" and second.name == "FULLY_CONNECTED":
+            flatten, first = first, editor.only_maker(first.inputs[0])
+        if first is None or first.name not in ("CONV_2D", "FULLY_CONNECTED") or not is_linear(first):
+            continue
+        if not (_owns(editor, first) and _owns(editor, second)):
+            continue
+        if _merge(editor, first, second, flatten):
+            count += 1
+    return count
+
+
+def _merge(editor: Editor, first: Op, second: Op, flatten: Op | None) -> bool:
+    w1, w2 = editor.floats(first, 1), editor.floats(second, 1)
+    assert w1 is not None
+    assert w2 is not None
+    b1, b2 = bias_of(editor, first), bias_of(editor, second)
+    if w2.shape[-1] != len(w1):  # a flattened picture, or filters in groups
+        return False
+    if second.name == "FULLY_CONNECTED":
+        if first.name == "CONV_2D" and math.prod(editor.shape(first.outputs[0])[:3]) != 1:
+            return False
+        if first.name == "CONV_2D" and flatten is None:
+            return False
+        weights, bias = np.tensordot(w2, w1, axes=(1, 0)), w2 @ b1 + b2
+    elif first.name != "CONV_2D" or w1.shape[-1] != editor.shape(first.inputs[0])[-1]:
+        return False
+    elif _is_pointwise(second, w2):
+        weights = np.tensordot(w2[:, 0, 0], w1, axes=(1, 0))
+        bias = w2[:, 0, 0] @ b1 + b2
+    elif _is_pointwise(first, w1) and (not b1.any() or pads_nothing(editor, second)):
+        weights = np.tensordot(w2, w1[:, 0, 0], axes=(3, 0))
+        bias = np.tensordot(w2, b1, axes=(3, 0)).sum(axis=(1, 2)) + b2
+    else:
+        return False
+    places = [math.prod(editor.shape(op.outputs[0])[:-1]) for op in (first, second)]
+    if weights.size * places[1] > w1.size * places[0] + w2.size * places[1]:
+        return False
+    keeper = second
+    if second.name == "FULLY_CONNECTED" and first.name == "CONV_2D" and flatten is not None:
+        # The convolution stays, as wide as the dense layer was; flattening comes last.
+        keeper = first
+        out = editor.main.tensors[first.outputs[0]]
+        out.shape, out.shape_signature = (*out.shape[:-1], len(weights)), None
+        first.options.fusedActivationFunction = activation(second)
+        flatten.outputs = list(second.outputs)
+        shape = np.array(editor.shape(second.outputs[0]), np.int32)
+        editor.set_constant(flatten, 1, shape)
+        if getattr(flatten.options, "newShape", None) is not None:
+            flatten.options.newShape = shape.tolist()
+        editor.remove(second)
+    else:
+        if second.name == "CONV_2D" and _is_pointwise(second, w2):
+            _take_window(second, first)
+        second.inputs[0] = first.inputs[0]
+        if flatten is not None:
+            editor.remove(flatten)
+        editor.remove(first)
+    set_weights(editor, keeper, weights, bias)
+    return True
+
+
+def _is_pointwise(op: Op, weights: Floats) -> bool:
+    return weights.shape[1:3] == (1, 1) and op.option("strideH") == 1 and op.option("strideW") == 1
+
+
+def _take_window(second: Op, first: Op) -> None:
+    for name in ("strideH", "strideW", "dilationHFactor", "dilationWFactor", "padding"):
+        setattr(second.options, name, getattr(first.options, name))

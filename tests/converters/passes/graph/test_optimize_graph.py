@@ -1,0 +1,216 @@
+"""Graph rewriting: each fusion does what it says, the function stays, and what would cost more is not done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from edgeloop.graph import Graph, make_options
+from edgeloop.progress import SilentProgress
+from edgeloop.runtime import open_session
+from edgeloop_converters.passes import optimize_graph
+from edgeloop_converters.passes.graph import optimize as module
+from support.tiny_models import NONE, RELU, SAME, VALID, TinyBuilder, tiny_cnn, tiny_residual
+
+Build = Callable[[TinyBuilder], int]
+
+
+def run(graph: Graph) -> np.ndarray:
+    random = np.random.default_rng(5)
+    with open_session(graph.write(), delegate="cpu") as session:
+        return session.run(*(random.standard_normal(t.shape).astype(np.float32) for t in session.inputs))[0]
+
+
+def built(build: Build, shape: tuple[int, ...] = (1, 8, 8, 4)) -> Graph:
+    b = TinyBuilder(3)
+    x = b.input("x", shape)
+    assert x == 0
+    return Graph.read(b.finish(build(b)).write())
+
+
+def ops(graph: Graph) -> dict[str, int]:
+    return dict(Counter(op.name for op in graph.main.ops))
+
+
+def small(b: TinyBuilder, *shape: int) -> int:
+    return b.constant(f"c{len(b.sub.tensors)}", (b.random.random(shape) + 0.5).astype(np.float32))
+
+
+def pad(b: TinyBuilder, x: int, by: tuple[int, int] = (1, 1)) -> int:
+    n, h, w, c = b.shape(x)
+    pads = b.constant(f"pads{x}", np.array([[0, 0], by, by, [0, 0]], np.int32))
+    return b.op("PAD", [x, pads], (n, h + sum(by), w + sum(by), c), make_options("PadOptions"))
+
+
+def unpadded(b: TinyBuilder, x: int, filters: int, stride: int = 1, activation: int = NONE) -> int:
+    y = b.conv(x, filters, stride=stride, activation=activation)
+    n, h, w, _ = b.shape(x)
+    b.sub.ops[-1].options.padding = VALID
+    b.sub.tensors[y].shape = (n, -(-(h - 2) // stride), -(-(w - 2) // stride), filters)
+    return y
+
+
+def relu(b: TinyBuilder, x: int, name: str = "RELU") -> int:
+    return b.op(name, [x], b.shape(x))
+
+
+def mul(b: TinyBuilder, x: int, y: int) -> int:
+    return b.op("MUL", [x, y], b.shape(x), make_options("MulOptions"))
+
+
+def transpose(b: TinyBuilder, x: int, order: tuple[int, ...]) -> int:
+    perm = b.constant(f"perm{len(b.sub.tensors)}", np.array(order, np.int32))
+    return b.op("TRANSPOSE", [x, perm], tuple(b.shape(x)[i] for i in order), make_options("TransposeOptions"))
+
+
+def pool(b: TinyBuilder, x: int, window: int, stride: int, name: str = "AVERAGE_POOL_2D") -> int:
+    n, h, w, c = b.shape(x)
+    options = make_options(
+        "Pool2DOptions", padding=VALID, strideH=stride, strideW=stride, filterHeight=window, filterWidth=window
+    )
+    size = lambda s: -(-(s - window + 1) // stride)  # noqa: E731
+    return b.op(name, [x], (n, size(h), size(w), c), options)
+
+
+def concat(b: TinyBuilder, *parts: int) -> int:
+    shape = (*b.shape(parts[0])[:-1], sum(b.shape(p)[-1] for p in parts))
+    return b.op("CONCATENATION", list(parts), shape, make_options("ConcatenationOptions", axis=-1))
+
+
+def reshape(b: TinyBuilder, x: int, shape: tuple[int, ...]) -> int:
+    told = b.constant(f"shape{len(b.sub.tensors)}", np.array(shape, np.int32))
+    return b.op("RESHAPE", [x, told], shape, make_options("ReshapeOptions", newShape=list(shape)))
+
+
+def add_constant(b: TinyBuilder, x: int, *shape: int) -> int:
+    return b.op("ADD", [x, small(b, *shape)], b.shape(x), make_options("AddOptions"))
+
+
+def folded(b: TinyBuilder) -> int:
+    total = b.op("ADD", [small(b, 4), small(b, 4)], (4,), make_options("AddOptions"))
+    return mul(b, relu(b, 0), total)
+
+
+CASES: dict[str, tuple[Build, dict[str, int]]] = {
+    "activation into the op": (lambda b: relu(b, b.conv(0, 4, activation=NONE)), {"CONV_2D": 1}),
+    "padding into the convolution": (lambda b: unpadded(b, pad(b, 0), 4), {"CONV_2D": 1}),
+    "padding of a stride that SAME puts elsewhere stays": (
+        lambda b: unpadded(b, pad(b, 0), 4, stride=2), {"PAD": 1, "CONV_2D": 1},
+    ),
+    "scale and shift behind": (
+        lambda b: relu(b, add_constant(b, mul(b, b.conv(0, 4, activation=NONE), small(b, 4)), 1, 1, 1, 4)),
+        {"CONV_2D": 1},
+    ),
+    "scale before, into a padded one": (lambda b: b.conv(mul(b, 0, small(b, 4)), 5), {"CONV_2D": 1}),
+    "shift before, not into a padded one": (lambda b: b.conv(add_constant(b, 0, 4), 5), {"ADD": 1, "CONV_2D": 1}),
+    "shift before, into an unpadded one": (lambda b: unpadded(b, add_constant(b, 0, 4), 5), {"CONV_2D": 1}),
+    "scale between depthwise and its input": (lambda b: b.depthwise(mul(b, 0, small(b, 4))), {"DEPTHWISE_CONV_2D": 1}),
+    "a chain k x k, 1 x 1": (lambda b: b.conv(b.conv(0, 6, stride=2, activation=NONE), 3, 1), {"CONV_2D": 1}),
+    "a chain 1 x 1, k x k without padding": (
+        lambda b: unpadded(b, b.conv(0, 8, 1, activation=NONE), 3), {"CONV_2D": 1},
+    ),
+    "a chain that would be more work": (
+        lambda b: b.conv(b.conv(0, 2, 1, activation=NONE), 8, 1), {"CONV_2D": 2},
+    ),
+    "a chain with an activation between": (lambda b: b.conv(b.conv(0, 6, activation=RELU), 3, 1), {"CONV_2D": 2}),
+    "branches of 3 x 3, 1 x 1 and the input": (
+        lambda b: b.add(b.add(b.conv(0, 4, activation=NONE), b.conv(0, 4, 1, activation=NONE), NONE), 0, RELU),
+        {"CONV_2D": 1},
+    ),
+    "a depthwise branch and the input": (
+        lambda b: b.add(b.depthwise(0, activation=NONE), 0), {"DEPTHWISE_CONV_2D": 1},
+    ),
+    "branches with a stride": (
+        lambda b: b.add(b.conv(0, 4, 3, 2, activation=NONE), b.conv(0, 4, 3, 2, activation=NONE)), {"CONV_2D": 1},
+    ),
+    "siblings that are concatenated": (lambda b: concat(b, b.conv(0, 3), b.conv(0, 5), b.conv(0, 2)), {"CONV_2D": 1}),
+    "siblings of other windows": (
+        lambda b: concat(b, b.conv(0, 3), b.conv(0, 5, 1)), {"CONV_2D": 2, "CONCATENATION": 1},
+    ),
+    "the same twice": (lambda b: b.add(relu(b, b.depthwise(0)), relu(b, b.depthwise(0)), NONE), {}),
+    "constants": (folded, {"RELU": 1, "MUL": 1}),
+    "transposes around an activation": (
+        lambda b: transpose(b, relu(b, transpose(b, 0, (0, 3, 1, 2))), (0, 2, 3, 1)), {"RELU": 1},
+    ),
+    "transposes around a scale per channel": (
+        lambda b: transpose(b, mul(b, relu(b, transpose(b, 0, (0, 3, 1, 2))), small(b, 4, 1, 1)), (0, 2, 3, 1)),
+        {"RELU": 1, "MUL": 1},
+    ),
+    "averages of averages": (lambda b: pool(b, pool(b, 0, 2, 2), 2, 2), {"AVERAGE_POOL_2D": 1}),
+    "an average into a kernel": (lambda b: pool(b, b.conv(0, 4, activation=NONE), 2, 2), {"CONV_2D": 1}),
+    "positions thrown away": (lambda b: pool(b, b.conv(0, 4, 1), 1, 2, "MAX_POOL_2D"), {"CONV_2D": 1}),
+    "reshapes of reshapes": (
+        lambda b: relu(b, reshape(b, reshape(b, relu(b, 0), (1, 256)), (1, 8, 8, 4)), "TANH"), {"RELU": 1, "TANH": 1},
+    ),
+    "a dead end": (lambda b: (b.conv(0, 9), b.conv(0, 2))[1], {"CONV_2D": 1}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_rewritten_graph_computes_the_same_with_fewer_ops(case: str) -> None:
+    build, expected = CASES[case]
+    graph = built(build)
+    before = graph.content_hash()
+    better, report = optimize_graph(graph)
+    assert np.abs(run(graph) - run(better)).max() <= 1e-4 * np.abs(run(graph)).max()
+    if expected:
+        assert ops(better) == expected, report.detail
+    assert report.after["macs"] <= report.before["macs"]
+    assert report.after["ops"] <= report.before["ops"]
+    assert graph.content_hash() == before
+
+
+def test_twins_are_computed_once() -> None:
+    b = TinyBuilder(3)
+    x = b.input("x", (1, 8, 8, 4))
+    weights, bias = b.weights("w", (4, 1, 1, 4)), b.constant("b", np.zeros(4, np.float32))
+    options = make_options("Conv2DOptions", padding=SAME, strideH=1, strideW=1, dilationHFactor=1, dilationWFactor=1)
+    twins = [b.op("CONV_2D", [x, weights, bias], (1, 8, 8, 4), options) for _ in range(2)]
+    graph = b.finish(b.op("MUL", twins, (1, 8, 8, 4), make_options("MulOptions")))
+    better, _ = optimize_graph(graph)
+    assert ops(better) == {"CONV_2D": 1, "MUL": 1}
+
+
+def test_silu_becomes_hard_swish_only_when_asked_for() -> None:
+    graph = built(lambda b: mul(b, 0, b.op("LOGISTIC", [0], b.shape(0))))
+    assert ops(optimize_graph(graph)[0]) == {"LOGISTIC": 1, "MUL": 1}
+    assert ops(optimize_graph(graph, hard_swish=True)[0]) == {"HARD_SWISH": 1}
+
+
+def test_prelu_with_one_slope_is_a_leaky_relu() -> None:
+    graph = built(lambda b: b.op("PRELU", [0, b.constant("s", np.full((1, 1, 4), 0.3, np.float32))], b.shape(0)))
+    better, _ = optimize_graph(graph)
+    assert ops(better) == {"LEAKY_RELU": 1}
+
+
+def test_a_rule_that_changes_the_answers_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(editor: module.Editor) -> int:
+        bias = next(t for t in editor.main.tensors if t.name.endswith("bias"))
+        bias.data = np.asarray(bias.data) + np.float32(0.5)
+        return 1
+
+    monkeypatch.setattr(module, "EXACT", {"wrong": wrong})
+    graph, progress = Graph.read(tiny_residual()), SilentProgress()
+    better, _ = optimize_graph(graph, progress=progress)
+    assert np.array_equal(run(better), run(graph))
+    assert "wrong: not kept, the answers differ" in progress.notes[0]
+
+
+def test_signatures_inputs_and_outputs_stay() -> None:
+    graph = Graph.read(tiny_cnn())
+    better, _ = optimize_graph(graph)
+    again = Graph.read(better.write())
+    assert [t.name for t in again.inputs] == [t.name for t in graph.inputs]
+    assert list(again.signatures[0].outputs) == list(graph.signatures[0].outputs)
+    assert [t.name for t in again.outputs] == [t.name for t in graph.outputs]
+
+
+def test_the_report_has_work_size_and_memory() -> None:
+    graph = built(CASES["branches of 3 x 3, 1 x 1 and the input"][0])
+    _, report = optimize_graph(graph)
+    assert set(report.after) == {"macs", "bytes", "peak_memory_bytes", "ops"}
+    assert report.after["macs"] == pytest.approx(report.before["macs"] * 9 / 10)
+    assert report.after["peak_memory_bytes"] < report.before["peak_memory_bytes"]
