@@ -162,10 +162,11 @@ def _run(args: argparse.Namespace) -> int:
         return _run_configs(args)
     except Exception as error:  # what a new agent or config on trial cannot do, the one before can
         launched = Launched.from_environment()
-        if launched is None or not launched.give_up(as_edgeloop_error(error).message):
+        lines = [] if launched is None else launched.give_up(as_edgeloop_error(error).message)
+        if launched is None or not lines:
             raise
-        _tell(f"rollback: {as_edgeloop_error(error).message}")
-        launched.relaunch()
+        _tell(f"rollback: {lines[0]}")
+        launched.relaunch(lines)
 
 
 def _launch(args: argparse.Namespace) -> None:
@@ -195,7 +196,7 @@ def _run_configs(args: argparse.Namespace) -> int:
         configs, _tell, None if args.config is None else lambda: load_configs(given, args.config), args.config
     )
     if outcome.is_relaunched and (launched := Launched.from_environment()) is not None:
-        launched.relaunch()
+        launched.relaunch(outcome.went_back)
     if args.json:
         body = outcome.summary
         if outcome.error is not None:

@@ -48,11 +48,12 @@ from edgeloop_agent.worker.pipeline import FALLBACK_ORDER
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended, and its sums. `error` is None after a clean end (source over, count reached, stopped).
-    is_relaunched: another version of the agent or its config is to run in its place."""
+    is_relaunched: another version of the agent or its config is to run in its place; went_back: lines about why."""
 
     summary: dict[str, Any]
     error: EdgeloopError | None = None
     is_relaunched: bool = False
+    went_back: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ def run_agent(
         while True:
             outcome = _run(plans, desk, reload, log, went_back, launched)
             launched = None if launched is None else replace(launched, notes=())
-            if not desk.was_stopped and _is_relaunched(outcome, desk, launched, tell):
-                return replace(outcome, is_relaunched=True)
+            if not desk.was_stopped and (lines := _relaunched(outcome, desk, launched, tell)) is not None:
+                return replace(outcome, is_relaunched=True, went_back=lines)
             went_back = [] if outcome.error is None or desk.was_stopped else desk.rolled_back(outcome.error.message)
             if went_back:
                 reload.prepare()
@@ -108,11 +109,16 @@ def run_agent(
             plans = after
 
 
-def _is_relaunched(outcome: Outcome, desk: Desk, launched: Launched | None, tell: Callable[[str], None]) -> bool:
-    if outcome.error is None or launched is None or not launched.give_up(outcome.error.message):
-        return desk.is_relaunched
-    tell(f"rollback: {outcome.error.message}")
-    return True
+def _relaunched(
+    outcome: Outcome, desk: Desk, launched: Launched | None, tell: Callable[[str], None]
+) -> tuple[str, ...] | None:
+    """Lines about what was rolled back for this outcome; None where this agent goes on with this config."""
+    lines = []
+    if outcome.error is not None and launched is not None:
+        lines = launched.give_up(outcome.error.message)
+    for line in lines:
+        tell(f"{ROLLBACK}: {line}")
+    return tuple(lines) if lines or desk.is_relaunched else None
 
 
 def check_runnable(config: AgentConfig) -> None:

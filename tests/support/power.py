@@ -65,6 +65,9 @@ class CuttableDisk(Disk):
         super().sync(folder)
         self._unsynced = [(where, undo) for where, undo in self._unsynced if where != folder]
 
+    def flush(self) -> None:
+        self._tick()
+
     def _tick(self) -> None:
         if self.count == self._cut_at:
             raise PowerCutError
@@ -79,6 +82,8 @@ def _copy_of(path: Path) -> Callable[[Path], None]:
     if path.is_file():
         content = path.read_bytes()
         return lambda where: _write(where, content)
+    if path.is_dir():
+        raise AssertionError(f"{path}: a folder is replaced")
     return lambda _where: None
 
 

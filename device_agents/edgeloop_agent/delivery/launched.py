@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from edgeloop.telemetry.histogram import Histogram
-from edgeloop_agent.delivery.launching import VARIABLE, named
+from edgeloop_agent.delivery.launching import VARIABLE, WENT_BACK, named
 from edgeloop_agent.delivery.package_folders import AGENT, AgentFolder
 from edgeloop_agent.delivery.update import Budget, Version, Window
 from edgeloop_agent.delivery.versions import VersionFolder
@@ -52,16 +52,16 @@ class Launched:
             for kind, folder in self.folders.items()
         ]
 
-    def give_up(self, reason: str) -> bool:
-        """Roll back what is on trial, because it cannot go on; False where nothing is."""
-        went_back = False
+    def give_up(self, reason: str) -> list[str]:
+        """Roll back what is on trial, because it cannot go on: a line for each; none where nothing is."""
+        lines = []
         for kind, folder in self.folders.items():
             with contextlib.suppress(OSError):
-                trial = folder.standing().trial
-                if trial is not None and trial.version == self.ran.get(kind) == folder.standing().running:
+                standing, ran = folder.standing(), self.ran.get(kind)
+                if standing.trial is not None and standing.trial.version == ran == standing.running:
                     folder.roll_back(reason)
-                    went_back = True
-        return went_back
+                    lines.append(f"{kind} version {ran} to {named(folder.standing().running)}: {reason}")
+        return lines
 
     def settle_alarm(self) -> None:
         """No alarm for a version that was committed."""
@@ -69,9 +69,11 @@ class Launched:
         if folder is not None and folder.standing().trial is None:
             signal.alarm(0)
 
-    def relaunch(self) -> NoReturn:
-        """In the place of this process, which systemd takes for the same service. Raises OSError."""
+    def relaunch(self, went_back: Sequence[str] = ()) -> NoReturn:
+        """In the place of this process, which systemd takes for the same service. went_back: lines that are still to be
+        reported. Raises OSError."""
         os.environ.pop(VARIABLE, None)
+        os.environ[WENT_BACK] = json.dumps(list(went_back))
         sys.stdout.flush()
         sys.stderr.flush()
         os.execvp(self.command[0], list(self.command))

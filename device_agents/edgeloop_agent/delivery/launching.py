@@ -40,6 +40,7 @@ from edgeloop_agent.delivery.versions import VersionFolder
 from edgeloop_agent.service.statedir import LOCK
 
 VARIABLE = "EDGELOOP_LAUNCHED"
+WENT_BACK = "EDGELOOP_WENT_BACK"
 _ALARM_S = 1200
 """At least: twice the longest that a trial may take by its own rules."""
 
@@ -63,12 +64,13 @@ def launch(config: Path, more: Sequence[str], command: Sequence[str], tell: Call
     more: further words for `run`. command: how this agent is started, without a verb.
     """
     signal.alarm(0)
+    before = [("rollback", line) for line in _went_back()]
     choice = choose(config, tuple(command), tell)
     launched = {
         "command": [*command, "run", "--config", str(config), *more, "--launch"],
         "folders": {kind: str(folder) for kind, folder in choice.folders},
         "ran": {kind: None if v is None else [v.number, v.digest] for kind, v in choice.ran},
-        "notes": choice.notes,
+        "notes": [*before, *choice.notes],
     }
     os.environ[VARIABLE] = json.dumps(launched)
     if choice.launcher is None:
@@ -151,6 +153,14 @@ def _settled(
 
 def named(version: Version | None) -> str:
     return "the installed one" if version is None else f"version {version}"
+
+
+def _went_back() -> list[str]:
+    """What the agent that handed over had no report left to say in."""
+    try:
+        return [str(line) for line in json.loads(os.environ.pop(WENT_BACK, "[]"))]
+    except (ValueError, TypeError):
+        return []
 
 
 def _agent_of(command: Sequence[str]) -> str:

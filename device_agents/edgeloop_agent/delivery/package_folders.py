@@ -75,7 +75,7 @@ class AgentFolder(VersionFolder):
         self._disk.rename(fresh, tree)
         self._disk.sync(self._trees)
         self._disk.sync(self.folder)
-        self.tidy()
+        shutil.rmtree(tree.with_name(_OLD + tree.name), ignore_errors=True)
         return tree
 
     def tidy(self) -> None:

@@ -20,13 +20,17 @@ def add_allow_older_arguments(parser: argparse.ArgumentParser) -> None:
 
 def allow(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.bundle import load_or_create_signing_key
+    from edgeloop.bundle.package import is_package
+    from edgeloop.bundle.package_signing import allow_older_package
     from edgeloop.bundle.packer import allow_older
 
     until_s = None if args.until is None else _end_of(args.until)
     key = load_or_create_signing_key()
     if key.created:
         console.note(f"made your signing key {key.fingerprint}; devices need {key.public_path}")
-    made = allow_older(args.bundle, key, args.devices, until_s, args.output)
+    made = (allow_older_package if is_package(args.bundle) else allow_older)(
+        args.bundle, key, args.devices, until_s, args.output
+    )
     path = args.output or args.bundle
     where = "any device" if not made.devices else ", ".join(made.devices)
     end = "without an end" if made.until_s is None else f"until {_as_text(made.until_s)}"

@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from edgeloop.cli._bundle_exceptions import add_allow_older_arguments, allow
 from edgeloop.cli._bundle_models import extract, prepare_addition, range_doubt_of
+from edgeloop.cli._bundle_packages import (
+    add_agent_arguments,
+    add_config_arguments,
+    pack_a_config,
+    pack_an_agent,
+    show_package,
+    verify_package,
+)
 from edgeloop.cli._bundle_text import summary
 from edgeloop.cli._console import Console
 from edgeloop.errors import EXIT_DONE, RefusedError, UsageError
@@ -27,7 +35,9 @@ EPILOG = """example:
   edgeloop bundle inspect ic.bundle
   edgeloop bundle verify ic.bundle --trust alice.pub
   edgeloop bundle sign ic.bundle
-  edgeloop bundle allow-older ic-6.bundle --device pi-1 --until 2026-12-31"""
+  edgeloop bundle allow-older ic-6.bundle --device pi-1 --until 2026-12-31
+  edgeloop bundle agent --target rpi4 --python 3.11 -o agent-5.agent
+  edgeloop bundle config agent.toml -o kitchen-2.config"""
 
 
 DEFAULT_TARGET = "rpi4"
@@ -81,6 +91,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sign.add_argument("bundle", type=Path)
     sign.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: in place")
 
+    add_agent_arguments(verb("agent", "make a version of the device agent, for `edgeloop-agent update`"))
+    add_config_arguments(verb("config", "make a version of an agent's config, for `edgeloop-agent update`"))
+
     older = verb("allow-older", "sign that this very bundle may follow a higher version on devices")
     add_allow_older_arguments(older)
 
@@ -93,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     verbs = {"create": _create, "extract": extract, "inspect": _inspect, "sign": _sign, "verify": _verify}
-    verbs["allow-older"] = allow
+    verbs |= {"allow-older": allow, "agent": pack_an_agent, "config": pack_a_config}
     return verbs[args.subverb](args, console)
 
 
@@ -163,7 +176,10 @@ def _written(
 
 def _inspect(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.bundle import examine_bundle
+    from edgeloop.bundle.package import is_package
 
+    if is_package(args.bundle):
+        return show_package(args, _trust(args), console)
     found = examine_bundle(args.bundle, trust=_trust(args))
     verdict = found.verdict
     state = {"valid": f"signed by {verdict.fingerprint}, trusted here"}.get(
@@ -180,18 +196,23 @@ def _inspect(args: argparse.Namespace, console: Console) -> int:
 
 
 def _sign(args: argparse.Namespace, console: Console) -> int:
+    from edgeloop.bundle.package import is_package
+    from edgeloop.bundle.package_signing import sign_package
     from edgeloop.bundle.packer import sign_bundle
 
     key = _key(console)
     output = args.output or args.bundle
-    sign_bundle(args.bundle, key, output)
+    (sign_package if is_package(args.bundle) else sign_bundle)(args.bundle, key, output)
     console.result({"bundle": str(output), "signed_by": key.fingerprint}, f"{output}: signed by {key.fingerprint}")
     return EXIT_DONE
 
 
 def _verify(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.bundle import Bundle
+    from edgeloop.bundle.package import is_package
 
+    if is_package(args.bundle):
+        return verify_package(args, _trust(args), console)
     try:
         bundle = Bundle.open(args.bundle, trust=_trust(args))
     except RefusedError as error:
