@@ -45,17 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from edgeloop.bundle import TrustStore
-    from edgeloop_agent.config_reading import load_configs
     from edgeloop_agent.delivery.apply import offer_file, only_rehearse, rehearse_in_a_child
     from edgeloop_agent.delivery.lending import borrowed
     from edgeloop_agent.delivery.update import Budget
     from edgeloop_agent.delivery.versions import INSTALLED
+    from edgeloop_agent.verbs._config import config_for
     from edgeloop_agent.worker.pipeline import FALLBACK_ORDER
 
     given = {"state": args.state, "device": args.device, "variant": args.variant, "threads": args.threads}
     several = {"trust": tuple(args.trust or ()), "delegates": tuple(args.delegates or ())}
-    # Of the config only what says how bundles run here matters; its bundle and source need not exist yet.
-    config = load_configs({**given, **several, "bundle": args.bundle, "source": "synthetic:"}, args.config)[0]
+    config = config_for(args.bundle, {**given, **several}, args.config)
     for name, value in (("--max-p95", args.max_p95), ("--max-memory", args.max_memory)):
         if value is not None and not value > 0:
             raise UsageError(f"{name} must be above 0, got {value:g}")

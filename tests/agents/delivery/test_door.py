@@ -16,8 +16,8 @@ from edgeloop.bundle import Golden, load_or_create_signing_key
 from edgeloop.bundle.packer import allow_older
 from edgeloop.contract import InputSpec
 from edgeloop_agent.cli import main
-from edgeloop_agent.device_name import default_device_id
 from edgeloop_agent.delivery.apply import model_folder, strangers
+from edgeloop_agent.device_name import default_device_id
 from support.agents import CONTRACT, frames, golden_of, make_bundle
 from support.delegate_lib import RESHAPE, build_delegate, external
 
@@ -210,3 +210,21 @@ def test_bundles_for_another_architecture_are_strangers() -> None:
     assert "generic-x86-64" in strangers("rpi4")
     assert strangers("rpi4").isdisjoint({"rpi4", "rpi5", "coral-usb", "generic-aarch64"})
     assert strangers("generic") == frozenset()
+
+
+def test_of_several_models_the_one_that_runs_bundles_of_this_name_is_meant(
+    tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = model_folder(state, "digits").current
+    config = tmp_path / "agent.toml"
+    tables = [("other", tmp_path / "other.bundle", "edgetpu"), ("digits", link, "cpu")]
+    config.write_text(
+        f'state = "{state}"\n'
+        + "".join(
+            f'[model.{name}]\nbundle = "{bundle}"\nsource = "synthetic:"\ndelegate = "{delegate}"\n'
+            for name, bundle, delegate in tables
+        )
+    )
+    bundle = make_bundle(tmp_path / "8.bundle", version=8)
+    assert main(["update", str(bundle), "--config", str(config), "--rehearsal", "0.1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rehearsal"]["delegate"] == "cpu"
