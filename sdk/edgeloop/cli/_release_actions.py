@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.cli._console import Console
-from edgeloop.cli._release_watching import progress_dict, progress_lines
+from edgeloop.cli._release_text import channel_lines, offer_dict, offer_line, progress_dict, size_text
 from edgeloop.deploy.release.change import Change, Missing
 from edgeloop.deploy.release.keyring import Keyring
 from edgeloop.deploy.release.repository import Repository, clock, expires_soon, locked, newest_root, time_left
@@ -58,7 +58,9 @@ def publish(args: argparse.Namespace, console: Console) -> int:
             )  # fmt: skip
     offer = done.offer
     lines = [f"{args.channel}: {offer_line(offer)}"]
-    lines += [f"  delta from {d.from_sha256[:16]}: {_size(d.bytes)} of {_size(offer.bytes)}" for d in done.deltas]
+    lines += [
+        f"  delta from {d.from_sha256[:16]}: {size_text(d.bytes)} of {size_text(offer.bytes)}" for d in done.deltas
+    ]
     console.result(
         {"repo": str(args.repo), "channel": args.channel, "serial": done.channel.serial, "new_file": done.is_new,
          **offer_dict(offer)},
@@ -138,9 +140,7 @@ def status(args: argparse.Namespace, console: Console) -> int:
         shown = [(offer, found.get((name, offer.name, offer.version))) for offer in reversed(channel.offers)]
         offers = [{**offer_dict(offer), **(progress_dict(each) if each else {})} for offer, each in shown]
         data["channels"][name] = {"serial": channel.serial, "offers": offers}
-        lines.append(name)
-        for offer, each in shown:
-            lines += [f"  {offer_line(offer)}", *(progress_lines(each) if each else [])]
+        lines += channel_lines(channel, shown)
     console.result(data, "\n".join(lines) or "nothing is published yet")
     return EXIT_DONE
 
@@ -217,35 +217,12 @@ def warn(console: Console, repository: Repository) -> None:
         console.note(f"warning: {role} expires {when} -> edgeloop release refresh {repository.folder}")
 
 
-def offer_dict(offer: Offer) -> dict[str, Any]:
-    """Stable keys."""
-    keys = ("name", "version", "state", "reason", "percent", "sha256", "bytes", "for_target", "p95_ms", "since_s")
-    values = {key: getattr(offer, key) for key in keys}
-    deltas = [{"from_sha256": d.from_sha256, "bytes": d.bytes} for d in offer.deltas]
-    return {**values, "tags": list(offer.tags), "deltas": deltas}
-
-
-def offer_line(offer: Offer) -> str:
-    """One offer in one line."""
-    tags = f" with {' or '.join(offer.tags)}" if offer.tags else ""
-    budget = f", p95 <= {offer.p95_ms:g} ms" if offer.p95_ms is not None else ""
-    why = f": {offer.reason}" if offer.reason else ""
-    return (
-        f"{offer.name} version {offer.version} for {offer.percent:g} % of {offer.for_target}{tags}{budget}, "
-        f"{_size(offer.bytes)}  {offer.state}{why}"
-    )
-
-
 def _say_made(args: argparse.Namespace, console: Console, missing: tuple[Missing, ...]) -> None:
     _settled(missing, console, args)
     data = {"repo": str(args.repo), "live": not missing, "missing": [vars(each) for each in missing]}
     root = args.repo / "metadata" / "1.root.json"
     text = f"{args.repo}: made; devices trust it by {root}" if not missing else f"{args.repo}: prepared"
     console.result({**data, "root": str(root)}, text)
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def _tags(given: list[str] | None) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
-"""`edgeloop release status` with telemetry, and `edgeloop release watch`."""
+"""`edgeloop release watch`: until told to stop, or once."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgeloop.cli._console import Console
 from edgeloop.deploy.release.keyring import Keyring
@@ -12,38 +12,6 @@ from edgeloop.errors import EXIT_DONE, EXIT_GOAL_NOT_MET, DeviceError, UsageErro
 
 if TYPE_CHECKING:
     from edgeloop.deploy.release.halting import Halt
-    from edgeloop.deploy.release.rollout import Progress
-
-_MOST_DEVICES = 20
-"""Lines of a table; --json has all."""
-
-
-def progress_dict(progress: Progress) -> dict[str, Any]:
-    """Stable keys."""
-    return {
-        "counts": {**progress.counts, "waiting": len(progress.waiting)},
-        "measured_p95_ms": progress.p95_ms,
-        "n": progress.n,
-        "devices": [vars(device) for device in progress.devices],
-        "waiting": list(progress.waiting),
-    }
-
-
-def progress_lines(progress: Progress) -> list[str]:
-    """Below the offer's line: counts, then who has trouble, then the others."""
-    from edgeloop.release.events import FAILED, REFUSED, ROLLED_BACK
-
-    counts = [f"{count} {state}" for state, count in progress.counts.items() if count]
-    counts += [f"{len(progress.waiting)} waiting"] if progress.waiting else []
-    measured = f", p95 {progress.p95_ms:.3g} ms (n = {progress.n})" if progress.p95_ms is not None else ""
-    trouble = (ROLLED_BACK, REFUSED, FAILED)
-    ordered = sorted(progress.devices, key=lambda device: (device.state not in trouble, device.device))
-    lines = [f"    {', '.join(counts) or 'nobody has it'}{measured}"]
-    lines += [
-        f"    {device.device:<24} {device.state:<12} {device.reason}".rstrip() for device in ordered[:_MOST_DEVICES]
-    ]
-    left = len(ordered) - _MOST_DEVICES
-    return [*lines, f"    ... {left} more: --json"] if left > 0 else lines
 
 
 def watch(args: argparse.Namespace, console: Console) -> int:
@@ -84,4 +52,4 @@ def watch(args: argparse.Namespace, console: Console) -> int:
         reader.close()
     lines = [f"halted   {h.channel}: {h.name} version {h.version}: {h.reason}" for h in halted]
     console.result({"repo": str(args.repo), "halted": [vars(h) for h in halted]}, "\n".join(lines) or "nothing halted")
-    return EXIT_GOAL_NOT_MET if halted else EXIT_DONE
+    return EXIT_GOAL_NOT_MET if halted and args.once else EXIT_DONE

@@ -138,7 +138,8 @@ def test_the_verbs(tmp_path, repo, key, telemetry, capsys):
     assert main(["release", "watch", str(repo), "--telemetry", url, "--once", *sign]) == 0
     assert main(["release", "status", str(repo), "--telemetry", url]) == 0
     shown = capsys.readouterr().out
-    assert "halted: 1 of 1 devices" in shown and "pi-1" in shown
+    assert "1 of 1 devices went back" in shown and "pi-1: rolled back: too slow" in shown
+    assert [line.split()[:5] for line in shown.splitlines() if "ic 8" in line] == [["ic", "8", "halted", "100", "%"]]
     assert main(["release", "watch", str(repo), "--telemetry", url, "--once"]) == 2
     assert "online group" in capsys.readouterr().err
     assert main(["release", "resume", str(repo), *sign]) == 0
