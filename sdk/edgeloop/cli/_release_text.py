@@ -42,8 +42,8 @@ def offer_line(offer: Offer) -> str:
     budget = f", p95 <= {offer.p95_ms:g} ms" if offer.p95_ms is not None else ""
     why = f": {offer.reason}" if offer.reason else ""
     return (
-        f"{offer.name} version {offer.version} for {offer.percent:g} % of {offer.for_target}{_tags_text(offer)}{budget}, "
-        f"{size_text(offer.bytes)}  {offer.state}{why}"
+        f"{offer.name} version {offer.version} for {offer.percent:g} % of {offer.for_target}{_tags_text(offer)}"
+        f"{budget}, {size_text(offer.bytes)}  {offer.state}{why}"
     )
 
 
