@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import io
 import socket
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from edgeloop.errors import DataError, DeviceError, EdgeloopError, UsageError
 from edgeloop.telemetry.identity.enrolling import MAX_ANSWER_BYTES, explained
@@ -117,11 +119,12 @@ class HttpTransport:
         self, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float, limit: int
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
         """(status, headers, at most `limit` bytes of the answer)."""
+        deadline_s = time.monotonic() + timeout_s
         connection = self._connect(timeout_s)
-        with _cut_after(timeout_s, connection.sock):
-            connection.request("POST", self._path + path, body, {**self._credentials.headers(), **headers})
-            response = connection.getresponse()
-            answer = response.read(limit)
+        connection.response_class = partial(_Response, deadline_s=deadline_s)  # type: ignore[assignment]
+        connection.request("POST", self._path + path, body, {**self._credentials.headers(), **headers})
+        response = connection.getresponse()
+        answer = response.read(limit)
         if response.will_close or not response.isclosed():
             self.close()
         return response.status, response.headers, answer
@@ -147,27 +150,34 @@ class HttpTransport:
         return failed(self._shown, error, tls=self._tls)
 
 
-@contextmanager
-def _cut_after(timeout_s: float, sock: socket.socket) -> Iterator[None]:
-    """A socket's timeout starts anew with every byte; this one ends the exchange for a far end that drips."""
-    expired = threading.Event()
+class _Response(http.client.HTTPResponse):
+    """Has to be here by `deadline_s`: a socket's timeout starts anew with every byte, and a far end may drip. (For what
+    is sent it does not, or the far end has proven who it is.)"""
 
-    def cut() -> None:
-        expired.set()
-        with suppress(OSError):  # it ended by itself meanwhile
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+    def __init__(self, sock: socket.socket, *arguments: Any, deadline_s: float, **options: Any) -> None:
+        super().__init__(sock, *arguments, **options)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Until(sock, deadline_s))
 
-    timer = threading.Timer(timeout_s, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except (OSError, http.client.HTTPException) as error:
-        if expired.is_set():
-            raise TimeoutError from error
-        raise
-    finally:
-        timer.cancel()
+
+class _Until(io.RawIOBase):
+    def __init__(self, sock: socket.socket, deadline_s: float) -> None:
+        self._sock, self._deadline_s = sock, deadline_s
+        self._raw = sock.makefile("rb", buffering=0)  # keeps the socket open as long as it is read
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left_s = self._deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self._sock.settimeout(left_s)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 def open_url(address: Address) -> HttpTransport:
