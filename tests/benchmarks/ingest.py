@@ -196,9 +196,8 @@ def main() -> None:
         run_clients(options.clients_of, kinds[0], options.warm_up, count, size, options.connections)
         return
     load = os.getloadavg()[0]
-    print(
-        f"{host()}, load {load:.1f}; n = {count} after {options.warm_up}, {size} a batch, {options.connections} connections"
-    )
+    sent = f"n = {count} after {options.warm_up}, {size} a batch, {options.connections} connections"
+    print(f"{host()}, load {load:.1f}; {sent}")
     for kind in kinds:
         with tempfile.TemporaryDirectory() as folder:
             if options.serial:
