@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.agents import make_bundle
-from support.collecting import collector_process
+from support.collecting import collector_process, wait_until
 from support.fault_processes import device_command, finish, free_port, made, process
 from support.faults import Ledger, amount, judge, python_module, record, stored_keys
 
@@ -40,8 +40,10 @@ def test_the_agent_is_killed(tmp_path: Path) -> None:
                     time.sleep(rng.uniform(0.01, 0.1))
                 assert agent.poll() is None, (tmp_path / "agent.err").read_text()[-2000:]
             done += 1
+        before = made(tmp_path)
         with process(command, tmp_path / "agent.err") as agent:
-            time.sleep(3.0)
+            wait_until(lambda: made(tmp_path) > before, "the agent works again")  # a start takes long at a high load
+            time.sleep(1.0)
             agent.terminate()
             agent.communicate(timeout=60)
             assert agent.returncode == 0, (tmp_path / "agent.err").read_text()[-2000:]
