@@ -7,6 +7,8 @@
 | rollback       | version 8 to version 7: too slow while it ran  |                                 |
 | release        | ic 8 refused: golden samples differ            | what a pull met, release_detail |
 | update_refused | ic version 8: golden samples differ            | what came in another way        |
+
+Of the first three, "agent version 8 ..." and "config version 8 ..." are about the agent itself and its config.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+BUNDLE = "bundle"
 RELEASE = "release"
 """The kind of what a pull says: an offer that was refused by the device's door, or could not be brought."""
 TRIAL, COMMITTED, ROLLED_BACK, REFUSED, FAILED = "trial", "committed", "rolled back", "refused", "failed"
@@ -22,7 +25,7 @@ TRIAL, COMMITTED, ROLLED_BACK, REFUSED, FAILED = "trial", "committed", "rolled b
 _STATES = {"update": TRIAL, "committed": COMMITTED, "rollback": ROLLED_BACK}
 KINDS = ("update", "committed", "rollback", "update_refused", RELEASE)
 """Of the events that say something about a version."""
-_VERSION = re.compile(r"version (\d{1,16})\b", re.ASCII)
+_VERSION = re.compile(r"(?:(agent|config) )?version (\d{1,16})\b", re.ASCII)
 _RELEASE = re.compile(r"(\S{1,64}) (\d{1,16}) (refused|failed): (.*)", re.ASCII | re.DOTALL)
 
 _REFUSED = re.compile(r"(\S{1,64}) version (\d{1,16}): (.*)", re.ASCII | re.DOTALL)
@@ -30,12 +33,14 @@ _REFUSED = re.compile(r"(\S{1,64}) version (\d{1,16}): (.*)", re.ASCII | re.DOTA
 
 @dataclass(frozen=True)
 class VersionEvent:
-    """name: of the bundle, "" where it is that of the report. reason: one line, "" where nothing went wrong."""
+    """name: "" where it is not said: of a bundle that of the report. kind: "bundle", "agent" or "config". reason: one
+    line, "" where nothing went wrong."""
 
     name: str
     version: int
     state: str
     reason: str = ""
+    kind: str = BUNDLE
 
 
 def release_detail(name: str, version: int, state: str, reason: str) -> str:
@@ -51,8 +56,8 @@ def version_event(kind: str, detail: str) -> VersionEvent | None:
     if kind == "update_refused":
         found = _REFUSED.match(detail)
         return VersionEvent(found[1], int(found[2]), REFUSED, found[3]) if found else None
-    state, found = _STATES.get(kind), _VERSION.search(detail)
+    state, found = _STATES.get(kind), _VERSION.match(detail)
     if state is None or found is None:
         return None
     reason = detail.partition(": ")[2] if state == ROLLED_BACK else ""
-    return VersionEvent("", int(found[1]), state, reason)
+    return VersionEvent("", int(found[2]), state, reason, found[1] or BUNDLE)

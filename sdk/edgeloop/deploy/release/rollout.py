@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from edgeloop.release.channel import ACTIVE, Channel, Offer
 from edgeloop.release.cohort import is_in
 from edgeloop.release.events import (
+    BUNDLE,
     COMMITTED,
     FAILED,
     KINDS,
@@ -75,7 +76,7 @@ def states_of(events: Iterable[StoredEvent], running: Mapping[str, Running]) -> 
             found.setdefault((name, version), {})[device] = DeviceState(device, RUNS, "", time_s)
     for event in events:
         said = version_event(event.kind, event.detail)
-        if said is not None:
+        if said is not None and said.kind == BUNDLE:
             state = DeviceState(event.device, said.state, said.reason, event.received_s)
             found.setdefault((said.name or event.bundle, said.version), {})[event.device] = state
     return found
