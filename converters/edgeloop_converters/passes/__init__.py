@@ -11,10 +11,20 @@ from edgeloop.lazy import lazy_names
 
 if TYPE_CHECKING:
     from edgeloop_converters.passes.graph import in_series, optimize_graph, side_by_side
-    from edgeloop_converters.passes.pruning import prune, sparsify
+    from edgeloop_converters.passes.pruning import prune, prune_blocks, sparsify
     from edgeloop_converters.passes.train import distill, fine_tune, qat
 
-__all__ = ["distill", "fine_tune", "in_series", "optimize_graph", "prune", "qat", "side_by_side", "sparsify"]
+__all__ = [
+    "distill",
+    "fine_tune",
+    "in_series",
+    "optimize_graph",
+    "prune",
+    "prune_blocks",
+    "qat",
+    "side_by_side",
+    "sparsify",
+]
 
 _HOMES = {
     "in_series": ".graph.joining",
@@ -23,6 +33,7 @@ _HOMES = {
     "distill": ".train.tuning",
     "fine_tune": ".train.tuning",
     "prune": ".pruning.apply",
+    "prune_blocks": ".pruning.blocks",
     "sparsify": ".pruning.sparsity",
     "qat": ".train.quantized",
 }

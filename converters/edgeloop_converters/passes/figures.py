@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,9 @@ from edgeloop_converters.passes.packed import run_real, score_names
 
 Floats = npt.NDArray[np.float32]
 Samples = Sequence[Sequence[npt.NDArray[Any]]]
+
+Cost = Callable[[Graph], float]
+"""What a goal counts: `macs`, bytes, or instructions from a table."""
 
 
 def macs(graph: Graph) -> float:

@@ -8,14 +8,17 @@ from edgeloop.lazy import lazy_names
 
 if TYPE_CHECKING:
     from edgeloop_converters.passes.pruning.apply import apply_prune, prune
+    from edgeloop_converters.passes.pruning.blocks import find_blocks, prune_blocks
     from edgeloop_converters.passes.pruning.plan import GroupPlan, PrunePlan, plan_prune
     from edgeloop_converters.passes.pruning.sparsity import sparsify
 
-__all__ = ["GroupPlan", "PrunePlan", "apply_prune", "plan_prune", "prune", "sparsify"]
+__all__ = ["GroupPlan", "PrunePlan", "apply_prune", "find_blocks", "plan_prune", "prune", "prune_blocks", "sparsify"]
 
 _HOMES = {
     "prune": ".apply",
     "apply_prune": ".apply",
+    "find_blocks": ".blocks",
+    "prune_blocks": ".blocks",
     "plan_prune": ".plan",
     "sparsify": ".sparsity",
     "PrunePlan": ".plan",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from edgeloop.errors import UsageError
 from edgeloop.graph import Graph
 from edgeloop.progress import Progress
-from edgeloop_converters.passes.figures import figures, macs
+from edgeloop_converters.passes.figures import Cost, figures, macs
 from edgeloop_converters.passes.pruning import widths as choose
 from edgeloop_converters.passes.pruning.channels import Channels, find_channels
 from edgeloop_converters.passes.pruning.consumers import group_consumers
@@ -19,8 +19,6 @@ from edgeloop_converters.passes.pruning.seen import Samples
 from edgeloop_converters.passes.pruning.sensitivity import output_losses
 from edgeloop_converters.passes.pruning.slicing import kept_classes, slice_channels
 from edgeloop_converters.passes.pruning.widths import Ranking
-
-Cost = Callable[[Graph], float]
 
 _ROWS = 20_000
 

@@ -33,7 +33,7 @@ Bounds = tuple[float, float]
 
 ROWS = 25_000
 RIDGE = 1e-4
-_ROUNDS = 8
+_ROUNDS = 12
 _BOUNDS: Mapping[int, Bounds] = {0: (-np.inf, np.inf), 1: (0.0, np.inf), 3: (0.0, 6.0)}
 _ACTIVATIONS: Mapping[str, Bounds] = {"RELU": (0.0, np.inf), "RELU6": (0.0, 6.0)}
 _MOST_COLUMNS = 6000
