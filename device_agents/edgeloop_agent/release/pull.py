@@ -26,7 +26,7 @@ from edgeloop.bundle import inspect_bundle
 from edgeloop.errors import EXIT_DONE, DeviceError, EdgeloopError, RefusedError, UsageError
 from edgeloop.release.channel import Channel, Delta, Offer
 from edgeloop.release.cohort import best_offer
-from edgeloop_agent.delivery.apply import installed_names, model_folder, strangers
+from edgeloop_agent.delivery.apply import installed_names, model_folder, package_on_trial, strangers
 from edgeloop_agent.release.deciding import Leave, decide, delta_for
 from edgeloop_agent.release.door import Door, Verdict
 from edgeloop_agent.release.remembering import Memory
@@ -97,6 +97,8 @@ def pull(
 
 
 def _one(name: str, offered: Channel, device: Device, taking: _Taking, again: bool) -> Model:
+    if trial := package_on_trial(device.state):  # the door would refuse it, and that would be remembered
+        return Model(name, "waiting", reason=f"{trial} is on trial")
     standing = model_folder(device.state, name).standing()
     others = _of_other_targets(offered, name, model_folder(device.state, name).current)
     offer = best_offer(offered, name, device=device.name, device_tags=device.tags, strangers=others)

@@ -10,6 +10,8 @@ import pytest
 from edgeloop.errors import DeviceError, UsageError
 from edgeloop.release.channel import delta_path
 from edgeloop_agent.delivery.apply import model_folder
+from edgeloop_agent.delivery.package_folders import Base, config_folder, write_base
+from edgeloop_agent.delivery.update import Version
 from edgeloop_agent.release.door import Verdict
 from edgeloop_agent.release.pull import FOLDER, Model, Pulled
 from support.pulling import Fleet
@@ -43,6 +45,18 @@ def test_while_a_version_is_on_trial_nothing_comes_in(fleet: Fleet) -> None:
     fleet.pull()
     fleet.publish(9)
     assert one(fleet.pull()).state == "waiting" and len(fleet.offered) == 1
+
+
+def test_while_the_agent_itself_is_on_trial_nothing_comes_in(fleet: Fleet) -> None:
+    fleet.publish(8)
+    base = Base("0.1", ("agent",), "agent.toml", "0" * 16)
+    write_base(fleet.state, base)
+    folder = config_folder(fleet.state, base)
+    folder.take_in(Version(2, "1" * 16), [b"x = 1"])
+    folder.begin_trial(Version(2, "1" * 16))
+    assert (one(fleet.pull()).reason, fleet.offered) == ("config version 2 is on trial", [])
+    folder.roll_back("it is no good")
+    assert one(fleet.pull()).state == "trial"
 
 
 def test_what_the_door_refused_is_not_fetched_again(fleet: Fleet) -> None:
