@@ -35,6 +35,7 @@ _MODULES_OF_EXTRA = {
     "keys": ("cryptography",),
     "ssh": ("asyncssh", "packaging"),
     "release": ("tuf",),
+    "find": ("zeroconf",),
     "collector": ("starlette", "uvicorn", "sqlalchemy", "rich"),
     "parquet": ("pyarrow",),
     "convert": ("ai_edge_quantizer", "sklearn", "scipy", "threadpoolctl", "tomli_w"),

@@ -15,6 +15,7 @@ from edgeloop.telemetry.commands.correspondence import Mailbox, Reply
 from edgeloop.telemetry.commands.judging import Accepted, Refused, Standing, judge
 from edgeloop.telemetry.commands.values import KINDS, Answer, Command
 from edgeloop.version import VERSION
+from edgeloop_agent.commands.about import about_device
 from edgeloop_agent.commands.inbox import Inbox
 from edgeloop_agent.commands.jobs import Ended, Job
 from edgeloop_agent.commands.log_level import LogLevel
@@ -226,6 +227,7 @@ class Executor:
             "uptime_s": round(self._uptime_s, 3),
             "last_counter": self._last_counter,
             "agent": VERSION,
+            **about_device(),
             "log_level": self._log.level,
             "busy": self._busy,
             "models": [{name: state[name] for name in _SHOWN_OF_A_MODEL} for state in states],

@@ -19,6 +19,13 @@ _UDEV_RULE = """SUBSYSTEM=="usb", ATTRS{idVendor}=="1a6e", ATTRS{idProduct}=="08
 SUBSYSTEM=="usb", ATTRS{idVendor}=="18d1", ATTRS{idProduct}=="9302", MODE="0660", GROUP="plugdev"
 SUBSYSTEM=="apex", MODE="0660", GROUP="plugdev"
 """
+_ANNOUNCED = """<?xml version="1.0" standalone='no'?>
+<!DOCTYPE service-group SYSTEM "avahi-service.dtd">
+<service-group>
+  <name replace-wildcards="yes">%h</name>
+  <service><type>_edgeloop._tcp</type><port>22</port></service>
+</service-group>
+"""
 _CONFIG = """# Settings of the edgeloop agent, all of them in docs/agent.md.
 # Read again by: systemctl reload edgeloop-agent
 # bundle = "/var/lib/edgeloop/bundles/NAME.bundle"
@@ -62,6 +69,7 @@ class Service:
             f"etc/systemd/system/{UNIT_NAME}": self.unit(),
             "etc/sysusers.d/edgeloop.conf": "\n".join([user, *members, ""]),
             "etc/udev/rules.d/99-coral.rules": _UDEV_RULE,
+            "etc/avahi/services/edgeloop.service": _ANNOUNCED,  # `edgeloop devices find`
         }
 
 

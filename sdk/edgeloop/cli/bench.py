@@ -11,6 +11,7 @@ from edgeloop.bench import DEFAULT_RUNS, BenchRequest
 from edgeloop.bench.local import check_kind
 from edgeloop.bench.table import as_text
 from edgeloop.cli._console import Console
+from edgeloop.devices.aliases import device_url
 from edgeloop.errors import EXIT_DEVICE, EXIT_DONE, UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ EPILOG = """example:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="a .tflite or a .bundle")
-    parser.add_argument("--device", default="local:", metavar="URL", help="where to measure (default: this machine)")
+    parser.add_argument(
+        "--device", default="local:", metavar="URL", type=device_url, help="where to measure (default: this machine)"
+    )
     parser.add_argument("--variant", action="append", metavar="NAME", help="of the bundle; repeat to compare")
     parser.add_argument(
         "--delegate", action="append", metavar="D", help="cpu, xnnpack, edgetpu, ...; repeat to compare"

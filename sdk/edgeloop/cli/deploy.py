@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgeloop.cli._console import Console
 from edgeloop.cli._deploy_stick import StatusFlag, is_stick, run_stick
 from edgeloop.cli._release_flags import add_release_flags, release_root, release_settings
+from edgeloop.devices.aliases import device_url
 from edgeloop.errors import EXIT_DONE, UsageError
 from edgeloop.progress import Advance, Progress
 
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "urls",
         metavar="URL",
+        type=device_url,
         nargs="+",
         help="ssh://user@host[:port], serial:///dev/ttyUSB0, file:///media/usb/edgeloop",
     )

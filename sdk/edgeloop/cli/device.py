@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edgeloop.cli._console import Console
+from edgeloop.devices.aliases import device_url
 from edgeloop.errors import EXIT_DONE
 
 EPILOG = """example:
@@ -27,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, (line, _run) in _ACTIONS.items():
         action = actions.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
-        action.add_argument("device", help="serial:///dev/ttyUSB0, rfc2217://HOST:PORT, socket://HOST:PORT, or a NAME")
+        action.add_argument(
+            "device", type=device_url, help="serial:///dev/ttyUSB0, rfc2217://HOST:PORT, socket://HOST:PORT, or a NAME"
+        )
         if name == "log-level":
             action.add_argument("level", choices=("warning", "info", "debug"))
         action.add_argument("--collector", metavar="URL", help="of a NAME (default: http://127.0.0.1:8080)")

@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("edgeloop.cli.evaluate", "measure an exported file against its float model"),
     "compare": ("edgeloop.cli.compare", "two models or bundles beside each other; fail where one got worse"),
     "bench": ("edgeloop.cli.bench", "measure a model or bundle on a device"),
+    "devices": ("edgeloop.cli.devices", "names for devices, and those around: list, add, remove, find"),
     "device": ("edgeloop.cli.device", "ask a running agent: ping, info, bench, profile, log level"),
     "doctor": ("edgeloop.cli.doctor", "check this machine, each finding with its fix"),
     "bundle": ("edgeloop.cli.bundle", "create, inspect, sign and verify bundles"),

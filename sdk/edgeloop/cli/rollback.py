@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeloop.cli._console import Console
+from edgeloop.devices.aliases import device_url
 from edgeloop.errors import EXIT_DONE
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ Only a version that ran well there before is gone back to."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("url", metavar="URL", help="ssh://user@host[:port], serial:///dev/ttyUSB0, or a NAME")
+    add("url", metavar="URL", type=device_url, help="ssh://user@host[:port], serial:///dev/ttyUSB0, or a NAME")
     add("name", metavar="NAME", nargs="?", help="the bundle's name, where there are several")
     add("--identity", type=Path, metavar="FILE", help="SSH private key (default: agent and ~/.ssh)")
     add("--prefix", metavar="DIR", help="where it was installed below DIR instead of /")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edgeloop.cli._console import Console
 from edgeloop.cli._stop import stop_requested
 from edgeloop.cli._words import counted
+from edgeloop.devices.aliases import device_url
 
 if TYPE_CHECKING:
     from edgeloop.devices.trial import TrialView
@@ -32,7 +33,9 @@ The source's folder or file is copied to the device for the run, of a folder onl
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("url", metavar="URL", help="local: or ssh://user@host[:port]")
+    parser.add_argument(
+        "url", metavar="URL", type=device_url, help="local:, ssh://user@host[:port], or a device's name"
+    )
     parser.add_argument("bundle", metavar="BUNDLE", type=Path)
     parser.add_argument(
         "--source", required=True, help="folder:DIR, npz:FILE, video:FILE, camera:0, csi:, rtsp://... (docs/sources.md)"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from edgeloop.devices.aliases import device_url
 from edgeloop.errors import DeviceError, UsageError
 
 DEVICE_PYTHON = "/usr/bin/python3"
@@ -93,10 +94,12 @@ class Device(Protocol):
 
 
 def connect(url: str, *, identity: Path | None = None, note: Callable[[str], None] = lambda _text: None) -> Device:
-    """Reach a device by URL. `identity` is an SSH private key; `note` gets lines the user should see.
+    """Reach a device by URL or by its name here (`aliases`). `identity` is an SSH private key; `note` gets lines the
+    user should see.
 
     Raises UsageError for an unknown scheme, DeviceError when it does not answer, RefusedError for a changed host key.
     """
+    url = device_url(url)
     scheme = urlsplit(url).scheme
     opener = OPENERS.get(scheme)
     if opener is None:
@@ -109,7 +112,7 @@ def _nearest(url: str) -> str:
     if url == "local":
         return "local:"
     is_host = "@" in url and not any(c in url for c in ":/")
-    return f"ssh://{url}" if is_host else "local: or ssh://user@host"
+    return f"ssh://{url}" if is_host else "local:, ssh://user@host, or a name: edgeloop devices add NAME URL"
 
 
 def _local(url: str, identity: Path | None, note: Callable[[str], None]) -> Device:
