@@ -1,12 +1,14 @@
 """The page with many devices, in a real browser: first paint, and from an acknowledged report to its row.
 
-python tests/benchmarks/page.py [--devices 10000] [--updates 200] [--loads 10]
+python tests/benchmarks/page.py [--devices 10000] [--updates 200] [--loads 10] [--viewers 190]
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +17,7 @@ import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -107,6 +110,36 @@ def keep_reporting(url: str, devices: int, interval_s: float) -> None:
             time.sleep(max(0.0, began + interval_s * (start + batch) / devices - time.monotonic()))
 
 
+def look_on(url: str, viewers: int) -> None:
+    """So many other pages' streams, read as fast as they come; until it is killed. Says when all are open."""
+
+    async def one(number: int, opened: asyncio.Semaphore) -> None:
+        parts = urlsplit(url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        head = f"GET /v1/stream?offset={number % 20 * 50} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n"
+        writer.write(head.encode())
+        status = await reader.readline()
+        assert b"200" in status, status
+        opened.release()
+        while await reader.read(1 << 16):
+            pass
+
+    async def all_of_them() -> None:
+        opened = asyncio.Semaphore(0)
+        tasks = [asyncio.create_task(one(number, opened)) for number in range(viewers)]
+        for _ in range(viewers):
+            await opened.acquire()
+        print("open", flush=True)
+        await asyncio.gather(*tasks)
+
+    asyncio.run(all_of_them())
+
+
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--devices", type=int, default=10_000)
@@ -115,21 +148,38 @@ def main() -> None:
     parser.add_argument(
         "--interval", type=float, default=10.0, help="seconds between a device's reports in the background"
     )
+    parser.add_argument("--viewers", type=int, default=0, help="streams of other pages meanwhile, 190 at most")
+    parser.add_argument("--look-on", metavar="URL", help=argparse.SUPPRESS)
     parser.add_argument("--feed", metavar="URL", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.feed:
         return keep_reporting(args.feed, args.devices, args.interval)
+    if args.look_on:
+        return look_on(args.look_on, args.viewers)
     with tempfile.TemporaryDirectory() as folder, collector_process(Path(folder) / "x.db") as collector:
         url, transport = collector.url, open_transport(collector.url)
         template = fill(transport, url, args.devices)
         with chromium() as browser:
             found: dict[str, object] = {"devices": args.devices, **load_times(browser, url, args.loads)}
             found["quiet"] = update_times(browser, url, transport, template, args.updates, 1000)
+            found["load"] = os.getloadavg()[0]
+            if args.viewers:
+                options = ["--look-on", url, "--viewers", str(args.viewers)]
+                with subprocess.Popen(
+                    [sys.executable, __file__, *options], stdout=subprocess.PIPE, text=True
+                ) as others:
+                    assert others.stdout is not None
+                    assert others.stdout.readline() == "open\n"
+                    before_cpu, began = cpu_s(collector.process.pid), time.monotonic()
+                    seen = update_times(browser, url, transport, template, args.updates, 1000 + 2 * args.updates)
+                    share = (cpu_s(collector.process.pid) - before_cpu) / (time.monotonic() - began)
+                    others.kill()
+                found[f"{args.viewers} other viewers"] = {**seen, "collector_cpu_share": round(share, 2)}
             before = asked(url)["summary"]["reports"], time.monotonic()
             feed = [__file__, "--feed", url, "--devices", str(args.devices), "--interval", str(args.interval)]
             with subprocess.Popen([sys.executable, *feed]) as others:
                 time.sleep(5)
-                busy = update_times(browser, url, transport, template, args.updates, 1000 + args.updates)
+                busy = update_times(browser, url, transport, template, args.updates, 1000 + 4 * args.updates)
                 others.kill()
             rate = (asked(url)["summary"]["reports"] - before[0]) / (time.monotonic() - before[1])
             found[f"all report every {args.interval:g} s"] = {**busy, "reports_per_s": round(rate)}
