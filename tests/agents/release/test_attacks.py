@@ -34,6 +34,7 @@ from support.release_server import (
     silent,
 )
 from support.releasing import NOW, key_in, new_repository, take_in
+from support.retrained import bundle_of, model_bytes, retrained
 
 METADATA = r"timestamp\.json"
 FILE = r"[0-9a-f]{64}\.ic-8\.bundle"
@@ -172,8 +173,6 @@ def test_another_key(fleet: Fleet, tmp_path: Path) -> None:
 
 
 def fleet_bundle(fleet: Fleet, tmp_path: Path, key: object) -> Path:
-    from support.retrained import bundle_of
-
     bundle = tmp_path / "stranger.bundle"
     bundle_of(bundle, NO_MODEL, key, 8, name="ic")  # type: ignore[arg-type]
     return bundle
@@ -286,3 +285,30 @@ def test_without_cryptography_as_on_boards(fleet: Fleet, plain: bool) -> None:
     done = poll()
     assert done.returncode == EXIT_REFUSED and json.loads(done.stdout)["error"]["exit_code"] == EXIT_REFUSED
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("bad", ["garbage", "cut", "of another model"])
+def test_a_delta_that_was_signed_and_leads_elsewhere(
+    fleet: Fleet, bad: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A publisher's mistake, or a publisher's key in wrong hands: the full file is taken, and not twice tried."""
+    from edgeloop.release import delta
+
+    honest = delta.make_delta
+
+    def made(old: Path, new: Path) -> bytes | None:
+        right = honest(old, new)
+        if right is None:  # from version 7, which is another model
+            return None
+        if bad == "of another model":
+            bundle_of(tmp_path / "other.bundle", retrained(model)["5 % of the weights"], fleet.key, 9, name="ic")
+            right = honest(old, tmp_path / "other.bundle") or b""
+        return {"garbage": b"x" * 900, "cut": right[:-100]}.get(bad, right)
+
+    monkeypatch.setattr(delta, "make_delta", made)
+    model = model_bytes(60_000)
+    fleet.install(fleet.publish(8, model))
+    content = fleet.publish(9, retrained(model)["all, by a step"]).read_bytes()
+    (pulled,) = fleet.pull().models
+    assert (pulled.state, pulled.way, fleet.offered) == ("trial", "full", [content])
+    assert [name.partition(".")[2][:4] for name in fleet.server.targets_asked[-2:]] == ["from", "bund"]
