@@ -15,7 +15,9 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import platform
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +26,11 @@ from typing import TYPE_CHECKING
 from edgeloop.boards import detect_board
 from edgeloop.bundle import inspect_bundle
 from edgeloop.errors import EXIT_DONE, DeviceError, EdgeloopError, RefusedError, UsageError
-from edgeloop.release.channel import Channel, Delta, Offer
+from edgeloop.release.channel import AGENT, BUNDLE, CONFIG, Channel, Delta, Offer, agent_platform
 from edgeloop.release.cohort import best_offer
 from edgeloop_agent.delivery.apply import installed_names, model_folder, package_on_trial, strangers
+from edgeloop_agent.delivery.package_folders import package_folder, read_base
+from edgeloop_agent.delivery.update import Standing
 from edgeloop_agent.release.deciding import Leave, decide, delta_for
 from edgeloop_agent.release.door import Door, Verdict
 from edgeloop_agent.release.remembering import Memory
@@ -93,7 +97,8 @@ def pull(
         offered = opened.channel(channel)
         taking = _Taking(opened, device.state, Memory(folder), door, note)
         models = [_one(name, offered, device, taking, again) for name in installed_names(device.state)]
-        return Pulled(channel, offered.serial, tuple(models))
+        packages = [_package(kind, offered, device, taking, again) for kind in (AGENT, CONFIG)]
+        return Pulled(channel, offered.serial, (*models, *(each for each in packages if each is not None)))
 
 
 def _one(name: str, offered: Channel, device: Device, taking: _Taking, again: bool) -> Model:
@@ -102,6 +107,32 @@ def _one(name: str, offered: Channel, device: Device, taking: _Taking, again: bo
     standing = model_folder(device.state, name).standing()
     others = _of_other_targets(offered, name, model_folder(device.state, name).current)
     offer = best_offer(offered, name, device=device.name, device_tags=device.tags, strangers=others)
+    return _decided(name, offer, standing, taking, again)
+
+
+def _package(kind: str, offered: Channel, device: Device, taking: _Taking, again: bool) -> Model | None:
+    """The agent itself, or its config; None where nothing of it is offered, or no service looks for it."""
+    base = read_base(device.state)
+    here = agent_platform(platform.machine(), sys.version_info[:2])
+    others = {offer.for_target for offer in offered.offers if offer.kind == AGENT} - {"", platform.machine(), here}
+    offer = best_offer(
+        offered, None, kind=kind, device=device.name, device_tags=device.tags, strangers=others if kind == AGENT else ()
+    )
+    if offer is None or base is None:
+        return None
+    if trial := _any_trial(device.state):
+        return Model(offer.name, "waiting", reason=f"{trial} is on trial")
+    return _decided(offer.name, offer, package_folder(device.state, base, kind).standing(), taking, again)
+
+
+def _any_trial(state: Path) -> str:
+    """With a version of anything else on trial, the door takes no agent and no config."""
+    trials = {name: model_folder(state, name).standing().trial for name in installed_names(state)}
+    names = [f"{name} version {trial.version}" for name, trial in trials.items() if trial is not None]
+    return names[0] if names else package_on_trial(state)
+
+
+def _decided(name: str, offer: Offer | None, standing: Standing, taking: _Taking, again: bool) -> Model:
     decision = decide(offer, standing, taking.memory.seen, again=again)
     version = None if offer is None else offer.version
     if isinstance(decision, Leave):
@@ -132,7 +163,7 @@ class _Taking:
 
     def take(self, offer: Offer) -> Model:
         """Fetch it and hand it to the door. Raises EdgeloopError where it does not come."""
-        file = self.state / INCOMING / f"{offer.name}-{offer.version}.bundle"
+        file = self.state / INCOMING / offer.target_path.rpartition("/")[2]
         try:
             self._check_room(offer)
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -191,7 +222,9 @@ class _Taking:
     def _remember(self, offer: Offer, verdict: Verdict) -> None:
         if verdict.state == "refused":
             self.memory.refused(offer.sha256, verdict.reason)
-        running = model_folder(self.state, offer.name).standing().running
+        base = None if offer.kind == BUNDLE else read_base(self.state)
+        folder = model_folder(self.state, offer.name) if base is None else package_folder(self.state, base, offer.kind)
+        running = folder.standing().running
         if verdict.state == "trial" and running is not None:
             self.memory.tried(offer.sha256, running.digest)
 

@@ -38,8 +38,8 @@ def init(args: argparse.Namespace, console: Console) -> int:
 
 
 def publish(args: argparse.Namespace, console: Console) -> int:
-    from edgeloop.bundle import Bundle
     from edgeloop.deploy.release.publish import publish as take_in
+    from edgeloop.deploy.release.publish import verified
     from edgeloop.deploy.release.setup import create, one_key, staged
 
     _check_name("--channel", args.channel)
@@ -48,7 +48,7 @@ def publish(args: argparse.Namespace, console: Console) -> int:
     keyring = Keyring.open(args.key)
     with locked(args.repo):
         if not newest_root(args.repo) and not staged(args.repo):
-            Bundle.open(args.bundle)  # else an empty repository would stay behind
+            verified(args.bundle)  # else an empty repository would stay behind
             create(args.repo, one_key(keyring), keyring, clock())
             console.note(f"{args.repo}: made, signed by {_shown(keyring)}")
         with _change(args, console, keyring) as change, console.step("publishing"):

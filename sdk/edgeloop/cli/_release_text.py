@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgeloop.release.channel import Channel, Offer
+from edgeloop.release.channel import BUNDLE, Channel, Offer
 
 if TYPE_CHECKING:
     from edgeloop.deploy.release.rollout import Progress
@@ -20,7 +20,19 @@ Shown = Sequence[tuple[Offer, "Progress | None"]]
 
 def offer_dict(offer: Offer) -> dict[str, Any]:
     """Stable keys."""
-    keys = ("name", "version", "state", "reason", "percent", "sha256", "bytes", "for_target", "p95_ms", "since_s")
+    keys = (
+        "kind",
+        "name",
+        "version",
+        "state",
+        "reason",
+        "percent",
+        "sha256",
+        "bytes",
+        "for_target",
+        "p95_ms",
+        "since_s",
+    )
     values = {key: getattr(offer, key) for key in keys}
     deltas = [{"from_sha256": d.from_sha256, "bytes": d.bytes} for d in offer.deltas]
     return {**values, "tags": list(offer.tags), "deltas": deltas}
@@ -41,10 +53,12 @@ def offer_line(offer: Offer) -> str:
     """One offer in one line."""
     budget = f", p95 <= {offer.p95_ms:g} ms" if offer.p95_ms is not None else ""
     why = f": {offer.reason}" if offer.reason else ""
-    return (
-        f"{offer.name} version {offer.version} for {offer.percent:g} % of {offer.for_target}{_tags_text(offer)}"
-        f"{budget}, {size_text(offer.bytes)}  {offer.state}{why}"
-    )
+    whom = f"{offer.percent:g} % of {offer.for_target or 'all'}{_tags_text(offer)}"
+    return f"{_named(offer)} version {offer.version} for {whom}{budget}, {size_text(offer.bytes)}  {offer.state}{why}"
+
+
+def _named(offer: Offer) -> str:
+    return offer.name if offer.kind == BUNDLE else f"{offer.kind} {offer.name}"
 
 
 def _tags_text(offer: Offer) -> str:
@@ -70,7 +84,7 @@ def channel_lines(channel: Channel, shown: Shown) -> list[str]:
 
 
 def _row(offer: Offer, progress: Progress | None) -> tuple[str, ...]:
-    begin = (f"{offer.name} {offer.version}", offer.state, f"{offer.percent:g} %{_tags_text(offer)}")
+    begin = (f"{_named(offer)} {offer.version}", offer.state, f"{offer.percent:g} %{_tags_text(offer)}")
     if progress is None:
         return (*begin, *[""] * (len(_HEADS) - len(begin)))
     counts = [str(count or "-") for count in (*progress.counts.values(), len(progress.waiting))]

@@ -27,6 +27,9 @@ MAX_TEXT = 500
 ACTIVE, PAUSED, HALTED = "active", "paused", "halted"
 STATES = (ACTIVE, PAUSED, HALTED)
 """active: devices in the cohort take it. paused: by hand, none does. halted: by what telemetry showed, none does."""
+BUNDLE, AGENT, CONFIG = "bundle", "agent", "config"
+KINDS = (BUNDLE, AGENT, CONFIG)
+"""Of what is offered, and how the files' names end."""
 
 _NEWER = "this channel was made by a newer edgeloop: update this one"
 
@@ -42,9 +45,10 @@ class Delta:
 
 @dataclass(frozen=True)
 class Offer:
-    """One version of one bundle, and who takes it.
+    """One version of one bundle, or of the agent or a config, and who takes it.
 
-    sha256, bytes: of the file. for_target: the target it was made for. percent: 0..100 of the devices. tags: only
+    sha256, bytes: of the file. for_target: the target it was made for; of an agent the platform (`agent_platform`), ""
+    where any will do. percent: 0..100 of the devices. tags: only
     devices that have one of them; () all. reason: why it is paused or halted. p95_ms: the budget of one inference.
     since_s: unix time from which on what devices report counts against it: it was published or resumed then.
     """
@@ -61,11 +65,12 @@ class Offer:
     p95_ms: float | None = None
     since_s: int = 0
     deltas: tuple[Delta, ...] = ()
+    kind: str = BUNDLE
 
     @property
     def target_path(self) -> str:
         """Of the full file, in the repository."""
-        return bundle_path(self.name, self.version)
+        return file_path(self.name, self.version, self.kind)
 
     def delta_from(self, sha256: str) -> Delta | None:
         """The delta that starts from the file with that SHA-256 (hex)."""
@@ -109,9 +114,14 @@ class Channel:
         return channel
 
 
-def bundle_path(name: str, version: int) -> str:
+def file_path(name: str, version: int, kind: str = BUNDLE) -> str:
     """Where the full file is in the repository."""
-    return f"{name}/{name}-{version}.bundle"
+    return f"{name}/{name}-{version}.{kind}"
+
+
+def agent_platform(machine: str, python: tuple[int, int]) -> str:
+    """What an agent was made for, as an offer says it; "" for any."""
+    return f"{machine} python{python[0]}.{python[1]}" if machine and python != (0, 0) else machine
 
 
 def delta_path(name: str, version: int, from_sha256: str) -> str:
@@ -132,6 +142,7 @@ def _offer_to_dict(offer: Offer) -> dict[str, Any]:
         "sha256": offer.sha256,
         "bytes": offer.bytes,
         "for_target": offer.for_target,
+        "kind": offer.kind,
         "percent": _plain(offer.percent),
         "tags": list(offer.tags),
         "state": offer.state,
@@ -148,12 +159,16 @@ def _plain(number: float) -> float | int:
 
 def _offer(data: Mapping[str, Any]) -> Offer:
     known = {"name", "version", "target_path", "sha256", "bytes", "for_target", "percent", "tags", "state", "reason"}
-    _no_others(data, known | {"p95_ms", "since_s", "deltas"})
+    _no_others(data, known | {"p95_ms", "since_s", "deltas", "kind"})
     name, version = _name(data, "name"), _integer(data, "version", 1, MAX_VERSION)
     state = _text(data, "state")
     if state not in STATES:
         raise RefusedError(f"the channel's description: an offer in the state {state!r:.40}", hint=_NEWER)
+    kind = _text(data, "kind")
+    if kind not in KINDS:
+        raise RefusedError(f"the channel's description: an offer of the kind {kind!r:.40}", hint=_NEWER)
     offer = Offer(
+        kind=kind,
         name=name,
         version=version,
         sha256=_sha256(data, "sha256"),

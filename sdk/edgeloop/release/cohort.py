@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 
-from edgeloop.release.channel import ACTIVE, Channel, Offer
+from edgeloop.release.channel import ACTIVE, BUNDLE, Channel, Offer
 
 _PARTS = 10_000
 """A percentage counts in hundredths."""
@@ -27,22 +27,25 @@ def is_in(
 
 def best_offer(
     channel: Channel,
-    name: str,
+    name: str | None,
     *,
+    kind: str = BUNDLE,
     device: str,
     device_tags: Collection[str] = (),
     strangers: Collection[str] = (),
 ) -> Offer | None:
-    """What a device takes of a channel: the highest active version of `name` whose cohort it is in, None without one.
+    """What a device takes of a channel: the highest active version of `name` (None: any) whose cohort it is in, None
+    without one.
 
     strangers: ids of targets whose bundles cannot run on this board.
     """
     fitting = [
         offer
         for offer in channel.offers
-        if offer.name == name
+        if offer.kind == kind
+        and name in (None, offer.name)
         and offer.state == ACTIVE
         and offer.for_target not in strangers
-        and is_in(device, name, offer.version, offer.percent, offer.tags, device_tags)
+        and is_in(device, offer.name, offer.version, offer.percent, offer.tags, device_tags)
     ]
     return max(fitting, key=lambda offer: offer.version, default=None)

@@ -16,7 +16,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-BUNDLE = "bundle"
+from edgeloop.release.channel import BUNDLE
+
 RELEASE = "release"
 """The kind of what a pull says: an offer that was refused by the device's door, or could not be brought."""
 TRIAL, COMMITTED, ROLLED_BACK, REFUSED, FAILED = "trial", "committed", "rolled back", "refused", "failed"

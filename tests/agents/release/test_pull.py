@@ -7,6 +7,7 @@ from hashlib import sha256
 
 import pytest
 
+from edgeloop.bundle.package import PackageManifest, entry_of, write_package
 from edgeloop.errors import DeviceError, UsageError
 from edgeloop.release.channel import delta_path
 from edgeloop_agent.delivery.apply import model_folder
@@ -16,12 +17,17 @@ from edgeloop_agent.release.door import Verdict
 from edgeloop_agent.release.pull import FOLDER, Model, Pulled
 from support.pulling import Fleet
 from support.release_server import cut_after
+from support.releasing import take_in
 from support.retrained import model_bytes, retrained
 
 
 def one(pulled: Pulled) -> Model:
     (model,) = pulled.models
     return model
+
+
+def states(pulled: Pulled) -> dict[str, str]:
+    return {model.name: model.state for model in pulled.models}
 
 
 def test_what_is_new_goes_through_the_door(fleet: Fleet) -> None:
@@ -57,6 +63,36 @@ def test_while_the_agent_itself_is_on_trial_nothing_comes_in(fleet: Fleet) -> No
     assert (one(fleet.pull()).reason, fleet.offered) == ("config version 2 is on trial", [])
     folder.roll_back("it is no good")
     assert one(fleet.pull()).state == "trial"
+
+
+def test_a_config_of_the_release_comes_the_same_way(fleet: Fleet) -> None:
+    file, content = fleet.state.parent / "kitchen.config", b"trial = 5"
+    write_package(file, PackageManifest("config", "kitchen", 2, entry_of(content)), content, fleet.key)
+    offered = take_in(fleet.repo, fleet.key, file, tags=("kitchen",)).offer
+    assert (offered.target_path, offered.for_target) == ("kitchen/kitchen-2.config", "")
+    fleet.tags = ("kitchen",)
+    assert states(fleet.pull()) == {"ic": "current"}  # no service has looked for one yet
+    base = Base("0.1", ("agent",), "agent.toml", "0" * 16)
+    write_base(fleet.state, base)
+    fleet.verdict = Verdict("there")
+    assert (states(fleet.pull())["kitchen"], fleet.offered) == ("there", [file.read_bytes()])
+    folder = config_folder(fleet.state, base)
+    folder.take_in(Version(2, "1" * 16), [content])
+    folder.begin_trial(Version(2, "1" * 16))
+    assert states(fleet.pull()) == {"ic": "waiting", "kitchen": "waiting"}
+    folder.commit()
+    assert states(fleet.pull()) == {"ic": "current", "kitchen": "current"} and len(fleet.offered) == 1
+
+
+def test_an_agent_for_another_platform_is_none_of_ours(fleet: Fleet) -> None:
+    write_base(fleet.state, Base("0.1", ("agent",), "agent.toml", "0" * 16))
+    fleet.verdict = Verdict("there")
+    for number, (name, machine) in enumerate((("other", "riscv64"), ("any", "")), start=2):
+        file = fleet.state.parent / f"{name}.agent"
+        manifest = PackageManifest("agent", name, number, entry_of(b"tree"), machine, (3, 11) if machine else (0, 0))
+        write_package(file, manifest, b"tree", fleet.key)
+        take_in(fleet.repo, fleet.key, file)
+        assert states(fleet.pull()).keys() - {"ic"} == (set() if machine else {"any"})
 
 
 def test_what_the_door_refused_is_not_fetched_again(fleet: Fleet) -> None:

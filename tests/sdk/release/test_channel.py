@@ -35,6 +35,8 @@ def test_a_channel_survives_its_file():
         ((), "audience", "all", "newer edgeloop"),
         (("offers", 0), "after", 5, "newer edgeloop"),
         (("offers", 0), "state", "draining", "newer edgeloop"),
+        (("offers", 0), "kind", "firmware", "newer edgeloop"),
+        (("offers", 0), "kind", "agent", "'target_path'"),
         (("offers", 1, "deltas", 0), "dictionary", "x", "newer edgeloop"),
         ((), "schema", 2, "newer edgeloop"),
         ((), "format", "other", "no description"),

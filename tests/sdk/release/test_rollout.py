@@ -10,10 +10,12 @@ import pytest
 
 pytest.importorskip("tuf", reason="tuf is missing: scripts/setup")
 
+from edgeloop.bundle.package import PackageManifest, entry_of, write_package
 from edgeloop.cli.main import main
 from edgeloop.deploy.release.halting import Limits, halt_bad, judge, to_halt, watch_once
 from edgeloop.deploy.release.repository import Repository
 from edgeloop.deploy.release.rollout import DeviceState, EventLog, Progress, read_progress
+from edgeloop.errors import UsageError
 from edgeloop.release.channel import HALTED, PAUSED, Offer
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop.telemetry.reading import open_reader
@@ -101,6 +103,25 @@ def test_states_are_what_devices_said_last(repo, telemetry):
     }
     assert new.waiting == ("pi-0",) and new.n == 180 and 8.5 < new.p95_ms < 9.5
     assert {d.device: d.state for d in old.devices} == {"pi-0": "runs", "pi-2": "runs", "pi-3": "runs"}
+
+
+def test_an_agent_of_the_release_is_told_from_bundles(tmp_path, repo, key, telemetry):
+    file = tmp_path / "fleet.agent"
+    write_package(file, PackageManifest("agent", "fleet", 8, entry_of(b"x"), "aarch64", (3, 11)), b"x", key)
+    with pytest.raises(UsageError, match="budget"):
+        take_in(repo, key, file, p95_ms=3)
+    assert take_in(repo, key, file).offer.for_target == "aarch64 python3.11"
+    url, report = telemetry
+    report(1, "pi-1", 7, ("committed", "agent version 8: well for 60 s"))
+    report(2, "pi-2", 7, ("rollback", "agent version 8 to the installed one: it crashed"))
+    report(3, "pi-3", 7, ("release", "fleet 8 refused: another Python"))
+    reader = open_reader(url)
+    found = {p.offer.name: p for p in read_progress(reader, Repository.load(repo).channels().values())}
+    states = {d.device: d.state for d in found["fleet"].devices}
+    assert states == {"pi-1": "committed", "pi-2": "rolled back", "pi-3": "refused"}
+    (halt,) = watch_once(repo, reader, ring(key), NOW, Limits())
+    assert (halt.name, halt.version) == ("fleet", 8)
+    reader.close()
 
 
 def test_a_rollback_halts_once_and_devices_see_it(tmp_path, repo, key, telemetry):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgeloop.deploy.release.change import Change
 from edgeloop.deploy.release.repository import Repository
 from edgeloop.errors import RefusedError, UsageError
-from edgeloop.release.channel import MAX_DELTAS, MAX_OFFERS, Channel, Delta, Offer, delta_path
+from edgeloop.release.channel import BUNDLE, MAX_DELTAS, MAX_OFFERS, Channel, Delta, Offer, agent_platform, delta_path
 
 if TYPE_CHECKING:
     from edgeloop.bundle.trust import TrustStore
@@ -33,6 +33,10 @@ def judge(channel: Channel, offer: Offer, *, older: bool = False) -> None:
     """Whether a channel may begin to offer this. Raises UsageError."""
     alike = [o for o in channel.offers if (o.name, o.for_target) == (offer.name, offer.for_target)]
     highest = max((o.version for o in alike), default=0)
+    if other := next((o for o in channel.offers if o.name == offer.name and o.kind != offer.kind), None):
+        raise UsageError(
+            f"channel {channel.channel} has a {other.kind} called {offer.name}, this is of the kind {offer.kind}"
+        )
     if any((o.name, o.version) == (offer.name, offer.version) for o in channel.offers):
         raise UsageError(
             f"channel {channel.channel} offers {offer.name} version {offer.version} already",
@@ -67,16 +71,16 @@ def publish(
     """
     from tuf.api.metadata import TargetFile
 
-    from edgeloop.bundle import Bundle
-
     repository = _before(change)
-    manifest = Bundle.open(bundle_file, trust=trust).manifest
-    if manifest.name == _RESERVED:
-        raise UsageError(f"a bundle cannot be called {_RESERVED!r} in a release", hint="convert it with another --name")
+    kind, name, version, for_target = verified(bundle_file, trust)
+    if name == _RESERVED:
+        raise UsageError(f"nothing can be called {_RESERVED!r} in a release", hint="make it with another name")
+    if p95_ms is not None and kind != BUNDLE:
+        raise UsageError(f"{bundle_file.name}: a budget is for bundles, this is {kind} {name}", hint="no --max-p95")
     file = TargetFile.from_file("", str(bundle_file))
     offer = Offer(
-        manifest.name, manifest.version, file.hashes["sha256"], file.length, manifest.target,
-        percent, tags, p95_ms=p95_ms, since_s=int(change.now.timestamp()),
+        name, version, file.hashes["sha256"], file.length, for_target, percent, tags,
+        p95_ms=p95_ms, since_s=int(change.now.timestamp()), kind=kind,
     )  # fmt: skip
     there = repository.files.get(offer.target_path)
     if there is not None and there.hashes["sha256"] != offer.sha256:
@@ -89,9 +93,27 @@ def publish(
     made: list[Delta] = []
     if there is None:
         change.add_file(offer.target_path, bundle_file)
-        made = _make_deltas(change, repository, channel, offer, bundle_file)
+        made = _make_deltas(change, repository, channel, offer, bundle_file) if kind == BUNDLE else []
     offer = replace(offer, deltas=tuple(made) if there is None else _known_deltas(repository, offer))
     return Published(offer, change.set_channel(offering(channel, offer)), there is None, tuple(made))
+
+
+def verified(path: Path, trust: TrustStore | None = None) -> tuple[str, str, int, str]:
+    """(kind, name, version, what it was made for) of a bundle, or of a package: an agent or a config.
+
+    Raises RefusedError for one that no trusted key signed or that is damaged, UsageError where there is none.
+    """
+    from edgeloop.bundle import Bundle
+    from edgeloop.bundle.package import Package, is_package
+
+    if not is_package(path):
+        manifest = Bundle.open(path, trust=trust).manifest
+        return BUNDLE, manifest.name, manifest.version, manifest.target
+    package = Package.open(path, trust=trust)
+    for _ in package.chunks():
+        pass
+    made = package.manifest
+    return made.kind, made.name, made.version, agent_platform(made.machine, made.python)
 
 
 def _make_deltas(

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from edgeloop.release.channel import ACTIVE, Channel, Offer
+from edgeloop.release.channel import ACTIVE, BUNDLE, Channel, Offer
 from edgeloop.release.cohort import is_in
 from edgeloop.release.events import (
-    BUNDLE,
     COMMITTED,
     FAILED,
     KINDS,
@@ -64,21 +63,22 @@ class Progress:
 
 Running = Mapping[str, tuple[int, float]]
 """Of one bundle: device -> (the version it runs, when its last report arrived)."""
-States = Mapping[tuple[str, int], Mapping[str, DeviceState]]
-"""By the bundle's name and version, then by device."""
+States = Mapping[tuple[str, str, int], Mapping[str, DeviceState]]
+"""By kind, name and version, then by device. What a device says of its own agent or config bears no name: ""."""
 
 
 def states_of(events: Iterable[StoredEvent], running: Mapping[str, Running]) -> States:
     """events: in the order of arrival; the last that was said counts. running: by the bundle's name."""
-    found: dict[tuple[str, int], dict[str, DeviceState]] = {}
+    found: dict[tuple[str, str, int], dict[str, DeviceState]] = {}
     for name, devices in running.items():
         for device, (version, time_s) in devices.items():
-            found.setdefault((name, version), {})[device] = DeviceState(device, RUNS, "", time_s)
+            found.setdefault((BUNDLE, name, version), {})[device] = DeviceState(device, RUNS, "", time_s)
     for event in events:
         said = version_event(event.kind, event.detail)
-        if said is not None and said.kind == BUNDLE:
+        if said is not None:
+            name = said.name or (event.bundle if said.kind == BUNDLE else "")
             state = DeviceState(event.device, said.state, said.reason, event.received_s)
-            found.setdefault((said.name or event.bundle, said.version), {})[event.device] = state
+            found.setdefault((said.kind, name, said.version), {})[event.device] = state
     return found
 
 
@@ -86,7 +86,10 @@ def progress_of(
     channel: Channel, offer: Offer, states: States, running: Running, histogram: Histogram | None = None
 ) -> Progress:
     """One offer's. histogram: latency of its inferences."""
-    devices = states.get((offer.name, offer.version), {})
+    devices = dict(states.get((BUNDLE, offer.name, offer.version), {}))  # the door names what it refused
+    for device, state in states.get((offer.kind, "", offer.version), {}).items():
+        if device not in devices or devices[device].time_s <= state.time_s:
+            devices[device] = state
     waiting = tuple(
         device
         for device, (version, _) in sorted(running.items())
@@ -126,12 +129,13 @@ def read_progress(
     if to_judge:
         every = [(channel, offer) for channel, offer in every if offer.state == ACTIVE]
     events = (log or EventLog()).read_on(reader) if every else ()
-    running = {name: {} if to_judge else _running(reader, name) for name in {offer.name for _, offer in every}}
+    names = {offer.name: offer.kind == BUNDLE and not to_judge for _, offer in every}
+    running = {name: _running(reader, name) if is_shown else {} for name, is_shown in names.items()}
     states = states_of(events, running)
     return [
         progress_of(
             channel, offer, states, running[offer.name],
-            None if to_judge and offer.p95_ms is None else _latency(reader, offer),
+            None if offer.kind != BUNDLE or (to_judge and offer.p95_ms is None) else _latency(reader, offer),
         )
         for channel, offer in every
     ]  # fmt: skip
