@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("image", metavar="IMAGE", type=Path, help="Raspberry Pi OS or Debian, .img or .img.xz")
     add("-o", "--out", metavar="OUT", type=Path, help="file or block device (default: IMAGE itself is changed)")
     add("--yes", metavar="DEVICE", type=Path, help="the device once more, where it looks like no card")
+    add("--force", action="store_true", help="write over a file OUT that is there")
     add("--dry-run", action="store_true", help="show what would be written")
     add("--slim", action="store_true", help="agent without OpenCV: for arrays, sound and sensor lines")
     model = parser.add_argument_group("what runs")
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     )
     plan = FlashPlan(
         args.image, args.out, card, _first_boot(args),
-        named_twice=args.yes is not None and args.yes == args.out, dry_run=args.dry_run,
+        named_twice=args.yes is not None and args.yes == args.out, dry_run=args.dry_run, overwrite=args.force,
     )  # fmt: skip
     done = flash(plan, console)
     console.result(_as_dict(done), _text(done, args))

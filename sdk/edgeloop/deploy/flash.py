@@ -29,7 +29,8 @@ _BLOCK_BYTES = 4096
 
 @dataclass(frozen=True)
 class FlashPlan:
-    """out: a file, a block device, or None to change `image` itself. named_twice: see `judge_target`."""
+    """out: a file, a block device, or None to change `image` itself. overwrite: a file that is there may go.
+    named_twice: see `judge_target`."""
 
     image: Path
     out: Path | None
@@ -37,6 +38,7 @@ class FlashPlan:
     first_boot: FirstBoot
     named_twice: bool = False
     dry_run: bool = False
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ def flash(plan: FlashPlan, progress: Progress) -> Flashed:
         raise UsageError(f"{plan.image.name} is compressed: the result needs a name", hint="-o OUT.img, or -o /dev/sdX")
     if not plan.image.is_file():
         raise UsageError(f"there is no image {plan.image}")
+    if plan.out is not None and plan.out.is_file() and not (plan.overwrite or plan.out.samefile(plan.image)):
+        raise UsageError(f"{plan.out} is there already", hint="another name, or --force to write over it")
     onto = plan.out if plan.out is not None and plan.out.is_block_device() else None
     if onto is not None:
         judge_target(look_at(onto), plan.image.stat().st_size, named_twice=plan.named_twice)

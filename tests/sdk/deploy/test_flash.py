@@ -117,6 +117,20 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, bundle: Path, capsys: pytest.C
     assert image.read_bytes() == before and not (tmp_path / "out.img").exists()
 
 
+def test_a_file_that_is_there_is_written_over_only_when_that_is_said(
+    tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, out = raspberry_pi_os(tmp_path / "pi.img"), tmp_path / "out.img"
+    out.write_bytes(b"mine")
+    words = ("-o", out, "--bundle", bundle, "--source", "camera:0")
+    assert flash(image, *words) == 2
+    error = answer(capsys)["error"]
+    assert isinstance(error, dict) and "is there already" in error["message"] and "--force" in error["hint"]
+    assert out.read_bytes() == b"mine"
+    assert flash(image, *words, "--force") == 0
+    assert read_facts(open_image(out)).name.startswith("Debian")
+
+
 def test_secrets_of_the_network_are_for_root_alone(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
