@@ -42,6 +42,7 @@ def convert(
     ignore_labels: bool = False,
     shape: Sequence[int] | Sequence[str] | Sequence[Sequence[int]] = (),
     repair: bool = True,
+    optimize: str = "",
     trust_code: bool = False,
     threads: int | None = None,
     strict_data: bool = False,
@@ -59,6 +60,7 @@ def convert(
     scheme_options: as {"bits": 4}. io: "float", "int8", "uint8"; "": the scheme's own. calibration: how
     ranges are taken, from calibration_samples. signature: of a SavedModel or .tflite that has several.
     shape: sizes of one sample where the model leaves them free; several of them make shape buckets, one variant each.
+    optimize: "balanced", "size", "latency" or "accuracy": look for a smaller model within the goals.
     cache: keep decoded pictures on disk for the next conversion. Raises UsageError and its kinds, RefusedError. A
     missed goal is in `result.gate`; repair: try first to mend a file that misses one, see `result.variants[0].repairs`.
     """
@@ -82,6 +84,7 @@ def convert(
         ignore_labels=ignore_labels,
         shapes=shapes_of(shape),
         repair=repair,
+        optimize=optimize,
     )
     return run_recipe(
         recipe, progress=progress, trust_code=trust_code, threads=threads, strict_data=strict_data, cache=cache

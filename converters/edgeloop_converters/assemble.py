@@ -50,6 +50,8 @@ class Assembly:
     command: str
     findings: tuple[Finding, ...] = ()
     cache: DecodedCache | None = None
+    told: tuple[str, ...] = ()
+    """What was decided on the way, for people."""
 
     def result(self) -> ConvertResult:
         with self.how.stages("golden samples"):
@@ -151,7 +153,7 @@ class Assembly:
         )
 
     def _notes(self) -> tuple[str, ...]:
-        notes: list[str] = []
+        notes: list[str] = list(self.told)
         for each in (m.candidate for m in self.measured):
             notes += [*each.model.notes, *each.sources.notes, *each.exported.notes]
         return _unique(notes)

@@ -172,9 +172,9 @@ def _lighter(
     """The float model after the recipe's passes over it."""
     if not recipe.float_passes:
         return Lighter(model.tflite)
-    data = sources.data
-    free = sources.calibration if data.is_one else np.arange(len(data.calibration))  # never what is evaluated
-    setting = Setting(sources.contract, data.calibration, free, target, recipe.seed, progress, model.tflite)
+    setting = Setting(
+        sources.contract, sources.data.calibration, sources.learnable, target, recipe.seed, progress, model.tflite
+    )
     with stages("float passes"):
         return run_float_passes(model.tflite, recipe.float_passes, setting)
 

@@ -99,15 +99,28 @@ def convert(
         findings = run.question_data(loaded)
         if strict_data:
             refuse_severe(findings)
-        candidates = []
-        for basis in loaded.bases:
-            candidate, more = run.export(basis)
-            candidates.append(candidate)
-            findings += more
+        candidates: list[Candidate] = []
+        said: list[str] = []
+        if recipe.optimize:
+            from edgeloop_converters.optimizing import optimize, settled
+
+            found = optimize(loaded.whole, how, run.export)
+            candidates, findings = list(found.candidates), findings + found.findings
+            said += found.notes
+        else:
+            for basis in loaded.bases:
+                candidate, more = run.export(basis)
+                candidates.append(candidate)
+                findings += more
         for note in alarms(findings, loaded.whole.sources):
             reporter.note(note)
         measured = tuple(measure(candidate, how) for candidate in candidates)
-        return Assembly(measured, how, command, by_severity(findings), decoded).result()
+        if recipe.optimize:
+            measured, left_out = settled(measured)
+            for text in left_out:
+                reporter.note(text)
+            said += left_out
+        return Assembly(measured, how, command, by_severity(findings), decoded, tuple(said)).result()
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from edgeloop_converters.recipe_steps import (
     EFFORTS,
     FLOAT_PASSES,
     NOT_OF_SCHEME,
+    OPTIMIZE,
     QAT,
     PassStep,
     check_order,
@@ -52,6 +53,7 @@ class Recipe:
     each; (): nothing to say.
     `onnx_engine`: "onnx2torch", "onnx2tf", or "": the first that can.
     `evaluation_samples`: at most so many are evaluated; None: as many as the effort says.
+    `optimize`: a name of `OPTIMIZE`, what a smaller model is looked for by; "": none is.
     `sha256`: of source, data and eval when it was written (`portable.input_hashes`); others are warned of.
     `version` None: one more than the last made here. `name` "": the source file's stem.
     Raises ConfigError or UsageError for values out of range.
@@ -76,6 +78,7 @@ class Recipe:
     shapes: tuple[GivenShape, ...] = ()
     repair: bool = True
     onnx_engine: str = ""
+    optimize: str = ""
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -109,6 +112,13 @@ class Recipe:
             raise ConfigError(
                 f"recipe: engine tflite starts from the source, so it cannot follow {self.float_passes[0].name!r}",
                 hint="leave engine at aeq",
+            )
+        if self.optimize not in ("", *OPTIMIZE):
+            raise ConfigError(f"recipe: optimize {self.optimize!r} is not known", hint=f"one of: {', '.join(OPTIMIZE)}")
+        if self.optimize and (self.scheme != "int8" or self.engine != "aeq" or len(self.shapes) > 1):
+            raise ConfigError(
+                "recipe: optimize looks for a smaller int8 model of one shape, by engine aeq",
+                hint="leave out optimize, or --scheme, --engine and all but one --shape",
             )
         learns_ranges = any(step.name == QAT for step in self.passes)
         if learns_ranges and self.scheme != "int8":
@@ -205,6 +215,7 @@ class Recipe:
             "repair": None if self.repair else False,
             "signature": self.signature or None,
             "onnx_engine": self.onnx_engine or None,
+            "optimize": self.optimize or None,
             "shape": plain_shapes(self.shapes),
             "contract_file": self.contract_file or None,
             "sha256": dict(self.sha256) or None,

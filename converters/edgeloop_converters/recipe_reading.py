@@ -23,11 +23,11 @@ _KEYS: dict[str, type] = {
     "schema": int, "source": str, "target": str, "data": str, "eval": str, "name": str, "version": int, "effort": str,
     "seed": int, "ignore_labels": bool, "passes": list, "goals": dict, "contract": dict, "hints": dict,
     "eval_samples": int, "signature": str, "contract_file": str, "shape": list, "repair": bool,
-    "onnx_engine": str, "sha256": dict,
+    "onnx_engine": str, "optimize": str, "sha256": dict,
 }  # fmt: skip
 _PLAIN = (
     "target", "data", "name", "version", "effort", "seed", "ignore_labels", "signature", "contract_file", "repair",
-    "onnx_engine", "sha256",
+    "onnx_engine", "optimize", "sha256",
 )  # fmt: skip
 
 

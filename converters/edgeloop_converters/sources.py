@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,10 @@ class Datasets:
 
 @dataclass(frozen=True)
 class Sources:
-    """All that is settled before a weight is touched. calibration and evaluation are disjoint when the data are one."""
+    """All that is settled before a weight is touched. calibration and evaluation are disjoint when the data are one.
+
+    validation: of the calibration data, samples that trials are judged by and nothing is learnt from.
+    """
 
     contract: Contract
     data: Datasets
@@ -50,6 +53,13 @@ class Sources:
     evaluation: Indices
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+    validation: Indices = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def learnable(self) -> Indices:
+        """Of the calibration data, what passes may look at: never what is evaluated or what choices are made by."""
+        every = self.calibration if self.data.is_one else np.arange(len(self.data.calibration), dtype=np.int64)
+        return np.setdiff1d(every, self.validation)
 
 
 def open_datasets(recipe: Recipe) -> Datasets:

@@ -80,6 +80,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine", choices=("aeq", "tflite"), help="ai-edge-quantizer (default), or TFLiteConverter to compare"
     )
     how.add_argument(
+        "--optimize", choices=("balanced", "size", "latency", "accuracy"),
+        help="look for a smaller model within the goals, by this; says what it tries and why",
+    )  # fmt: skip
+    how.add_argument(
         "--effort", choices=("fast", "default", "best"),
         help="fast: calibrate on 100 samples, evaluate on at most 1000; default: 512, all, and a refinement "
         "of seconds for a small model (stops after 180 s); best: a longer one (stops after 600 s)",
@@ -195,7 +199,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     given: dict[str, Any] = {
         "source": args.model, "data": args.data, "evaluation": args.eval, "target": args.target, "name": args.name,
         "version": args.version, "effort": args.effort, "seed": args.seed, "signature": args.signature,
-        "onnx_engine": args.onnx_engine,
+        "onnx_engine": args.onnx_engine, "optimize": args.optimize,
         "contract_file": args.contract, "evaluation_samples": args.eval_samples,
         "shapes": None if args.shape is None else shapes_of(args.shape),
         "ignore_labels": args.ignore_labels or None, "repair": False if args.no_repair else None,

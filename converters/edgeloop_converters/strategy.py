@@ -1,0 +1,138 @@
+"""From what is known of a model, its target and its goals to what will be tried. Pure: nothing here looks at weights.
+
+analyze -> strategy -> `search` runs the trials -> the gate judges the files on the evaluation data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from edgeloop.errors import UsageError
+from edgeloop.targets import Target
+from edgeloop_converters.goals import Goals
+from edgeloop_converters.recipe_steps import OPTIMIZE, PassStep
+
+LITE = "int8-lite"
+DEFAULT_DROP = 0.01
+DEFAULT_AGREEMENT = 0.95
+_FEWEST_SAMPLES = 64
+_SMALLEST_MACS = 200_000
+"""Below it an inference takes tens of microseconds on any of the targets: what stands around it takes longer."""
+_ENOUGH_TO_TRAIN = 1_000
+_SHARES = {
+    "balanced": (0.85, 0.7, 0.55),
+    "latency": (0.85, 0.7, 0.55, 0.4, 0.3),
+    "size": (0.8, 0.6, 0.45, 0.3),
+}
+_EPOCHS = {"fast": 0, "default": 3, "best": 10}
+_TRAINED_ON = {"default": 10_000}
+_RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class Facts:
+    """macs, layers: of the float model. samples: free to learn from, beside those that trials are judged on.
+    can_train: TensorFlow is there. counts_arm: the target's core can be emulated here."""
+
+    macs: int
+    layers: int
+    samples: int
+    has_labels: bool
+    can_train: bool
+    counts_arm: bool
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """What to try. shares: of the cost that may stay, each smaller than the one before; () leaves the model as it is.
+
+    prune, after: options of the pruning and the passes behind it. budget: the goals that trials are judged by. plain:
+    passes for the variant that keeps its size. reasons: for people.
+    """
+
+    shares: tuple[float, ...]
+    prune: PassStep
+    after: tuple[PassStep, ...]
+    plain: tuple[PassStep, ...]
+    budget: Goals
+    reasons: tuple[str, ...]
+
+    def steps(self, share: float) -> tuple[PassStep, ...]:
+        """The passes of one trial over the float model."""
+        return (replace(self.prune, options={**self.prune.options, "goal": share}), *self.after)
+
+
+def decide(mode: str, facts: Facts, target: Target, goals: Goals, effort: str) -> Strategy:
+    """What to try for `mode`, a name of OPTIMIZE. Raises UsageError for another one."""
+    if mode not in OPTIMIZE:
+        raise UsageError(f"optimize {mode!r} is not known", hint=f"one of: {', '.join(OPTIMIZE)}")
+    budget, said = _budget(goals, facts)
+    cost, about_cost = _cost(mode, facts, target)
+    after, about_training = _training(facts, effort)
+    prune = PassStep("prune", {"cost": cost, **({"tile": 1} if mode == "size" else {})})
+    why_not = _why_left(mode, facts)
+    if why_not:
+        plain = _trained_int8(facts, effort) if mode == "accuracy" else ()
+        more = ("int8 is trained, not only calibrated: accuracy is what counts",) if plain else ()
+        return Strategy((), prune, (), plain, budget, (said, why_not, *more))
+    return Strategy(_SHARES[mode], prune, after, (), budget, (said, about_cost, about_training))
+
+
+def _budget(goals: Goals, facts: Facts) -> tuple[Goals, str]:
+    if goals.wants_quality:
+        limit = f"{goals.max_drop:.2%} of the metric" if goals.max_drop is not None else ""
+        other = f"{goals.min_agreement:.1%} agreement" if goals.min_agreement is not None else ""
+        return Goals(goals.max_drop, goals.min_agreement), f"budget: {' and '.join(filter(None, (limit, other)))}"
+    if facts.has_labels:
+        return Goals(
+            max_drop=DEFAULT_DROP
+        ), f"budget: none was set, so {DEFAULT_DROP * 100:g} pt may be lost (--max-drop)"
+    told = f"budget: none was set, so answers agree on {DEFAULT_AGREEMENT:.0%} at least (--min-agreement)"
+    return Goals(min_agreement=DEFAULT_AGREEMENT), told
+
+
+def _cost(mode: str, facts: Facts, target: Target) -> tuple[str, str]:
+    if mode == "size":
+        return "bytes", "cost: bytes of the weights; widths of any number, because size is what counts"
+    step = f"widths in steps of {target.channel_tile}, what its int8 kernels work in"
+    if target.has_edgetpu:
+        return "macs", f"cost: multiply-accumulates, because no instructions of an Edge TPU can be counted; {step}"
+    if facts.counts_arm:
+        return "arm", f"cost: SIMD instructions on the target's {target.cpu}, emulated; {step}"
+    return "macs", f"cost: multiply-accumulates, because the target's {target.cpu} cannot be emulated here; {step}"
+
+
+def _training(facts: Facts, effort: str) -> tuple[tuple[PassStep, ...], str]:
+    epochs = _EPOCHS[effort]
+    if not epochs:
+        return (), "no training: --effort fast"
+    if not facts.can_train:
+        return (), "no training: TensorFlow is not here (pip install 'edgeloop[keras]'); layers are refitted instead"
+    if facts.samples < _ENOUGH_TO_TRAIN:
+        return (), f"no training: {facts.samples} samples are few ({_ENOUGH_TO_TRAIN} at least); layers are refitted"
+    options: dict[str, object] = {"epochs": epochs, "rate": _RATE}
+    limit = _TRAINED_ON.get(effort)
+    if limit is not None and limit < facts.samples:
+        options["samples"] = limit
+    on = options.get("samples", facts.samples)
+    told = f"after pruning the model learns {epochs} epochs from the one that came in, on {on:,} samples without labels"
+    return (PassStep("distill", options),), told
+
+
+def _trained_int8(facts: Facts, effort: str) -> tuple[PassStep, ...]:
+    if not facts.can_train or not _EPOCHS[effort] or facts.samples < _ENOUGH_TO_TRAIN:
+        return ()
+    return (PassStep("qat", {"epochs": _EPOCHS[effort], "rate": 1e-4, "labels": False}),)
+
+
+def _why_left(mode: str, facts: Facts) -> str:
+    """Why no trial is worth it, "" where it is."""
+    if mode == "accuracy":
+        return "the model keeps its size: accuracy is what counts"
+    if facts.samples < _FEWEST_SAMPLES:
+        return f"the model is left as it is: {facts.samples} samples are too few to refit layers ({_FEWEST_SAMPLES})"
+    if facts.macs < _SMALLEST_MACS and mode != "size":
+        return f"the model is left as it is: {facts.macs:,} multiply-accumulates are less than what stands around it"
+    if facts.layers < 2:
+        return "the model is left as it is: it has no inner channels to remove"
+    return ""

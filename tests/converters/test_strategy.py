@@ -1,0 +1,125 @@
+"""What is tried for which model, target and goals, and how trials are run: pure rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from edgeloop.bundle import Metrics
+from edgeloop.errors import UsageError
+from edgeloop.targets import load_target
+from edgeloop_converters.goals import Goals
+from edgeloop_converters.search import best, how_close, run_trials
+from edgeloop_converters.strategy import DEFAULT_AGREEMENT, DEFAULT_DROP, Facts, Strategy, decide
+
+FACTS = Facts(macs=12_500_000, layers=10, samples=40_000, has_labels=True, can_train=True, counts_arm=True)
+RPI4, CORAL = load_target("rpi4"), load_target("coral-usb")
+DROP = Goals(max_drop=0.01)
+
+
+def decided(mode: str = "latency", goals: Goals = DROP, effort: str = "default", **facts: object) -> Strategy:
+    return decide(mode, replace(FACTS, **facts), RPI4, goals, effort)  # type: ignore[arg-type]
+
+
+def test_latency_goes_by_the_targets_instructions_and_its_tile() -> None:
+    strategy = decided()
+    assert strategy.prune.options == {"cost": "arm"}
+    assert any("cortex-a72" in reason and "steps of 8" in reason for reason in strategy.reasons)
+    assert [step.name for step in strategy.steps(0.7)] == ["prune", "distill"]
+    assert strategy.steps(0.7)[0].options["goal"] == 0.7
+
+
+def test_what_cannot_be_counted_is_not_claimed() -> None:
+    assert decided(counts_arm=False).prune.options["cost"] == "macs"
+    coral = decide("latency", FACTS, CORAL, DROP, "default")
+    assert coral.prune.options["cost"] == "macs"
+    assert any("Edge TPU" in reason for reason in coral.reasons)
+
+
+def test_size_counts_bytes_and_takes_any_width() -> None:
+    assert decided("size").prune.options == {"cost": "bytes", "tile": 1}
+
+
+def test_shares_fall_and_stay_shares() -> None:
+    for mode in ("balanced", "size", "latency"):
+        shares = decided(mode).shares
+        assert all(0 < b < a < 1 for a, b in pairwise(shares))
+
+
+@pytest.mark.parametrize(
+    ("facts", "effort", "says"),
+    [
+        ({"can_train": False}, "default", "TensorFlow is not here"),
+        ({"samples": 300}, "default", "300 samples are few"),
+        ({}, "fast", "--effort fast"),
+    ],
+)
+def test_without_training_it_says_why(facts: dict[str, object], effort: str, says: str) -> None:
+    strategy = decided(effort=effort, **facts)
+    assert [step.name for step in strategy.steps(0.5)] == ["prune"]
+    assert any(says in reason for reason in strategy.reasons)
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [({"samples": 10}, "10 samples are too few"), ({"macs": 50_000}, "50,000"), ({"layers": 1}, "no inner channels")],
+)
+def test_a_model_that_is_left_as_it_is_says_why(facts: dict[str, object], says: str) -> None:
+    strategy = decided(**facts)
+    assert strategy.shares == ()
+    assert any("left as it is" in reason and says in reason for reason in strategy.reasons)
+
+
+def test_accuracy_keeps_the_size_and_trains_int8_where_it_can() -> None:
+    strategy = decided("accuracy")
+    assert (strategy.shares, [step.name for step in strategy.plain]) == ((), ["qat"])
+    assert decided("accuracy", can_train=False).plain == ()
+
+
+def test_a_budget_that_was_not_set_is_said() -> None:
+    with_labels, without = decided(goals=Goals()), decided(goals=Goals(), has_labels=False)
+    assert with_labels.budget == Goals(max_drop=DEFAULT_DROP)
+    assert without.budget == Goals(min_agreement=DEFAULT_AGREEMENT)
+    assert all("none was set" in strategy.reasons[0] for strategy in (with_labels, without))
+
+
+def test_an_unknown_mode_names_the_known_ones() -> None:
+    with pytest.raises(UsageError) as caught:
+        decided("speed")
+    assert "latency" in str(caught.value.hint)
+
+
+def trials_where(accuracy: dict[float, float], shares: tuple[float, ...] = (0.8, 0.6, 0.4)) -> tuple[object, ...]:
+    said: list[str] = []
+
+    def look(share: float) -> tuple[Metrics, int]:
+        return Metrics("accuracy", 0.9, accuracy[share], accuracy[share], 100), int(1000 * share)
+
+    trials = run_trials(shares, DROP, lambda share: share if share in accuracy else None, look, said.append)
+    assert len(said) == len(trials)
+    return trials
+
+
+def test_trials_end_at_the_first_that_misses_and_look_halfway() -> None:
+    trials = trials_where({0.8: 0.9, 0.6: 0.85, 0.7: 0.895})
+    assert [t.share for t in trials] == [0.8, 0.6, 0.7]  # type: ignore[attr-defined]
+    found = best(trials)  # type: ignore[arg-type]
+    assert found is not None and found.share == 0.7
+
+
+def test_all_within_the_budget_ends_with_the_smallest() -> None:
+    found = best(trials_where({0.8: 0.9, 0.6: 0.9, 0.4: 0.9}))  # type: ignore[arg-type]
+    assert found is not None and found.share == 0.4
+
+
+def test_none_within_the_budget_says_how_close_it_came() -> None:
+    trials = trials_where({0.8: 0.86, 0.9: 0.88})
+    assert best(trials) is None  # type: ignore[arg-type]
+    assert "2.00 pt" in how_close(trials)  # type: ignore[arg-type]
+    assert "no smaller model could be made" in how_close(())
+
+
+def test_a_share_that_cannot_be_reached_ends_the_search() -> None:
+    assert [t.share for t in trials_where({0.8: 0.9, 0.7: 0.9})] == [0.8, 0.7]  # type: ignore[attr-defined]
