@@ -23,7 +23,6 @@ from edgeloop_agent.delivery.versions import VersionFolder
 from support.agents import make_bundle
 from support.disk_images import make_image, raspberry_pi_os
 
-
 COMPILE = card_module._compile
 
 
