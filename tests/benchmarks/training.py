@@ -16,9 +16,12 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from edgeloop_converters.passes.train import TrainedInt8
 
 Array = np.ndarray[Any, Any]
 
@@ -30,6 +33,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="5,000 pictures and few epochs instead of 50,000")
     parser.add_argument("--threads", type=int, default=1, help="of TensorFlow")
     parser.add_argument("--only", choices=PARTS, action="append", help="a part; default: all")
+    parser.add_argument("--pictures", type=int, help="to train on; default: 5,000 with --quick, else 50,000")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     # TensorFlow reads these when it is imported.
@@ -40,7 +44,7 @@ def main() -> None:
 
     print(f"{host()}, TensorFlow with {asked.threads} thread{'s' if asked.threads > 1 else ''}")
     with tempfile.TemporaryDirectory() as scratch:
-        train = _pictures(Path(scratch), "train", 500 if asked.quick else 5000)
+        train = _pictures(Path(scratch), "train", (asked.pictures or (5_000 if asked.quick else 50_000)) // 10)
         if "speed" in (asked.only or PARTS):
             batches = (32,) if asked.quick else (32, 128)
             speed(*train, batches, steps=20 if asked.quick else 100, rounds=6 if asked.quick else 12)
@@ -180,6 +184,27 @@ def accuracy(pictures: Array, classes: Array, tests: Array, truth: Array, *, qui
     ):
         score = right(file)
         print(f"{name}: {score:.2f} %, {score - base:+.2f} pt, {len(file)} bytes")
+    simulated = _simulated(trained, tests)
+    from _subjects import labels
+
+    same = 100 * float(np.mean(simulated == labels(trained.tflite, tests)))
+    print(
+        f"int8 as simulated in training: {100 * float(np.mean(simulated == truth)):.2f} %, {same:.2f} % the same class"
+    )
+
+
+def _simulated(trained: TrainedInt8, pictures: Array) -> Array:
+    """The classes that the fake-quantized function gives."""
+    from edgeloop_converters.passes.packed import PackedModel
+    from edgeloop_converters.passes.train.quantizer import FakeQuantizer
+    from edgeloop_converters.trainable import TrainableGraph
+    from edgeloop_converters.trainable.imports import import_tensorflow
+
+    packed = PackedModel(trained.graph.write(), trained.tflite, trained.refinement.ranges)
+    hooks = FakeQuantizer(import_tensorflow(), packed).hooks(False)
+    function = TrainableGraph(trained.graph)
+    parts = [function(pictures[i : i + 500], hooks=hooks)[0].numpy() for i in range(0, len(pictures), 500)]
+    return np.concatenate(parts).argmax(axis=1)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,8 @@ def training_data(samples: Any, labels: Any = None) -> TrainingData:
     """From TrainingData (as it is), an array [samples, ...], or samples as passes take them: a sequence of one array
     per model input, [1, ...] each.
 
-    labels: an array as long, or a sequence of them, one per task. Raises DataError where the lengths differ.
+    Pictures may stay uint8: they become floats batch by batch. labels: an array as long, or a sequence of them, one per
+    task. Raises DataError where the lengths differ.
     """
     if hasattr(samples, "read"):
         if labels is not None:
@@ -129,13 +130,18 @@ def training_data(samples: Any, labels: Any = None) -> TrainingData:
         found: TrainingData = samples
         return found
     tasks = () if labels is None else (labels,) if isinstance(labels, np.ndarray) else tuple(labels)
-    tasks = tuple(np.asarray(task) for task in tasks)
+    tasks = tuple(_whole_or_float(np.asarray(task)) for task in tasks)
     if isinstance(samples, np.ndarray):
-        return ArrayData((np.asarray(samples, np.float32),), tasks)
+        return ArrayData((samples.astype(np.float32) if samples.dtype == np.float64 else samples,), tasks)
     if not len(samples):
         raise DataError("training data: there are no samples")
     rows = [(row,) if isinstance(row, np.ndarray) else tuple(row) for row in samples]
     return ArrayData(tuple(np.concatenate(column) for column in zip(*rows, strict=True)), tasks)
+
+
+def _whole_or_float(labels: Array) -> Array:
+    """Classes as int64, flags and values as float32."""
+    return labels.astype(np.int64 if labels.dtype.kind in "iu" else np.float32)
 
 
 def split(data: TrainingData, fraction: float, seed: int) -> tuple[Part, Part]:

@@ -59,7 +59,7 @@ class TrainableGraph:
         wanted = [main.index_of(name) for name in names]
         known: dict[int, Any] = {}
         for index, value in zip(main.inputs, inputs, strict=True):
-            known[index] = hooks.computed(tensors[index].name, tf.convert_to_tensor(value, tensors[index].dtype))
+            known[index] = hooks.computed(tensors[index].name, tf.cast(value, tensors[index].dtype))
         for index, variable in self._by_index.items():
             known[index] = hooks.weight(tensors[index].name, variable * self._scales[index])
 

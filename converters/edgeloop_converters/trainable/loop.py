@@ -26,6 +26,7 @@ from edgeloop_converters.trainable.steps import Steps
 Array = npt.NDArray[Any]
 
 STEP_BACKS = 3
+FEW_SAMPLES = 100
 _RATE_AFTER_STEP_BACK = 0.3
 
 
@@ -80,6 +81,8 @@ class _Training:
             progress.note(note)
         self._learner, self._options, self._seed, self._progress = learner, options, seed, progress
         self._part, self._held = split(data, options.validation, seed)
+        if len(self._part) < FEW_SAMPLES:
+            progress.note(f"only {len(self._part)} samples to learn from: look at the generalization gap")
         self._optimizer = make_optimizer(tf, list(learner.variables.values()), options)
         self._steps = Steps(tf, learner, self._optimizer, options, self._part.read(np.zeros(1, np.int64)), data.labels)
         self._names = ("loss", *learner.metrics)

@@ -23,8 +23,8 @@ from edgeloop_converters.trainable import TrainingOptions, train, training_data
 from edgeloop_converters.trainable.checkpoints import FILE
 from edgeloop_converters.trainable.data import batches, split
 from support.interpreting import run
-from support.learning import blobs, labels_of
-from support.tiny_models import tiny_cnn, tiny_mlp
+from support.learning import blobs, labels_of, pictures
+from support.tiny_models import TinyBuilder, tiny_cnn, tiny_mlp
 
 pytestmark = pytest.mark.tensorflow
 
@@ -251,14 +251,36 @@ def test_what_cannot_be_learnt_from_is_one_line() -> None:
         TrainingOptions(dropout=1)
 
 
+def test_pictures_and_labels_may_be_bytes_and_few_samples_are_noted() -> None:
+    samples, classes = pictures(24)
+    progress = SilentProgress()
+    options = TrainingOptions(epochs=1, batch=8)
+    made = [
+        fine_tune(Graph.read(tiny_cnn()), samples=x, labels=y, options=options, progress=progress)[0].write()
+        for x, y in (
+            ((samples * 255).astype(np.uint8), classes.astype(np.uint8)),
+            ((samples * 255).astype(np.uint8).astype(np.float64), classes),
+        )
+    ]
+    assert made[0] == made[1]
+    assert "only 22 samples to learn from: look at the generalization gap" in progress.notes
+
+
+def test_a_model_of_several_samples_at_once_is_refused() -> None:
+    b = TinyBuilder(0)
+    model = b.finish(b.dense(b.input("features", (4, 3)), 2))
+    with pytest.raises(UsageError, match=r"input 'features' is \[4, 3\]: only models of one sample at a time"):
+        fine_tune(model, samples=np.zeros((8, 3), np.float32), labels=np.zeros(8, int))
+
+
 def test_a_batch_of_pictures_is_changed_at_random_by_the_seed() -> None:
     from edgeloop_converters.trainable import flips_and_shifts
 
-    pictures = np.random.default_rng(0).random((4, 8, 8, 3)).astype(np.float32)
-    changed, again = ((flips_and_shifts(2)((pictures,), np.random.default_rng(1)))[0] for _ in range(2))
-    assert changed.shape == pictures.shape and np.array_equal(changed, again) and not np.array_equal(changed, pictures)
+    given = np.random.default_rng(0).random((4, 8, 8, 3)).astype(np.float32)
+    changed, again = ((flips_and_shifts(2)((given,), np.random.default_rng(1)))[0] for _ in range(2))
+    assert changed.shape == given.shape and np.array_equal(changed, again) and not np.array_equal(changed, given)
     graph, _ = fine_tune(
-        Graph.read(tiny_cnn()), samples=pictures, labels=np.arange(4),
+        Graph.read(tiny_cnn()), samples=given, labels=np.arange(4),
         options=TrainingOptions(epochs=1, batch=4, validation=0, augment=flips_and_shifts(2)),
     )  # fmt: skip
     assert np.isfinite(run(graph.write())[0]).all()

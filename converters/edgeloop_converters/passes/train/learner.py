@@ -77,6 +77,13 @@ class GraphLearner:
         self._teacher, self._soft = teacher, soft or SoftLabels()
         self._hints = tuple(hints)
         self._maps = {} if teacher is None else _maps(tf, graph.graph, teacher.graph.graph, self._hints)
+        for tensor in graph.graph.inputs:
+            if tensor.shape[:1] != (1,):
+                raise UsageError(
+                    f"input '{tensor.name[:80]}' is {list(tensor.shape)}: only models of one sample at a time are "
+                    "trained",
+                    hint="convert it with batch 1",
+                )
         if not graph.variables:
             raise UsageError("the model has no weights to train")
         if teacher is None and all(goal.labels is None for goal in goals):

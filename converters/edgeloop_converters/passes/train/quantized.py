@@ -140,11 +140,9 @@ def train_int8(
 def _first_packing(trainable: TrainableGraph, data: TrainingData, seed: int, progress: Progress) -> PackedModel:
     float_model = trainable.graph.write()
     chosen = np.random.default_rng(seed).permutation(len(data))[:CALIBRATION_SAMPLES]
-    columns = data.read(np.sort(chosen).astype(np.int64))
-    sizes = [tensor.shape[0] if tensor.shape else 1 for tensor in trainable.graph.inputs]
-    samples = [
-        [c[i * size : (i + 1) * size] for c, size in zip(columns, sizes, strict=True)] for i in range(len(chosen))
-    ]
+    read = zip(data.read(np.sort(chosen).astype(np.int64)), trainable.graph.inputs, strict=True)
+    columns = [column.astype(tensor.dtype) for column, tensor in read]
+    samples = [[column[i : i + 1] for column in columns] for i in range(len(chosen))]
     measured = calibrate(float_model, samples, progress=progress)
     return PackedModel(float_model, quantize_int8(float_model, measured, progress=progress).tflite, measured)
 
