@@ -16,6 +16,7 @@ import time
 import tty
 from pathlib import Path
 
+from edgeloop.runtime.child import die_with_parent
 from support.faults import environment, python_module
 from support.noise import noisy
 
@@ -61,6 +62,7 @@ class _Port:
 
 
 def main(host_link: str, device_link: str, bytes_per_s: str, faults: str) -> None:
+    die_with_parent()
     host, device = _Port(host_link), _Port(device_link)
     print("ready", flush=True)
     rate, noise, rng = float(bytes_per_s), float(faults), random.Random(7)

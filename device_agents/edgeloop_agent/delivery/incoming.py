@@ -21,11 +21,12 @@ from edgeloop.errors import DataError, DeviceError, UsageError
 from edgeloop.telemetry.commands.values import Command
 from edgeloop.telemetry.serial_link.chunks import FAILED, RECEIVING, UNKNOWN, Arrived, decode_chunk, encode_arrived
 from edgeloop_agent.config import AgentConfig
-from edgeloop_agent.delivery.apply import go_back, installed_names, model_folder
+from edgeloop_agent.delivery.apply import go_back, installed_names, model_folder, package_on_trial, this_device
 from edgeloop_agent.delivery.incoming_door import Order, budget_words, start_door
-from edgeloop_agent.delivery.incoming_files import PartialFile, checked_offer, read_verdict
+from edgeloop_agent.delivery.incoming_files import PartialFile, checked_offer, read_verdict, write_verdict
 from edgeloop_agent.delivery.incoming_stick import StickWatch
 from edgeloop_agent.delivery.shown import standing_as_dict
+from edgeloop_agent.delivery.update import Admit, Offer, Refuse, Version, judge_offer
 
 _BUSY_S = 10.0
 """A transfer of which nothing came for so long does not keep another one out."""
@@ -145,6 +146,10 @@ class LineDelivery:
         former = self._transfer
         if former is not None and former.sha256 != sha256 and time.monotonic() - former.heard_s < _BUSY_S:
             raise DeviceError("another bundle is being sent to this device", hint="wait for its end")
+        early = _judged_early(self._state, given)
+        if early is not None:
+            write_verdict(self._state, offer, {"offer": offer, "sha256": sha256, **early})
+            return {"judged": True}
         self._let_go()
         try:
             file = PartialFile(self._state, sha256, size, unpacked_bytes=int(str(given.get("unpacked_bytes", 0))))
@@ -203,6 +208,26 @@ class LineDelivery:
         elif verdict["state"] not in ("trial", "there"):
             what = f"{verdict['name']} version {verdict['version']}: " if verdict["name"] else ""
             self.say("update_refused", f"{what}{verdict['reason']}")
+
+
+def _judged_early(state: Path, said: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the door would refuse for what the operator says it is, before the line carries any of it; None where it may
+    come. The door judges again what has come."""
+    name, digest = str(said.get("name", "")), str(said.get("digest", ""))
+    if name not in installed_names(state) or not digest:
+        return None
+    version = Version(int(said.get("version", 0)), digest)
+    offer = Offer(
+        version, str(said.get("target", "")), int(said["bytes"]) + int(said.get("unpacked_bytes", 0)),
+        may_go_back=bool(said.get("may_go_back")), again=bool(said.get("again")),
+    )  # fmt: skip
+    verdict = judge_offer(offer, model_folder(state, name).standing(), this_device(state, package_on_trial(state)))
+    if isinstance(verdict, Admit):
+        return None
+    told = {"name": name, "version": version.number, "rehearsal": None}
+    if isinstance(verdict, Refuse):
+        return {**told, "state": "refused", "reason": verdict.reason, "hint": verdict.hint, "exit_code": 1}
+    return {**told, "state": "there", "reason": "", "hint": "", "exit_code": 0}
 
 
 def _given(arguments: Mapping[str, Any], name: str) -> Any:

@@ -11,12 +11,13 @@ import hashlib
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, TypeVar
 
 from edgeloop.bundle import Bundle
+from edgeloop.deploy.card import digest_of
 from edgeloop.deploy.host import error_of
 from edgeloop.deploy.remote import Deployed
 from edgeloop.deploy.waiting import wait_until_well
@@ -25,7 +26,7 @@ from edgeloop.devices.commanding.direct import LineGoneError
 from edgeloop.errors import DeviceError, GoalNotMetError, UsageError
 from edgeloop.progress import Advance, Progress
 from edgeloop.telemetry.commands.values import Plain
-from edgeloop.telemetry.serial_link.chunks import FAILED, chunk_count, decode_arrived
+from edgeloop.telemetry.serial_link.chunks import COMPLETE, FAILED, chunk_count, decode_arrived
 from edgeloop.telemetry.serial_link.transfer import FileToSend
 
 _ASK_S, _POLL_S = 15.0, 4.0
@@ -50,6 +51,8 @@ class LinePlan:
     again: bool = False
     dry_run: bool = False
     wait_s: float = 900.0
+    device: str = ""
+    """As it says of itself; for exceptions that are signed for one device."""
 
 
 class _Agent:
@@ -102,6 +105,7 @@ def deploy_over_line(url: str, connect: Callable[[], Commander], plan: LinePlan,
     key, DeviceError, UsageError."""
     with connect() as first:  # whether anybody is there is said at once
         info, delivery = first.ask("info", timeout_s=_ASK_S), first.ask("delivery", timeout_s=_ASK_S)
+    plan = replace(plan, device=str(info.get("device")))
     _check_runs_versions(url, plan.bundle.manifest.name, info, delivery)
     if plan.dry_run:
         return Deployed("would be installed", str(info.get("agent")), (f"{plan.path.stat().st_size} bytes go there",))
@@ -198,18 +202,23 @@ class _Counted:
 
 
 def _send(commander: Commander, plan: LinePlan, offer: str, data: bytes, file: FileToSend, counted: _Counted) -> int:
-    """The state in which the transfer ended."""
+    """The state in which the transfer ended; COMPLETE where the device needs none of it to judge."""
     manifest = plan.bundle.manifest
     arguments: dict[str, Plain] = {
         "offer": offer, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data),
         "unpacked_bytes": sum(entry.bytes for entry in manifest.members().values()),
+        "name": manifest.name, "version": manifest.version, "digest": digest_of(plan.bundle),
+        "target": manifest.target,
     }  # fmt: skip
     for name, value in (("max_p95", plan.max_p95_ms), ("max_memory", plan.max_memory_mib)):
         if value is not None:
             arguments[name] = value
-    if plan.again:
-        arguments["again"] = True
+    for name, is_so in (("again", plan.again), ("may_go_back", plan.bundle.exemption(plan.device).holds)):
+        if is_so:
+            arguments[name] = True
     taken = commander.ask("deploy", arguments, timeout_s=_ASK_S)
+    if taken.get("judged"):
+        return COMPLETE
     arrived = decode_arrived(bytes.fromhex(str(taken["arrived"])))
     count = arrived.first_missing + len(arrived.beyond)
     counted.at(count)

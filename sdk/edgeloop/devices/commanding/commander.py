@@ -55,6 +55,15 @@ class Way(Protocol):
     def close(self) -> None: ...
 
 
+def start_of(answer: Answer, where: str) -> Start:
+    """What `info` says. DeviceError."""
+    device, boot, uptime_s, counter = (answer.body.get(n) for n in ("device", "boot", "uptime_s", "last_counter"))
+    is_right = isinstance(device, str) and isinstance(boot, str) and isinstance(counter, int)
+    if not is_right or not isinstance(uptime_s, (int, float)):
+        raise DeviceError(f"{where}: the device does not say who it is")
+    return Start(str(device), str(boot), float(uptime_s), int(str(counter)))
+
+
 class Commander:
     """For one device; also a context manager. `key` is asked for only where something must be signed."""
 

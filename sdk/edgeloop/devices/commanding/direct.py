@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from secrets import randbits
 
-from edgeloop.devices.commanding.commander import DEFAULT_TIMEOUT_S, Start
+from edgeloop.devices.commanding.commander import DEFAULT_TIMEOUT_S, Start, start_of
 from edgeloop.errors import DataError, DeviceError
 from edgeloop.telemetry.commands.codec import decode_answer
 from edgeloop.telemetry.commands.signing import unsigned
@@ -59,13 +59,7 @@ class DirectLine:
     def start(self) -> Start:
         """See `Way.start`."""
         command = Command("info", new_command_id())
-        answer = self.ask(command, unsigned(command), DEFAULT_TIMEOUT_S)
-        body = answer.body
-        device, boot, uptime_s, counter = (body.get(n) for n in ("device", "boot", "uptime_s", "last_counter"))
-        is_right = isinstance(device, str) and isinstance(boot, str) and isinstance(counter, int)
-        if not is_right or not isinstance(uptime_s, (int, float)):
-            raise DeviceError(f"{self._port}: the device does not say who it is")
-        return Start(str(device), str(boot), float(uptime_s), int(str(counter)))
+        return start_of(self.ask(command, unsigned(command), DEFAULT_TIMEOUT_S), str(self._port))
 
     def ask(self, command: Command, encoded: bytes, timeout_s: float) -> Answer:
         """See `Way.ask`. Sent again every two seconds while nothing comes: bytes get lost on a line, and a device does

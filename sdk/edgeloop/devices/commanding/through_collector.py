@@ -9,9 +9,10 @@ from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
-from edgeloop.devices.commanding.commander import Start
+from edgeloop.devices.commanding.commander import DEFAULT_TIMEOUT_S, Start, start_of
 from edgeloop.errors import DeviceError
-from edgeloop.telemetry.commands.values import Answer, Command
+from edgeloop.telemetry.commands.signing import unsigned
+from edgeloop.telemetry.commands.values import Answer, Command, new_command_id
 from edgeloop.telemetry.reading.remote import ABSENT_HINT, CollectorClient
 from edgeloop.telemetry.serial_link.chunks import RECEIVING, Arrived, decode_arrived
 from edgeloop.telemetry.serial_link.transfer import FileToSend, sending_of
@@ -30,8 +31,11 @@ class ThroughCollector:
         self._device = device
 
     def start(self) -> Start:
-        """See `Way.start`."""
+        """See `Way.start`. Of a device on a line by what it says itself: the reports that come in may be old ones."""
         found = self._json(self._client.get(f"/v1/devices/{quote(self._device, safe='')}/commands"))
+        if found.get("on_line"):
+            command = Command("info", new_command_id())
+            return start_of(self.ask(command, unsigned(command), DEFAULT_TIMEOUT_S), self._device)
         try:
             return Start(str(found["device"]), str(found["boot"]), float(found["uptime_s"]), int(found["last_counter"]))
         except (KeyError, TypeError, ValueError) as error:

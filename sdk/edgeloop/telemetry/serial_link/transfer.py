@@ -22,8 +22,8 @@ from edgeloop.telemetry.wire.framing import KIND_CHUNK
 
 _QUEUED_CHUNKS = 3
 """Wait behind the one that is being written: the line never runs dry, and what is prompt goes before them."""
-_WINDOW_S = 1.5
-"""Of the line may be under way: an acknowledgement can stand behind a batch, which takes about a second."""
+_WINDOW_S = 3.0
+"""Of the line may be under way: an acknowledgement can stand behind a batch, which takes up to two seconds."""
 _LEAST_WINDOW = 16
 _OVERHEAD_BYTES = 19  # kind, request id, number, CRC-32, COBS, zero
 

@@ -33,15 +33,19 @@ def routes(services: Services) -> list[Route]:
         """What an operator has to know to sign: the boot, its uptime, the highest counter; and what was asked last."""
         device = request.path_params["device"]
         latest = services.store.latest(Selection(device=device))
-        if not latest:
+        on_line = queue.is_on_a_line(device)
+        if not latest and not on_line:
             raise _unknown(services, device)
-        last = max(latest, key=lambda stored: stored.received_s)
-        boot = last.report.boot
-        # At least so old: a report may have waited on the device.
-        uptime_s = last.report.uptime_s + max(0.0, time.time() - last.received_s)
+        boot, uptime_s = "", 0.0
+        if latest:
+            last = max(latest, key=lambda stored: stored.received_s)
+            boot = last.report.boot
+            # At least so old: a report may have waited on the device.
+            uptime_s = last.report.uptime_s + max(0.0, time.time() - last.received_s)
         return JSONResponse(
             {
                 "device": device,
+                "on_line": on_line,
                 "boot": boot,
                 "uptime_s": round(uptime_s, 3),
                 "last_counter": queue.last_counter(device, boot),
