@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -89,7 +90,7 @@ class _Training:
         self._per_epoch = batch_count(len(self._part), options.batch, whole=True)
         self._place, self._best = _Place(), self._kept_arrays()
         identity = self._identity(data)
-        self._files = None if options.checkpoints is None else Checkpoints(options.checkpoints, identity)
+        self._files = None if options.checkpoints is None else Checkpoints(Path(options.checkpoints), identity)
         self._good = self._checkpoint()
 
     def run(self) -> History:
@@ -193,7 +194,7 @@ class _Training:
             return None
         from edgeloop_converters.trainable.tensorboard import event_writer
 
-        return event_writer(self._options.tensorboard)
+        return event_writer(Path(self._options.tensorboard))
 
     def _history(self, training: Figures) -> History:
         place = self._place

@@ -50,9 +50,9 @@ class TrainingOptions:
     patience: int = 0
     precision: str = "float32"
     augment: Augment | None = None
-    checkpoints: Path | None = None
+    checkpoints: Path | str | None = None
     checkpoint_steps: int = 1000
-    tensorboard: Path | None = None
+    tensorboard: Path | str | None = None
     on_epoch: Callable[[Mapping[str, float]], None] | None = None
 
     def __post_init__(self) -> None:

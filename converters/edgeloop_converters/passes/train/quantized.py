@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from edgeloop.graph import Graph
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop_converters.calibration import Ranges, calibrate
 from edgeloop_converters.passes.codes import Refinement, operands
-from edgeloop_converters.passes.packed import PackedModel, weighted_ops
+from edgeloop_converters.passes.packed import Group, PackedModel, weighted_ops
 from edgeloop_converters.passes.report import PassReport
 from edgeloop_converters.passes.train.learner import GraphLearner
 from edgeloop_converters.passes.train.losses import SoftLabels
@@ -124,7 +125,7 @@ def train_int8(
     for number, stage in enumerate(stages or (Stage(options.epochs),)):
         quantizer = _quantizer(packed, stage, ranges, quantizer)
         learner = GraphLearner(trainable, goals, options, teacher=fixed, soft=soft, quantizer=quantizer)
-        folder = None if options.checkpoints is None else options.checkpoints / f"stage-{number}"
+        folder = None if options.checkpoints is None else Path(options.checkpoints) / f"stage-{number}"
         own = replace(options, epochs=stage.epochs, checkpoints=folder)
         if stages:
             progress.note(f"stage {number + 1} of {len(stages)}: {_told(stage)}")
@@ -172,9 +173,9 @@ def _exported(trainable: TrainableGraph, packed: PackedModel, quantizer: FakeQua
     float_model = trainable.to_graph().write()
     last = PackedModel(float_model, quantize_int8(float_model, learnt).tflite, learnt)
     # The first packing's groups: which ops share a scale must not depend on how the learnt ranges happen to fall.
-    last.groups = packed.groups
     for group, limit in zip(packed.groups, quantizer.ranges(), strict=True):
-        last.set_range(group, limit)
+        names = [packed.graph.main.tensors[index].name for index in group.members]
+        last.set_range(Group(group.name, tuple(last.graph.main.index_of(name) for name in names)), limit)
     for name, value in codes.items():
         last.set_weight(name, value)
     return Refinement(learnt, codes), last.write()
