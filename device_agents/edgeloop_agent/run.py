@@ -86,7 +86,15 @@ def run_agent(
     with locked_state(meant, tell) as state, contextlib.ExitStack() as cleanup:
         prepare_identity(configs[0], state)
         again: Callable[[], Sequence[AgentConfig]] = reread or (lambda: configs)
-        reload = Reload(lambda: _planned([replace(c, state=state) for c in same_state(again(), meant)], tell))
+        launched = Launched.from_environment()
+
+        def plan_again() -> list[_Plan]:
+            plans = _planned([replace(c, state=state) for c in same_state(again(), meant)], tell)
+            if launched is not None and launched.is_base_changed(state):
+                desk.relaunch()
+            return plans
+
+        reload = Reload(plan_again)
         if reread is not None and may_reload():  # before the plan: what asks while it is made gets its reload after it
             cleanup.enter_context(reload.on_hangup())
         plans = _planned([replace(config, state=state) for config in configs], tell, at_start=True)
@@ -94,7 +102,6 @@ def run_agent(
         desk.releases = Polls(config_file)
         cleanup.callback(desk.releases.close)
         went_back: list[str] = []
-        launched = Launched.from_environment()
         while True:
             outcome = _run(plans, desk, reload, log, went_back, launched)
             launched = None if launched is None else replace(launched, notes=())

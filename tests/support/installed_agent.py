@@ -86,7 +86,9 @@ class Service:
     def start(self) -> None:
         command = [sys.executable, "-I", str(self.launcher), "run", "--config", str(self.config), "--launch"]
         with (self.folder / "agent.err").open("ab") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True
+            )
         self.starts += 1
 
     def tend(self) -> None:

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from edgeloop.telemetry.histogram import Histogram
 from edgeloop_agent.delivery.launching import VARIABLE, WENT_BACK, named
-from edgeloop_agent.delivery.package_folders import AGENT, AgentFolder
+from edgeloop_agent.delivery.package_folders import AGENT, AgentFolder, is_changed, read_base
 from edgeloop_agent.delivery.update import Budget, Version, Window
 from edgeloop_agent.delivery.versions import VersionFolder
 from edgeloop_agent.delivery.watch import Say, Seen, Watch
@@ -62,6 +62,17 @@ class Launched:
                     folder.roll_back(reason)
                     lines.append(f"{kind} version {ran} to {named(folder.standing().running)}: {reason}")
         return lines
+
+    def is_base_changed(self, state: Path) -> bool:
+        """Whether root has changed the config: what came on top of it is the launcher's to judge. Raises EdgeloopError
+        for one that no agent can start with."""
+        base = read_base(state)
+        if base is None or not is_changed(base):
+            return False
+        from edgeloop_agent.config_reading import load_configs
+
+        load_configs({}, Path(base.config))
+        return True
 
     def settle_alarm(self) -> None:
         """No alarm for a version that was committed."""

@@ -104,6 +104,14 @@ def package_folder(state: Path, base: Base, kind: str) -> VersionFolder:
     return agent_folder(state, base) if kind == AGENT else config_folder(state, base)
 
 
+def is_changed(base: Base) -> bool:
+    """Whether root has changed the config since the service looked."""
+    try:
+        return base_of(base.agent, base.command, Path(base.config)) != base
+    except OSError:
+        return True
+
+
 def base_of(agent: str, command: tuple[str, ...], config: Path) -> Base:
     """Raises OSError where there is no config."""
     digest = hashlib.sha256(config.read_bytes()).hexdigest()[:DIGEST_CHARS]

@@ -23,6 +23,7 @@ from edgeloop_agent.delivery.package_folders import (
     AgentFolder,
     Base,
     config_folder,
+    is_changed,
     package_folder,
     read_base,
 )
@@ -61,6 +62,11 @@ def offer_package(
             raise UsageError(
                 f"no service that looks for agents and configs has run on {state}",
                 hint="sudo edgeloop-agent service --install, then restart it; or edgeloop deploy",
+            )
+        if is_changed(base):
+            raise UsageError(
+                f"{base.config} was changed since the agent started with it",
+                hint="sudo systemctl reload edgeloop-agent, then try again",
             )
         folder = package_folder(state, base, manifest.kind)
 

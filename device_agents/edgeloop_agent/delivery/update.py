@@ -78,8 +78,8 @@ class Offer:
 @dataclass(frozen=True)
 class Device:
     """What an offer has to fit. strangers: ids of targets whose bundles cannot run on this board.
-    free_bytes: on the disk of the state folder; reserve_bytes of them stay free. other_trial: what else is on trial that
-    this one could not be told apart from, should the agent fail: "agent version 5"; "" for nothing."""
+    free_bytes: on the disk of the state folder; reserve_bytes of them stay free. other_trial: what else is on trial
+    that this one could not be told apart from, should the agent fail: "agent version 5"; "" for nothing."""
 
     board: str
     strangers: Collection[str]

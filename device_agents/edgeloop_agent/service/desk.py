@@ -113,7 +113,9 @@ class Desk:
             self._notifier.reloading()
             with self._notifier.busy():  # a large bundle is verified and unpacked on a small board
                 is_new = self._reload.prepare()
-            if is_new:
+            if self.is_relaunched:
+                self._reload.take_next()
+            elif is_new:
                 self._reloads += 1
                 self._tell("reload: the config is read again; its models start now")
                 self._stops.ask()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -207,4 +208,10 @@ def test_a_config_that_does_not_work_gives_way_and_a_good_one_stays(
     assert update(good, tmp_path, capsys)[1]["state"] == "trial"
     service.wait_until(lambda: service.state(state).get("device") == "kitchen", "its settings hold")
     service.wait_until(lambda: "committed: config version 2: well for" in service.said, "it was committed")
+    # Root has the last word: a changed config runs from its reload on, without what came on top of the old one.
+    service.config.write_text(settings(tmp_path) + 'device = "root"\n')
+    assert "reload" in update(config_package(tmp_path, 3, settings(tmp_path)), tmp_path, capsys)[1]["error"]["hint"]
+    assert service.process is not None
+    service.process.send_signal(signal.SIGHUP)
+    service.wait_until(lambda: service.state(state).get("device") == "root", "root's config runs")
     assert service.starts == 1
