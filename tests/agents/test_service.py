@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from edgeloop.errors import UsageError
+from edgeloop_agent.cli import main
 from edgeloop_agent.service.sd_notify import Notifier
 from edgeloop_agent.service.unit import GROUPS, UNIT_NAME, Service, install
 from support.agents import Agents, make_bundle, run_cli
@@ -181,3 +182,18 @@ def test_a_root_that_is_not_there_is_not_made(tmp_path: Path) -> None:
         install(Service("/bin/true"), tmp_path / "imgae")
     assert caught.value.hint == f"did you mean {tmp_path / 'image'}?"
     assert [path.name for path in tmp_path.iterdir()] == ["image"]
+
+
+def test_a_user_has_a_unit_of_their_own_without_root(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EDGELOOP_HOME", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "conf"))
+    assert main(["service", "--user", "--install", "--command", "/home/me/edgeloop-agent", "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    unit = (tmp_path / "conf/systemd/user/edgeloop-agent.service").read_text()
+    config = tmp_path / "conf/edgeloop/agent.toml"
+    assert f"ExecStart=/home/me/edgeloop-agent run --config {config} --launch" in unit and config.exists()
+    assert "@" not in unit and "User=" not in unit and "WantedBy=default.target" in unit
+    assert done["next"][1:3] == ["systemctl --user daemon-reload", "systemctl --user enable --now edgeloop-agent"]
+    assert main(["service", "--user", "--root", str(tmp_path)]) == 2

@@ -74,6 +74,7 @@ def start(folder: Path) -> int:
 def main(folder: Path, words: list[str]) -> int:
     with (folder / "calls.log").open("a") as log:
         log.write(" ".join(words) + "\n")
+    words = [word for word in words if word != "--user"]
     verb, now = words[0], "--now" in words
     if verb == "enable":
         (folder / "unit").write_text(words[-1])

@@ -12,6 +12,7 @@ from edgeloop.errors import DeviceError, UsageError
 from edgeloop.paths import missing_hint
 
 UNIT_NAME = "edgeloop-agent.service"
+USER_UNIT_NAME = "edgeloop-agent-user.service"
 GROUPS = ("video", "dialout", "plugdev", "render")
 """Cameras and vcgencmd; serial lines; the Coral stick; GPUs."""
 
@@ -53,9 +54,9 @@ class Service:
         if not Path(self.config).is_absolute() or any(c.isspace() or c in "%\"'\\$" for c in self.config):
             raise UsageError(f"config '{self.config}' must be an absolute path without blanks, quotes, % and $")
 
-    def unit(self) -> str:
-        """The text of `edgeloop-agent.service`."""
-        text = (resources.files("edgeloop_agent") / "units" / UNIT_NAME).read_text(encoding="utf-8")
+    def unit(self, name: str = UNIT_NAME) -> str:
+        """The text of `edgeloop-agent.service`; name: of the file that it is made of."""
+        text = (resources.files("edgeloop_agent") / "units" / name).read_text(encoding="utf-8")
         values = {"COMMAND": self.command, "CONFIG": self.config, "USER": self.user, "MEMORY_MAX": self.memory_max}
         for name, value in values.items():
             text = text.replace(f"@{name}@", value)
@@ -88,6 +89,28 @@ def install(service: Service, root: Path) -> Installed:
         raise UsageError(f"--root {root}: there is no such folder", hint=missing_hint(root) or "mount the image first")
     config = root / service.config.lstrip("/")
     contents = {root / name: text for name, text in service.files().items()}
+    kept = _write(contents, config)
+    commands = ["systemd-sysusers", "systemctl daemon-reload", "udevadm control --reload"] if root == Path("/") else []
+    following = [f"edit {service.config}: bundle and source", *(f"sudo {command}" for command in commands)]
+    following.append(f"sudo systemctl {'enable --now' if commands else f'--root={root} enable'} edgeloop-agent")
+    return Installed(tuple(map(str, contents)), kept, tuple(following))
+
+
+def install_for_user(service: Service, folder: Path) -> Installed:
+    """For whoever calls, without root. folder: of the user's settings (XDG_CONFIG_HOME). Raises DeviceError."""
+    contents = {folder / "systemd/user" / UNIT_NAME: service.unit(USER_UNIT_NAME)}
+    kept = _write(contents, Path(service.config))
+    following = (
+        f"edit {service.config}: bundle and source",
+        "systemctl --user daemon-reload",
+        "systemctl --user enable --now edgeloop-agent",
+        "loginctl enable-linger    # to run from the boot on, not from your login; sudo where it is refused",
+    )
+    return Installed(tuple(map(str, contents)), kept, following)
+
+
+def _write(contents: dict[Path, str], config: Path) -> tuple[str, ...]:
+    """All of it, and a config to fill in where there is none: what was there and stays. Raises DeviceError."""
     kept = (str(config),) if config.exists() else ()
     if not kept:
         contents[config] = _CONFIG
@@ -96,12 +119,13 @@ def install(service: Service, root: Path) -> Installed:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         except OSError as error:
-            hint = "sudo edgeloop-agent service --install" if isinstance(error, PermissionError) else None
+            hint = (
+                "sudo edgeloop-agent service --install, or service --user --install"
+                if isinstance(error, PermissionError)
+                else None
+            )
             raise DeviceError(f"{path}: {error.strerror}", hint=hint) from error
-    commands = ["systemd-sysusers", "systemctl daemon-reload", "udevadm control --reload"] if root == Path("/") else []
-    following = [f"edit {service.config}: bundle and source", *(f"sudo {command}" for command in commands)]
-    following.append(f"sudo systemctl {'enable --now' if commands else f'--root={root} enable'} edgeloop-agent")
-    return Installed(tuple(map(str, contents)), kept, tuple(following))
+    return kept
 
 
 def agent_command() -> str:

@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--identity", type=Path, metavar="FILE", help="SSH private key (default: agent and ~/.ssh)")
     add("--slim", action="store_true", help="agent without OpenCV: for arrays, sound and sensor lines")
     add("--no-service", action="store_true", help="install and update only; says what to type")
+    add("--user-service", action="store_true", help="for the user who logs in alone: no root, a systemd --user unit")
     add("--prefix", metavar="DIR", help="install below DIR on the device instead of / (containers, tests)")
     add("--collector", metavar="URL", help="of devices that are given by name: it holds their line")
     add("--wait", metavar="S", type=float, default=900.0, help="for it to be committed (default: %(default)g)")
@@ -115,7 +116,7 @@ def _over_ssh(args: argparse.Namespace, bundle: Bundle, key: PublicKey) -> Work:
     plan = DeployPlan(
         args.bundle, bundle, key, settings=_settings(args), update_flags=_update_flags(args), prefix=args.prefix,
         slim=args.slim, with_service=not args.no_service, dry_run=args.dry_run, wait_s=args.wait,
-        release_root=release_root(args),
+        release_root=release_root(args), is_own_service=args.user_service,
     )  # fmt: skip
 
     def work(url: str, progress: Progress) -> Deployed:

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("name", metavar="NAME", nargs="?", help="the bundle's name, where there are several")
     add("--identity", type=Path, metavar="FILE", help="SSH private key (default: agent and ~/.ssh)")
     add("--prefix", metavar="DIR", help="where it was installed below DIR instead of /")
+    add("--user-service", action="store_true", help="where it was deployed with --user-service")
     add("--collector", metavar="URL", help="of a NAME: it passes on what you signed")
     add("--wait", metavar="S", type=float, default=60.0, help="for a running agent to take it (default: %(default)g)")
 
@@ -46,7 +47,7 @@ def _over_ssh(args: argparse.Namespace, console: Console) -> tuple[str, int, boo
 
     device = connect(args.url, identity=args.identity, note=console.note)
     try:
-        done = roll_back(device, args.name, prefix=args.prefix, wait_s=args.wait)
+        done = roll_back(device, args.name, prefix=args.prefix, wait_s=args.wait, is_own_service=args.user_service)
     finally:
         device.close()
     return done.name, done.version, done.is_running

@@ -66,9 +66,11 @@ def as_root(device: Device, platform: DevicePlatform, prefix: str | None) -> Dev
 
 @dataclass(frozen=True)
 class Places:
-    """Paths on the device; everything is below `root`, which is "/" for real."""
+    """Paths on the device; everything is below `root`, which is "/" for real. is_own: for whoever logs in, without
+    root's rights, as a service of their own."""
 
     root: PurePosixPath
+    is_own: bool = False
 
     @property
     def layout(self) -> DeviceLayout:
@@ -94,6 +96,14 @@ class Places:
     def is_system(self) -> bool:
         return self.root == PurePosixPath("/")
 
+    @property
+    def systemctl(self) -> list[str]:
+        """The command; a user's manager is found by a variable that not every way of logging in sets."""
+        if not self.is_own:
+            return ["systemctl"]
+        folder = 'XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/run/user/$(id -u)}"'
+        return ["sh", "-c", f'export {folder}; exec systemctl --user "$@"', "systemctl"]
+
     def needed_settings(self) -> dict[str, Any]:
         """What a config has to say where the places are not the usual ones."""
         return {} if self.is_system else {"state": self.state, "trust": [self.trusted]}
@@ -112,8 +122,17 @@ class Found:
     has_systemctl: bool
 
 
+OWN_FOLDER = ".local/share/edgeloop-device"
+"""Below the home of whoever has no root's rights, as for `edgeloop run`."""
+
 Change = tuple[str, str, str | None]
 """("file" or "link", path, its text or target; None: it goes)."""
+
+
+def open_host(device: Device, platform: DevicePlatform, prefix: str | None, *, is_own: bool = False) -> Host:
+    """With root's rights, or below a folder. prefix: stands for "/". is_own: see Places. Raises as `as_root`."""
+    below = prefix or (f"{platform.home}/{OWN_FOLDER}" if is_own else None)
+    return Host(as_root(device, platform, below), Places(PurePosixPath(below or "/"), is_own))
 
 
 class Host:

@@ -17,7 +17,7 @@ from typing import Any
 from edgeloop.bundle import Bundle, PublicKey, TrustStore
 from edgeloop.deploy.agent_settings import changed_config
 from edgeloop.deploy.card import digest_of, link_of
-from edgeloop.deploy.host import USER, Change, Found, Host, Places, as_root, error_of
+from edgeloop.deploy.host import USER, Change, Found, Host, Places, error_of, open_host
 from edgeloop.deploy.remote_service import restart_service, start_service, take_service_away, what_to_type
 from edgeloop.deploy.waiting import wait_until_well
 from edgeloop.devices.connection import Device, read_platform
@@ -34,8 +34,8 @@ _UPDATE_TIMEOUT_S = 900.0
 @dataclass(frozen=True)
 class DeployPlan:
     """What goes to every device. key: whose signature the bundle has. settings: keys of the agent's config that the
-    user gave. update_flags: given to the door as they are. prefix: stands for "/" on the device. release_root: the text
-    of whom it believes about releases."""
+    user gave. update_flags: given to the door as they are. prefix: stands for "/" on the device. is_own_service: of the
+    user who logs in, without root. release_root: the text of whom it believes about releases."""
 
     path: Path
     bundle: Bundle
@@ -48,6 +48,7 @@ class DeployPlan:
     dry_run: bool = False
     wait_s: float = 900.0
     release_root: str | None = None
+    is_own_service: bool = False
 
 
 def signed_bundle(path: Path) -> tuple[Bundle, PublicKey]:
@@ -80,7 +81,7 @@ def deploy(device: Device, plan: DeployPlan, progress: Progress) -> Deployed:
     """Raises GoalNotMetError where the device refuses the bundle or rolls it back, DeviceError, RefusedError,
     UsageError."""
     platform = read_platform(device)
-    host = Host(as_root(device, platform, plan.prefix), Places(PurePosixPath(plan.prefix or "/")))
+    host = open_host(device, platform, plan.prefix, is_own=plan.is_own_service)
     found = host.look()
     if plan.with_service and not found.has_systemctl:
         raise DeviceError(f"{device.url} has no systemd", hint="--no-service installs agent and bundle only")
@@ -102,7 +103,7 @@ def deploy(device: Device, plan: DeployPlan, progress: Progress) -> Deployed:
             if not plan.with_service:
                 next_steps = what_to_type(host.places)
                 return Deployed("installed", agent.version, _in_words(changes, plan), next_steps)
-            start_service(host, owner, is_changed=bool(changes), state=found.state)
+            to_type = start_service(host, owner, is_changed=bool(changes), state=found.state)
             with progress.step("wait until it is well"):
                 _wait(host, owner, plan)
         except EdgeloopError as error:
@@ -111,7 +112,7 @@ def deploy(device: Device, plan: DeployPlan, progress: Progress) -> Deployed:
             if undo:
                 _as_it_was(host, undo, had_agent=found.agent is not None, plan=plan)
             raise
-    return Deployed("committed", agent.version, _in_words(changes, plan))
+    return Deployed("committed", agent.version, _in_words(changes, plan), to_type)
 
 
 def _changes(url: str, found: Found, places: Places, plan: DeployPlan) -> list[Change]:

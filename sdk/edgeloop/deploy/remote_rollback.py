@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
-from edgeloop.deploy.host import Host, Places, as_root
+from edgeloop.deploy.host import open_host
 from edgeloop.devices.connection import Device, read_platform
 from edgeloop.errors import DeviceError
 
@@ -22,10 +21,13 @@ class WentBack:
     is_running: bool
 
 
-def roll_back(device: Device, name: str | None, *, prefix: str | None = None, wait_s: float = 60.0) -> WentBack:
-    """Raises UsageError where there is nothing to go back to, DeviceError where the agent does not take it."""
+def roll_back(
+    device: Device, name: str | None, *, prefix: str | None = None, wait_s: float = 60.0, is_own_service: bool = False
+) -> WentBack:
+    """is_own_service: see DeployPlan. Raises UsageError where there is nothing to go back to, DeviceError where the
+    agent does not take it."""
     platform = read_platform(device)
-    host = Host(as_root(device, platform, prefix), Places(PurePosixPath(prefix or "/")))
+    host = open_host(device, platform, prefix, is_own=is_own_service)
     found = host.look()
     if found.agent is None:
         raise DeviceError(f"{device.url} has no agent", hint="edgeloop deploy puts one there")

@@ -216,6 +216,20 @@ def test_a_device_of_somebody_else_is_left_alone(
     assert board.tree() == before
 
 
+def test_a_user_without_root_has_a_service_of_their_own(
+    board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert board.deploy(make_bundle(tmp_path / "7.bundle"), *SOURCE, "--wait", "60", "--user-service") == 0
+    host = answer(capsys)["hosts"][0]
+    assert host["state"] == "committed" and all("enable-linger" in line for line in host["next"])
+    calls = systemctl.calls(board.systemd)
+    unit = board.root / "etc/systemd/user/edgeloop-agent.service"
+    assert calls[0] == "--user daemon-reload" and f"--user enable {unit}" in calls
+    text = unit.read_text()
+    assert "WantedBy=default.target" in text and "\nUser=" not in text and "DevicePolicy" not in text
+    assert board.runs() == (7, 7)
+
+
 def test_a_second_deploy_at_once_is_refused(board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     device = connect(board.server.url, identity=board.server.identity)
     with Host(device, Places(PurePosixPath(board.root))).locked():
