@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.cli._console import Console
+from edgeloop.cli._release_flags import add_release_flags, release_root, release_settings
 from edgeloop.errors import EXIT_DONE, UsageError
 from edgeloop.tomlfile import parse_toml
 
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--enroll-token", metavar="T", help="from edgeloop collect token create: the device enrolls itself"
     )
+    add_release_flags(parser)
     card = parser.add_argument_group("the first boot")
     card.add_argument("--hostname", metavar="NAME")
     card.add_argument("--user", metavar="NAME", help="with --ssh-key, or a password (asked for, or EDGELOOP_PASSWORD)")
@@ -65,6 +67,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     for name, value in (("source", args.source), ("telemetry", args.telemetry), ("sink", args.sink)):
         if value:
             settings[name] = value
+    settings |= release_settings(args)
     if args.serial and not args.telemetry:
         settings["telemetry"] = f"serial://{SERIAL_DEVICES[args.serial]}?baud=115200"
     if args.bundle is not None and not args.source and args.config is None:
@@ -81,6 +84,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         slim=args.slim,
         ca=args.ca,
         enroll_token=args.enroll_token or "",
+        release_root=release_root(args),
     )
     plan = FlashPlan(
         args.image, args.out, card, _first_boot(args),

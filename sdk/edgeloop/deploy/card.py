@@ -48,6 +48,7 @@ class CardPlan:
     slim: bool = False
     ca: Path | None = None
     enroll_token: str = field(default="", repr=False)
+    release_root: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ def build_installation(
         files[f"{TRUSTED}/{number:02d}-{key.name}"] = FileEntry(key)
     if plan.ca is not None:
         files[f"{STATE}/identity/ca.pem"] = FileEntry(_certificate(plan.ca), 0o600)
+    if plan.release_root is not None:  # whom it believes about releases
+        files[f"{STATE}/release/root.json"] = FileEntry(plan.release_root.encode())
     if plan.enroll_token:  # not in the config, which everybody on the device can read
         files[f"{STATE}/identity/token"] = FileEntry(f"{plan.enroll_token}\n".encode(), 0o600)
     files[CONFIG] = FileEntry(_config_text(plan, link).encode())
