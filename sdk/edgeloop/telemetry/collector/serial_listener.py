@@ -12,7 +12,7 @@ from edgeloop.telemetry.collector.ingest import Ingest
 from edgeloop.telemetry.commands.codec import decode_answer
 from edgeloop.telemetry.commands.signing import unsigned
 from edgeloop.telemetry.commands.values import Answer, Command, new_command_id
-from edgeloop.telemetry.serial_link.address import OpenDescriptor, SerialPort, explain
+from edgeloop.telemetry.serial_link.address import OpenDescriptor, SerialPort, explain, reopen_delay_s
 from edgeloop.telemetry.serial_link.lines import Line
 from edgeloop.telemetry.serial_link.link import Link
 from edgeloop.telemetry.store import StoreUnavailableError
@@ -29,7 +29,6 @@ from edgeloop.telemetry.wire.framing import (
 )
 
 _STUCK_AFTER_S = 5.0
-_REOPEN_AFTER_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # then every 5 s
 _NONSENSE_AFTER_BAD = 5
 _MAX_BOOTS = 1000
 _FIRST_ASK_PAUSE_S, _MAX_ASK_PAUSE_S = 1.0, 60.0  # who is there? while nobody is known
@@ -109,7 +108,7 @@ class SerialListener:
     def _reopen(self) -> bool:
         """True when the port is open again, False when the listener is to stop."""
         attempt = 0
-        while not self._stopping.wait(_REOPEN_AFTER_S[min(attempt, len(_REOPEN_AFTER_S) - 1)]):
+        while not self._stopping.wait(reopen_delay_s(attempt)):
             attempt += 1
             try:
                 self._line = self._port.open()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from edgeloop.errors import DataError
 from edgeloop.telemetry.commands.values import Answer, Command, Plain
@@ -23,6 +22,7 @@ from edgeloop.telemetry.wire.values import (
     as_time_ms,
     boot_bytes,
     boot_text,
+    check_version,
     milliseconds,
     tidy,
 )
@@ -80,7 +80,7 @@ def encode_envelope(content: bytes, key_id: str = "", signature: bytes = b"") ->
 def decode_envelope(data: bytes) -> Envelope:
     """The command in `data`, unjudged. DataError."""
     body = as_map(strict_cbor.loads(data, what="command", max_bytes=MAX_COMMAND_BYTES, max_depth=1), "command")
-    _check_version(body, "command")
+    check_version(body, "command", COMMAND_VERSION)
     content = as_bytes(body.get(1), "command's content")
     if (2 in body) != (3 in body):
         raise DataError("command has a key without a signature, or a signature without a key")
@@ -107,7 +107,7 @@ def decode_answer(data: bytes) -> Answer:
     """The answer in `data`. DataError."""
     loaded = strict_cbor.loads(data, what="answer", max_bytes=MAX_ANSWER_BYTES, max_depth=_MAX_BODY_DEPTH)
     body = as_map(loaded, "answer")
-    _check_version(body, "answer")
+    check_version(body, "answer", COMMAND_VERSION)
     error = tidy(as_text(body.get(3, ""), "answer's error"))
     if 3 in body and not error:
         raise DataError("answer has an empty error")
@@ -119,7 +119,7 @@ def _decode_content(content: bytes) -> Command:
         content, what="command", max_bytes=MAX_COMMAND_BYTES, max_depth=_MAX_ARGUMENT_DEPTH, max_items=200
     )
     body = as_map(loaded, "command")
-    _check_version(body, "command")
+    check_version(body, "command", COMMAND_VERSION)
     kind = as_name(body.get(1), "command's kind")
     if not kind:
         raise DataError("command has no kind")
@@ -154,14 +154,6 @@ def _check_plain(value: object, what: str) -> None:
             raise DataError(f"{what} has a character that cannot be printed")
     elif value is not None and not isinstance(value, (bool, int, float)):
         raise DataError(f"{what} has a value that is neither text nor a number")
-
-
-def _check_version(body: Mapping[Any, object], what: str) -> None:
-    version = body.get(0)
-    if type(version) is not int or version < 1:
-        raise DataError(f"{what} has no version")
-    if version > COMMAND_VERSION:
-        raise DataError(f"{what} has version {version}, this edgeloop reads up to {COMMAND_VERSION}")
 
 
 def _sized(value: object, size: int, what: str) -> bytes:

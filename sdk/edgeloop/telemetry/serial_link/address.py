@@ -16,6 +16,7 @@ NETWORK_SCHEMES = ("rfc2217", "socket")
 """A serial port over TCP: with its settings (RFC 2217, as ser2net speaks it), or bare bytes."""
 _BITS_PER_BYTE = 10  # start, eight, stop
 _TURN_S = 0.02
+_REOPEN_AFTER_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # then every 5 s
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,11 @@ def parse_serial(text: str, example: str = "--serial /dev/ttyUSB0 or --serial /d
     if not (baud.isascii() and baud.isdigit() and 50 <= int(baud) <= 4_000_000):
         raise UsageError(f"serial port {path}: {baud!r} is no speed", hint=example)
     return SerialPort(path, int(baud))
+
+
+def reopen_delay_s(failures: int) -> float:
+    """How long to wait before a line that is gone is opened again, after so many tries in a row."""
+    return _REOPEN_AFTER_S[min(failures, len(_REOPEN_AFTER_S) - 1)]
 
 
 def explain(error: Exception) -> tuple[str, str | None]:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 
 from edgeloop.errors import DataError, DeviceError, EdgeloopError, MissingExtraError, UsageError
-from edgeloop.telemetry.serial_link.address import SerialPort, explain, parse_serial
+from edgeloop.telemetry.serial_link.address import SerialPort, explain, parse_serial, reopen_delay_s
 from edgeloop.telemetry.serial_link.link import Link
 from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, Address, NotAcknowledgedError
 from edgeloop.telemetry.wire.codec import MAX_ACK_BYTES, Ack, decode_ack, encode_batch
@@ -33,7 +33,6 @@ from edgeloop.telemetry.wire.framing import (
 )
 
 _STUCK_AFTER_S = 1.0
-_REOPEN_AFTER_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # then every 5 s
 _LASTING_S = 5.0
 _CLOSING_S = 2.0
 _MAX_ENCODED_ACK_BYTES = MAX_ACK_BYTES + MAX_ACK_BYTES // 254 + 64
@@ -143,7 +142,7 @@ class SerialTransport:
                 self._serve(link)
             failures = 0 if time.monotonic() - began_s > _LASTING_S else failures + 1
             if self._on_command is not None:
-                self._closing.wait(_REOPEN_AFTER_S[min(failures, len(_REOPEN_AFTER_S) - 1)])
+                self._closing.wait(reopen_delay_s(failures))
 
     def _serve(self, link: Link) -> None:
         gone: Exception = EOFError("closed here")

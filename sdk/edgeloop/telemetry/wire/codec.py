@@ -17,7 +17,6 @@ from edgeloop.telemetry.wire import strict_cbor
 from edgeloop.telemetry.wire.report_codec import (
     MAX_REPORT_BYTES,
     SCHEMA_VERSION,
-    check_version,
     decode_report,
     encode_report,
 )
@@ -31,6 +30,7 @@ from edgeloop.telemetry.wire.values import (
     as_time_ms,
     boot_bytes,
     boot_text,
+    check_version,
     milliseconds,
     tidy,
 )
@@ -128,7 +128,7 @@ def encode_batch(reports: Sequence[bytes], answers: Sequence[bytes] = ()) -> byt
 def decode_batch(data: bytes) -> Batch:
     """The parts of a batch, still encoded: one that is broken does not spoil the others. DataError."""
     body = as_map(strict_cbor.loads(data, what="batch", max_bytes=MAX_BATCH_BYTES, max_depth=3), "batch")
-    check_version(body, "batch")
+    check_version(body, "batch", SCHEMA_VERSION)
     reports = as_array(body.get(1), "batch's reports")
     answers = as_array(body.get(2, []), "batch's answers")
     _check_batch(reports, answers)
@@ -170,7 +170,7 @@ def encode_ack(ack: Ack) -> bytes:
 def decode_ack(data: bytes) -> Ack:
     """The acknowledgement in `data`, which may be a stranger's. DataError."""
     body = as_map(strict_cbor.loads(data, what="acknowledgement", max_bytes=MAX_ACK_BYTES), "acknowledgement")
-    check_version(body, "acknowledgement")
+    check_version(body, "acknowledgement", SCHEMA_VERSION)
     accepted = []
     for entry in as_array(body.get(1, []), "accepted ranges"):
         boot, first, last = as_array(entry, "accepted range", length=3)

@@ -39,6 +39,7 @@ from edgeloop.telemetry.wire.values import (
     boot_bytes,
     boot_text,
     check_entries,
+    check_version,
     code_of,
     milliseconds,
 )
@@ -143,20 +144,12 @@ def decode_unchecked(data: bytes) -> Report:
     return _report(_body(data), WireLatency)
 
 
-def check_version(body: Mapping[Any, object], what: str) -> None:
-    version = body.get(0)
-    if type(version) is not int or version < 1:
-        raise DataError(f"{what} has no version")
-    if version > SCHEMA_VERSION:
-        raise DataError(f"{what} has version {version}, this edgeloop reads up to {SCHEMA_VERSION}")
-
-
 # -- reading
 
 
 def _body(data: bytes) -> Mapping[Any, Any]:
     body = as_map(strict_cbor.loads(data, what="report", max_bytes=MAX_REPORT_BYTES), "report")
-    check_version(body, "report")
+    check_version(body, "report", SCHEMA_VERSION)
     if not body.keys() <= _KNOWN_KEYS and not all(isinstance(key, int) and 0 <= key <= MAX_NUMBER for key in body):
         raise DataError("report has a key that is not a number")
     return body

@@ -22,6 +22,15 @@ def as_map(value: object, what: str) -> Mapping[Any, Any]:
     return value
 
 
+def check_version(body: Mapping[Any, object], what: str, newest: int) -> None:
+    """The version of a table, under key 0; newest: the last one that is read here."""
+    version = body.get(0)
+    if type(version) is not int or version < 1:
+        raise DataError(f"{what} has no version")
+    if version > newest:
+        raise DataError(f"{what} has version {version}, this edgeloop reads up to {newest}")
+
+
 def as_array(value: object, what: str, length: int | None = None) -> Sequence[Any]:
     if not isinstance(value, (list, tuple)) or (length is not None and len(value) != length):
         raise DataError(f"{what} is not an array" + (f" of {length}" if length is not None else ""))
