@@ -24,6 +24,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from edgeloop.deploy.release.repository import Repository
+from edgeloop.deploy.release.rollout import Progress, read_progress
+from edgeloop.errors import DeviceError
+from edgeloop.release.channel import HALTED
+from edgeloop.telemetry.reading import open_reader
+
 HERE = Path(__file__).resolve().parent
 EDGELOOP = [sys.executable, "-m", "edgeloop.cli"]
 AGENT = [sys.executable, "-m", "edgeloop_agent.cli"]
@@ -74,7 +80,7 @@ def walk(folder: Path, running: ExitStack) -> None:
 
     step("version 3 is no good: no picture fits it")
     edgeloop(folder, "release", "publish", "repo", "fleet-3.bundle", "--tag", "canary")
-    wait(folder, "halted", lambda: offer(folder, reports, 3)["state"] == "halted")
+    wait(folder, "halted", lambda: is_halted(folder, 3))
     edgeloop(folder, "release", "promote", "repo", "--no-tags", may_fail=True)
     edgeloop(folder, "release", "status", "repo", "--telemetry", reports)
     for device in DEVICES:
@@ -136,17 +142,27 @@ def set_up(folder: Path, tags: Sequence[str], **settings: str) -> None:
     run(folder, *AGENT, "update", "../fleet-1.bundle", "--config", "agent.toml")
 
 
-def offer(folder: Path, reports: str, version: int) -> dict[str, Any]:
-    """What `release status --json` says about a version."""
-    command = [*EDGELOOP, "release", "status", "repo", "--telemetry", reports, "--json"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    offers = json.loads(done.stdout)["channels"]["stable"]["offers"] if done.returncode == 0 else []
-    return next((dict(each) for each in offers if each["version"] == version), {"state": "", "devices": []})
+def offer(folder: Path, reports: str, version: int) -> Progress | None:
+    """What `release status` says about a version; None while it is not offered."""
+    reader = open_reader(reports)
+    try:
+        every = read_progress(reader, Repository.load(folder / "repo").channels().values())
+    except DeviceError:  # the collector is about to start
+        every = []
+    finally:
+        reader.close()
+    return next((progress for progress in every if progress.offer.version == version), None)
 
 
 def states(folder: Path, reports: str, version: int) -> dict[str, str]:
     """By device, of those that have said something about the version."""
-    return {device["device"]: device["state"] for device in offer(folder, reports, version)["devices"]}
+    progress = offer(folder, reports, version)
+    return {} if progress is None else {device.device: device.state for device in progress.devices}
+
+
+def is_halted(folder: Path, version: int) -> bool:
+    offers = Repository.load(folder / "repo").channel("stable").offers
+    return any(offer.version == version and offer.state == HALTED for offer in offers)
 
 
 def wait(folder: Path, what: str, is_so: Callable[[], bool]) -> None:
