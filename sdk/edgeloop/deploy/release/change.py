@@ -107,7 +107,7 @@ class Change:
             return tuple(waiting)
         for missing in waiting:
             raise UsageError(
-                f"{self.folder}: {missing.role} must be signed by the {group_of(missing.role)}, whose key is not at "
+                f"{self.folder}: {missing.role} must be signed by the {group_of(missing.role)} group, whose key is not at "
                 "hand",
                 hint=f"--key FILE of {', '.join(missing.keys)}",
             )
