@@ -31,7 +31,8 @@ from edgeloop_agent.delivery.update import Admit, Offer, Refuse, Version, judge_
 _BUSY_S = 10.0
 """A transfer of which nothing came for so long does not keep another one out."""
 _ACK_EVERY, _ACK_AFTER_S = 4, 0.05
-_ENDING_S = 5.0
+_ENDING_S = 0.5
+"""A door that has switched to a new version has its verdict written by then; a stop must not wait for a rehearsal."""
 
 Answer = Callable[[bytes], None]
 Say = Callable[[str, str], None]

@@ -73,7 +73,7 @@ def _through(path: Path, order: Order) -> dict[str, Any]:
     except ValueError:
         return _failed("the door gave no answer", "edgeloop-agent logs on the device says more", code)
     if "error" in answer:
-        message = str(answer["error"]["message"]).replace(f"{path}: ", "").replace(str(path), "the file")
+        message = str(answer["error"]["message"]).replace(str(path), path.name).replace(path.name, "the file")
         return _failed(message, str(answer["error"]["hint"] or ""), code)
     shown = {name: answer[name] for name in ("state", "name", "version", "reason", "hint")}
     return {**shown, "rehearsal": answer.get("rehearsal"), "exit_code": code}

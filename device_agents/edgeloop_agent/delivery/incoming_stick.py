@@ -32,7 +32,7 @@ from edgeloop_agent.delivery.shown import standing_as_dict
 LOOK_EVERY_S = 5.0
 _AGAIN_AFTER_S = 60.0
 _CARRIED = ".carried"
-_ENDING_S = 5.0
+_ENDING_S = 0.5
 _TRANSIENT = (EXIT_USAGE, EXIT_DEVICE)
 """Exit codes that say nothing about the bundle: another update goes on, the disk is full."""
 
