@@ -124,8 +124,8 @@ def prune_blocks(
     judges = samples[-_JUDGES:]
     wanted = outputs(graph, judges, threads)
 
-    def fitted(narrow: Graph, on: Samples, wide: int) -> Graph:
-        return refit(graph, narrow, {}, on, rows=wide, seed=seed, threads=threads)[0]
+    def fitted(narrow: Graph, on: Samples, wide: int, pairs: bool = False) -> Graph:
+        return refit(graph, narrow, {}, on, rows=wide, seed=seed, threads=threads, pairs=pairs)[0]
 
     current, gone = graph.copy(), list[Block]()
     whole = cost(graph)
@@ -148,7 +148,7 @@ def prune_blocks(
                     hint="prune channels as well, or ask for less",
                 )
             current, gone = best[1], [*gone, best[2]]
-    result = fitted(current, samples, rows)
+    result = fitted(current, samples, rows, pairs=True)
     before, after = {**figures(graph), "output_error": 0.0}, figures(result)
     after["output_error"] = output_error(wanted, outputs(result, judges, threads))
     told = ", ".join(f"{b.kind} {b.branch[-40:]}" for b in gone) or "nothing"

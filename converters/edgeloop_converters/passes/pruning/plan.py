@@ -15,7 +15,7 @@ from edgeloop_converters.passes.pruning import widths as choose
 from edgeloop_converters.passes.pruning.channels import Channels, find_channels
 from edgeloop_converters.passes.pruning.consumers import group_consumers
 from edgeloop_converters.passes.pruning.scores import SCORES, Evidence, Gradients, covariances, explained
-from edgeloop_converters.passes.pruning.seen import Samples
+from edgeloop_converters.passes.pruning.seen import Samples, blas_threads
 from edgeloop_converters.passes.pruning.sensitivity import output_losses
 from edgeloop_converters.passes.pruning.slicing import kept_classes, slice_channels
 from edgeloop_converters.passes.pruning.widths import Ranking
@@ -112,10 +112,11 @@ def plan_prune(
             "no channels of this model can be removed", hint="every layer feeds an output or an unknown op"
         )
     consumers = {}
-    if score == "reconstruction":
-        consumers = group_consumers(graph, channels, samples, rows=_ROWS, seed=seed, threads=threads)
-    evidence = Evidence(graph, channels, samples, threads, gradients, consumers)
-    rankings = {name: r for name, r in SCORES[score](evidence).items() if name not in keep}
+    with blas_threads(threads):
+        if score == "reconstruction":
+            consumers = group_consumers(graph, channels, samples, rows=_ROWS, seed=seed, threads=threads)
+        evidence = Evidence(graph, channels, samples, threads, gradients, consumers)
+        rankings = {name: r for name, r in SCORES[score](evidence).items() if name not in keep}
 
     def narrowed(chosen: Mapping[str, int]) -> Graph:
         return slice_channels(graph, channels, kept_classes(channels, _kept(rankings, chosen)))

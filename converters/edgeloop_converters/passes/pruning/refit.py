@@ -12,7 +12,6 @@ makes X W closest to Y, held to the old weights by a ridge. Three things make it
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,32 +23,17 @@ from edgeloop.graph import Graph, Op
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop_converters.passes.patches import LayerRows, as_rows, as_tensor
 from edgeloop_converters.passes.pruning.consumers import LINEAR, data_of, matrix_of, put_bias, put_matrix
-from edgeloop_converters.passes.pruning.seen import Samples, values, with_ones
+from edgeloop_converters.passes.pruning.pairs import Pair, find_pair, nearest_goal, refine
+from edgeloop_converters.passes.pruning.seen import Samples, blas_threads, values, with_ones
+from edgeloop_converters.passes.pruning.units import Bounds, Unit, find_units
 
 Array = npt.NDArray[Any]
 Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
-Bounds = tuple[float, float]
 
 ROWS = 25_000
 RIDGE = 1e-4
 _ROUNDS = 12
-_BOUNDS: Mapping[int, Bounds] = {0: (-np.inf, np.inf), 1: (0.0, np.inf), 3: (0.0, 6.0)}
-_ACTIVATIONS: Mapping[str, Bounds] = {"RELU": (0.0, np.inf), "RELU6": (0.0, 6.0)}
-_MOST_COLUMNS = 6000
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Layers that are solved together: one, or two whose outputs are added and nothing else.
-
-    goal: tensor after all of it. added: tensor that comes on top, or None. bounds: of the activation in between.
-    """
-
-    ops: tuple[Op, ...]
-    goal: int
-    added: int | None
-    bounds: Bounds
 
 
 def refit(
@@ -61,22 +45,28 @@ def refit(
     rows: int = ROWS,
     seed: int = 0,
     threads: int = 1,
+    pairs: bool = True,
     progress: Progress | None = None,
 ) -> tuple[Graph, int]:
     """A graph of its own with new weights, and how many layers got some.
 
     kept: name of a tensor -> positions of its channels in `original`; those not named are whole. Layers are found in
-    both graphs by the name of their output; those whose input is what it was stay as they are.
+    both graphs by the name of their output; those whose input is what it was stay as they are. pairs: two layers with
+    an activation between them are then fitted together (`pairs`): better, and slower.
     """
     graph = own_constants(narrowed)
     twins = {original.main.tensors[op.outputs[0]].name: op for op in original.main.ops if op.outputs}
-    work = [u for u in _units(graph) if all(_name(graph, op) in twins for op in u.ops)]
+    work = [u for u in find_units(graph) if all(_name(graph, op) in twins for op in u.ops)]
     changed = _changed(original, graph)
     work = [u for u in work if any(op.inputs[0] in changed for op in u.ops) or (u.added in changed)]
-    with (progress or SilentProgress()).step("refitting layers", total=len(work)) as advance:
+    job = _Job(original, graph, twins, kept, samples, seed, threads)
+    shown = progress or SilentProgress()
+    with blas_threads(threads), shown.step("refitting layers", total=len(work)) as advance:
         for unit in work:
-            pairs = [(op, twins[_name(graph, op)]) for op in unit.ops]
-            _solve_unit(original, graph, unit, pairs, kept, samples, rows, seed, threads)
+            _solve_unit(job, unit, rows)
+            for pair in (find_pair(graph, op) for op in unit.ops) if pairs else ():
+                if pair is not None:
+                    _refine_pair(job, unit, pair)
             advance(1)
     return graph, sum(len(unit.ops) for unit in work)
 
@@ -122,108 +112,87 @@ def _changed(original: Graph, graph: Graph) -> set[int]:
     return changed
 
 
-def _units(graph: Graph) -> list[Unit]:
-    """In the order in which they can be solved."""
-    main = graph.main
-    uses = Counter(i for op in main.ops for i in op.inputs)
-    uses.update(main.outputs)
-    readers = {i: op for op in main.ops for i in op.inputs}
-    makers = {op.outputs[0]: op for op in main.ops if op.outputs}
-    found, done = list[Unit](), set[int]()
-    for op in main.ops:
-        if not _is_solvable(graph, op) or op.outputs[0] in done:
-            continue
-        out = op.outputs[0]
-        bounds = _BOUNDS.get(op.option("fusedActivationFunction"))
-        if bounds is None:
-            continue
-        unit = Unit((op,), out, None, bounds)
-        reader = readers.get(out) if uses[out] == 1 else None
-        if bounds == _BOUNDS[0] and reader is not None:
-            if reader.name in _ACTIVATIONS:
-                unit = Unit((op,), out, None, _ACTIVATIONS[reader.name])
-            elif reader.name == "ADD" and reader.inputs[0] != reader.inputs[1]:
-                unit = _joined(graph, op, reader, makers, uses) or unit
-        done.update(o.outputs[0] for o in unit.ops)
-        found.append(unit)
-    order = {id(op): n for n, op in enumerate(main.ops)}
-    return sorted(found, key=lambda u: max(order[id(op)] for op in u.ops))
-
-
-def _joined(graph: Graph, op: Op, add: Op, makers: Mapping[int, Op], uses: Counter[int]) -> Unit | None:
-    main = graph.main
-    other = next(i for i in add.inputs if i != op.outputs[0])
-    if main.tensors[other].is_constant or main.tensors[other].shape != main.tensors[op.outputs[0]].shape:
-        return None
-    bounds = _BOUNDS.get(add.option("fusedActivationFunction"))
-    if bounds is None:
-        return None
-    maker = makers.get(other)
-    both = (
-        maker is not None
-        and op.name in LINEAR
-        and maker.name in LINEAR
-        and uses[other] == 1
-        and _is_solvable(graph, maker)
-        and maker.option("fusedActivationFunction") == 0
-    )
-    if both and maker is not None:
-        return Unit((op, maker), add.outputs[0], None, bounds)
-    return Unit((op,), add.outputs[0], other, bounds)
-
-
-def _is_solvable(graph: Graph, op: Op) -> bool:
-    if op.name not in (*LINEAR, "DEPTHWISE_CONV_2D"):
-        return False
-    weight, source = graph.constant(op, 1), graph.main.tensors[op.inputs[0]]
-    if weight is None or weight.dtype != "float32":
-        return False
-    if source.shape[:1] not in ((1,), ()) and op.name != "FULLY_CONNECTED":
-        return False
-    if op.name == "DEPTHWISE_CONV_2D":
-        return op.option("depthMultiplier", 1) == 1 and source.shape[-1] == weight.shape[-1]
-    if op.name == "CONV_2D" and source.shape[-1] != weight.shape[-1]:
-        return False
-    return int(np.prod(weight.shape[1:])) <= _MOST_COLUMNS
-
-
-def _solve_unit(
-    original: Graph,
-    graph: Graph,
-    unit: Unit,
-    pairs: Sequence[tuple[Op, Op]],
-    kept: Mapping[str, Sequence[int]],
-    samples: Samples,
-    rows: int,
-    seed: int,
-    threads: int,
-) -> None:
-    """Rows are at the same random places in both models."""
-    added = None if unit.added is None else graph.main.tensors[unit.added].name
-    was = _Rows(original, [twin for _, twin in pairs], added, len(samples), rows, seed)
-    now = _Rows(graph, [op for op, _ in pairs], added, len(samples), rows, seed)
-    before, after = was.collect(samples, threads), now.collect(samples, threads)
-    outputs = list(kept.get(_name(graph, unit.ops[0]), range(_width(original, pairs[0][1]))))
+def _solve_unit(job: _Job, unit: Unit, rows: int) -> None:
+    seen = _look(job, unit, rows)
     if unit.ops[0].name == "DEPTHWISE_CONV_2D":
-        _solve_depthwise(original, graph, unit, pairs[0], before, after, outputs)
+        _solve_depthwise(job, unit, seen)
         return
-    target = sum(_apply(original, twin, x) for (_, twin), x in zip(pairs, before.inputs, strict=True))
-    joined = np.concatenate([with_ones(after.inputs[0]), *after.inputs[1:]], axis=1)
-    matrices = [matrix_of(graph, op) for op in unit.ops]
+    matrices = [matrix_of(job.graph, op) for op in unit.ops]
     weights = np.concatenate([matrices[0], *(m[:-1] for m in matrices[1:])])
-    offset = sum(m[-1] for m in matrices[1:]) + np.zeros(weights.shape[1])
-    target = np.asarray(target)[:, outputs]
-    if before.added is not None and after.added is not None:
-        target = target + before.added[:, list(kept.get(added or "", range(before.added.shape[1])))]
-        offset = offset + after.added
-    solved = solve(joined, np.asarray(target - offset, np.float32), weights, unit.bounds, np.asarray(offset))
-    at = 0
-    for n, (op, matrix) in enumerate(zip(unit.ops, matrices, strict=True)):
-        size = len(matrix) - (n > 0)
-        put_matrix(
-            graph, op, solved[at : at + size] if n == 0 else np.concatenate([solved[at : at + size], matrix[-1:]])
-        )
-        at += size
+    joined = np.concatenate([with_ones(seen.now[0]), *seen.now[1:]], axis=1)
+    offset = seen.offset + np.asarray(sum(m[-1] for m in matrices[1:]), np.float32)
+    solved = solve(joined, seen.wanted - offset, weights, unit.bounds, offset)
+    at = len(matrices[0])
+    put_matrix(job.graph, unit.ops[0], solved[:at])
+    for op, matrix in zip(unit.ops[1:], matrices[1:], strict=True):
+        put_matrix(job.graph, op, np.concatenate([solved[at : at + len(matrix) - 1], matrix[-1:]]))
+        at += len(matrix) - 1
+
+
+def _refine_pair(job: _Job, unit: Unit, pair: Pair) -> None:
+    """The layer before `pair.second`, which nothing else reads, and that one: together, at fewer places."""
+    rows = pair.rows
+    seen = _look(job, unit, rows)
+    at = next(i for i, op in enumerate(unit.ops) if op is pair.second)
+    offset = seen.offset + sum(
+        (_apply(job.graph, op, x) for i, (op, x) in enumerate(zip(unit.ops, seen.now, strict=True)) if i != at),
+        np.zeros((1, 1), np.float32),
+    )
+    places = LayerRows(job.graph, unit.ops[0], len(job.samples), rows, job.seed)
+    source = job.graph.main.tensors[pair.first.inputs[0]].name
+    patches = [
+        pair.patches(found[0][0], places.positions()) for found in values(job.graph, [source], job.samples, job.threads)
+    ]
+    better = refine(
+        np.concatenate([p for p, _ in patches]), np.concatenate([inside for _, inside in patches]),
+        (matrix_of(job.graph, pair.first), matrix_of(job.graph, pair.second)), pair.bounds, seen.wanted, offset,
+        unit.bounds,
+    )  # fmt: skip
+    if better is not None:
+        put_matrix(job.graph, pair.first, better[0])
+        put_matrix(job.graph, pair.second, better[1])
+
+
+@dataclass(frozen=True)
+class _Job:
+    """twins: name of a layer's output -> that layer of `original`."""
+
+    original: Graph
+    graph: Graph
+    twins: Mapping[str, Op]
+    kept: Mapping[str, Sequence[int]]
+    samples: Samples
+    seed: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class _Look:
+    """At the same random places in both models. was, now: per layer of a unit the rows of its input. wanted [rows,
+    outputs]: the sum as the whole model has it, in the channels that stay. offset: what comes on top now.
+    """
+
+    was: list[Floats]
+    now: list[Floats]
+    wanted: Floats
+    offset: Floats
+
+
+def _look(job: _Job, unit: Unit, rows: int) -> _Look:
+    twins = [job.twins[_name(job.graph, op)] for op in unit.ops]
+    added = None if unit.added is None else job.graph.main.tensors[unit.added].name
+    was = _Rows(job.original, twins, added, len(job.samples), rows, job.seed).collect(job.samples, job.threads)
+    now = _Rows(job.graph, unit.ops, added, len(job.samples), rows, job.seed).collect(job.samples, job.threads)
+    whole = _width(job.original, twins[0])
+    outputs = list(job.kept.get(_name(job.graph, unit.ops[0]), range(whole)))
+    wanted = sum(
+        (_apply(job.original, twin, x) for twin, x in zip(twins, was.inputs, strict=True)), np.zeros((1, 1), np.float32)
+    )[:, outputs]
+    offset = np.zeros((1, len(outputs)), np.float32)
+    if was.added is not None and now.added is not None:
+        wanted = wanted + was.added[:, list(job.kept.get(added or "", range(was.added.shape[1])))]
+        offset = now.added
+    return _Look(was.inputs, now.inputs, np.asarray(wanted, np.float32), offset)
 
 
 def solve(rows: Floats, wanted: Floats, weights: Doubles, bounds: Bounds, offset: Array) -> Doubles:
@@ -235,44 +204,27 @@ def solve(rows: Floats, wanted: Floats, weights: Doubles, bounds: Bounds, offset
     first = rows @ weights.astype(np.float32)
     found, got = weights, first
     for _ in range(_ROUNDS if np.isfinite(bounds[0]) else 1):
-        goal = np.where((wanted <= low) & (got <= low), got, np.where((wanted >= high) & (got >= high), got, wanted))
-        # Beyond the border, the border itself is as good as what lay there.
-        goal = np.where((wanted <= low) & (got > low), np.broadcast_to(low, got.shape), goal)
-        goal = np.where((wanted >= high) & (got < high), np.broadcast_to(high, got.shape), goal)
+        goal = nearest_goal(got, wanted, low, high)
         found = weights + inverse @ (rows.T @ (goal - first).astype(np.float32)).astype(np.float64)
         got = rows @ found.astype(np.float32)
     return found
 
 
-def _solve_depthwise(
-    original: Graph,
-    graph: Graph,
-    unit: Unit,
-    pair: tuple[Op, Op],
-    before: _Seen,
-    after: _Seen,
-    outputs: Sequence[int],
-) -> None:
+def _solve_depthwise(job: _Job, unit: Unit, seen: _Look) -> None:
     """Every channel is a problem of its own, [rows, taps + 1]."""
-    op, twin = pair
-    taps = as_rows(op, data_of(graph.constant(op, 1))).astype(np.float64)
-    old = as_rows(twin, data_of(original.constant(twin, 1))).astype(np.float64)[outputs]
-    old_bias = _bias(original, twin)[outputs]
-    bias = _bias(graph, op)
+    op = unit.ops[0]
+    taps = as_rows(op, data_of(job.graph.constant(op, 1))).astype(np.float64)
+    bias = _bias(job.graph, op)
     solved = np.empty((len(taps), taps.shape[1] + 1))
     for c in range(len(taps)):
-        wanted = before.inputs[0][:, :, outputs[c]] @ old[c].astype(np.float32) + np.float32(old_bias[c])
-        offset = np.zeros((1,), np.float32)
-        if before.added is not None and after.added is not None:
-            offset = after.added[:, c : c + 1]
-            wanted = wanted + before.added[:, outputs[c]] - offset[:, 0]
+        offset = seen.offset[:, c : c + 1]
         start = np.concatenate([taps[c], bias[c : c + 1]])[:, None]
-        rows = with_ones(np.ascontiguousarray(after.inputs[0][:, :, c]))
-        solved[c] = solve(rows, wanted[:, None].astype(np.float32), start, unit.bounds, offset)[:, 0]
-    weight = graph.constant(op, 1)
+        rows = with_ones(np.ascontiguousarray(seen.now[0][:, :, c]))
+        solved[c] = solve(rows, seen.wanted[:, c : c + 1] - offset, start, unit.bounds, offset)[:, 0]
+    weight = job.graph.constant(op, 1)
     assert weight is not None
     weight.data = np.ascontiguousarray(as_tensor(op, solved[:, :-1], weight.shape), np.float32)
-    put_bias(graph, op, solved[:, -1])
+    put_bias(job.graph, op, solved[:, -1])
 
 
 def _bias(graph: Graph, op: Op) -> Doubles:
@@ -285,6 +237,10 @@ def _width(graph: Graph, op: Op) -> int:
 
 
 def _apply(graph: Graph, op: Op, rows: Floats) -> Floats:
+    """A layer's output before its activation. rows: [rows, columns], of a depthwise layer [rows, taps, channels]."""
+    if op.name == "DEPTHWISE_CONV_2D":
+        taps = as_rows(op, data_of(graph.constant(op, 1)))
+        return np.asarray(np.einsum("rkc,ck->rc", rows, taps) + _bias(graph, op), np.float32)
     matrix = matrix_of(graph, op).astype(np.float32)
     return np.asarray(rows @ matrix[:-1] + matrix[-1])
 

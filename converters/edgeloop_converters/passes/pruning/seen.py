@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,16 @@ Floats = npt.NDArray[np.float32]
 Samples = Sequence[Sequence[Array]]
 
 _CHUNK_VALUES = 4_000_000
+
+
+def blas_threads(threads: int) -> AbstractContextManager[Any]:
+    """Threads of the linear algebra wait for each other by spinning: on a busy host, one is several times as fast as
+    all.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    limited: AbstractContextManager[Any] = ThreadpoolController().limit(limits=threads, user_api="blas")
+    return limited
 
 
 def values(graph: Graph, names: Sequence[str], samples: Samples, threads: int = 1) -> Iterator[list[Floats]]:

@@ -45,7 +45,14 @@ def output_losses(
                     narrow = slice_channels(evidence.graph, evidence.channels, stay)
                     kept = kept_channels(evidence.graph, evidence.channels, stay)
                     fitted, _ = refit(
-                        evidence.graph, narrow, kept, refitting, rows=ROWS, seed=seed, threads=evidence.threads
+                        evidence.graph,
+                        narrow,
+                        kept,
+                        refitting,
+                        rows=ROWS,
+                        seed=seed,
+                        threads=evidence.threads,
+                        pairs=False,
                     )
                     error = output_error(wanted, outputs(fitted, judging, evidence.threads))
                     known[width] = max(*known.values(), float(np.nan_to_num(error, nan=np.inf)))
