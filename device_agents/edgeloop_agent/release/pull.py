@@ -230,9 +230,9 @@ class _Taking:
 
     def _check_room(self, offer: Offer) -> None:
         """More than the door wants: what it refuses is not asked for again, and a full disk can be emptied."""
-        missing = _COPIES * offer.bytes + _SPARE_BYTES - shutil.disk_usage(self.state).free
-        if missing > 0:
-            raise DeviceError(f"the disk has {missing / 1e6:.1f} MB too little for {offer.name} {offer.version}")
+        needed = _COPIES * offer.bytes + _SPARE_BYTES
+        if shutil.disk_usage(self.state).free < needed:
+            raise DeviceError(f"{needed / 1e6:.0f} MB must be free on the disk to bring {offer.name} {offer.version}")
 
 
 def _sha256(path: Path) -> str:

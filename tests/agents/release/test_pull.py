@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from hashlib import sha256
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,7 @@ from edgeloop.release.channel import delta_path
 from edgeloop_agent.delivery.apply import model_folder
 from edgeloop_agent.delivery.package_folders import Base, config_folder, write_base
 from edgeloop_agent.delivery.update import Version
+from edgeloop_agent.release import pull
 from edgeloop_agent.release.door import Verdict
 from edgeloop_agent.release.pull import FOLDER, Model, Pulled
 from support.pulling import Fleet
@@ -225,3 +227,15 @@ def test_without_a_trusted_root_nothing_is_asked(fleet: Fleet) -> None:
 def test_a_channel_that_is_not_there_is_named(fleet: Fleet) -> None:
     with pytest.raises(DeviceError, match="has no channel 'beta'"):
         fleet.pull("beta")
+
+
+def test_without_room_on_the_disk_nothing_is_fetched_and_a_later_poll_tries_again(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.publish(8)
+    with monkeypatch.context() as patched:
+        patched.setattr(pull.shutil, "disk_usage", lambda _path: SimpleNamespace(free=1 << 20))
+        pulled = fleet.pull()
+    assert (one(pulled).state, pulled.exit_code) == ("failed", 3) and "must be free on the disk" in one(pulled).reason
+    assert fleet.server.targets_asked == ["stable.json"]
+    assert one(fleet.pull()).state == "trial"
