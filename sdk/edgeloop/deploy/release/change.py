@@ -107,8 +107,8 @@ class Change:
             return tuple(waiting)
         for missing in waiting:
             raise UsageError(
-                f"{self.folder}: {missing.role} must be signed by the {group_of(missing.role)} group, whose key is not at "
-                "hand",
+                f"{self.folder}: {missing.role} must be signed by the {group_of(missing.role)} group, "
+                "whose key is not at hand",
                 hint=f"--key FILE of {', '.join(missing.keys)}",
             )
         _writing(self.folder, self._write)
