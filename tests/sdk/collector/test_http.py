@@ -7,7 +7,10 @@ import json
 import re
 import socket
 import sqlite3
+import sys
 import threading
+import time
+import urllib.request
 import zlib
 from collections.abc import Iterator
 from importlib import resources
@@ -238,3 +241,65 @@ def test_a_request_that_is_cut_off_halfway_is_no_defect(collector: CollectorHand
     assert ask(collector, "GET", "/healthz")[0] == 200
     collector.stop()
     assert not [line for line in said if "failed" in line]
+
+
+@pytest.fixture(params=["httptools", "h11"])
+def any_parser(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A collector's address, over each of the parsers that it takes."""
+    if request.param == "h11":
+        monkeypatch.setitem(sys.modules, "uvicorn.protocols.http.httptools_impl", None)
+    else:
+        pytest.importorskip("httptools")
+    with start_collector(f"sqlite:///{tmp_path / 'x.db'}") as handle:
+        bases = {each.__module__ for each in handle.http._server.config.http_protocol_class.__mro__}
+        assert f"uvicorn.protocols.http.{request.param}_impl" in bases
+        yield handle.url
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"GET /",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ",
+        b"POST /v1/reports HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: ",
+    ],
+    ids=["address", "header", "trailer"],
+)
+def test_what_has_no_end_is_cut_off_before_it_takes_memory(any_parser: str, begin: bytes) -> None:
+    parts = urlsplit(any_parser)
+    with socket.create_connection((parts.hostname, parts.port), timeout=20) as line:
+        sent = len(begin)
+        line.sendall(begin)
+        try:
+            while sent < 1 << 20:
+                sent += line.send(b"a" * 4096)
+                time.sleep(0.002)
+        except OSError:
+            pass
+        else:
+            pytest.fail("a megabyte of it was taken")
+    assert ask_url(any_parser, "/healthz") == 200
+
+
+def test_reports_come_in_over_each_parser(any_parser: str) -> None:
+    transport = open_transport(any_parser)
+    for first in (1, 4):
+        ack = transport.send([encode_report(make_report(n)) for n in range(first, first + 3)])
+        assert ack.accepted == ((BOOT, first, first + 2),)
+    transport.close()
+    parts = urlsplit(any_parser)
+    with socket.create_connection((parts.hostname, parts.port), timeout=20) as line:  # two at once, in odd pieces
+        request = f"GET /healthz HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
+        for piece in (request[:9], request[9:] + request[:20], request[20:]):
+            line.sendall(piece)
+            time.sleep(0.05)
+        answer = b""
+        while answer.count(b"200 OK") < 2:
+            more = line.recv(65536)
+            assert more, answer
+            answer += more
+
+
+def ask_url(url: str, path: str) -> int:
+    with urllib.request.urlopen(f"{url}{path}", timeout=20) as answer:
+        return int(answer.status)

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edgeloop.errors import DataError, EdgeloopError
 from edgeloop.telemetry.collector.commands import CommandQueue
 from edgeloop.telemetry.collector.ingest import Ingest
+from edgeloop.telemetry.collector.protocol import MAX_HEAD_BYTES
 from edgeloop.telemetry.collector.routes import (
     alerts,
     chunks,
@@ -50,7 +51,6 @@ _ENDPOINTS = (
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _RETRY_AFTER_S = 5
-MAX_HEAD_BYTES = 16 << 10
 
 _HEADERS: Mapping[str, str] = {
     # Nothing but our own files, no inline script or style; nobody frames us, nobody guesses content types.

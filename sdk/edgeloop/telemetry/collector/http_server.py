@@ -113,8 +113,8 @@ def _configured(ingest: Ingest, store: Store, fleet: LiveFleet, commands: Comman
     try:
         import uvicorn
 
-        from edgeloop.telemetry.collector.app import MAX_HEAD_BYTES, create_app
-        from edgeloop.telemetry.collector.protocol import guarded_protocol
+        from edgeloop.telemetry.collector.app import create_app
+        from edgeloop.telemetry.collector.protocol import MAX_HEAD_BYTES, guarded_protocol
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("uvicorn", "starlette", "h11"):
             raise
