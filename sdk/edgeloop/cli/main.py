@@ -33,7 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "keys": ("edgeloop.cli.keys", "your signing key and the keys trusted here"),
     "run": ("edgeloop.cli.run", "try a bundle on a device and see its latency live"),
     "flash": ("edgeloop.cli.flash", "an SD card's image with agent and bundle, without root"),
-    "deploy": ("edgeloop.cli.deploy", "put a bundle on devices for good (SSH, serial line, stick), and watch it get well"),
+    "deploy": ("edgeloop.cli.deploy", "put a bundle on devices for good: over SSH, a serial line or a stick"),
     "rollback": ("edgeloop.cli.rollback", "let the version before run again on a device"),
     "release": ("edgeloop.cli.release", "a signed repository that agents pull from: publish, steer, watch"),
     "collect": ("edgeloop.cli.collect", "take in the devices' reports, store and show them"),
