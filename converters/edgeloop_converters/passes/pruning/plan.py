@@ -16,7 +16,7 @@ from edgeloop_converters.passes.pruning.channels import Channels, find_channels
 from edgeloop_converters.passes.pruning.consumers import group_consumers
 from edgeloop_converters.passes.pruning.scores import SCORES, Evidence, Gradients, covariances, explained
 from edgeloop_converters.passes.pruning.seen import Samples, blas_threads
-from edgeloop_converters.passes.pruning.sensitivity import output_losses
+from edgeloop_converters.passes.pruning.sensitivity import is_affordable, output_losses
 from edgeloop_converters.passes.pruning.slicing import kept_classes, slice_channels
 from edgeloop_converters.passes.pruning.widths import Ranking
 
@@ -132,7 +132,8 @@ def plan_prune(
         assert goal is not None
         if not 0 < goal <= 1:
             raise UsageError(f"goal is a share of the cost, 0 < goal <= 1, got {goal:g}")
-        losses = output_losses(evidence, rankings, tile, seed=seed, progress=progress) if consumers else None
+        measured = bool(consumers) and is_affordable(evidence, len(rankings))
+        losses = output_losses(evidence, rankings, tile, seed=seed, progress=progress) if measured else None
         known: dict[tuple[int, ...], float] = {}
 
         def cost_of(chosen: Mapping[str, int]) -> float:
@@ -142,7 +143,7 @@ def plan_prune(
             return known[key]
 
         chosen = choose.by_cost(rankings, cost_of, goal * cost(graph), tile, losses=losses)
-        why = f"least loss by {score} for the cost saved"
+        why = f"least {'measured ' if measured else ''}loss by {score} for the cost saved"
     smaller = narrowed(chosen)
     before, after = figures(graph), figures(smaller)
     if cost is not macs:

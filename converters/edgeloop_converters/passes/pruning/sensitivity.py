@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgeloop.progress import Progress, SilentProgress
-from edgeloop_converters.passes.figures import output_error, outputs
+from edgeloop_converters.passes.figures import macs, output_error, outputs
+from edgeloop_converters.passes.patches import LAYERS
 from edgeloop_converters.passes.pruning.refit import refit
 from edgeloop_converters.passes.pruning.scores import Evidence
 from edgeloop_converters.passes.pruning.slicing import kept_channels, kept_classes, slice_channels
@@ -16,6 +17,15 @@ from edgeloop_converters.passes.pruning.widths import Ranking, options
 SHARES = (7 / 8, 5 / 8, 3 / 8)
 SAMPLES, ROWS = 256, 8000
 """Half of the samples refit, the other half judges."""
+_MOST_MACS = 5e12
+"""About 250 CPU seconds on two x86 cores: nets of a few million multiply-accumulates take a tenth of it."""
+
+
+def is_affordable(evidence: Evidence, groups: int) -> bool:
+    """Whether measuring takes minutes at most. Every layer of every trial is looked at in two models."""
+    layers = sum(op.name in LAYERS for op in evidence.graph.main.ops)
+    samples = min(len(evidence.samples), SAMPLES) / 2
+    return groups * len(SHARES) * layers * samples * macs(evidence.graph) <= _MOST_MACS
 
 
 def output_losses(

@@ -16,7 +16,7 @@ from edgeloop_converters.passes.figures import figures, output_error, outputs
 from edgeloop_converters.passes.packed import run_real
 from edgeloop_converters.passes.pruning import apply_prune, plan_prune
 from edgeloop_converters.passes.pruning.scores import SCORES
-from edgeloop_converters.passes.pruning.widths import options, rounded
+from edgeloop_converters.passes.pruning.widths import Ranking, by_cost, options, rounded
 from edgeloop_converters.quantization import quantize_int8
 from support.tiny_models import RELU, TinyBuilder, tiny_cnn, tiny_residual
 
@@ -166,3 +166,19 @@ def test_what_cannot_be_done_is_said() -> None:
         plan_prune(Graph.read(quantized), amount=0.5)
     with pytest.raises(UsageError, match="another model"):
         apply_prune(Graph.read(tiny_cnn(filters=16)), plan_prune(graph, amount=0.5))
+
+
+def test_a_goal_is_reached_by_what_loses_least_per_cost_saved() -> None:
+    """Group "b" costs twice as much per channel and loses as much: it goes first, down to its tile."""
+    steady = Ranking(tuple(range(8)), tuple(i / 8 for i in range(9)), (1.0,) * 8)
+    cost = lambda widths: widths["a"] + 2.0 * widths["b"]  # noqa: E731
+    assert by_cost({"a": steady, "b": steady}, cost, 12.0, 2) == {"a": 8, "b": 2}
+    with pytest.raises(GoalNotMetError, match="the least is 6"):
+        by_cost({"a": steady, "b": steady}, cost, 5.0, 2)
+
+
+def test_a_group_that_gets_dear_by_steps_is_left_for_others() -> None:
+    """Loss that grows with its square: both groups share what has to go."""
+    square = Ranking(tuple(range(8)), tuple((i / 8) ** 2 for i in range(9)), (1.0,) * 8)
+    found = by_cost({"a": square, "b": square}, lambda w: float(w["a"] + w["b"]), 8.0, 1)
+    assert abs(found["a"] - found["b"]) <= 1 and sum(found.values()) == 8
