@@ -136,9 +136,7 @@ class Telemetry:
         self, bundle: str | None = None, *, stage: str = HEADLINE_STAGE, **filters: Unpack[Filters]
     ) -> Histogram:
         """All samples of a stage in one histogram; empty when there are none."""
-        found = self.reader.latency(_question(bundle, filters))
-        check_stage(stage, found)
-        return found.get((stage,), Histogram())
+        return self._of_stage(stage, _question(bundle, filters), ()).get((), Histogram())
 
     def latency(
         self,
@@ -154,11 +152,15 @@ class Telemetry:
         text, tuples of text where `by` is a sequence.
         """
         single = isinstance(by, str)
-        found = self.reader.latency(_question(bundle, filters), by=(by,) if isinstance(by, str) else tuple(by))
-        check_stage(stage, found)
-        return LatencyByGroup(
-            {key[1] if single else key[1:]: histogram for key, histogram in found.items() if key[0] == stage}
-        )
+        found = self._of_stage(stage, _question(bundle, filters), (by,) if isinstance(by, str) else tuple(by))
+        return LatencyByGroup({group[0] if single else group: histogram for group, histogram in found.items()})
+
+    def _of_stage(self, stage: str, question: Question, by: Sequence[str]) -> dict[tuple[str, ...], Histogram]:
+        found = self.reader.latency(question, by, stage)
+        groups = {key[1:]: histogram for key, histogram in found.items() if key[0] == stage}
+        if not groups:
+            check_stage(stage, self.reader.latency(question))
+        return groups
 
     def to_pandas(self, bundle: str | None = None, **filters: Unpack[Filters]) -> Any:
         """A DataFrame with a row per report and the columns of an export, times as UTC. UsageError without

@@ -41,8 +41,9 @@ class Reader(Protocol):
     def latest(self, question: Question) -> list[StoredReport]:
         """The last report of every device by device name, without latency and events, where that report matches."""
 
-    def latency(self, question: Question, by: Sequence[str] = ()) -> Latency:
-        """by: any of "device", "boot", "bundle", "version", "variant", "delegate"; DataError for anything else."""
+    def latency(self, question: Question, by: Sequence[str] = (), stage: str | None = None) -> Latency:
+        """by: any of "device", "boot", "bundle", "version", "variant", "delegate"; DataError for anything else.
+        stage: nobody asks for another one, which may be left out."""
 
     def events(self, question: Question, kinds: Collection[str], *, after_id: int = 0) -> list[StoredEvent]:
         """Events of these kinds in the order of arrival, of the reports that match; of those after the one with that

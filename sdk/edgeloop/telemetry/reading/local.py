@@ -36,14 +36,15 @@ class LocalReader:
         wanted = members(self.store, question)
         return [stored for stored in found if stored.report.device in wanted]
 
-    def latency(self, question: Question, by: Sequence[str] = ()) -> Latency:
+    def latency(self, question: Question, by: Sequence[str] = (), stage: str | None = None) -> Latency:
         if not question.asks_registry:
-            return self.store.latency(question.selection, by=by)
+            return self.store.latency(question.selection, by=by, stage=stage)
         wanted = members(self.store, question)
         parts: dict[tuple[str, ...], list[Histogram]] = {}
-        for (stage, device, *group), histogram in self.store.latency(question.selection, by=("device", *by)).items():
+        found = self.store.latency(question.selection, by=("device", *by), stage=stage)
+        for (name, device, *group), histogram in found.items():
             if device in wanted:
-                parts.setdefault((stage, *group), []).append(histogram)
+                parts.setdefault((name, *group), []).append(histogram)
         return {key: Histogram.merged(histograms) for key, histograms in parts.items()}
 
     def events(self, question: Question, kinds: Collection[str], *, after_id: int = 0) -> list[StoredEvent]:

@@ -147,7 +147,8 @@ class RemoteReader:
     def latest(self, question: Question) -> list[Any]:
         return self._stored("devices", question)
 
-    def latency(self, question: Question, by: Sequence[str] = ()) -> Latency:
+    def latency(self, question: Question, by: Sequence[str] = (), stage: str | None = None) -> Latency:
+        del stage  # an older collector does not know the word
         answer = self._ask("latency", question, by=",".join(by) or None)
         try:
             return {tuple(map(str, key)): Histogram.from_wire(wire) for key, wire in answer}
