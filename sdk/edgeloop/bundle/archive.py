@@ -48,6 +48,17 @@ FIXED_MODE = 0o100644
 FIXED_ATTRIBUTES = FIXED_MODE << 16
 
 
+SNIFFED_BYTES = 64
+_METHOD_OFFSET, _NAME_OFFSET = 8, 30  # of a local header
+
+
+def is_stored_manifest(head: bytes) -> bool:
+    """Whether a zip that begins so has a manifest.json first, and not packed: a package. head: SNIFFED_BYTES of it."""
+    name = b"manifest.json"
+    begins = head.startswith(b"PK\x03\x04") and head[_NAME_OFFSET : _NAME_OFFSET + len(name)] == name
+    return begins and head[_METHOD_OFFSET] == STORED
+
+
 @dataclass(frozen=True)
 class Member:
     """One file of the archive. `size` is what the headers say; reading checks it."""

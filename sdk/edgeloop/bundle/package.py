@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.bundle.allowances import Exemption, SignedAllowance, decode_allowances, judge_allowances
-from edgeloop.bundle.archive import STORED, Archive
+from edgeloop.bundle.archive import SNIFFED_BYTES, STORED, Archive, is_stored_manifest
 from edgeloop.bundle.checked import (
     as_integer,
     as_table,
@@ -53,8 +53,6 @@ FORMAT = "edgeloop-package"
 AGENT, CONFIG = "agent", "config"
 MEMBERS: Mapping[str, tuple[str, int]] = {AGENT: ("tree.zip", 512 << 20), CONFIG: ("agent.toml", 1 << 20)}
 """kind -> (what it holds, at most so many bytes)"""
-_METHOD_OFFSET = 8  # of the first local header of a zip
-_NAME_OFFSET = 30
 
 
 @dataclass(frozen=True)
@@ -121,13 +119,9 @@ def is_package(path: Path) -> bool:
         with path.open("rb") as file:
             if not stat.S_ISREG(path.stat().st_mode):
                 return False
-            head = file.read(64)
+            return is_stored_manifest(file.read(SNIFFED_BYTES))
     except OSError:  # whoever opens it says why
         return False
-    is_signed = (
-        head.startswith(b"PK\x03\x04") and head[_NAME_OFFSET : _NAME_OFFSET + len(MANIFEST)] == MANIFEST.encode()
-    )
-    return is_signed and head[_METHOD_OFFSET] == STORED
 
 
 class Package:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeloop.bundle.archive import LZMA, STORED, Archive, open_archive
+from edgeloop.bundle.archive import LZMA, SNIFFED_BYTES, Archive, is_stored_manifest, open_archive
 from edgeloop.bundle.filekind import HEAD_BYTES, file_kind, next_step
 from edgeloop.bundle.limits import (
     GOLDEN,
@@ -243,11 +243,9 @@ def open_signed_file(path: Path, *, method: int = LZMA, max_members: int = MAX_M
         return b"".join(parts)
 
     head = os.pread(descriptor, HEAD_BYTES, 0)
-    if method == LZMA and path.suffix != ".bundle" and head[:4] == b"PK\x03\x04" and head[8] == STORED:
+    if method == LZMA and path.suffix != ".bundle" and is_stored_manifest(os.pread(descriptor, SNIFFED_BYTES, 0)):
         os.close(descriptor)
-        raise UsageError(
-            f"{path} is an agent, a config or a plain zip, not a bundle", hint="edgeloop bundle inspect FILE"
-        )
+        raise UsageError(f"{path} is an agent or a config, not a bundle", hint="edgeloop bundle inspect FILE")
     kind = "" if path.suffix == ".bundle" else file_kind(path, head)
     if kind:
         os.close(descriptor)

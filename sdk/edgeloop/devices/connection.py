@@ -112,7 +112,10 @@ def _nearest(url: str) -> str:
     if url == "local":
         return "local:"
     is_host = "@" in url and not any(c in url for c in ":/")
-    return f"ssh://{url}" if is_host else "local:, ssh://user@host, or a name: edgeloop devices add NAME URL"
+    if is_host:
+        return f"ssh://{url}"
+    is_name = bool(url) and not any(c in url for c in ":/@")
+    return f"local: or ssh://user@host{f'; as a name: edgeloop devices add {url} URL' if is_name else ''}"
 
 
 def _local(url: str, identity: Path | None, note: Callable[[str], None]) -> Device:
