@@ -56,8 +56,7 @@ class Pace:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._rate, self._clock, self._sleep = rate, clock, sleep
-        self._window_s = patience.window_s
-        self._least = patience.least_rate if not rate else min(patience.least_rate, rate / 4)
+        self._window_s, self._least = patience.window_s, patience.least_rate
         self._began_s = self._window_began_s = clock()
         self._total = self._in_window = 0
 
@@ -79,6 +78,7 @@ class Pace:
             early_s = self._total / self._rate - (now - self._began_s)
             if early_s > 0:
                 self._sleep(early_s)
+                self._window_began_s += early_s  # we waited, not for the far end
 
 
 class HttpFiles:

@@ -154,3 +154,11 @@ def test_a_slow_line_is_no_drip() -> None:
     for _ in range(600):
         clock.now += 1
         pace.took(1200)
+
+
+def test_a_low_rate_of_our_own_is_no_drip() -> None:
+    clock = Clock()
+    pace = Pace(30, Patience(), clock=clock, sleep=clock.sleep)
+    for piece in (1024, 1024, 1024, 5):
+        clock.now += 0.1
+        pace.took(piece)
