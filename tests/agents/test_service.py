@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -197,3 +198,10 @@ def test_a_user_has_a_unit_of_their_own_without_root(
     assert "@" not in unit and "User=" not in unit and "WantedBy=default.target" in unit
     assert done["next"][1:3] == ["systemctl --user daemon-reload", "systemctl --user enable --now edgeloop-agent"]
     assert main(["service", "--user", "--root", str(tmp_path)]) == 2
+    if shutil.which("systemd-analyze") is not None:
+        words = ["systemd-analyze", "--user", "verify", str(tmp_path / UNIT_NAME)]
+        (tmp_path / UNIT_NAME).write_text(unit.replace("/home/me/edgeloop-agent", "/bin/true"))
+        verified = subprocess.run(
+            words, capture_output=True, text=True, env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}, check=False
+        )
+        assert (verified.returncode, verified.stderr) == (0, "")
