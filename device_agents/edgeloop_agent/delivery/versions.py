@@ -14,16 +14,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from errno import ENOENT
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from edgeloop_agent.delivery.disk import Disk
+from edgeloop_agent.delivery.record import Record, decode_record, latest
 from edgeloop_agent.delivery.update import (
     KEPT_VERSIONS,
     Begin,
@@ -44,23 +44,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _NEW, _LOCK = ".new-", ".lock"
-_MAX_FAILED = 32
-"""So many refused versions are remembered; the oldest are forgotten first."""
-
-
-@dataclass(frozen=True)
-class _Record:
-    trial: Trial | None = None
-    highest: int = 0
-    failed: Mapping[str, str] | None = None
-    well: Sequence[str] = ()
-
-    def encode(self) -> bytes:
-        trial = None
-        if self.trial is not None:
-            trial = {**vars(self.trial.version), "starts": self.trial.starts}
-        said = {"trial": trial, "highest": self.highest, "failed": dict(self.failed or {}), "well": list(self.well)}
-        return json.dumps(said).encode()
 
 
 def _alone(change: Callable[Concatenate[VersionFolder, P], T]) -> Callable[Concatenate[VersionFolder, P], T]:
@@ -186,7 +169,7 @@ class VersionFolder:
         standing = self.standing()
         now = standing.committed.digest if standing.committed is not None else ""
         failed = {digest: why for digest, why in standing.failed.items() if digest != now}
-        self._write(_Record(None, standing.highest, failed, _kept_of(standing)))
+        self._write(Record(None, standing.highest, failed, _kept_of(standing)))
 
     @_alone
     def roll_back(self, reason: str) -> None:
@@ -196,7 +179,7 @@ class VersionFolder:
         if standing.running is not None and standing.running != standing.committed:
             failed[standing.running.digest] = reason
         # Written down first: after a power cut between the two it is neither lost nor tried again.
-        self._write(_Record(None, standing.highest, _latest(failed), _kept_of(standing)))
+        self._write(Record(None, standing.highest, latest(failed), _kept_of(standing)))
         self.follow()
 
     @_alone
@@ -231,7 +214,7 @@ class VersionFolder:
         """It never ran here, and is not to be tried again for that reason; "" keeps nothing of it."""
         record = self._record()
         if reason:
-            self._write(replace(record, failed=_latest({**(record.failed or {}), version.digest: reason})))
+            self._write(replace(record, failed=latest({**(record.failed or {}), version.digest: reason})))
         if version.digest not in self.standing().well:  # an older one that was offered again stays to go back to
             self._disk.unlink(self.path_of(version))
 
@@ -269,7 +252,7 @@ class VersionFolder:
         self._disk.rename(fresh, link)
         self._disk.sync(self.folder)
 
-    def _write(self, record: _Record) -> None:
+    def _write(self, record: Record) -> None:
         self._disk.make_folder(self.folder)
         fresh = self._record_path.with_name(_NEW + self._record_path.name)
         self._disk.create(fresh, [record.encode()])
@@ -294,28 +277,14 @@ class VersionFolder:
         found = self._name.fullmatch(name)
         return None if found is None else Version(int(found[1]), found[2])
 
-    def _record(self) -> _Record:
+    def _record(self) -> Record:
         """Empty where it cannot be read: the links say what runs, and what failed is tried once more."""
         try:
-            return _decode(json.loads(self._record_path.read_bytes()))
+            return decode_record(self._record_path.read_bytes())
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return _Record()
-
-
-def _decode(said: Any) -> _Record:
-    trial = said["trial"]
-    failed = {str(digest): str(why) for digest, why in said["failed"].items()}
-    well = tuple(map(str, said.get("well", ())))
-    if trial is None:
-        return _Record(None, int(said["highest"]), failed, well)
-    version = Version(int(trial["number"]), str(trial["digest"]))
-    return _Record(Trial(version, int(trial["starts"])), int(said["highest"]), failed, well)
+            return Record()
 
 
 def _kept_of(standing: Standing) -> tuple[str, ...]:
     """Digests of what ran well here and is still kept: of others nobody asks."""
     return tuple(version.digest for version in standing.kept if version.digest in standing.well)
-
-
-def _latest(failed: Mapping[str, str]) -> dict[str, str]:
-    return dict(list(failed.items())[-_MAX_FAILED:])
