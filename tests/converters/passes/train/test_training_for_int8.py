@@ -118,5 +118,5 @@ def test_the_simulation_gives_the_file_s_answers_sample_by_sample(float_model: G
     simulated = TrainableGraph(done.graph).values([samples], [name], hooks=hooks)[0].numpy()
     real = run_real(cut(Graph.read(done.tflite), [name]), [(s[None],) for s in samples])[0].reshape(simulated.shape)
     step = Graph.read(done.tflite).tensor_by_name(name).affine.scale
-    assert np.abs(simulated - real).max() <= 3.01 * step
-    assert np.abs(simulated - real).mean() <= 0.5 * step
+    assert np.abs(simulated - real).max() <= 2.01 * step
+    assert np.abs(simulated - real).mean() <= 0.1 * step
