@@ -22,7 +22,7 @@ from edgeloop.telemetry.commands.values import Command
 from edgeloop.telemetry.serial_link.chunks import FAILED, RECEIVING, UNKNOWN, Arrived, decode_chunk, encode_arrived
 from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.delivery.apply import go_back, installed_names, model_folder, package_on_trial, this_device
-from edgeloop_agent.delivery.incoming_door import Order, budget_words, start_door
+from edgeloop_agent.delivery.incoming_door import Order, budget_words, failed_verdict, start_door
 from edgeloop_agent.delivery.incoming_files import PartialFile, checked_offer, read_verdict, write_verdict
 from edgeloop_agent.delivery.incoming_stick import StickWatch
 from edgeloop_agent.delivery.shown import standing_as_dict
@@ -200,15 +200,22 @@ class LineDelivery:
         try:
             self._door = start_door(Order(str(self._state), path, transfer.sha256, transfer.offer, transfer.words))
         except OSError as error:
-            self.say("update_refused", f"the door cannot be started: {error.strerror}")
+            self._failed(f"the door cannot be started: {error.strerror}")
 
     def _tell_of_verdict(self) -> None:
         verdict = read_verdict(self._state, self._offer)
-        if verdict is None:
-            self.say("update_refused", "the door ended without a verdict")
+        if verdict is None:  # killed, for want of memory perhaps: told, or its host would offer it for ever
+            self._failed("the door ended without a verdict")
         elif verdict["state"] not in ("trial", "there"):
             what = f"{verdict['name']} version {verdict['version']}: " if verdict["name"] else ""
             self.say("update_refused", f"{what}{verdict['reason']}")
+
+    def _failed(self, reason: str) -> None:
+        self.say("update_refused", reason)
+        with suppress(OSError):
+            write_verdict(
+                self._state, self._offer, failed_verdict(reason, "edgeloop-agent logs on the device says more")
+            )
 
 
 def _judged_early(state: Path, said: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from edgeloop.errors import EXIT_DEVICE, EXIT_GOAL_NOT_MET
 from edgeloop.runtime.child import child_command
+from edgeloop.telemetry.wire.values import tidy
 from edgeloop_agent.delivery.incoming_files import forget, write_verdict
 
 _CODE = "from edgeloop_agent.delivery.incoming_door import main; sys.exit(main(sys.argv[1]))"
@@ -51,7 +52,7 @@ def main(order_json: str) -> int:
     """The child. Nothing of a file that was judged stays behind in `incoming`."""
     order = Order(**json.loads(order_json))
     state, path = Path(order.state), Path(order.path)
-    verdict = _through(path, order)
+    verdict = {name: tidy(said) if isinstance(said, str) else said for name, said in _through(path, order).items()}
     write_verdict(state, order.offer, {"offer": order.offer, "sha256": order.sha256, **verdict})
     forget(path)
     return 0
@@ -60,9 +61,11 @@ def main(order_json: str) -> int:
 def _through(path: Path, order: Order) -> dict[str, Any]:
     try:
         if _sha256(path) != order.sha256:
-            return _failed("what arrived is not what was sent: its SHA-256 is another", "send it again", EXIT_DEVICE)
+            return failed_verdict(
+                "what arrived is not what was sent: its SHA-256 is another", "send it again", EXIT_DEVICE
+            )
     except OSError as error:
-        return _failed(f"{path}: {error.strerror}", "", EXIT_DEVICE)
+        return failed_verdict(f"{path}: {error.strerror}", "", EXIT_DEVICE)
     from edgeloop_agent.cli import main as agent
 
     said = io.StringIO()
@@ -71,15 +74,16 @@ def _through(path: Path, order: Order) -> dict[str, Any]:
     try:
         answer = json.loads(said.getvalue())
     except ValueError:
-        return _failed("the door gave no answer", "edgeloop-agent logs on the device says more", code)
+        return failed_verdict("the door gave no answer", "edgeloop-agent logs on the device says more", code)
     if "error" in answer:
         message = str(answer["error"]["message"]).replace(str(path), path.name).replace(path.name, "the file")
-        return _failed(message, str(answer["error"]["hint"] or ""), code)
+        return failed_verdict(message, str(answer["error"]["hint"] or ""), code)
     shown = {name: answer[name] for name in ("state", "name", "version", "reason", "hint")}
     return {**shown, "rehearsal": answer.get("rehearsal"), "exit_code": code}
 
 
-def _failed(reason: str, hint: str, exit_code: int) -> dict[str, Any]:
+def failed_verdict(reason: str, hint: str, exit_code: int = EXIT_DEVICE) -> dict[str, Any]:
+    """Of what came to no decision of the door about a bundle."""
     return {"state": "failed", "name": "", "version": 0, "reason": reason, "hint": hint,
             "exit_code": exit_code or EXIT_GOAL_NOT_MET}  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,6 +150,17 @@ def test_while_something_is_measured_the_door_waits(side: Side, state: Path, tmp
     assert side.wait(offer)["state"] == "trial"
     standing = side.ask("delivery")["models"][0]
     assert (standing["running"]["number"], standing["on_trial"]) == (8, True)
+
+
+def test_a_door_that_is_killed_is_told_and_not_tried_for_ever(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incoming, "start_door", lambda _order: subprocess.Popen(["sh", "-c", "kill -9 $$"]))
+    offer = token_hex(8)
+    transfer = side.offer(offer=offer)["transfer"]
+    for number in range(6):
+        side.send(transfer, number)
+    verdict = side.wait(offer)
+    assert (verdict["state"], verdict["exit_code"]) == ("failed", 3)
+    assert side.events == [("update_refused", "the door ended without a verdict")]
 
 
 def test_what_it_is_said_to_be_is_judged_before_it_comes(side: Side, state: Path, tmp_path: Path) -> None:
