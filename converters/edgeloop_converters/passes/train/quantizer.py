@@ -3,8 +3,8 @@
 Jacob et al. 2018, section 3.1. Activations: clip to [low, high], then x -> s * round(x / s) with s = (high - low) / 255
 and 0 on the grid; weights: s = max|w| / 127 per channel, or fewer codes; biases: s = s of the input * s of the weights.
 (Biases matter: without theirs a thousandth of the first layer's codes differ from the file's, and a third of a late
-convolution's.) Gradients pass straight through the rounding (Bengio et al. 2013) and stop where it clips; there they go to the
-range's end, if ranges are learnt.
+convolution's.) Gradients pass straight through the rounding (Bengio et al. 2013) and stop where it clips; there they
+go to the range's end, if ranges are learnt.
 """
 
 from __future__ import annotations
