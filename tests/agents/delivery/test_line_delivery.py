@@ -29,6 +29,7 @@ from edgeloop.telemetry.serial_link.chunks import (
 from edgeloop_agent.delivery import incoming, incoming_files
 from edgeloop_agent.delivery.apply import model_folder, version_of
 from edgeloop_agent.delivery.incoming import LineDelivery
+from edgeloop_agent.delivery.update import Device
 from support.agents import make_bundle
 
 DATA = os.urandom(5 * CHUNK_BYTES + 7)
@@ -175,6 +176,15 @@ def test_what_it_is_said_to_be_is_judged_before_it_comes(side: Side, state: Path
     assert "transfer" in judged(6, may_go_back=True)
     assert "transfer" in judged(8)
     assert "transfer" in side.offer(name="../..", version=1, digest="x")
+
+
+def test_a_bundle_for_another_target_is_not_sent(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Device("rpi4", frozenset({"generic-x86-64"}), 2**40)
+    monkeypatch.setattr(incoming, "this_device", lambda *_: here)
+    offer = token_hex(8)
+    told = side.offer(offer=offer, name="digits", version=9, digest="0" * 16, target="generic-x86-64")
+    assert told == {"judged": True}
+    assert side.wait(offer)["reason"] == "it was made for generic-x86-64, this is rpi4"
 
 
 def test_a_rollback_needs_something_to_go_back_to(side: Side, state: Path, tmp_path: Path) -> None:
