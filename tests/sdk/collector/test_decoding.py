@@ -7,6 +7,7 @@ import random
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,6 +133,30 @@ def test_a_process_that_hangs_is_waited_for_only_so_long(
     bodies = [encode_report(each) for each in EVERY_KIND]
     assert seen(busy.together(bodies)) == seen(decode_together(bodies))
     assert "did not answer" in said[0]
+
+
+def test_an_answer_that_comes_late_is_nobodys(busy: WhereItFits, said: list[str]) -> None:
+    """One thread gives up waiting while another one waits for its turn, and then the process goes on."""
+    assert busy._helper is not None
+    busy._helper._line.settimeout(0.5)
+    pid = pid_of(busy)
+    os.kill(pid, signal.SIGSTOP)
+    asked = [[encode_report(make_report(n, device=f"pi-{who}")) for n in range(1, 30)] for who in range(4)]
+    answers: dict[int, Decoded] = {}
+
+    def ask(who: int) -> None:
+        answers[who] = busy.together(asked[who])
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+    threads = [threading.Thread(target=ask, args=(who,)) for who in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    for who in range(4):
+        assert seen(answers[who]) == seen(decode_together(asked[who]))
+    assert len(said) == 1
 
 
 def test_it_ends_with_its_collector(busy: WhereItFits) -> None:

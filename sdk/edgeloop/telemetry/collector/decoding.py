@@ -147,8 +147,12 @@ class _Helper:
 
     def decode(self, bodies: Sequence[bytes]) -> Decoded:
         with self._turn:
-            _send(self._line, list(bodies))
-            answer = _receive(self._line)
+            try:
+                _send(self._line, list(bodies))
+                answer = _receive(self._line)
+            except BaseException:
+                self._line.close()  # a late answer must not be taken for that to the next one's question
+                raise
         return _unpacked(*answer)
 
     def kill(self) -> None:
