@@ -184,7 +184,7 @@ def _service_entries(folder: Path, *, enabled: bool) -> dict[str, FileEntry | Li
         raise DeviceError(f"the agent's service: {done.stderr.strip() or done.returncode}")
     entries = _tree_entries(folder, "")
     del entries[CONFIG]  # ours says more
-    unit = next(path for path in entries if path.endswith(".service"))
+    unit = next(path for path in entries if path.startswith("/etc/systemd/system/"))
     entries["/etc/systemd/system/systemd-sysusers.service.d/edgeloop.conf"] = FileEntry(_USERS_AT_EVERY_BOOT)
     if enabled:
         entries["/etc/systemd/system/multi-user.target.wants/" + unit.rpartition("/")[2]] = LinkEntry(unit)
