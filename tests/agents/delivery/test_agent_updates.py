@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeloop.bundle import load_or_create_signing_key
+from edgeloop.bundle import TrustStore, load_or_create_signing_key
 from edgeloop.bundle.keys import create_signing_key
 from edgeloop.bundle.packer import sign_bundle
 from edgeloop.errors import EdgeloopError
-from edgeloop_agent.delivery.apply import model_folder
+from edgeloop_agent.delivery.apply import model_folder, offer_bundle
+from edgeloop_agent.delivery.update import Budget, Rehearsal
 from edgeloop_agent.delivery.versions import VersionFolder
 from edgeloop_agent.service.status import ask
 from support.agents import Agents, frames, make_bundle, residual_int8, run_cli
@@ -97,6 +98,27 @@ def test_a_version_that_cannot_run_is_rolled_back_and_the_agent_runs_on(
     assert running(tmp_path) == 7
     assert update(bundle, tmp_path)["reason"].startswith("version 8 failed here before")
     assert agent.process.poll() is None
+    agent.stop()
+
+
+@pytest.mark.slow
+def test_what_fails_is_tried_once_however_often_it_is_offered(
+    tmp_path: Path, folder: VersionFolder, agents: Agents
+) -> None:
+    crashing = external(build_delegate(), claim_op=ADD, crash_invoke=1)
+    agent = agents.start(*words(folder, tmp_path), "--delegate", crashing)
+    agent.wait_until(lambda: phase(tmp_path) == "running", "version 7 runs")
+    trust, well = TrustStore.default(), Rehearsal("cpu", 1, 1.0, 1)
+    for number in (8, 9, 10):
+        bundle = make_bundle(tmp_path / f"{number}.bundle", version=number, model=residual_int8())
+        said: list[str] = []
+        while said.count("refused") < 50:  # the first is the rollback's own moment, the others follow it closely
+            done = offer_bundle(
+                bundle, tmp_path / "state", trust=trust, rehearse=lambda _: well, budget=Budget(), device=""
+            )
+            said.append(done.state)
+        assert said.count("trial") == 1, said
+        assert agent.said.count(f"update: version {number} is on trial") == 1
     agent.stop()
 
 
