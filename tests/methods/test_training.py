@@ -140,8 +140,9 @@ def test_penalties_are_the_gradients_of_l2_and_l1_of_weights_and_not_of_biases(t
 
 
 def test_the_generalization_gap_is_above_zero_where_the_model_overfits() -> None:
-    history = History((), 0, validation={"loss": 0.5, "accuracy": 0.8}, training={"loss": 0.2, "accuracy": 0.95})
-    assert history.gaps == pytest.approx({"loss": 0.3, "accuracy": 0.15})
+    validation = {"loss": 0.5, "accuracy/a": 0.8, "rms_error/b": 2.0}
+    history = History((), 0, validation=validation, training={"loss": 0.2, "accuracy/a": 0.95, "rms_error/b": 1.5})
+    assert history.gaps == pytest.approx({"loss": 0.3, "accuracy/a": 0.15, "rms_error/b": 0.5})
 
 
 def test_a_folded_batch_normalization_is_taken_out_of_the_step_by_exact_powers_of_two() -> None:

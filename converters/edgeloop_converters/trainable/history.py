@@ -8,6 +8,8 @@ from typing import Any
 
 Figures = Mapping[str, float]
 
+_LESS_IS_BETTER = ("loss", "rms_error", "relative_error")
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -57,7 +59,7 @@ class History:
         """The generalization gap: how much worse the validation part is than what was learnt from, by figure; above 0
         means overfitting."""
         return {
-            name: (value - self.training[name]) * (1 if name == "loss" else -1)
+            name: (value - self.training[name]) * (1 if name.startswith(_LESS_IS_BETTER) else -1)
             for name, value in self.validation.items()
             if name in self.training
         }
