@@ -28,7 +28,7 @@ WAYS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--subject", choices=("resnet8", "large"), default="resnet8")
+    parser.add_argument("--subject", choices=("resnet8", "large", "kws"), default="resnet8")
     parser.add_argument("--model", type=Path, help="a float .tflite with the subject's inputs and outputs")
     parser.add_argument("--split", choices=(DEVELOPMENT, CONFIRMATION), default=DEVELOPMENT)
     parser.add_argument("--goals", type=float, nargs="+", default=[0.88, 0.75, 0.67, 0.5])
@@ -48,15 +48,15 @@ def main() -> None:
 
 def measure(subject: Subject, args: argparse.Namespace) -> None:
     model = args.model.read_bytes() if args.model else subject.model
-    test = subject.tests["images"]
+    test = subject.tests["samples" if args.subject == "kws" else "images"]
     drawn, _ = subject.draw(1, args.samples)
     samples = [(sample,) for sample in drawn]
     graph = Graph.read(model)
     whole = labels(model, test.inputs)
     right = float((whole == test.classes).mean())
     print(
-        f"{subject.name}{f' ({args.model.name})' if args.model else ''}: {right:.2%} on {len(test.inputs)} pictures of "
-        f"the {args.split} split, {args.samples} calibration pictures, tile {args.tile}, {args.threads} thread(s); "
+        f"{subject.name}{f' ({args.model.name})' if args.model else ''}: {right:.2%} on {len(test.inputs)} samples of "
+        f"the {args.split} split, {len(samples)} calibration samples, tile {args.tile}, {args.threads} thread(s); "
         f"{host()}"
     )
     print("| MACs | way | accuracy | points | agrees | bytes | CPU s | wall s |\n|---|---|---|---|---|---|---|---|")
