@@ -25,10 +25,10 @@ KERNEL, INITRAMFS = "kernel8.img", "initramfs8"
 _MIB = 1 << 20
 _KERNEL_PACKAGES = ("linux-image-cloud-arm64", "busybox-static")
 _PACKAGES = (
-    "systemd-sysv", "udev", "dbus", "bash", "dash", "coreutils", "util-linux", "mount", "kmod", "libc-bin",
+    "systemd-sysv", "udev", "bash", "dash", "coreutils", "util-linux", "mount", "kmod", "libc-bin",
     "base-passwd",
     "base-files", "login", "passwd", "iproute2", "procps", "sed", "grep", "findutils", "python3", "libstdc++6",
-    "openssh-server", "sudo", "libpam-systemd",
+    "openssh-server", "sudo",
 )  # fmt: skip
 _LEFT_OUT = re.compile(
     r"(linux-image|linux-base|initramfs-tools|klibc|libklibc|busybox|perl|libperl|usrmerge|lib.*-perl)"
@@ -88,7 +88,8 @@ _FILES = {
     "etc/hostname": "raspberrypi\n",
     "etc/hosts": "127.0.0.1\tlocalhost\n127.0.1.1\traspberrypi\n",
     "etc/machine-id": "",
-    "etc/fstab": "LABEL=rootfs / ext4 defaults,noatime 0 1\nLABEL=bootfs /boot/firmware vfat defaults 0 2\n",
+    "etc/fstab": "LABEL=rootfs / ext4 defaults,noatime 0 1\n"
+    "LABEL=bootfs /boot/firmware vfat defaults,x-systemd.device-timeout=600 0 2\n",  # a slow board
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n",
     "etc/systemd/network/20-dhcp.network": "[Match]\nName=en* eth*\n[Network]\nDHCP=yes\n",
     # What the device tree of a Pi says: which of the ports is serial0.
@@ -96,7 +97,7 @@ _FILES = {
     "etc/pam.d/common-auth": "auth required pam_unix.so nullok\n",
     "etc/pam.d/common-account": "account required pam_unix.so\n",
     "etc/pam.d/common-password": "password required pam_unix.so obscure yescrypt\n",
-    "etc/pam.d/common-session": "session required pam_unix.so\nsession optional pam_systemd.so\n",
+    "etc/pam.d/common-session": "session required pam_unix.so\n",
     "etc/pam.d/common-session-noninteractive": "session required pam_unix.so\n",
     "etc/sudoers.d/010_pi-nopasswd": "pi ALL=(ALL) NOPASSWD: ALL\n",
     "etc/ssh/sshd_config": "Include /etc/ssh/sshd_config.d/*.conf\nUsePAM yes\nPasswordAuthentication no\n"
@@ -108,7 +109,8 @@ _ENABLED = ("systemd-networkd.service", "raspberrypi-first-boot.service")
 _MASKED = (
     "man-db.timer", "apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "e2scrub_reap.service",
     "dpkg-db-backup.timer", "fstrim.timer", "systemd-networkd-wait-online.service",
-    "proc-sys-fs-binfmt_misc.automount", "systemd-binfmt.service",
+    "proc-sys-fs-binfmt_misc.automount", "systemd-binfmt.service", "systemd-logind.service",
+    "systemd-update-utmp.service", "systemd-update-utmp-runlevel.service",
 )  # fmt: skip
 
 
