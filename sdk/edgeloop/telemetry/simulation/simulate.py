@@ -234,7 +234,7 @@ class _Worker:
         error = next((way.last_error for way in self.ways if way.last_error is not None), None)
         if error is not None and answered_s + self._watch.patience_s < time.monotonic():
             # The transport's hint is for devices: they keep their reports.
-            raise DeviceError(error.message, hint="is a collector there? edgeloop collect starts one") from error
+            raise DeviceError(error.message, hint="start a collector there: edgeloop collect") from error
 
 
 def _sum_of(workers: Sequence[_Worker], seconds: float) -> SimulationResult:
