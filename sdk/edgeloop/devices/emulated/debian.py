@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,14 +24,13 @@ def debian_tree(folder: Path, architecture: str, packages: Sequence[str]) -> Pat
     root = folder / "root"
     if (root / "complete").is_file():
         return root
-    for tool in ("apt-get", "dpkg-deb"):
-        if shutil.which(tool) is None:
-            raise DeviceError(f"{tool} is missing: the emulated system is made of Debian packages",
-                              hint="use Debian, Ubuntu or Raspberry Pi OS on the host")  # fmt: skip
     with only_one(folder):
         if not (root / "complete").is_file():
             shutil.rmtree(root, ignore_errors=True)
-            _unpack(_fetch(folder / "apt", architecture, packages), root)
+            debs = fetch(folder / "apt", architecture, packages)
+            (root / "usr/lib").mkdir(parents=True)
+            (root / "lib").symlink_to("usr/lib")
+            unpack(debs, root)
             (root / "complete").touch()
     return root
 
@@ -49,7 +48,14 @@ def only_one(folder: Path) -> Iterator[None]:
         yield
 
 
-def _fetch(state: Path, architecture: str, packages: Sequence[str]) -> list[Path]:
+def fetch(state: Path, architecture: str, packages: Iterable[str]) -> list[Path]:
+    """The .deb files of packages and of all that they depend on, kept in `state`. Raises DeviceError."""
+    for tool in ("apt-get", "dpkg-deb"):
+        if shutil.which(tool) is None:
+            raise DeviceError(
+                f"{tool} is missing: the emulated system is made of Debian packages",
+                hint="use Debian, Ubuntu or Raspberry Pi OS on the host",
+            )
     for folder in ("lists/partial", "cache/archives/partial"):
         (state / folder).mkdir(parents=True, exist_ok=True)
     (state / "status").touch()
@@ -68,9 +74,9 @@ def _fetch(state: Path, architecture: str, packages: Sequence[str]) -> list[Path
     }
     arguments = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
     # An index that a mirror does not have (security, on some) is no error of `update`; a missing package is one later.
-    for command in (["update"], ["install", "--download-only", "-y", *packages]):
+    for command in (["update"], ["autoclean"], ["install", "--download-only", "-y", *packages]):
         done = subprocess.run(["apt-get", *arguments, *command], capture_output=True, text=True, check=False)
-        if done.returncode != 0 and command[0] != "update":
+        if done.returncode != 0 and command[0] == "install":
             last = (done.stderr.strip().splitlines() or ["apt-get failed"])[-1]
             raise DeviceError(
                 f"Debian's {architecture} packages are not to be had: {last}",
@@ -79,12 +85,11 @@ def _fetch(state: Path, architecture: str, packages: Sequence[str]) -> list[Path
     return sorted((state / "cache/archives").glob("*.deb"))
 
 
-def _unpack(packages: Sequence[Path], root: Path) -> None:
-    (root / "usr/lib").mkdir(parents=True)
-    (root / "lib").symlink_to("usr/lib")
-    unpack = ["tar", "-x", "-C", str(root), "--keep-directory-symlink", "--no-same-owner"]
-    for package in packages:
-        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as archive:
-            done = subprocess.run(unpack, stdin=archive.stdout, capture_output=True, text=True, check=False)
+def unpack(debs: Iterable[Path], root: Path) -> None:
+    """Files with their modes, no maintainer scripts. Folders of the tree that are links stay links. Raises DeviceError."""
+    into = ["tar", "-x", "-p", "-C", str(root), "--keep-directory-symlink", "--no-same-owner"]
+    for deb in debs:
+        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as archive:
+            done = subprocess.run(into, stdin=archive.stdout, capture_output=True, text=True, check=False)
         if done.returncode != 0 or archive.returncode != 0:
-            raise DeviceError(f"{package.name} cannot be unpacked: {done.stderr.strip()[:200]}")
+            raise DeviceError(f"{deb.name} cannot be unpacked: {done.stderr.strip()[:200]}")
