@@ -86,7 +86,7 @@ def fetch(state: Path, architecture: str, packages: Iterable[str]) -> list[Path]
 
 
 def unpack(debs: Iterable[Path], root: Path) -> None:
-    """Files with their modes, no maintainer scripts. Folders of the tree that are links stay links. Raises DeviceError."""
+    """Files with their modes, no maintainer scripts. Links to folders in the tree stay links. Raises DeviceError."""
     into = ["tar", "-x", "-p", "-C", str(root), "--keep-directory-symlink", "--no-same-owner"]
     for deb in debs:
         with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as archive:
