@@ -24,6 +24,7 @@ from edgeloop.devices.agent_site import AgentSite, build_agent_site
 from edgeloop.devices.connection import DevicePlatform
 from edgeloop.devices.install import UNPACK_SCRIPT, site_stream
 from edgeloop.errors import DeviceError, RefusedError, UsageError
+from edgeloop.targets import TARGETS
 
 AGENTS = "/opt/edgeloop/agent"
 STATE = "/var/lib/edgeloop/agent"
@@ -69,6 +70,10 @@ def build_installation(
     a wheel is not to be had, RefusedError for a bundle that the device would refuse."""
     if not plan.keys:
         raise UsageError("the device must trust a key", hint="--trust KEY.pub; edgeloop keys shows yours")
+    link = ""
+    bundle_entries: dict[str, FileEntry | LinkEntry] = {}
+    if plan.bundle is not None:
+        link, bundle_entries = _bundle_entries(plan.bundle, TrustStore.from_paths(plan.keys), platform.machine)
     site = build_agent_site(platform, slim=plan.slim)
     tree = scratch / "agent"
     unpack_site(site, tree, advance)
@@ -77,10 +82,7 @@ def build_installation(
     files |= _tree_entries(tree, f"{AGENTS}/{site.version}")
     files[f"{AGENTS}/current"] = LinkEntry(site.version)
     files |= _service_entries(scratch / "service", enabled=plan.bundle is not None)
-    link = ""
-    if plan.bundle is not None:
-        link, entries = _bundle_entries(plan.bundle, TrustStore.from_paths(plan.keys))
-        files |= entries
+    files |= bundle_entries
     for number, key in enumerate(plan.keys):
         files[f"{TRUSTED}/{number:02d}-{key.name}"] = FileEntry(key)
     if plan.ca is not None:
@@ -156,13 +158,19 @@ def digest_of(bundle: Bundle) -> str:
     return hashlib.sha256(bundle.raw_manifest).hexdigest()[:16]
 
 
-def _bundle_entries(path: Path, trust: TrustStore) -> tuple[str, dict[str, FileEntry | LinkEntry]]:
+def _bundle_entries(path: Path, trust: TrustStore, machine: str) -> tuple[str, dict[str, FileEntry | LinkEntry]]:
     """(the link a config names, files): committed, so that it runs from the first boot on."""
     try:
         bundle = Bundle.open(path, trust=trust)
     except RefusedError as error:
         raise RefusedError(f"the device would refuse it: {error.message}", hint=error.hint) from error
     manifest = bundle.manifest
+    target = TARGETS.get(manifest.target)
+    if target is not None and target.architecture != machine:
+        raise UsageError(
+            f"{path} was made for {manifest.target} ({target.architecture}), the image is {machine}",
+            hint="edgeloop convert --target ID makes it for this board",
+        )
     name = f"{manifest.version}-{digest_of(bundle)}.bundle"
     link = link_of(STATE, manifest.name)
     folder = link.rpartition("/")[0]

@@ -40,7 +40,7 @@ def light_site(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     load_or_create_signing_key()
-    return make_bundle(tmp_path / "ic.bundle")
+    return make_bundle(tmp_path / "ic.bundle", target="rpi4")
 
 
 def flash(*words: str | Path) -> int:
@@ -177,6 +177,14 @@ def test_a_bundle_that_the_device_would_refuse_is_refused_here(
     image = raspberry_pi_os(tmp_path / "pi.img")
     assert flash(image, "--bundle", unsigned, "--source", "camera:0") == 4
     assert "the device would refuse it" in capsys.readouterr().err
+
+
+def test_a_bundle_for_another_processor_is_refused_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    load_or_create_signing_key()
+    bundle = make_bundle(tmp_path / "pc.bundle", target="generic-x86-64")
+    image = raspberry_pi_os(tmp_path / "pi.img")
+    assert flash(image, "--bundle", bundle, "--source", "camera:0", "--dry-run") == 2
+    assert "was made for generic-x86-64 (x86_64), the image is aarch64" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
