@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from edgeloop.cli._console import Console
 from edgeloop.errors import EXIT_DONE, UsageError
+
+if TYPE_CHECKING:
+    from edgeloop.bundle import TrustStore
 
 
 def add_allow_older_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,14 +38,51 @@ def allow(args: argparse.Namespace, console: Console) -> int:
         args.bundle, key, args.devices, until_s, args.output
     )
     path = args.output or args.bundle
-    where = "any device" if not made.devices else ", ".join(made.devices)
-    end = "without an end" if made.until_s is None else f"until {_as_text(made.until_s)}"
+    where, end = _where(made.devices), _end(made.until_s)
     data = {
         "bundle": str(path), "signed_by": key.fingerprint, "devices": list(made.devices), "until": made.until_s,
         "manifest_sha256": made.manifest_sha256,
     }  # fmt: skip
     console.result(data, f"{path}: may follow a higher version on {where}, {end}; signed by {key.fingerprint}")
     return EXIT_DONE
+
+
+def allowed(path: Path, trust: TrustStore | None) -> list[dict[str, Any]]:
+    """The exceptions of a bundle that are whole and about it, whether or not their signer is trusted here."""
+    from edgeloop.bundle import Bundle
+    from edgeloop.bundle.allowances import decode_allowances, read_allowance
+    from edgeloop.bundle.trust import TrustStore, is_valid_signature
+
+    bundle = Bundle.open(path, allow_unsigned=True)
+    trusted = (TrustStore.default() if trust is None else trust).keys
+    digest = hashlib.sha256(bundle.raw_manifest).hexdigest()
+    found = []
+    for each in decode_allowances(bundle.raw_signatures()):
+        key = each.entry.public_key
+        if not is_valid_signature(key.raw, each.entry.signature, each.statement):
+            continue
+        said = read_allowance(each.statement)
+        if said.manifest_sha256 == digest:
+            found.append({"devices": list(said.devices), "until": said.until_s, "signed_by": key.fingerprint,
+                          "trusted": key.fingerprint in trusted})  # fmt: skip
+    return found
+
+
+def allowed_lines(exceptions: list[dict[str, Any]]) -> str:
+    """A line for each, as `bundle inspect` shows them."""
+    return "".join(
+        f"\n  allowed  after a higher version on {_where(each['devices'])}, {_end(each['until'])}; "
+        f"signed by {each['signed_by']}" + ("" if each["trusted"] else ", NOT trusted here")
+        for each in exceptions
+    )
+
+
+def _where(devices: Sequence[str]) -> str:
+    return ", ".join(devices) or "any device"
+
+
+def _end(until_s: int | None) -> str:
+    return "without an end" if until_s is None else f"until {_as_text(until_s)}"
 
 
 def _end_of(text: str) -> float:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeloop.cli._bundle_exceptions import add_allow_older_arguments, allow
+from edgeloop.cli._bundle_exceptions import add_allow_older_arguments, allow, allowed, allowed_lines
 from edgeloop.cli._bundle_models import extract, prepare_addition, range_doubt_of
 from edgeloop.cli._bundle_packages import (
     add_agent_arguments,
@@ -187,11 +187,13 @@ def _inspect(args: argparse.Namespace, console: Console) -> int:
     )
     size = args.bundle.stat().st_size
     signers = [entry.public_key.fingerprint for entry in found.signatures]
+    exceptions = allowed(args.bundle, _trust(args)) if verdict.state == "valid" else []
     data = {
         "bundle": str(args.bundle), "file_bytes": size, "state": verdict.state, "signed_by": verdict.fingerprint,
-        "signatures": signers, "problem": verdict.problem or None, **found.manifest.to_dict(),
+        "signatures": signers, "problem": verdict.problem or None, "exceptions": exceptions,
+        **found.manifest.to_dict(),
     }  # fmt: skip
-    console.result(data, summary(found.manifest, size, state))
+    console.result(data, summary(found.manifest, size, state) + allowed_lines(exceptions))
     return EXIT_DONE
 
 

@@ -92,6 +92,8 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, done = call("--device", "pi-1", "--until", "2099-12-31")
     assert (code, done["bundle"], done["devices"], done["until"]) == (0, str(out), ["pi-1"], 4102444799)
     assert Bundle.open(out).exemption("pi-1").holds
+    assert main(["bundle", "inspect", str(out)]) == 0
+    assert "allowed  after a higher version on pi-1, until 2099-12-31 23:59 UTC; signed by" in capsys.readouterr().out
     assert call("--until", "soon")[0] == 2
     assert call("--until", "2001-01-01")[0] == 2
     path.write_bytes(make_bundle(path, version=6, signed=False).read_bytes())

@@ -9,9 +9,11 @@ import pytest
 
 pytest.importorskip("tuf", reason="tuf is missing: scripts/setup")
 
+from edgeloop.bundle import load_or_create_signing_key
+from edgeloop.bundle.packer import allow_older
 from edgeloop.bundle.trust import TrustStore
 from edgeloop.deploy.release.change import Change
-from edgeloop.deploy.release.publish import publish
+from edgeloop.deploy.release.publish import publish, verified
 from edgeloop.deploy.release.repository import Repository, expires_soon, locked
 from edgeloop.errors import RefusedError, UsageError
 from support.bundles import small_bundle
@@ -55,6 +57,14 @@ def test_no_change_costs_one_small_file(tmp_path, repo, key):
     device.updater()
     assert [name.rpartition("/")[2] for name in device.fetched] == ["2.root.json", "timestamp.json"]
     assert (repo / "metadata/timestamp.json").stat().st_size < 700
+
+
+def test_a_bundle_with_an_exception_is_not_published(tmp_path):
+    own = load_or_create_signing_key()
+    bundle = bundle_of(tmp_path, own, 7)
+    allow_older(bundle, own, ["pi-1"])
+    with pytest.raises(UsageError, match="carries an exception"):
+        verified(bundle)
 
 
 def test_what_is_not_signed_or_damaged_is_not_taken(tmp_path, repo, key):

@@ -101,19 +101,34 @@ def publish(
 def verified(path: Path, trust: TrustStore | None = None) -> tuple[str, str, int, str]:
     """(kind, name, version, what it was made for) of a bundle, or of a package: an agent or a config.
 
-    Raises RefusedError for one that no trusted key signed or that is damaged, UsageError where there is none.
+    Raises RefusedError for one that no trusted key signed or that is damaged, UsageError where there is none, or one
+    with an exception.
     """
     from edgeloop.bundle import Bundle
     from edgeloop.bundle.package import Package, is_package
 
     if not is_package(path):
-        manifest = Bundle.open(path, trust=trust).manifest
+        bundle = Bundle.open(path, trust=trust)
+        _check_has_no_exception(path, bundle.raw_signatures())
+        manifest = bundle.manifest
         return BUNDLE, manifest.name, manifest.version, manifest.target
     package = Package.open(path, trust=trust)
+    _check_has_no_exception(path, package.raw_signatures())
     for _ in package.chunks():
         pass
     made = package.manifest
     return made.kind, made.name, made.version, agent_platform(made.machine, made.python)
+
+
+def _check_has_no_exception(path: Path, raw_signatures: bytes) -> None:
+    """It would take the version's number in the repository for a file that is meant for a few devices."""
+    from edgeloop.bundle.allowances import decode_allowances
+
+    if decode_allowances(raw_signatures):
+        raise UsageError(
+            f"{path} carries an exception (allow-older), which is for deploy and update",
+            hint="publish the file that it was made of",
+        )
 
 
 def _make_deltas(
