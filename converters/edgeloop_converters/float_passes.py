@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 _SAMPLES = 512
+_CHECKED_ON = 16
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,19 @@ def _prune(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[
         return prune(graph, cost=cost, **given)
 
 
+def _optimize(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[Graph, PassReport]:
+    from edgeloop_converters.passes import optimize_graph
+
+    samples = setting.samples(graph.write(), _CHECKED_ON)
+    return optimize_graph(graph, samples=samples, progress=setting.progress, seed=setting.seed, **options)
+
+
+def _sparsify(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[Graph, PassReport]:
+    from edgeloop_converters.passes import sparsify
+
+    return sparsify(graph, progress=setting.progress, **options)
+
+
 def _distill() -> Run:
     from edgeloop_converters.float_training import distilled
 
@@ -114,7 +128,9 @@ def _fine_tune() -> Run:
 
 
 _PASSES: Mapping[str, Callable[[], Run]] = {
+    "optimize": lambda: _optimize,
     "prune": lambda: _prune,
+    "sparsify": lambda: _sparsify,
     "distill": _distill,
     "fine-tune": _fine_tune,
 }

@@ -80,6 +80,12 @@ _SOFT: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 PASSES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
     # pass: option -> (check, what it must be)
+    "optimize": {"hard_swish": _TRUTH},
+    "sparsify": {
+        "amount": (_share, "a share, 0 < amount < 1"),
+        "threshold": (_positive, "a number above 0"),
+        "by_layer": _TRUTH,
+    },
     "prune": {
         "amount": (_share, "a share, 0 < amount < 1"),
         "threshold": (_positive, "a number above 0"),
@@ -176,7 +182,7 @@ def _check_calibrates(scheme: Scheme, engine: str, samples: int | None, method: 
 
 OPTIMIZE = ("balanced", "size", "latency", "accuracy")
 QAT = "qat"
-FLOAT_PASSES = ("prune", "distill", "fine-tune", QAT)
+FLOAT_PASSES = ("optimize", "prune", "sparsify", "distill", "fine-tune", QAT)
 """They make the float model smaller or better, in any order and number, before it is quantized; `QAT` is the last."""
 
 

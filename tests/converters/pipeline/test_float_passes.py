@@ -57,6 +57,13 @@ def test_a_float_bundle_may_be_pruned_too(recipe: Recipe) -> None:
     assert len(variant.model) < Path(recipe.source).stat().st_size
 
 
+def test_a_recipe_simplifies_and_zeroes_weights(recipe: Recipe) -> None:
+    steps = (PassStep("optimize"), PassStep("sparsify", {"amount": 0.3}), *recipe.passes[1:])
+    result = convert(replace(recipe, passes=steps))
+    assert [note.partition(":")[0] for note in result.notes if note.startswith(("optimize", "sparsify"))] != []
+    assert result.variants[0].quality.metrics.this is not None and result.variants[0].quality.metrics.this > 0.85
+
+
 def test_passes_over_the_float_model_come_first() -> None:
     check_order(["prune", "prune", "calibrate", "quantize"])
     check_order(["prune"])
