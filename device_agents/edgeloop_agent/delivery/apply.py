@@ -155,7 +155,9 @@ def go_back(state: Path, name: str) -> Version:
         target = back_to(folder.settled_standing())
         if isinstance(target, Refuse):
             known = ", ".join(installed_names(state)) or "nothing"
-            raise UsageError(f"{name}: {target.reason}", hint=f"installed through `update` is: {known}")
+            is_tried = folder.standing().trial is not None
+            hint = "edgeloop-agent rollback --trial: nothing runs then" if is_tried else ""
+            raise UsageError(f"{name}: {target.reason}", hint=hint or f"installed through `update` is: {known}")
         try:
             folder.go_back_to(target)
         except OSError as error:

@@ -18,6 +18,7 @@ TRIAL_STARTS = 3
 """The start after the switch, and two more: a power cut during a trial is not the new version's fault."""
 KEPT_VERSIONS = 3
 """The committed one among them."""
+_TRIAL_HINT = "edgeloop-agent run settles it; edgeloop-agent rollback --trial ends it"
 
 
 @dataclass(frozen=True, order=True)
@@ -112,11 +113,9 @@ def judge_offer(offer: Offer, standing: Standing, device: Device) -> Admit | IsT
     if standing.running == offer.version:
         return IsThere()
     if standing.trial is not None:
-        return Refuse(
-            f"version {standing.trial.version} is on trial here", "wait until it is committed or rolled back: status"
-        )
+        return Refuse(f"version {standing.trial.version} is on trial here", _TRIAL_HINT)
     if device.other_trial:
-        return Refuse(f"{device.other_trial} is on trial here", "wait until it is committed or rolled back: status")
+        return Refuse(f"{device.other_trial} is on trial here", _TRIAL_HINT)
     if offer.target in device.strangers:
         return Refuse(f"it was made for {offer.target}, this is {device.board}", "convert it for this target")
     if offer.version.digest in standing.failed and not offer.again:

@@ -136,7 +136,8 @@ def _decided(name: str, offer: Offer | None, standing: Standing, taking: _Taking
     decision = decide(offer, standing, taking.memory.seen, again=again)
     version = None if offer is None else offer.version
     if isinstance(decision, Leave):
-        return Model(name, decision.state, version, decision.reason)
+        hint = "edgeloop-agent pull --again tries" if decision.state == "refused" else ""
+        return Model(name, decision.state, version, decision.reason, hint)
     try:
         return taking.take(decision.offer)
     except EdgeloopError as error:

@@ -98,6 +98,8 @@ def _text(pulled: Pulled) -> str:
 
 
 def _of_model(model: Model) -> str:
+    if model.state == "waiting":
+        return f"{model.name}: waiting, {model.reason}"
     what = {"current": "nothing new", "trial": f"version {model.version} is on trial", "there": "is there already"}
     said = what.get(model.state, f"version {model.version} {model.state}" if model.version else model.state)
     reason = f": {model.reason}" + (f" -> {model.hint}" if model.hint else "") if model.reason else ""

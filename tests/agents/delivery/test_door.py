@@ -155,6 +155,8 @@ def test_a_first_version_on_trial_can_be_taken_away(tmp_path: Path, capsys: pyte
     state = tmp_path / "fresh"
     bundle = make_bundle(tmp_path / "8.bundle", version=8)
     update(bundle, state, capsys)
+    assert main(["rollback", "--state", str(state)]) == 2
+    assert "-> edgeloop-agent rollback --trial" in capsys.readouterr().err
     assert main(["rollback", "--trial", "--state", str(state), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"name": "digits", "version": None}
     assert running(state) is None
