@@ -38,7 +38,16 @@ class ArgumentParser(argparse.ArgumentParser):
             self.refuse_unknown([word for word in self._given if word.startswith("--")], or_else=message)
         if has_verbs and "invalid choice" in message:
             self._refuse_unknown_verb()
+            first = self._given[0] if self._given else ""
+            if (
+                first.startswith("--") and "=" not in first and not self._is_flag(first)
+            ):  # its value was taken for a verb
+                raise UsageError(f"unknown flag {first}", hint=self.help_command or f"{self.prog} --help")
         raise UsageError(message, hint=self.help_command or f"{self.prog} --help")
+
+    def _is_flag(self, word: str) -> bool:
+        """Whether argparse takes it for one of ours, shortened or not."""
+        return any(flag.startswith(word) for flag in self._option_string_actions)
 
     def _refuse_unknown_verb(self) -> None:
         """Raise UsageError where the first word is nearly a verb."""

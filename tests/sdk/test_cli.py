@@ -99,6 +99,7 @@ def test_wrong_use_is_one_line_and_an_object_with_json(capsys, arguments, help_c
             "unknown flag --trsut: did you mean --trust?",
             "bundle verify",
         ),
+        (["collect", "--port", "8766"], "unknown flag --port", "edgeloop collect --help"),
         (["targets", "a", "b"], "unexpected argument b", "edgeloop targets [TARGET]"),
         (["evaluate", "m.h5"], "the following arguments are required: --data", "edgeloop evaluate --help"),
     ],
@@ -238,6 +239,16 @@ def test_a_tflite_where_a_bundle_is_wanted_is_said(capsys, digits_tflite):
         error = json.loads(capsys.readouterr().out)["error"]
         assert "is a .tflite model, not a bundle" in error["message"]
         assert "edgeloop bundle create" in error["hint"]
+
+
+def test_a_config_where_a_bundle_is_wanted_and_the_reverse_are_said(capsys, tmp_path):
+    config, noise = tmp_path / "agent.toml", tmp_path / "ic.bundle"
+    config.write_text("trial = 5")
+    noise.write_bytes(b"\xff\xfe")
+    assert main(["bundle", "verify", str(config), "--json"]) == 2
+    assert "edgeloop bundle config FILE" in json.loads(capsys.readouterr().out)["error"]["hint"]
+    assert main(["bundle", "config", str(noise), "--json"]) == 2
+    assert "is no text, so no config" in json.loads(capsys.readouterr().out)["error"]["message"]
 
 
 def test_bench_of_a_folder_is_said(capsys, tmp_path):

@@ -31,7 +31,9 @@ def file_kind(path: Path, head: bytes) -> str:
 
 
 def next_step(kind: str) -> str | None:
-    """How a model of this kind becomes a bundle."""
+    """How a file of this kind becomes one that devices take."""
+    if kind.startswith("a TOML file"):
+        return "an agent's config: edgeloop bundle config FILE makes a package of it"
     if not kind.partition(" (")[0].endswith("model"):
         return None
     finished = ", or if it is finished: edgeloop bundle create MODEL --contract FILE" if ".tflite" in kind else ""

@@ -25,6 +25,7 @@ from edgeloop.deploy.card import unpack_site
 from edgeloop.devices.agent_site import build_agent_site
 from edgeloop.devices.connection import DevicePlatform
 from edgeloop.errors import UsageError
+from edgeloop.paths import missing_hint
 from edgeloop.tomlfile import parse_toml
 from edgeloop.version import VERSION
 
@@ -75,13 +76,15 @@ def pack_config(
     try:
         content = config.read_bytes()
     except OSError as error:
-        raise UsageError(f"{config}: {error.strerror}") from error
+        raise UsageError(f"{config}: {error.strerror}", hint=missing_hint(config)) from error
     if len(content) > MEMBERS[CONFIG][1]:
         raise UsageError(f"{config} is too large for a config")
     try:
         parse_toml(content.decode(), f"agent config {config}")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{config} is not UTF-8") from error
+        raise UsageError(
+            f"{config} is no text, so no config", hint="the agent.toml that edgeloop-agent runs"
+        ) from error
     if output is not None:
         check_can_write(output, "output")
     number = claim_version(name, version)

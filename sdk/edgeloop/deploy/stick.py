@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
+from shlex import quote
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -58,7 +59,7 @@ def stick_folder(url: str) -> Path:
     if parts.netloc or parts.query or not path.startswith("/") or path.strip("/") == "" or "\0" in path:
         raise UsageError(f"{url} names no folder", hint="file:///media/usb/edgeloop")
     if not Path(path).is_dir():
-        raise DeviceError(f"{path} is not there", hint="is the stick in and mounted? make the folder on it once: mkdir")
+        raise DeviceError(f"{path} is not there", hint=f"is the stick in and mounted? then, once: mkdir {quote(path)}")
     return Path(path)
 
 
