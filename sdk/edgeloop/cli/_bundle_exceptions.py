@@ -48,12 +48,13 @@ def allow(args: argparse.Namespace, console: Console) -> int:
 
 
 def allowed(path: Path, trust: TrustStore | None) -> list[dict[str, Any]]:
-    """The exceptions of a bundle that are whole and about it, whether or not their signer is trusted here."""
+    """The exceptions of a bundle or package that are whole and about it, also those of signers not trusted here."""
     from edgeloop.bundle import Bundle
     from edgeloop.bundle.allowances import decode_allowances, read_allowance
+    from edgeloop.bundle.package import Package, is_package
     from edgeloop.bundle.trust import TrustStore, is_valid_signature
 
-    bundle = Bundle.open(path, allow_unsigned=True)
+    bundle = (Package if is_package(path) else Bundle).open(path, allow_unsigned=True)
     trusted = (TrustStore.default() if trust is None else trust).keys
     digest = hashlib.sha256(bundle.raw_manifest).hexdigest()
     found = []
@@ -68,7 +69,7 @@ def allowed(path: Path, trust: TrustStore | None) -> list[dict[str, Any]]:
     return found
 
 
-def allowed_lines(exceptions: list[dict[str, Any]]) -> str:
+def allowed_lines(exceptions: Sequence[dict[str, Any]]) -> str:
     """A line for each, as `bundle inspect` shows them."""
     return "".join(
         f"\n  allowed  after a higher version on {_where(each['devices'])}, {_end(each['until'])}; "

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeloop.cli._bundle_exceptions import allowed, allowed_lines
 from edgeloop.cli._console import Console
 from edgeloop.errors import EXIT_DONE, RefusedError, UsageError
 
@@ -71,7 +73,8 @@ def show_package(args: argparse.Namespace, trust: Any, console: Console) -> int:
         package, problem = Package.open(args.bundle, trust=trust), ""
     except RefusedError as error:
         package, problem = Package.open(args.bundle, allow_unsigned=True), error.message
-    _show(args.bundle, package.manifest, package.signed_by, problem, console)
+    exceptions = [] if problem else allowed(args.bundle, trust)
+    _show(args.bundle, package.manifest, package.signed_by, problem, console, exceptions)
     return EXIT_DONE
 
 
@@ -96,18 +99,22 @@ def _written(path: Path, manifest: PackageManifest, console: Console) -> int:
     return EXIT_DONE
 
 
-def _show(path: Path, manifest: PackageManifest, signed_by: str | None, problem: str, console: Console) -> None:
+def _show(
+    path: Path, manifest: PackageManifest, signed_by: str | None, problem: str, console: Console,
+    exceptions: Sequence[dict[str, Any]] = (),
+) -> None:  # fmt: skip
     size = path.stat().st_size
     data = {
         "bundle": str(path), "file_bytes": size, "kind": manifest.kind, "name": manifest.name,
         "version": manifest.version, "signed_by": signed_by, "problem": problem or None,
         "agent": manifest.agent or None, "machine": manifest.machine or None,
-        "python": list(manifest.python), "glibc": list(manifest.glibc),
+        "python": list(manifest.python), "glibc": list(manifest.glibc), "exceptions": list(exceptions),
     }  # fmt: skip
     made_for = f", agent {manifest.agent} for {manifest.machine}, Python {_dotted(manifest.python)}, glibc "
     more = made_for + _dotted(manifest.glibc) if manifest.machine else ""
     state = f"signed by {signed_by}" if not problem else f"REFUSED: {problem}"
-    console.result(data, f"{path}\n{manifest.kind} {manifest.name} {manifest.version}{more}, {size} bytes\n  {state}")
+    text = f"{path}\n{manifest.kind} {manifest.name} {manifest.version}{more}, {size} bytes\n  {state}"
+    console.result(data, text + allowed_lines(exceptions))
 
 
 def _dotted(numbers: tuple[int, int]) -> str:

@@ -193,7 +193,19 @@ def _as_dict(done: Flashed) -> dict[str, Any]:
     }
 
 
+def _config_lines(done: Flashed) -> list[str]:
+    """What the agent's config will say."""
+    from edgeloop.deploy.card import CONFIG
+    from edgeloop.deploy.image.files import FileEntry
+
+    entry = done.installation.files[CONFIG]
+    assert isinstance(entry, FileEntry) and isinstance(entry.content, bytes)
+    return [line for line in entry.content.decode().splitlines() if line and not line.startswith("#")]
+
+
 def _text(done: Flashed, args: argparse.Namespace) -> str:
+    from edgeloop.deploy.card import TRUSTED
+
     facts, installed = done.facts, done.installation
     lines = [
         f"system   {facts.name}, {facts.machine}, Python {facts.python[0]}.{facts.python[1]}",
@@ -202,6 +214,8 @@ def _text(done: Flashed, args: argparse.Namespace) -> str:
         *(f"sets     {path}" for path in done.first_boot_paths),
     ]
     if done.out is None:
+        lines += [f"trusts   {path}" for path in installed.files if path.startswith(f"{TRUSTED}/")]
+        lines += [f"config   {line}" for line in _config_lines(done)]
         return "\n".join([*lines, "nothing was written (--dry-run)"])
     onto = str(done.out).startswith("/dev/")
     following = "take the card out" if onto else f"edgeloop flash {done.out} -o /dev/sdX, or any card writer"

@@ -16,6 +16,7 @@ from edgeloop.bundle import load_or_create_signing_key
 from edgeloop.bundle.package import Package, is_package, rewrite_package
 from edgeloop.bundle.package_signing import allow_older_package
 from edgeloop.bundle.packer import allow_older
+from edgeloop.cli.main import main as host
 from edgeloop.errors import RefusedError
 from edgeloop_agent.cli import main
 from edgeloop_agent.delivery.apply import model_folder
@@ -136,6 +137,8 @@ def test_one_trial_at_a_time_and_an_older_one_by_exception(
     older = config_package(tmp_path, 4, settings(tmp_path, rate=52))
     assert "older than 5" in update(older, tmp_path, capsys)[1]["reason"]
     allow_older_package(older, load_or_create_signing_key())
+    assert host(["bundle", "inspect", str(older)]) == 0
+    assert "allowed  after a higher version on any device, without an end" in capsys.readouterr().out
     assert update(older, tmp_path, capsys)[1]["state"] == "trial"
     allow_older(bundle, load_or_create_signing_key())
     assert "config version 4 is on trial" in update(bundle, tmp_path, capsys)[1]["reason"]

@@ -113,6 +113,9 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, bundle: Path, capsys: pytest.C
     assert flash(image, "-o", tmp_path / "out.img", *words, "--dry-run") == 0
     said = answer(capsys)
     assert said["out"] is None and said["first_boot"] == ["boot:/user-data", "boot:/meta-data"]
+    assert main(["flash", *map(str, [image, *words, "--dry-run"])]) == 0
+    shown = capsys.readouterr().out
+    assert 'config   source = "camera:0"' in shown and "trusts   /etc/edgeloop/trusted/00-" in shown
     assert image.read_bytes() == before and not (tmp_path / "out.img").exists()
 
 
