@@ -144,7 +144,7 @@ def _fetch_wheels(platform: DevicePlatform, slim: bool) -> tuple[Path, ...]:
             reason = errors[-1] if errors else f"pip download exited with {done.returncode}"
             raise DeviceError(
                 f"wheels for {platform.machine}, Python {platform.python[0]}.{platform.python[1]}: {reason}",
-                hint="the host needs a network connection the first time",
+                hint="the host needs a network connection the first time, and wheels for that Python and glibc",
             )
         complete.touch()
     return tuple(sorted(folder.glob("*.whl")))
