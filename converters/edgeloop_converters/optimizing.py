@@ -26,6 +26,7 @@ from edgeloop_converters.strategy import LITE, Facts, Strategy, decide
 
 _VALIDATION_SHARE = 0.2
 _MOST_VALIDATION = 2_000
+_ENOUGH_TO_JUDGE = 200
 
 Export = Callable[[Basis], tuple[Candidate, tuple[Finding, ...]]]
 
@@ -57,13 +58,18 @@ def optimize(basis: Basis, how: Measuring, export: Export) -> Found:
     candidate, findings = export(_with_passes(basis, strategy.plain))
     if not strategy.shares:
         return Found((candidate,), findings, tuple(notes))
+    if doubt := doubt_of(len(basis.sources.validation)):
+        note(doubt)
     trials = _trials(basis, how, export, strategy, note)
     chosen = best(trials)
     if chosen is None:
         note(f"strategy: {how_close(trials)}")
         return Found((candidate,), findings, tuple(notes))
     lite = replace(chosen.made, exported=replace(chosen.made.exported, name=LITE))
-    note(f"strategy: {LITE} is the model at {chosen.share:.0%} of the cost, the smallest within the budget")
+    note(
+        f"strategy: {LITE} is the model at {chosen.share:.0%} of the cost, the smallest within the budget; "
+        f"{how.target.id} runs it, the whole one is beside it as int8"
+    )
     return Found((lite, candidate), findings, tuple(notes))
 
 
@@ -74,6 +80,14 @@ def settled(measured: Sequence[Measured]) -> tuple[tuple[Measured, ...], tuple[s
     if first.candidate.exported.name != LITE or first.gate.passed or not rest:
         return tuple(measured), ()
     return tuple(rest), (f"strategy: {LITE} is left out: {first.gate.reasons[0]}",)
+
+
+def doubt_of(samples: int) -> str:
+    """What to say where trials are judged on few samples, "" where on enough."""
+    if samples >= _ENOUGH_TO_JUDGE:
+        return ""
+    one = f", each of which is {100 / samples:.1f} pt" if samples else ""
+    return f"strategy: trials are judged on {samples} samples only{one}: give more --data for a verdict to trust"
 
 
 def with_validation(sources: Sources, seed: int) -> Sources:

@@ -13,7 +13,7 @@ from edgeloop.errors import ConfigError
 from edgeloop_converters.data import open_data
 from edgeloop_converters.demo.digits import load_split
 from edgeloop_converters.goals import Goals
-from edgeloop_converters.optimizing import with_validation
+from edgeloop_converters.optimizing import doubt_of, with_validation
 from edgeloop_converters.pipeline import convert
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.recipe_reading import parse_recipe
@@ -59,6 +59,12 @@ def test_nothing_is_chosen_by_samples_that_were_learnt_from(tmp_path: Path) -> N
     assert not set(sources.validation) & set(sources.learnable)
     assert not set(sources.validation) & set(sources.calibration)
     assert len(sources.calibration) == 100, "there are enough others"
+
+
+def test_few_samples_to_judge_by_are_said() -> None:
+    assert "on 20 samples only, each of which is 5.0 pt" in doubt_of(20)
+    assert "on 0 samples only:" in doubt_of(0)
+    assert doubt_of(200) == ""
 
 
 def test_what_no_smaller_model_is_looked_for_is_refused() -> None:
