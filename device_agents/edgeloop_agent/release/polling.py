@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import subprocess
 import time
@@ -19,7 +20,8 @@ from edgeloop.runtime.child import child_command
 from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.delivery.watch import versions_of
 
-_CODE = "import os, sys; os.nice(10); from edgeloop_agent.cli import main; sys.exit(main(sys.argv[1:]))"
+_CODE = "import sys; from edgeloop_agent.release.polling import run_poll; sys.exit(run_poll(sys.argv[1:]))"
+_NICENESS = 10
 _FIRST_AFTER_S = (5.0, 120.0)
 """Of the agent's start: a fleet that starts together does not ask together."""
 _JITTER = 0.2
@@ -107,6 +109,16 @@ class Polls:
         for detail in sorted(met - self._said):
             self._say(RELEASE, detail)
         self._said = frozenset(met)
+
+
+def run_poll(arguments: Sequence[str]) -> int:
+    """In the child: the agent's command line, behind all else that the board does where that may be asked for. The
+    service's sandbox lets nobody change priorities."""
+    from edgeloop_agent.cli import main
+
+    with contextlib.suppress(OSError):
+        os.nice(_NICENESS)
+    return main(list(arguments))
 
 
 def details(said: dict[str, Any], code: int) -> list[str]:

@@ -162,3 +162,14 @@ def test_a_low_rate_of_our_own_is_no_drip() -> None:
     for piece in (1024, 1024, 1024, 5):
         clock.now += 0.1
         pace.took(piece)
+
+
+def test_a_poll_runs_where_the_sandbox_lets_nobody_change_priorities(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def refused(_increment: int) -> int:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(polling.os, "nice", refused)
+    assert polling.run_poll(["pull", "--json", "--state", str(tmp_path), "--device", "pi"]) != 0
+    assert "error" in json.loads(capsys.readouterr().out), "it ran, and says what is missing"
