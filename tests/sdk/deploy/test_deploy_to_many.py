@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from edgeloop import paths
+from edgeloop.contract import Contract, InputSpec, OutputSpec
 from edgeloop.deploy.remote import Deployed, deploy, plan_deploy
 from edgeloop.deploy.rollout import Pace, roll_out
 from edgeloop.devices import agent_site, connect
@@ -26,9 +27,9 @@ HOSTS = 20
 def test_twenty_hosts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = pack_own_code()
     monkeypatch.setattr(agent_site, "pack_own_code", lambda: own)
-    plan = plan_deploy(
-        make_bundle(tmp_path / "7.bundle"), settings={"source": "synthetic:"}, slim=True, with_service=False
-    )
+    tensor = Contract((InputSpec("image", "tensor"),), OutputSpec("raw"))  # all that a slim agent takes
+    bundle = make_bundle(tmp_path / "7.bundle", contract=tensor)
+    plan = plan_deploy(bundle, settings={"source": "synthetic:"}, slim=True, with_service=False)
     # An sshd listens on 16 addresses at most.
     with ssh_server(tmp_path / "a", hosts=HOSTS // 2) as one, ssh_server(tmp_path / "b", hosts=HOSTS // 2) as other:
         user = urlsplit(one.url).username

@@ -218,8 +218,13 @@ def _means_full(error: sqlite3.Error) -> bool:
 
 
 def _means_damaged(error: sqlite3.Error) -> bool:
-    # SQLITE_CORRUPT and SQLITE_NOTADB come as DatabaseError itself, everything else as a subclass of it.
-    return type(error) is sqlite3.DatabaseError or "no such table" in str(error) or "no such column" in str(error)
+    # SQLITE_CORRUPT and SQLITE_NOTADB come as DatabaseError itself, everything else as a subclass of it. SQLITE_TOOBIG
+    # (DataError) is a length that a torn page claims: what is put here is small.
+    return (
+        type(error) in (sqlite3.DatabaseError, sqlite3.DataError)
+        or "no such table" in str(error)
+        or "no such column" in str(error)
+    )
 
 
 def _take_over(damaged: Path, db: sqlite3.Connection) -> int:
