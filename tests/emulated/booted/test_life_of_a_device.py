@@ -131,6 +131,7 @@ def test_a_version_that_is_too_slow_there_is_rolled_back(site: Site, shop: Works
     assert site.standing() == (4, 4)
 
 
+@NOT_SEEN_YET
 def test_a_version_that_crashes_its_delegate_is_rolled_back(site: Site, shop: Workshop) -> None:
     site.put(build_delegate(machine="aarch64"), "/srv/libxdelegate.so")
     crashing = external(Path("/srv/libxdelegate.so"), claim_op=ADD, crash_invoke=1)
