@@ -42,6 +42,15 @@ def test_a_tensor_source_needs_none(agents: Agents, no_opencv: dict[str, str], t
     assert (code, summary["inferences"], summary["restarts"]) == (0, 20, 0), said
 
 
+def test_a_governor_without_a_gate_needs_none(agents: Agents, no_opencv: dict[str, str], tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "tensor.bundle", contract=TENSOR)
+    limits = ("--latency-budget", "1000", "--max-stride", "2")
+    code, summary, said = agents.run(
+        "--bundle", bundle, "--source", "synthetic:", "--count", "20", *limits, env=no_opencv
+    )
+    assert (code, summary["restarts"], "cv2" in said) == (0, 0, False), said
+
+
 @pytest.mark.parametrize("more", [("--source", "synthetic:"), ("--source", "folder:.")])
 def test_pictures_are_answered_with_what_is_missing(
     agents: Agents, no_opencv: dict[str, str], tmp_path: Path, more: tuple[str, str]

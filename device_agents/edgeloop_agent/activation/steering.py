@@ -68,8 +68,6 @@ class Activation:
         first); costs_ms: of each variant, kept up to date by whoever opens one; period_s: from one frame to the next, 0
         where they come as fast as they are taken. Raises ConfigError.
         """
-        from edgeloop_agent.activation.gate import Gate
-
         self._settings = settings
         self._models = models
         self._parts = parts
@@ -85,7 +83,11 @@ class Activation:
         self._told_missed = False
         self._programs = tuple(programs)
         self._recorder = LoadRecorder(Path(settings.record), settings.law) if settings.record else None
-        self._gate = Gate(settings.gate) if settings.gate else None
+        self._gate = None
+        if settings.gate is not None:
+            from edgeloop_agent.activation.gate import Gate  # it alone needs OpenCV
+
+            self._gate = Gate(settings.gate)
         self._cascade: Cascade | None = None
         self._escalated = 0
         self._stride, self._until_next = 1, 0

@@ -2,8 +2,8 @@
 
 One JSON object a line each way. {"open": id, "variant", "delegate", "threads"} -> {"ran", "load_ms", "rss_bytes"}, with
 "whole": true also what a worker has around the model (pictures' libraries, decoding); {"run": id, "for_s": seconds} ->
-{"times_ns"}; {"close": id} -> {}. A candidate that does not work answers {"failed": why}; one that crashes takes this
-process along, which its parent notices.
+{"times_ns"}; {"close": id} -> {}. A candidate that does not work answers {"failed": why, "hint"}; one that crashes
+takes this process along, which its parent notices.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop import probes
-from edgeloop.errors import EdgeloopError
+from edgeloop.errors import EdgeloopError, install_hint
 
 _MOST_PER_SLICE = 1000  # more would tell nothing: a fast model is settled long before the time is over
 
@@ -27,11 +27,16 @@ def main(staged: str) -> int:
         try:
             answer = bench.obey(order)
         except EdgeloopError as error:
-            answer = {"failed": error.message}
+            answer = {"failed": error.message, "hint": error.hint or ""}
         except ModuleNotFoundError as error:
-            answer = {"failed": f"Python module {error.name} is not installed here"}
+            answer = {"failed": f"Python module {error.name} is not installed here", "hint": _hint(error.name)}
         print(json.dumps(answer), flush=True)
     return 0
+
+
+def _hint(module: str | None) -> str:
+    slim = "pictures need OpenCV: install an agent without --slim, and run or deploy that first"
+    return slim if module == "cv2" else install_hint("agent")
 
 
 class _Bench:

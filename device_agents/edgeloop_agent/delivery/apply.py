@@ -206,7 +206,7 @@ def rehearse_in_a_child(
 ) -> Rehearsal:  # fmt: skip
     """Run it in a process of its own, which may crash or hang: the first delegate of the order that works is what will
     run it. Golden samples first; p95 over `seconds` of inferences; memory of a process with nothing else in it."""
-    failures = []
+    failures, hint = [], ""
     for delegate in delegates:
         done = _rehearse_on(delegate, staged, variant, threads, seconds)
         if done.failed and parse_delegate(delegate).library:
@@ -215,7 +215,8 @@ def rehearse_in_a_child(
         if not done.failed:
             return done
         failures.append(f"{delegate}: {done.failed}")
-    return Rehearsal(failed="; ".join(failures) or "no delegate to run it on")
+        hint = hint or done.hint
+    return Rehearsal(failed="; ".join(failures) or "no delegate to run it on", hint=hint)
 
 
 def _rehearse_on(delegate: str, staged: StagedBundle, variant: str | None, threads: int, seconds: float) -> Rehearsal:
@@ -230,7 +231,7 @@ def _rehearse_on(delegate: str, staged: StagedBundle, variant: str | None, threa
     finally:
         child.end()
     if "failed" in ran:
-        return Rehearsal(failed=str(ran["failed"]))
+        return Rehearsal(failed=str(ran["failed"]), hint=str(ran.get("hint", "")))
     times_ns = ran["times_ns"]
     return Rehearsal(str(opened["ran"]), len(times_ns), _p95_ms(times_ns), int(opened["rss_bytes"]))
 

@@ -172,7 +172,7 @@ class Budget:
 class Rehearsal:
     """How it did in a process of its own, beside what runs: on the delegate that will run it, after its golden samples.
 
-    failed: why it could not run at all; "" otherwise.
+    failed: why it could not run at all, with a `hint` where there is one; "" otherwise.
     """
 
     delegate: str = ""
@@ -180,12 +180,13 @@ class Rehearsal:
     p95_ms: float = 0.0
     memory_bytes: int = 0
     failed: str = ""
+    hint: str = ""
 
 
 def judge_rehearsal(rehearsal: Rehearsal, budget: Budget) -> Admit | Refuse:
     """Whether it may be switched to."""
     if rehearsal.failed:
-        return Refuse(rehearsal.failed)
+        return Refuse(rehearsal.failed, rehearsal.hint)
     on = f"on {rehearsal.delegate} (n = {rehearsal.n})"
     if budget.p95_ms is not None and rehearsal.p95_ms > budget.p95_ms:
         return Refuse(f"too slow here: p95 {rehearsal.p95_ms:.3g} ms {on}, the budget is {budget.p95_ms:g} ms")

@@ -97,6 +97,7 @@ def test_pictures_are_refused_where_there_is_no_opencv(
     monkeypatch.setattr(sys, "path", [str(tmp_path / "hiding"), *sys.path])
     code, done = update(make_bundle(tmp_path / "8.bundle", version=8), state, capsys)
     assert (code, done["state"]) == (1, "refused") and "cv2 is not installed" in done["reason"], done
+    assert "without --slim" in done["hint"], done
 
 
 def test_a_crash_in_the_rehearsal_is_one_line(tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
