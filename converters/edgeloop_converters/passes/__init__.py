@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from edgeloop.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from edgeloop_converters.passes.dynamic import add_exits
     from edgeloop_converters.passes.graph import in_series, optimize_graph, side_by_side
     from edgeloop_converters.passes.pruning import prune, prune_blocks, sparsify
     from edgeloop_converters.passes.train import distill, fine_tune, qat
 
 __all__ = [
+    "add_exits",
     "distill",
     "fine_tune",
     "in_series",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "add_exits": ".dynamic.exits",
     "in_series": ".graph.joining",
     "optimize_graph": ".graph.optimize",
     "side_by_side": ".graph.joining",

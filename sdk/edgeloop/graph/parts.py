@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from edgeloop.errors import UsageError
 from edgeloop.graph.model import Graph
-from edgeloop.graph.values import Op, Subgraph
+from edgeloop.graph.values import Op, Signature, Subgraph
+
+_EXIT = re.compile(r"exit[1-9]\d?")
+"""What outputs that are exit heads are called in the signature, `exit1` the earliest."""
 
 
 def cut(graph: Graph, names: Sequence[str]) -> bytes:
@@ -99,3 +103,26 @@ def output_names(graph: Graph) -> tuple[str, ...]:
     known = next((s.outputs for s in graph.signatures if s.subgraph == 0), {})
     by_index = {index: name for name, index in known.items()}
     return tuple(by_index.get(i, graph.main.tensors[i].name) for i in graph.main.outputs)
+
+
+def exit_heads(graph: Graph) -> tuple[str, ...]:
+    """Names of the model's last outputs that are called as exit heads are, in order; () where it has none."""
+    names = output_names(graph)
+    count = next((n for n, name in enumerate(reversed(names)) if not _EXIT.fullmatch(name)), len(names))
+    return names[len(names) - count :]
+
+
+def up_to(graph: Graph, head: str) -> Graph:
+    """The part of a model that computes its output `head`, alone, with the same inputs and names.
+
+    KeyError where there is no such output.
+    """
+    at = graph.main.outputs[dict(zip(output_names(graph), range(len(graph.main.outputs)), strict=True))[head]]
+    main = graph.main
+    part, places = extract(graph, needed_ops(main.ops, [at]), main.inputs, [at])
+    for signature in graph.signatures:
+        if signature.subgraph == 0:
+            inputs = {name: places[i] for name, i in signature.inputs.items()}
+            part.signatures.append(Signature(signature.key, 0, inputs, {head: places[at]}))
+            break
+    return part
