@@ -99,6 +99,7 @@ def run_agent(
             cleanup.enter_context(reload.on_hangup())
         plans = _planned([replace(config, state=state) for config in configs], tell, at_start=True)
         desk = Desk(state, tell, device=configs[0].device, reload=reload)
+        cleanup.callback(desk.close)
         desk.releases = Polls(config_file)
         cleanup.callback(desk.releases.close)
         went_back: list[str] = []

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from edgeloop.telemetry.collector import start_collector
-from edgeloop_agent.service.status import ask
+from edgeloop_agent.service.status import SOCKET, ask
 from support.agents import PATIENCE_S, Agent, Agents, make_bundle
 
 
@@ -58,6 +58,17 @@ def test_a_service_takes_its_new_config_without_ending(agents: Agents, config: P
     assert (state["pid"], state["reloads"], state["models"][0]["threads"]) == (agent.process.pid, 1, 2)
     assert agent.worker_pid != worker
     assert agent.stop()["threads"] == 2
+
+
+def test_who_asks_while_it_reloads_is_answered_with_models(agents: Agents, config: Path, tmp_path: Path) -> None:
+    agent = start(agents, "--config", config)
+    agent.process.send_signal(signal.SIGHUP)
+    until_s = time.monotonic() + PATIENCE_S
+    while agent.said.count("runs on xnnpack") < 2 and time.monotonic() < until_s:
+        assert ask(tmp_path / "state")["models"]
+    assert ask(tmp_path / "state")["reloads"] == 1
+    agent.stop()
+    assert not (tmp_path / "state" / SOCKET).exists()
 
 
 @pytest.mark.slow

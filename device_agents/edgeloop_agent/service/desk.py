@@ -80,16 +80,24 @@ class Desk:
         """While these models run."""
         self._models, self._stops, self._own_stops = models, stops, 0
         self._status_line_s = -_STATUS_LINE_EVERY_S
-        self._socket = StatusSocket(self._folder, self.state, self._tell)
-        self._socket.register(selector)
+        if self._socket is None:
+            self._socket = StatusSocket(self._folder, self.state, self._tell)
         # Bundle, keys and config hold: from here on faults are mended, not reported to whoever started us.
         self._notifier.ready()
+        commands = contextlib.nullcontext() if self.commands is None else self.commands.attending(selector, models)
         try:
-            with contextlib.nullcontext() if self.commands is None else self.commands.attending(selector, models):
+            with self._socket.answering(selector), commands:
                 yield
         finally:
-            self._socket.close(selector)
             self._models = ()
+            if self.was_stopped or self.is_relaunched:
+                self.close()
+
+    def close(self) -> None:
+        """Nobody is answered any more."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def look(self) -> None:
         """Once per round of the supervisor's loop, so at least once a second."""

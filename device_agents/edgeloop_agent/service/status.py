@@ -1,6 +1,7 @@
 """`edgeloop-agent status`: the supervisor answers on a socket in its state folder. Nothing is written to the card.
 
-Who connects gets one JSON object and the end of the stream; nothing is read from it.
+Who connects gets one JSON object and the end of the stream; nothing is read from it. Who connects during a reload waits
+for the models that start then.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import selectors
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,15 @@ from edgeloop.errors import EXIT_DEVICE, EXIT_DONE, EXIT_GOAL_NOT_MET, DeviceErr
 
 SOCKET = "agent.sock"
 MAX_STATUS_BYTES = 128 << 10
-_TIMEOUT_S = 5.0
+_TIMEOUT_S = 15.0
+"""More than a reload takes: models end, their last report goes out."""
 _RETRY_S = 0.05
 _BACKLOG = 64
 
 
 class StatusSocket:
-    """The server's side, in the supervisor's selector. Where none can be made (a read-only disk), that is said once.
+    """The server's side, in a supervisor's selector while one runs. Where none can be made (a read-only disk), that is
+    said once.
 
     `state` makes the object that is sent; the folder must be locked by this process.
     """
@@ -39,13 +42,19 @@ class StatusSocket:
         except OSError as error:
             tell(f"warning: {folder / SOCKET}: {error.strerror}; `edgeloop-agent status` cannot see this agent")
 
-    def register(self, selector: selectors.BaseSelector) -> None:
-        if self._socket is not None:
-            selector.register(self._socket, selectors.EVENT_READ, self._answer)
-
-    def close(self, selector: selectors.BaseSelector) -> None:
-        if self._socket is not None:
+    @contextlib.contextmanager
+    def answering(self, selector: selectors.BaseSelector) -> Iterator[None]:
+        if self._socket is None:
+            yield
+            return
+        selector.register(self._socket, selectors.EVENT_READ, self._answer)
+        try:
+            yield
+        finally:
             selector.unregister(self._socket)
+
+    def close(self) -> None:
+        if self._socket is not None:
             self._socket.close()
             self._socket = None
             with contextlib.suppress(OSError):

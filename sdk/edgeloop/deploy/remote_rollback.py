@@ -32,11 +32,13 @@ def roll_back(
     if found.agent is None:
         raise DeviceError(f"{device.url} has no agent", hint="edgeloop deploy puts one there")
     with host.locked():
+        runs_there = bool(host.ask(found.owner, "status", may_fail=True))
         done = host.ask(found.owner, "rollback", *([name] if name else []))
         went = WentBack(str(done["name"]), int(done["version"]), is_running=False)
         until_s = time.monotonic() + wait_s
-        while status := host.ask(found.owner, "status", may_fail=True):
-            for model in status.get("models", ()):
+        # Once it ran it is waited for: it may be silent for a moment while it changes its models.
+        while runs_there:
+            for model in host.ask(found.owner, "status", may_fail=True).get("models", ()):
                 shown = (model.get("bundle"), model.get("version"), model.get("phase"))
                 if shown == (went.name, went.version, "running"):
                     return WentBack(went.name, went.version, is_running=True)
