@@ -55,9 +55,9 @@ def core_of(target: Target) -> Cpu:
 
 
 @contextmanager
-def arm_cost(target: Target, progress: Progress | None = None) -> Iterator[ArmCost]:
-    """The cost on the target's core, by the instruction meter. Raises UsageError, DeviceError as that does."""
-    cpu = core_of(target)
+def arm_cost(on: Target | Cpu, progress: Progress | None = None) -> Iterator[ArmCost]:
+    """The cost on a core, or on a target's, by the instruction meter. Raises UsageError, DeviceError as that does."""
+    cpu = on if isinstance(on, Cpu) else core_of(on)
     with InstructionMeter(cpu, progress) as meter:
         yield ArmCost(meter, CostTable(f"{meter.device}-int8"))
 

@@ -22,6 +22,7 @@ from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.schemes import scheme_named
 from edgeloop_converters.schemes.borders import set_io
 from edgeloop_converters.schemes.job import Job
+from edgeloop_converters.shared_work import Around
 from edgeloop_converters.sources import Sources, sample_shape
 from edgeloop_converters.stages import Stages
 
@@ -71,13 +72,14 @@ def export(
     progress: Progress,
     rows: RangeRows | None = None,
     assistant: Assistant | None = None,
+    around: Around | None = None,
 ) -> Exported:
     """Run the recipe's passes. rows: takes in the extremes of every calibration sample, where there is calibration.
 
-    assistant: a process that packs; None: this one.
+    assistant: a process that packs; None: this one. around: shared with other exports of the conversion.
     """
     scheme = scheme_named(recipe.scheme)
-    lighter = _lighter(recipe, target, model, sources, stages, progress)
+    lighter = _lighter(recipe, target, model, sources, stages, progress, around or Around())
     told = tuple(report.note() for report in lighter.reports)
     if scheme.load is None:
         name = f"{FLOAT}-lite" if lighter.reports else FLOAT  # "float" is the model that it is compared with
@@ -167,13 +169,26 @@ def export(
 
 
 def _lighter(
-    recipe: Recipe, target: Target, model: FloatModel, sources: Sources, stages: Stages, progress: Progress
+    recipe: Recipe,
+    target: Target,
+    model: FloatModel,
+    sources: Sources,
+    stages: Stages,
+    progress: Progress,
+    around: Around,
 ) -> Lighter:
     """The float model after the recipe's passes over it."""
     if not recipe.float_passes:
         return Lighter(model.tflite)
     setting = Setting(
-        sources.contract, sources.data.calibration, sources.learnable, target, recipe.seed, progress, model.tflite
+        sources.contract,
+        sources.data.calibration,
+        sources.learnable,
+        target,
+        recipe.seed,
+        progress,
+        model.tflite,
+        around,
     )
     with stages("float passes"):
         return run_float_passes(model.tflite, recipe.float_passes, setting)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +16,10 @@ from edgeloop.errors import UsageError
 from edgeloop.graph import Graph
 from edgeloop.progress import Progress
 from edgeloop.targets import Target
+from edgeloop_converters.costs import CostSetting, cost_named
 from edgeloop_converters.data import Dataset
 from edgeloop_converters.recipe_steps import QAT, PassStep
+from edgeloop_converters.shared_work import Around, key_of
 
 if TYPE_CHECKING:
     from edgeloop_converters.passes.report import PassReport
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 _SAMPLES = 512
+_SCORE = "reconstruction"
+_HOW_MUCH = ("amount", "threshold", "goal")
 _CHECKED_ON = 16
 
 
@@ -40,6 +46,7 @@ class Setting:
     seed: int
     progress: Progress
     original: bytes
+    around: Around = field(default_factory=Around)
 
     @property
     def has_labels(self) -> bool:
@@ -66,40 +73,65 @@ class Lighter:
     reports: tuple[PassReport, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Done:
+    tflite: bytes
+    report: PassReport
+    int8: bytes | None = None
+
+
 def run_float_passes(model: bytes, steps: Sequence[PassStep], setting: Setting) -> Lighter:
-    """One after the other; each sees what the one before it left. Raises UsageError where a pass cannot work on it."""
-    if not steps:
-        return Lighter(model)
+    """One after the other; each sees what the one before it left. Raises UsageError where a pass cannot work on it.
+
+    A run that begins as an earlier one did goes on from where they part.
+    """
+    graph, int8, reports = model, None, []
+    key = key_of(model, setting.original, setting.indices.tobytes(), setting.seed, setting.target.id)
+    for step in steps:
+        key = key_of(key, step.name, dict(step.options))
+        done = setting.around.work.once(key, partial(_run, graph, step, setting))
+        graph, int8 = done.tflite, done.int8
+        reports.append(done.report)
+    return Lighter(graph, int8, tuple(reports))
+
+
+def _run(model: bytes, step: PassStep, setting: Setting) -> _Done:
     from edgeloop_converters.float_training import quantized
 
-    graph, int8, reports = Graph.read(model), None, []
-    for step in steps:
-        if step.name == QAT:
-            graph, int8, report = quantized(graph, step.options, setting)
-        else:
-            graph, report = _PASSES[step.name]()(graph, step.options, setting)
-        reports.append(report)
-    return Lighter(graph.write(), int8, tuple(reports))
+    graph = Graph.read(model)
+    if step.name == QAT:
+        trained, int8, report = quantized(graph, step.options, setting)
+        return _Done(trained.write(), report, int8)
+    made, report = _PASSES[step.name]()(graph, step.options, setting)
+    return _Done(made.write(), report)
 
 
 def _prune(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[Graph, PassReport]:
-    from edgeloop_converters.passes import prune
+    """What is known of the channels is looked at once for all goals."""
+    from edgeloop_converters.passes.pruning import Survey, apply_prune
 
-    given = dict(options)
-    samples = setting.samples(graph.write(), given.pop("samples", _SAMPLES))
-    if not samples:
-        raise UsageError("pruning looks at samples", hint="--data DIR")
-    given.setdefault("tile", setting.target.channel_tile)
-    given.update(samples=samples, seed=setting.seed, progress=setting.progress)
-    kind = given.pop("cost", "macs")
-    if kind != "arm":
-        from edgeloop_converters.passes.figures import weight_bytes
+    began = time.monotonic()
+    given = {"samples": _SAMPLES, "tile": setting.target.channel_tile, "cost": "macs", **options}
+    how = {key: given.pop(key) for key in _HOW_MUCH if key in given}
+    repair = bool(given.pop("repair", True))
 
-        return prune(graph, cost=weight_bytes, **given) if kind == "bytes" else prune(graph, **given)
-    from edgeloop_converters.arm_cost import arm_cost
+    def look() -> Survey:
+        samples = setting.samples(graph.write(), given["samples"])
+        if not samples:
+            raise UsageError("pruning looks at samples", hint="--data DIR")
+        cost = cost_named(given["cost"], CostSetting(setting.target, setting.around, setting.progress))
+        return Survey(
+            graph, score=given.get("score", _SCORE), tile=given["tile"], cost=cost, samples=samples,
+            seed=setting.seed, progress=setting.progress,
+        )  # fmt: skip
 
-    with arm_cost(setting.target, setting.progress) as cost:
-        return prune(graph, cost=cost, **given)
+    survey = setting.around.work.once(
+        key_of("survey", graph.write(), given, setting.indices.tobytes(), setting.seed), look
+    )
+    return apply_prune(
+        graph, survey.plan(**how), samples=survey.samples, repair=repair, seed=setting.seed,
+        progress=setting.progress, started=began,
+    )  # fmt: skip
 
 
 def _optimize(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[Graph, PassReport]:

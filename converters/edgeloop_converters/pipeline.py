@@ -35,6 +35,7 @@ from edgeloop_converters.measure import Candidate, Measuring, measure
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.result import ConvertResult
 from edgeloop_converters.schemes import check_target, cost_notes, scheme_named
+from edgeloop_converters.shared_work import Around, SharedWork
 from edgeloop_converters.sources import (
     Datasets,
     choose_samples,
@@ -65,13 +66,16 @@ def convert(
     strict_data: bool = False,
     cache: bool = True,
     ahead: HeadStart | None = None,
+    device: str = "",
+    tensorboard: Path | None = None,
 ) -> ConvertResult:
     """Run a recipe. Nothing is written but the float model and decoded pictures (unless `cache` is False) into this
     host's cache; `result.bundle.save()` writes.
 
     threads: for evaluation, default one per core up to 4. command: what the user typed, for the report. ahead:
-    processes begun before this module was imported, the caller's to close. A goal that is missed is in `result.gate`,
-    not an error. Raises UsageError and its kinds (wrong use, data, contract), RefusedError (corrupt or unsafe model);
+    processes begun before this module was imported, the caller's to close. device: URL of one that candidates are
+    measured on. tensorboard: folder for the figures of trainings. A goal that is missed is in `result.gate`, not an
+    error. Raises UsageError and its kinds (wrong use, data, contract), RefusedError (corrupt or unsafe model);
     with `strict_data` GoalNotMetError for a severe finding on the data, before any pass.
     """
     target, scheme = load_target(recipe.target), scheme_named(recipe.scheme)
@@ -92,7 +96,8 @@ def convert(
         scorer = Scorer(ahead.assistant) if data.evaluation.labels is not None else None
         decoded = stack.enter_context(DecodedCache()) if cache else None
         how = Measuring(recipe, target, Stages(), reporter, threads, scorer)
-        run = _Run(how, trust_code, ahead, decoded)
+        around = Around(stack.enter_context(SharedWork()), device, tensorboard)
+        run = _Run(how, trust_code, ahead, decoded, around)
         loaded = run.load(data, stack)
         if recipe.goals.max_drop is not None and loaded.output_kind != "classification":
             check_goals_fit(recipe.goals, has_labels=False, why_not=f"the output is {loaded.output_kind!r}")
@@ -144,6 +149,7 @@ class _Run:
     trust_code: bool
     ahead: HeadStart
     decoded: DecodedCache | None
+    around: Around
 
     def load(self, data: Datasets, stack: ExitStack) -> _Loaded:
         """Start the converter, read data meanwhile, settle the contract. stack: looks after what stays open."""
@@ -195,7 +201,7 @@ class _Run:
         how, rows = self.how, RangeRows()
         exported = export(
             basis.recipe, how.target, basis.model, basis.sources, self.trust_code, how.stages, how.progress, rows,
-            self.ahead.assistant,
+            self.ahead.assistant, self.around,
         )  # fmt: skip
         if basis.label:
             name = f"{exported.name}-{basis.label}"

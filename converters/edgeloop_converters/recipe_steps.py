@@ -52,6 +52,9 @@ CALIBRATION_METHODS = ("grouped", "min-max", "percentile", "mse", "entropy")
 PRUNE_SCORES = ("l1", "l2", "activation", "apoz", "correlation", "reconstruction")
 """Those of `passes.prune` that need neither labels nor gradients, without its imports."""
 
+COSTS = ("macs", "arm", "bytes")
+"""Names of `costs.COSTS`, without its imports."""
+
 NOT_OF_SCHEME = ("scheme", "engine", "io")
 _QUANTIZING = tuple(name for name in SCHEMES if name != FLOAT)
 
@@ -90,7 +93,7 @@ PASSES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
         "amount": (_share, "a share, 0 < amount < 1"),
         "threshold": (_positive, "a number above 0"),
         "goal": (_share, "a share, 0 < goal < 1"),
-        "cost": (_one_of("macs", "arm", "bytes"), "one of macs, arm, bytes"),
+        "cost": (_one_of(*COSTS), f"one of {', '.join(COSTS)}"),
         "score": (_one_of(*PRUNE_SCORES), f"one of {', '.join(PRUNE_SCORES)}"),
         "tile": (is_whole(1, 64), "a whole number from 1 to 64"),
         "samples": (is_whole(1, 1_000_000), "a whole number from 1 to 1000000"),

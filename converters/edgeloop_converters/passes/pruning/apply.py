@@ -13,11 +13,12 @@ from edgeloop.progress import Progress
 from edgeloop_converters.passes.figures import Cost, macs, output_error, outputs
 from edgeloop_converters.passes.pruning.channels import Channels
 from edgeloop_converters.passes.pruning.consumers import LINEAR, column_classes, matrix_of, put_matrix
-from edgeloop_converters.passes.pruning.plan import PrunePlan, channels_of, plan_prune
+from edgeloop_converters.passes.pruning.plan import PrunePlan, channels_of
 from edgeloop_converters.passes.pruning.refit import ROWS, own_constants, refit
 from edgeloop_converters.passes.pruning.scores import Gradients
 from edgeloop_converters.passes.pruning.seen import Samples
 from edgeloop_converters.passes.pruning.slicing import kept_channels, kept_classes, slice_channels
+from edgeloop_converters.passes.pruning.survey import plan_prune
 from edgeloop_converters.passes.report import PassReport
 
 NAME = "prune"
