@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,27 @@ def import_tensorflow(feature: str = "training") -> Any:
     MissingExtraError."""
     for name in ("TF_CPP_MIN_LOG_LEVEL", "ABSL_MIN_LOG_LEVEL"):
         os.environ.setdefault(name, "3")
+    quiet = "tensorflow" not in sys.modules and os.environ["TF_CPP_MIN_LOG_LEVEL"] == "3"
     try:
-        with without_garbage_collection():
+        with without_garbage_collection(), _muted() if quiet else nullcontext():
             import tensorflow as tf
     except ImportError as error:
         raise MissingExtraError(feature, "keras") from error
     return tf
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """What native code writes to stderr is dropped: TensorFlow 2.21 heeds no log level before it is loaded."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def bfloat16_note(tf: Any, cpu_info: Path = Path("/proc/cpuinfo")) -> str:
