@@ -23,6 +23,10 @@ def _one_of(*allowed: str) -> Callable[[Any], bool]:
     return lambda v: isinstance(v, str) and v in allowed
 
 
+def _some_of(*allowed: str) -> Callable[[Any], bool]:
+    return lambda v: isinstance(v, (list, tuple)) and len(v) > 0 and all(one in allowed for one in v)
+
+
 def _share(v: Any) -> bool:
     return isinstance(v, (int, float)) and not isinstance(v, bool) and 0 < v < 1
 
@@ -55,6 +59,9 @@ PRUNE_SCORES = ("l1", "l2", "activation", "apoz", "correlation", "reconstruction
 COSTS = ("macs", "arm", "bytes")
 """Names of `costs.COSTS`, without its imports."""
 
+REPLACEMENTS = ("silu:hard-swish", "prelu:leaky-relu", "leaky-relu:prelu", "prelu:relu", "hard-swish:relu6")
+"""`passes.graph.replacing.REPLACEMENTS`, without its imports."""
+
 NOT_OF_SCHEME = ("scheme", "engine", "io")
 _QUANTIZING = tuple(name for name in SCHEMES if name != FLOAT)
 
@@ -83,7 +90,10 @@ _SOFT: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 PASSES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
     # pass: option -> (check, what it must be)
-    "optimize": {"hard_swish": _TRUTH},
+    "optimize": {
+        "replace": (_some_of(*REPLACEMENTS), f"a list of some of {', '.join(REPLACEMENTS)}"),
+        "max_error": (_share, "a share, 0 < max_error < 1"),
+    },
     "sparsify": {
         "amount": (_share, "a share, 0 < amount < 1"),
         "threshold": (_positive, "a number above 0"),

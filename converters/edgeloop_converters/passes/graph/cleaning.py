@@ -58,9 +58,16 @@ def _compact(graph: Graph) -> None:
 
 
 def fold_constants(editor: Editor) -> int:
-    """Ops that read constants only are run once, here."""
+    """Ops that read constants only are run once, here; the shape of what has a fixed one is known, too."""
     count = 0
     for op in list(editor.main.ops):
+        if op.name == "SHAPE" and _shape_is_known(editor, op):
+            known = editor.main.tensors[op.outputs[0]]
+            known.data = np.array(editor.shape(op.inputs[0]), known.dtype)
+            known.shape, known.shape_signature = known.data.shape, None
+            editor.remove(op)
+            count += 1
+            continue
         read = [editor.main.tensors[i] for i in op.inputs if i >= 0]
         made = [editor.main.tensors[i] for i in op.outputs]
         if not read or not all(t.is_constant and not t.raw for t in read) or not is_pure(editor, op):
@@ -78,6 +85,11 @@ def fold_constants(editor: Editor) -> int:
         editor.remove(op)
         count += 1
     return count
+
+
+def _shape_is_known(editor: Editor, op: Op) -> bool:
+    signature = editor.main.tensors[op.inputs[0]].shape_signature
+    return op.outputs[0] not in editor.main.outputs and (signature is None or min(signature, default=1) >= 0)
 
 
 def merge_duplicates(editor: Editor) -> int:

@@ -13,8 +13,8 @@ from edgeloop.errors import EdgeloopError
 from edgeloop.graph import Graph
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.runtime import open_session
-from edgeloop_converters.passes.figures import figures
-from edgeloop_converters.passes.graph import cleaning, parallel, replacing, series, spatial, transposes
+from edgeloop_converters.passes.figures import figures, output_error, outputs
+from edgeloop_converters.passes.graph import cleaning, parallel, replacing, scales, series, spatial, transposes
 from edgeloop_converters.passes.graph.editing import Editor
 from edgeloop_converters.passes.report import PassReport
 
@@ -30,9 +30,12 @@ EXACT: Mapping[str, Rule] = {
     "idle ops removed": cleaning.remove_idle,
     "transposes sunk": transposes.sink_transposes,
     "transposes cancelled": transposes.cancel_transposes,
+    "PReLUs put together": replacing.prelu_from_parts,
     "PReLUs simplified": replacing.prelu_to_leaky,
+    "bounds made activations": replacing.clip_to_relu,
     "paddings fused": series.fuse_padding,
-    "scales and shifts folded": series.fold_scales,
+    "scales and shifts folded": scales.fold_scales,
+    "scales and shifts merged": scales.merge_scales,
     "chains merged": series.merge_chains,
     "branches summed": parallel.sum_branches,
     "siblings joined": parallel.join_concatenated,
@@ -45,6 +48,8 @@ EXACT: Mapping[str, Rule] = {
 
 TOLERANCE = 1e-4
 """Largest difference of an output, relative to its largest value: sums in another order."""
+MAX_ERROR = 0.05
+"""Of a replacement by another function: mean square of the outputs' change, as a share of their variance."""
 _ROUNDS = 20
 _RANDOM_SAMPLES = 4
 
@@ -53,7 +58,8 @@ def optimize_graph(
     graph: Graph,
     *,
     samples: Sequence[Sequence[Array]] = (),
-    hard_swish: bool = False,
+    replace: Sequence[str] = (),
+    max_error: float = MAX_ERROR,
     static_shapes: bool = True,
     progress: Progress | None = None,
     seed: int = 0,
@@ -61,20 +67,21 @@ def optimize_graph(
     """The same model with less to do; `graph` stays as it is.
 
     samples: what the check runs on; random numbers without. A rule whose result answers otherwise, or needs more work
-    or memory, is not applied, and a note says so. hard_swish: SiLU becomes hard-swish, which is another function and
-    not checked. static_shapes: a free batch is fixed at what the file plans for. Figures: macs, bytes,
-    peak_memory_bytes, ops.
+    or memory, is not applied, and a note says so. replace: names of `replacing.REPLACEMENTS`, to be done although they
+    save nothing here; those that are another function stay only where the outputs' error is at most `max_error`, as a
+    share of their variance. static_shapes: a free batch is fixed at what the file plans for. Figures: macs, bytes,
+    peak_memory_bytes, ops; with another function the error, too. Raises UsageError for an unknown replacement.
     """
     started = time.monotonic()
     shown = progress or SilentProgress()
     current, done = graph.copy(), dict[str, int]()
     if static_shapes and current.fix_shapes():
         done["shapes fixed"] = 1
-    if hard_swish and (count := replacing.silu_to_hard_swish(Editor(current))):
-        done["SiLUs replaced by hard-swish"] = count
+    asked = replacing.replacements_named(replace)
     inputs = samples[:_RANDOM_SAMPLES] or random_inputs(current, seed)
+    current, error = _replaced(current, asked, samples or inputs, max_error, done, shown)
     wanted = _run(current, inputs)
-    refused = set[str]()
+    refused = {name for replacement in asked.values() for name in replacement.undone_by}
     for _ in range(_ROUNDS):
         changed = False
         for name, rule in EXACT.items():
@@ -96,8 +103,41 @@ def optimize_graph(
             break
     cleaning.sweep(Editor(current))
     before, after = _figures(graph), _figures(current)
+    if error is not None:
+        before, after = {**before, "output_error": 0.0}, {**after, "output_error": error}
     detail = ", ".join(f"{count} {name}" for name, count in done.items()) or "nothing to do"
     return current, PassReport(NAME, detail, time.monotonic() - started, before, after)
+
+
+def _replaced(
+    graph: Graph,
+    asked: Mapping[str, replacing.Replacement],
+    samples: Sequence[Sequence[Array]],
+    most: float,
+    done: dict[str, int],
+    shown: Progress,
+) -> tuple[Graph, float | None]:
+    """What was asked for is done, as far as the outputs bear it; and their error, where it is another function."""
+    current, error = graph, None
+    for name, replacement in asked.items():
+        trial = current.copy()
+        if not (count := replacement.rule(Editor(trial))):
+            shown.note(f"{NAME}: {name}: nothing of this kind is in the model")
+            continue
+        if not replacement.exact:
+            worse = output_error(outputs(graph, samples), outputs(trial, samples))
+            if not worse <= most:
+                shown.note(
+                    f"{NAME}: {name}: not kept, the outputs' error is {worse:.1%} of their variance, above {most:.1%}"
+                )
+                continue
+            error = worse
+        elif why := _differs(trial, samples[:_RANDOM_SAMPLES], _run(current, samples[:_RANDOM_SAMPLES])):
+            shown.note(f"{NAME}: {name}: not kept, {why}")
+            continue
+        current = trial
+        done[f"{name} replaced"] = count
+    return current, error
 
 
 def _figures(graph: Graph) -> dict[str, float]:
@@ -111,6 +151,10 @@ def _objection(before: Graph, after: Graph, inputs: Sequence[Sequence[Array]], w
         return f"it needs more work ({old['macs']:,.0f} -> {new['macs']:,.0f} MACs)"
     if new["peak_memory_bytes"] > old["peak_memory_bytes"] and new["macs"] == old["macs"]:
         return f"it needs more memory ({old['peak_memory_bytes']:,.0f} -> {new['peak_memory_bytes']:,.0f} bytes)"
+    return _differs(after, inputs, wanted)
+
+
+def _differs(after: Graph, inputs: Sequence[Sequence[Array]], wanted: Sequence[Array]) -> str:
     try:
         got = _run(after, inputs)
     except EdgeloopError as error:

@@ -1,4 +1,4 @@
-"""Fusion in series: what follows or precedes a layer goes into its weights, its bias, its padding or its activation."""
+"""Fusion in series: layers in a row become one, padding and activations go into a layer. Scales: `scales`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from edgeloop_converters.passes.graph.editing import SAME, VALID, Editor, Floats
 LAYERS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 _TAKES_ACTIVATION = frozenset({*LAYERS, "ADD", "SUB", "MUL", "DIV", "MAX_POOL_2D", "AVERAGE_POOL_2D"})
 _CODES = {"RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3}
-_AFFINE = frozenset({"MUL", "ADD", "SUB", "DIV"})
 
 
 def fuse_activations(editor: Editor) -> int:
@@ -66,54 +65,8 @@ def same_padding(editor: Editor, op: Op, axis: int, size: int) -> tuple[int, int
     return missing // 2, missing - missing // 2
 
 
-def fold_scales(editor: Editor) -> int:
-    """Scales and shifts per channel after or before a layer -> its weights and bias."""
-    count = 0
-    for op in list(editor.main.ops):
-        if op.name not in _AFFINE or not any(o is op for o in editor.main.ops):
-            continue
-        found = _scale_and_shift(editor, op)
-        if found is None:
-            continue
-        source, scale, shift = found
-        maker, reader = editor.only_maker(source), editor.only_reader(op.outputs[0])
-        if maker is not None and maker.name in LAYERS and is_linear(maker) and _owns(editor, maker):
-            _scale_outputs(editor, maker, scale, shift)
-            maker.options.fusedActivationFunction = activation(op)
-            maker.outputs = list(op.outputs)
-            editor.remove(op)
-            count += 1
-        elif reader is not None and is_linear(op) and _scale_inputs(editor, reader, op, source, scale, shift):
-            count += 1
-    return count
-
-
-def _scale_and_shift(editor: Editor, op: Op) -> tuple[int, Floats, Floats] | None:
-    """(tensor x, a, b) where the op is a x + b along the last axis, a and b [channels]."""
-    at = next((p for p in (1, 0) if editor.floats(op, p) is not None), None)
-    if at is None or (at == 0 and op.name == "DIV") or len(op.inputs) != 2:
-        return None
-    source, values = op.inputs[1 - at], editor.floats(op, at)
-    assert values is not None
-    shape = editor.shape(source)
-    if editor.data(source) is not None or editor.main.tensors[source].dtype != "float32" or not shape:
-        return None
-    if values.size not in (1, shape[-1]) or (values.size > 1 and values.shape[-1] != values.size):
-        return None
-    if editor.shape(op.outputs[0]) != shape:
-        return None
-    flat = np.broadcast_to(values.ravel(), (shape[-1],)).astype(np.float32)
-    one, zero = np.ones_like(flat), np.zeros_like(flat)
-    if op.name == "MUL":
-        return source, flat, zero
-    if op.name == "DIV":
-        return (source, np.asarray(1 / flat, np.float32), zero) if bool((flat != 0).all()) else None
-    if op.name == "ADD":
-        return source, one, flat
-    return (source, one, -flat) if at == 1 else (source, -one, flat)
-
-
-def _owns(editor: Editor, op: Op) -> bool:
+def owns_weights(editor: Editor, op: Op) -> bool:
+    """Whether its weights, and its bias where it has one, are float32 constants."""
     return editor.floats(op, 1) is not None and (
         len(op.inputs) < 3 or op.inputs[2] < 0 or editor.floats(op, 2) is not None
     )
@@ -128,32 +81,6 @@ def bias_of(editor: Editor, op: Op) -> Floats:
 def set_weights(editor: Editor, op: Op, weights: Floats, bias: Floats) -> None:
     editor.set_constant(op, 1, np.asarray(weights, np.float32))
     editor.set_constant(op, 2, np.asarray(bias, np.float32))
-
-
-def _scale_outputs(editor: Editor, op: Op, scale: Floats, shift: Floats) -> None:
-    weights = editor.floats(op, 1)
-    assert weights is not None
-    along = scale if op.name == "DEPTHWISE_CONV_2D" else scale.reshape(-1, *[1] * (weights.ndim - 1))
-    set_weights(editor, op, weights * along, bias_of(editor, op) * scale + shift)
-
-
-def _scale_inputs(editor: Editor, reader: Op, op: Op, source: int, scale: Floats, shift: Floats) -> bool:
-    """A shift cannot go into a layer that pads with zeros."""
-    if reader.name not in LAYERS or not _owns(editor, reader) or reader.inputs[0] != op.outputs[0]:
-        return False
-    weights = editor.floats(reader, 1)
-    assert weights is not None
-    depthwise = reader.name == "DEPTHWISE_CONV_2D"
-    if weights.shape[-1] != scale.size or (depthwise and reader.option("depthMultiplier", 1) != 1):
-        return False
-    if bool(shift.any()) and not pads_nothing(editor, reader):
-        return False
-    shifted = weights * shift
-    change = shifted.sum(axis=(0, 1, 2)) if depthwise else shifted.reshape(len(weights), -1).sum(axis=1)
-    set_weights(editor, reader, weights * scale, bias_of(editor, reader) + change)
-    reader.inputs[0] = source
-    editor.remove(op)
-    return True
 
 
 def pads_nothing(editor: Editor, op: Op) -> bool:
@@ -175,7 +102,7 @@ def merge_chains(editor: Editor) -> int:
             flatten, first = first, editor.only_maker(first.inputs[0])
         if first is None or first.name not in ("CONV_2D", "FULLY_CONNECTED") or not is_linear(first):
             continue
-        if not (_owns(editor, first) and _owns(editor, second)):
+        if not (owns_weights(editor, first) and owns_weights(editor, second)):
             continue
         if _merge(editor, first, second, flatten):
             count += 1

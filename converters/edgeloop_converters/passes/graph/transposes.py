@@ -27,6 +27,8 @@ _UNARY = frozenset(
     | {"SQRT", "RSQRT", "SQUARE"}
 )
 _BINARY = frozenset({"ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM"})
+_AXES = frozenset({"CONCATENATION", "PAD", "MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN"})
+"""These name axes: passed where every input comes through the same transpose, and reductions keep their axes."""
 
 
 def cancel_transposes(editor: Editor) -> int:
@@ -81,8 +83,10 @@ def _sunk(editor: Editor, op: Op) -> tuple[list[int], list[int]] | None:
     """(the order, the op's inputs before it); None where the transpose cannot pass."""
     if op.custom or len(op.outputs) != 1 or editor.main.tensors[op.outputs[0]].dtype != "float32":
         return None
-    if op.name not in _UNARY | _BINARY or not _leads_to_transpose(editor, op.outputs[0]):
+    if op.name not in _UNARY | _BINARY | _AXES or not _leads_to_transpose(editor, op.outputs[0]):
         return None
+    if op.name in _AXES:
+        return _sunk_by_axis(editor, op)
     orders: list[Sequence[int]] = []
     sources = []
     for index in op.inputs:
@@ -108,6 +112,32 @@ def _sunk(editor: Editor, op: Op) -> tuple[list[int], list[int]] | None:
     return order, sources
 
 
+def _sunk_by_axis(editor: Editor, op: Op) -> tuple[list[int], list[int]] | None:
+    """As `_sunk`; the op's axes become those before the transpose."""
+    count = len(op.inputs) if op.name == "CONCATENATION" else 1
+    makers = [editor.maker(i) for i in op.inputs[:count]]
+    orders = [_order(editor, maker) if maker is not None else None for maker in makers]
+    order = orders[0] if orders else None
+    if order is None or any(other != order for other in orders):
+        return None
+    sources = [maker.inputs[0] for maker in makers if maker is not None]
+    if op.name == "CONCATENATION":
+        op.options.axis = order[op.option("axis") % len(order)]
+        return order, sources
+    how = editor.data(op.inputs[1])
+    if how is None or (op.name != "PAD" and not op.option("keepDims", False)):
+        return None
+    values = np.asarray(how)
+    if op.name == "PAD":
+        turned = values.reshape(-1, 2)[np.argsort(order)]
+    else:
+        turned = np.sort(np.array([order[int(axis) % len(order)] for axis in values.ravel()])).astype(values.dtype)
+    return order, [
+        *sources,
+        editor.add(f"{editor.main.tensors[op.inputs[1]].name}/turned", np.ascontiguousarray(turned)),
+    ]
+
+
 def _leads_to_transpose(editor: Editor, index: int) -> bool:
     """Following single readers that a transpose could pass."""
     for _ in range(len(editor.main.ops)):
@@ -116,7 +146,7 @@ def _leads_to_transpose(editor: Editor, index: int) -> bool:
             return False
         if reader.name == "TRANSPOSE":
             return True
-        if reader.name not in _UNARY | _BINARY:
+        if reader.name not in _UNARY | _BINARY | _AXES:
             return False
         index = reader.outputs[0]
     return False
