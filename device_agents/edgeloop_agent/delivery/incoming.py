@@ -25,8 +25,10 @@ from edgeloop_agent.delivery.apply import go_back, installed_names, model_folder
 from edgeloop_agent.delivery.incoming_door import Order, budget_words, failed_verdict, start_door
 from edgeloop_agent.delivery.incoming_files import PartialFile, checked_offer, read_verdict, write_verdict
 from edgeloop_agent.delivery.incoming_stick import StickWatch
-from edgeloop_agent.delivery.shown import standing_as_dict
+from edgeloop_agent.delivery.package_folders import AGENT, CONFIG, package_folder, read_base
+from edgeloop_agent.delivery.shown import packages_as_dict, standing_as_dict
 from edgeloop_agent.delivery.update import Admit, Offer, Refuse, Version, judge_offer
+from edgeloop_agent.delivery.versions import VersionFolder
 
 _BUSY_S = 10.0
 """A transfer of which nothing came for so long does not keep another one out."""
@@ -173,7 +175,8 @@ class LineDelivery:
             incoming |= {"phase": "arriving", "chunks": chunks.count, "of": chunks.total}
         asked = str(command.arguments.get("offer") or "")
         verdict = read_verdict(self._state, asked) if asked else None
-        return {"incoming": incoming, "verdict": verdict, "models": models}
+        packages = packages_as_dict(self._state)
+        return {"incoming": incoming, "verdict": verdict, "models": models, "packages": packages}
 
     def _rollback(self, command: Command) -> dict[str, Any]:
         name = str(command.arguments.get("name") or "")
@@ -222,20 +225,29 @@ def _judged_early(state: Path, said: Mapping[str, Any]) -> dict[str, Any] | None
     """What the door would refuse for what the operator says it is, before the line carries any of it; None where it may
     come. The door judges again what has come."""
     name, digest = str(said.get("name", "")), str(said.get("digest", ""))
-    if name not in installed_names(state) or not digest:
+    folder = _folder_of(state, str(said.get("kind") or ""), name)
+    if folder is None or not digest:
         return None
     version = Version(int(said.get("version", 0)), digest)
     offer = Offer(
         version, str(said.get("target", "")), int(said["bytes"]) + int(said.get("unpacked_bytes", 0)),
         may_go_back=bool(said.get("may_go_back")), again=bool(said.get("again")),
     )  # fmt: skip
-    verdict = judge_offer(offer, model_folder(state, name).standing(), this_device(state, package_on_trial(state)))
+    verdict = judge_offer(offer, folder.standing(), this_device(state, package_on_trial(state)))
     if isinstance(verdict, Admit):
         return None
     told = {"name": name, "version": version.number, "rehearsal": None}
     if isinstance(verdict, Refuse):
         return {**told, "state": "refused", "reason": verdict.reason, "hint": verdict.hint, "exit_code": 1}
     return {**told, "state": "there", "reason": "", "hint": "", "exit_code": 0}
+
+
+def _folder_of(state: Path, kind: str, name: str) -> VersionFolder | None:
+    """The versions that an offer is one more of; None where there are none yet."""
+    if kind in (AGENT, CONFIG):
+        base = read_base(state)
+        return None if base is None else package_folder(state, base, kind)
+    return model_folder(state, name) if name in installed_names(state) else None
 
 
 def _given(arguments: Mapping[str, Any], name: str) -> Any:

@@ -27,7 +27,8 @@ from edgeloop.telemetry.delivery.carried_bundles import (
 from edgeloop_agent.delivery.apply import model_folder
 from edgeloop_agent.delivery.incoming_door import Order, budget_words, start_door
 from edgeloop_agent.delivery.incoming_files import INCOMING, check_room, forget, read_verdict, remove_verdict
-from edgeloop_agent.delivery.shown import standing_as_dict
+from edgeloop_agent.delivery.package_folders import AGENT, CONFIG
+from edgeloop_agent.delivery.shown import packages_as_dict, standing_as_dict
 
 LOOK_EVERY_S = 5.0
 _AGAIN_AFTER_S = 60.0
@@ -95,7 +96,7 @@ class StickWatch:
             if time.monotonic() < self._not_before_s.get(offer.id, 0.0):
                 return
             verdict = self._taken_in(offer)
-        told = told_verdict(offer, verdict, self._standing(offer.name))
+        told = told_verdict(offer, verdict, self._standing(offer))
         if read_verdict_on(self._root, self._device, offer.id) != told:
             write_verdict_on(self._root, self._device, offer.id, told)
 
@@ -131,10 +132,12 @@ class StickWatch:
         self._say_once("stick", f"{offer.name} version {offer.version} is not taken in yet: {reason}")
         return {"state": "failed", "reason": reason, "hint": hint, "exit_code": exit_code}
 
-    def _standing(self, name: str) -> dict[str, Any]:
-        if not name or name.startswith(".") or "/" in name:
+    def _standing(self, offer: CarriedOffer) -> dict[str, Any]:
+        if offer.kind in (AGENT, CONFIG):
+            return dict((packages_as_dict(self._state) or {}).get(offer.kind) or {})
+        if not offer.name or offer.name.startswith(".") or "/" in offer.name:
             return {}
-        return standing_as_dict(model_folder(self._state, name).standing())
+        return standing_as_dict(model_folder(self._state, offer.name).standing())
 
     def _say_once(self, kind: str, detail: str) -> None:
         if detail not in self._known:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from edgeloop_agent.delivery.package_folders import AGENT, CONFIG, package_folder, read_base
 
 if TYPE_CHECKING:
     from edgeloop_agent.delivery.update import Standing, Version
@@ -17,6 +20,20 @@ def standing_as_dict(standing: Standing) -> dict[str, Any]:
         "highest": standing.highest,
         "failed": dict(standing.failed),
         "kept": [_version(version) for version in standing.kept],
+    }
+
+
+def packages_as_dict(state: Path) -> dict[str, dict[str, Any] | None] | None:
+    """Of agent and config, by kind: None for one that is what root installed. None where no service looks for them."""
+    base = read_base(state)
+    if base is None:
+        return None
+    folders = {kind: package_folder(state, base, kind) for kind in (AGENT, CONFIG)}
+    return {
+        kind: {"name": kind, "link": str(folder.current), **standing_as_dict(folder.standing())}
+        if folder.folder.is_dir()
+        else None
+        for kind, folder in folders.items()
     }
 
 

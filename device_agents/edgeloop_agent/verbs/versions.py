@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import EXIT_DONE
 from edgeloop.mains import json_text
-from edgeloop_agent.delivery.shown import standing_as_dict
+from edgeloop_agent.delivery.package_folders import AGENT, CONFIG
+from edgeloop_agent.delivery.shown import packages_as_dict, standing_as_dict
 from edgeloop_agent.verbs._state import add_state_arguments, state_folders
 
 EPILOG = """example:
@@ -31,27 +30,13 @@ def run(args: argparse.Namespace) -> int:
         for name in installed_names(state):
             folder = model_folder(state, name)
             found.append({"name": name, "link": str(folder.current), **standing_as_dict(folder.standing())})
-    packages = _packages(state_folders(args))
+    packages: dict[str, dict[str, Any] | None] = {AGENT: None, CONFIG: None}
+    for state in state_folders(args):
+        packages.update(packages_as_dict(state) or {})
     lines = [_text(model) for model in found] + [_text(package) for package in packages.values() if package]
     text = "\n".join(lines) or "nothing came in by `update`"
     print(json_text({"models": found, **packages}) if args.json else text, flush=True)
     return EXIT_DONE
-
-
-def _packages(places: Sequence[Path]) -> dict[str, dict[str, Any] | None]:
-    """Of agent and config: how it stands; None where it is the one that was installed."""
-    from edgeloop_agent.delivery.package_folders import AGENT, CONFIG, package_folder, read_base
-
-    found: dict[str, dict[str, Any] | None] = {AGENT: None, CONFIG: None}
-    for state in places:
-        base = read_base(state)
-        if base is None:
-            continue
-        for kind in (AGENT, CONFIG):
-            folder = package_folder(state, base, kind)
-            if folder.folder.is_dir():
-                found[kind] = {"name": kind, "link": str(folder.current), **standing_as_dict(folder.standing())}
-    return found
 
 
 def _text(model: dict[str, Any]) -> str:

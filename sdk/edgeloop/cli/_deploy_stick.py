@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeloop.cli._console import Console
 from edgeloop.errors import EXIT_DONE, EXIT_GOAL_NOT_MET, UsageError
+
+if TYPE_CHECKING:
+    from edgeloop.deploy.cargo import Cargo
 
 _OF_STICKS = ("urls", "bundle", "verb", "json", "status", "device", "max_p95", "max_memory", "wait", "parallel")
 
@@ -54,14 +57,22 @@ def _given(name: str, value: Any) -> bool:
 
 
 def _put(root: Path, paths: Sequence[Path], args: argparse.Namespace, console: Console) -> int:
-    from edgeloop.deploy.remote import signed_bundle
+    from edgeloop.deploy.cargo import signed_cargo
     from edgeloop.deploy.stick import put_on_stick
 
-    bundles = [(path, signed_bundle(path)[0]) for path in paths]
+    cargoes = [signed_cargo(path)[0] for path in paths]
+    check_budgets(args, cargoes)
     with console.step(f"write to {root}"):
-        offers = put_on_stick(root, bundles, args.device, max_p95_ms=args.max_p95, max_memory_mib=args.max_memory)
+        offers = put_on_stick(root, cargoes, args.device, max_p95_ms=args.max_p95, max_memory_mib=args.max_memory)
     shown = [
-        {"name": o.name, "version": o.version, "offer": o.id, "bytes": o.bytes, "devices": list(o.devices)}
+        {
+            "name": o.name,
+            "version": o.version,
+            "kind": o.kind,
+            "offer": o.id,
+            "bytes": o.bytes,
+            "devices": list(o.devices),
+        }
         for o in offers
     ]
     lines = [
@@ -71,6 +82,15 @@ def _put(root: Path, paths: Sequence[Path], args: argparse.Namespace, console: C
     lines.append(f"then          edgeloop deploy file://{root} --status")
     console.result({"folder": str(root), "offers": shown}, "\n".join(lines))
     return EXIT_DONE
+
+
+def check_budgets(args: argparse.Namespace, cargoes: Sequence[Cargo]) -> None:
+    """Raises UsageError for a budget where there is no inference to judge by it."""
+    package = next((cargo for cargo in cargoes if not cargo.is_bundle), None)
+    if package is not None and (args.max_p95 is not None or args.max_memory is not None):
+        raise UsageError(
+            f"a budget is for bundles, {package.path} is {package.shown}", hint="no --max-p95, --max-memory"
+        )
 
 
 def _status(root: Path, console: Console) -> int:

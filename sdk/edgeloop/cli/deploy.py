@@ -1,4 +1,6 @@
-"""Put a bundle on devices for good: agent, key, config and service, then wait until it is well or rolled back."""
+"""Put a bundle on devices for good: agent, key, config and service, then wait until it is well or rolled back.
+
+Agents (`edgeloop bundle agent`) and configs (`bundle config`) go to devices that run an agent already."""
 
 from __future__ import annotations
 
@@ -10,19 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.cli._console import Console
-from edgeloop.cli._deploy_stick import StatusFlag, is_stick, run_stick
+from edgeloop.cli._deploy_stick import StatusFlag, check_budgets, is_stick, run_stick
 from edgeloop.cli._release_flags import add_release_flags, release_root, release_settings
 from edgeloop.devices.aliases import device_url
 from edgeloop.errors import EXIT_DONE, UsageError
 from edgeloop.progress import Advance, Progress
 
 if TYPE_CHECKING:
-    from edgeloop.bundle import Bundle, PublicKey
+    from edgeloop.bundle import PublicKey
+    from edgeloop.deploy.cargo import Cargo
     from edgeloop.deploy.remote import Deployed
     from edgeloop.deploy.rollout import Outcome
 
 Work = Callable[[str, Progress], "Deployed"]
 _ONLY_SSH = ("identity", "slim", "no_service", "prefix", "release_root")
+_ONLY_BUNDLES = ("slim", "no_service", "release_root")
 _TRY = "edgeloop run tries a bundle on local:"
 
 EPILOG = """example:
@@ -30,6 +34,8 @@ EPILOG = """example:
   edgeloop deploy ssh://pi@pi4.local ic-8.bundle --max-p95 20
   edgeloop deploy ssh://pi@a.local ssh://pi@b.local ssh://pi@c.local ic-8.bundle --canary 1 --parallel 4
   edgeloop deploy ssh://pi@pi4.local ic.bundle --source camera:0 --dry-run
+  edgeloop deploy ssh://pi@pi4.local edgeloop-agent-5-aarch64.agent
+  edgeloop deploy ssh://pi@pi4.local kitchen-2.config
   edgeloop deploy serial:///dev/ttyUSB0?baud=921600 ic-8.bundle
   edgeloop deploy pi-1 ic-8.bundle --collector http://127.0.0.1:8080
   edgeloop deploy file:///media/usb/edgeloop ic-8.bundle --device pi-1 --device pi-2
@@ -51,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="ssh://user@host[:port], serial:///dev/ttyUSB0, file:///media/usb/edgeloop",
     )
-    bundle = add("bundle", metavar="BUNDLE", type=Path)
+    bundle = add("bundle", metavar="FILE", type=Path, help="a bundle, an agent or a config; the file says which")
     add("--identity", type=Path, metavar="FILE", help="SSH private key (default: agent and ~/.ssh)")
     add("--slim", action="store_true", help="agent without OpenCV: for arrays, sound and sensor lines")
     add("--no-service", action="store_true", help="install and update only; says what to type")
@@ -85,12 +91,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise UsageError(
             "--status and --device are for a stick", hint="edgeloop deploy file:///media/usb/edgeloop --status"
         )
-    from edgeloop.deploy.remote import signed_bundle
+    from edgeloop.deploy.cargo import signed_cargo
     from edgeloop.deploy.rollout import Pace, roll_out
 
-    bundle, key = signed_bundle(args.bundle)
+    cargo, key = signed_cargo(args.bundle)
+    _check_flags(args, cargo)
     over_ssh = [url for url in args.urls if url.startswith("ssh://")]
-    ways = {url: (_over_ssh if url in over_ssh else _over_line)(args, bundle, key) for url in args.urls}
+    ways = {url: (_over_ssh if url in over_ssh else _over_line)(args, cargo, key) for url in args.urls}
     pace = Pace(args.parallel, args.canary, args.max_failures)
     is_one = len(args.urls) == 1
 
@@ -101,20 +108,20 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if is_one and outcomes[0].error is not None:
         raise outcomes[0].error
     failed = [outcome.error for outcome in outcomes if outcome.error is not None]
-    manifest = bundle.manifest
-    data = {"bundle": manifest.name, "version": manifest.version, "hosts": [_as_dict(o) for o in outcomes]}
+    data = {"bundle": cargo.name, "version": cargo.version, "kind": cargo.kind}
     counts = {"done": sum(o.done is not None for o in outcomes), "failed": len(failed)}
     counts["skipped"] = len(outcomes) - sum(counts.values())
-    console.result({**data, **counts}, _text(outcomes, manifest.name, manifest.version))
+    console.result({**data, "hosts": [_as_dict(o) for o in outcomes], **counts}, _text(outcomes, cargo))
     return failed[0].exit_code if failed else EXIT_DONE
 
 
-def _over_ssh(args: argparse.Namespace, bundle: Bundle, key: PublicKey) -> Work:
+def _over_ssh(args: argparse.Namespace, cargo: Cargo, key: PublicKey) -> Work:
     from edgeloop.deploy.remote import DeployPlan, deploy
+    from edgeloop.deploy.remote_package import deploy_package
     from edgeloop.devices import connect
 
     plan = DeployPlan(
-        args.bundle, bundle, key, settings=_settings(args), update_flags=_update_flags(args), prefix=args.prefix,
+        cargo, key, settings=_settings(args), update_flags=_update_flags(args), prefix=args.prefix,
         slim=args.slim, with_service=not args.no_service, dry_run=args.dry_run, wait_s=args.wait,
         release_root=release_root(args), is_own_service=args.user_service,
     )  # fmt: skip
@@ -122,14 +129,14 @@ def _over_ssh(args: argparse.Namespace, bundle: Bundle, key: PublicKey) -> Work:
     def work(url: str, progress: Progress) -> Deployed:
         device = connect(url, identity=args.identity, note=progress.note)
         try:
-            return deploy(device, plan, progress)
+            return (deploy if cargo.is_bundle else deploy_package)(device, plan, progress)
         finally:
             device.close()
 
     return work
 
 
-def _over_line(args: argparse.Namespace, bundle: Bundle, _key: PublicKey) -> Work:
+def _over_line(args: argparse.Namespace, cargo: Cargo, _key: PublicKey) -> Work:
     from edgeloop.deploy.serial_deploy import LinePlan, deploy_over_line
     from edgeloop.devices.commanding import connect_agent
     from edgeloop.telemetry.serial_link.address import is_serial_url
@@ -140,16 +147,25 @@ def _over_line(args: argparse.Namespace, bundle: Bundle, _key: PublicKey) -> Wor
         if "://" not in url and args.collector is None:
             raise UsageError(f"{url}: a device by name needs --collector URL, or is it ssh://{url}?", hint=_TRY)
     if given := sorted([*_settings(args), *(n for n in _ONLY_SSH if getattr(args, n))]):
-        raise UsageError(f"--{given[0].replace('_', '-')} is for ssh://: over a line only the bundle goes")
-    plan = LinePlan(
-        args.bundle, bundle, args.max_p95, args.max_memory, again=args.again, dry_run=args.dry_run, wait_s=args.wait
-    )
+        raise UsageError(f"--{given[0].replace('_', '-')} is for ssh://: over a line only the file goes")
+    plan = LinePlan(cargo, args.max_p95, args.max_memory, again=args.again, dry_run=args.dry_run, wait_s=args.wait)
 
     def work(url: str, progress: Progress) -> Deployed:
         collector = None if is_serial_url(url) else args.collector
         return deploy_over_line(url, lambda: connect_agent(url, collector), plan, progress)
 
     return work
+
+
+def _check_flags(args: argparse.Namespace, cargo: Cargo) -> None:
+    """Raises UsageError for what means nothing to an agent or a config."""
+    check_budgets(args, [cargo])
+    needless = sorted([*_settings(args), *(n for n in _ONLY_BUNDLES if getattr(args, n))])
+    if needless and not cargo.is_bundle:
+        raise UsageError(
+            f"--{needless[0].replace('_', '-')} is for bundles, {cargo.path} is {cargo.shown}",
+            hint="what a config shall say stands in it: edgeloop bundle config agent.toml",
+        )
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -207,10 +223,10 @@ def _line(outcome: Outcome[Deployed]) -> str:
     return f"{_state(outcome):<12} {outcome.seconds:6.1f} s  {outcome.url}{why}"
 
 
-def _text(outcomes: list[Outcome[Deployed]], name: str, version: int) -> str:
+def _text(outcomes: list[Outcome[Deployed]], cargo: Cargo) -> str:
     done = outcomes[0].done
     if len(outcomes) > 1 or done is None:
-        return "\n".join([f"{name} version {version}", *map(_line, outcomes)])
-    lines = [f"{done.state}: {name} version {version}, agent {done.agent_version}, {outcomes[0].seconds:.1f} s"]
+        return "\n".join([cargo.shown, *map(_line, outcomes)])
+    lines = [f"{done.state}: {cargo.shown}, agent {done.agent_version}, {outcomes[0].seconds:.1f} s"]
     lines += [f"set      {step}" for step in done.steps]
     return "\n".join(lines + (["type there:", *(f"  {command}" for command in done.next)] if done.next else []))

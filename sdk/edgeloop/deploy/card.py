@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.bundle import Bundle, TrustStore
+from edgeloop.bundle.package import Package
 from edgeloop.deploy.agent_settings import changed_config, config_text
 from edgeloop.deploy.image.files import FileEntry, LinkEntry
 from edgeloop.devices.agent_site import AgentSite, build_agent_site
@@ -153,9 +154,9 @@ def link_of(state: str, name: str) -> str:
     return f"{state}/{_FOLDER_OF_VERSIONS}/{name}/current.bundle"
 
 
-def digest_of(bundle: Bundle) -> str:
-    """What tells two bundles with one number apart."""
-    return hashlib.sha256(bundle.raw_manifest).hexdigest()[:16]
+def digest_of(content: Bundle | Package) -> str:
+    """What tells two with one number apart."""
+    return hashlib.sha256(content.raw_manifest).hexdigest()[:16]
 
 
 def _bundle_entries(path: Path, trust: TrustStore, machine: str) -> tuple[str, dict[str, FileEntry | LinkEntry]]:

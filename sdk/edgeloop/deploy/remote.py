@@ -10,25 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from secrets import token_hex
+from pathlib import Path
 from typing import Any
 
-from edgeloop.bundle import Bundle, PublicKey, TrustStore
+from edgeloop.bundle import PublicKey
 from edgeloop.deploy.agent_settings import changed_config
-from edgeloop.deploy.card import digest_of, link_of
-from edgeloop.deploy.host import USER, Change, Found, Host, Places, error_of, open_host
+from edgeloop.deploy.card import link_of
+from edgeloop.deploy.cargo import Cargo, signed_cargo
+from edgeloop.deploy.host import USER, Change, Found, Host, Places, open_host
+from edgeloop.deploy.remote_door import RemoteDoor, through_the_door
 from edgeloop.deploy.remote_service import restart_service, start_service, take_service_away, what_to_type
 from edgeloop.deploy.waiting import wait_until_well
 from edgeloop.devices.connection import Device, read_platform
-from edgeloop.devices.guarded import GuardedFolder
-from edgeloop.devices.install import InstalledAgent, install_agent, put_file
+from edgeloop.devices.install import InstalledAgent, install_agent
 from edgeloop.errors import DeviceError, EdgeloopError, GoalNotMetError, RefusedError
 from edgeloop.progress import Progress
 
 RELEASE_ROOT = "release/root.json"
 """In the agent's state folder. It stays where a deploy is undone: without its config nothing reads it."""
-_UPDATE_TIMEOUT_S = 900.0
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,7 @@ class DeployPlan:
     user gave. update_flags: given to the door as they are. prefix: stands for "/" on the device. is_own_service: of the
     user who logs in, without root. release_root: the text of whom it believes about releases."""
 
-    path: Path
-    bundle: Bundle
+    cargo: Cargo
     key: PublicKey
     settings: Mapping[str, Any] = field(default_factory=dict)
     update_flags: tuple[str, ...] = ()
@@ -51,19 +49,9 @@ class DeployPlan:
     is_own_service: bool = False
 
 
-def signed_bundle(path: Path) -> tuple[Bundle, PublicKey]:
-    """A bundle and the key whose signature it has. Raises RefusedError for one that a device would refuse."""
-    bundle = Bundle.open(path)
-    trusted = TrustStore.default().keys.get(bundle.signed_by or "")
-    if trusted is None:
-        raise RefusedError(f"{path}: signed by a key that is not trusted here", hint="edgeloop bundle sign FILE")
-    return bundle, trusted.key
-
-
 def plan_deploy(path: Path, **options: Any) -> DeployPlan:
-    """Raises as `signed_bundle`."""
-    bundle, key = signed_bundle(path)
-    return DeployPlan(path, bundle, key, **options)
+    """Raises as `signed_cargo`."""
+    return DeployPlan(*signed_cargo(path), **options)
 
 
 @dataclass(frozen=True)
@@ -93,7 +81,7 @@ def deploy(device: Device, plan: DeployPlan, progress: Progress) -> Deployed:
             agent = install_agent(host.device, platform, host.places.layout, advance, slim=plan.slim)
         if found.agent != agent.version:
             changes.append(("link", host.places.current_agent, agent.version))
-        _through_the_door(host, found, agent, plan, changes, progress)
+        _to_the_door(host, found, agent, plan, changes, progress)
         undo = _undo(host, changes, found)
         owner = USER if host.places.is_system else platform.user
         try:
@@ -127,7 +115,7 @@ def _changes(url: str, found: Found, places: Places, plan: DeployPlan) -> list[C
             )
         name = plan.key.fingerprint.removeprefix("el:").replace("-", "")[:12]
         changes.append(("file", f"{places.trusted}/{name}.pub", plan.key.to_text()))
-    link = link_of(found.state, plan.bundle.manifest.name)
+    link = link_of(found.state, plan.cargo.name)
     text = changed_config(found.config, link, plan.settings, places.needed_settings())
     if text != found.config:
         changes.append(("file", places.config, text))
@@ -145,47 +133,17 @@ def _in_words(changes: list[Change], plan: DeployPlan) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _through_the_door(
+def _to_the_door(
     host: Host, found: Found, agent: InstalledAgent, plan: DeployPlan, changes: list[Change], progress: Progress
 ) -> None:
     """On trial, or there already. Raises what the door refuses."""
     contents = {path: content for kind, path, content in changes if kind == "file"}
-    with GuardedFolder(host.device, host.places.root / "opt/edgeloop/deploys" / token_hex(4)) as folder:
-        host.run(["chmod", "0755", str(folder.path)], "making a folder")
-        config, key, bundle = (str(folder.path / name) for name in ("agent.toml", "signer.pub", plan.path.name))
-        staged: list[Change] = [
-            ("file", config, contents.get(host.places.config, found.config)),
-            ("file", key, plan.key.to_text()),
-        ]
-        host.settle(staged)
-        with progress.step("copy the bundle"):
-            put_file(host.device, plan.path, PurePosixPath(bundle), within=folder.path)
-            host.run(["chmod", "0644", bundle], "copying the bundle")
-        words = [*host.agent_command(agent.version), "update", bundle, "--config", config]
-        if plan.key.fingerprint not in found.keys:
-            words += ["--trust", key]
-        said: list[str] = []
-        complained: list[str] = []
-        with progress.step("verify and rehearse on the device"):
-            command = host.as_owner([*words, *plan.update_flags, "--json"], found.owner)
-            folder.start(command, said.append, complained.append)
-            code = folder.wait(_UPDATE_TIMEOUT_S)
-    _judge_answer(host, said, complained, code)
-
-
-def _judge_answer(host: Host, said: list[str], complained: list[str], code: int | None) -> None:
-    import json
-
-    url = host.device.url
-    try:
-        answer = json.loads(said[-1])
-    except (ValueError, IndexError):
-        reason = complained[-1] if complained else f"exit code {code}"
-        raise DeviceError(f"{url}: the update was not finished: {reason}", hint="what ran there runs") from None
-    if "error" in answer:
-        raise error_of(url, answer["error"], code or 0)
-    if answer["state"] == "refused":
-        raise GoalNotMetError(f"{url} refused it: {answer['reason']}", hint=answer["hint"] or "what ran there runs")
+    is_trusted = plan.key.fingerprint in found.keys
+    door = RemoteDoor(
+        agent.version, found.owner, contents.get(host.places.config, found.config) or "",
+        "" if is_trusted else plan.key.to_text(), plan.update_flags,
+    )  # fmt: skip
+    through_the_door(host, plan.cargo, door, progress)
 
 
 def _undo(host: Host, changes: list[Change], found: Found) -> list[Change]:
@@ -205,9 +163,9 @@ def _as_it_was(host: Host, undo: list[Change], *, had_agent: bool, plan: DeployP
 def _end_trial(host: Host, owner: str, plan: DeployPlan) -> None:
     """What was committed runs again, nothing where nothing was, while the new version is still on trial. Said to the
     door as that: a `rollback` would go back one more where the device went back by itself a moment ago."""
-    name = plan.bundle.manifest.name
+    name = plan.cargo.name
     running = _standing(host, owner, name).get("running")
-    if running and running["digest"] == digest_of(plan.bundle):
+    if running and running["digest"] == plan.cargo.digest:
         host.ask(owner, "rollback", name, "--trial", may_fail=True)
 
 
@@ -220,9 +178,9 @@ def _standing(host: Host, owner: str, name: str) -> dict[str, Any]:
 
 
 def _wait(host: Host, owner: str, plan: DeployPlan) -> None:
-    name = plan.bundle.manifest.name
+    name = plan.cargo.name
 
     def look() -> tuple[dict[str, Any], dict[str, Any]]:
         return _standing(host, owner, name), host.ask(owner, "status", may_fail=True)
 
-    wait_until_well(host.device.url, plan.bundle, look, plan.wait_s)
+    wait_until_well(host.device.url, plan.cargo, look, plan.wait_s)

@@ -12,12 +12,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from secrets import token_hex
 from typing import Any, TypeVar
 
-from edgeloop.bundle import Bundle
-from edgeloop.deploy.card import digest_of
+from edgeloop.deploy.cargo import Cargo
 from edgeloop.deploy.host import error_of
 from edgeloop.deploy.remote import Deployed
 from edgeloop.deploy.waiting import wait_until_well
@@ -44,8 +42,7 @@ T = TypeVar("T")
 class LinePlan:
     """max_p95_ms, max_memory_mib, again: asked of the door. wait_s: with no news for so long it is given up."""
 
-    path: Path
-    bundle: Bundle
+    cargo: Cargo
     max_p95_ms: float | None = None
     max_memory_mib: float | None = None
     again: bool = False
@@ -106,9 +103,9 @@ def deploy_over_line(url: str, connect: Callable[[], Commander], plan: LinePlan,
     with connect() as first:  # whether anybody is there is said at once
         info, delivery = first.ask("info", timeout_s=_ASK_S), first.ask("delivery", timeout_s=_ASK_S)
     plan = replace(plan, device=str(info.get("device")))
-    _check_runs_versions(url, plan.bundle.manifest.name, info, delivery)
+    _check_runs_versions(url, plan.cargo, info, delivery)
     if plan.dry_run:
-        return Deployed("would be installed", str(info.get("agent")), (f"{plan.path.stat().st_size} bytes go there",))
+        return Deployed("would be installed", str(info.get("agent")), (f"{plan.cargo.bytes} bytes go there",))
     agent = _Agent(url, connect, plan.wait_s, progress)
     try:
         began_s = time.monotonic()
@@ -116,11 +113,11 @@ def deploy_over_line(url: str, connect: Callable[[], Commander], plan: LinePlan,
         seconds = time.monotonic() - began_s
         _check_verdict(url, verdict)
         with progress.step("wait until it is well"):
-            wait_until_well(url, plan.bundle, lambda: _look(agent, plan.bundle.manifest.name), plan.wait_s)
+            wait_until_well(url, plan.cargo, lambda: _look(agent, plan.cargo), plan.wait_s)
     finally:
         agent.close()
-    size = plan.path.stat().st_size
-    return Deployed("committed", str(info.get("agent")), (f"{size} bytes sent and judged in {seconds:.1f} s",))
+    steps = (f"{plan.cargo.bytes} bytes sent and judged in {seconds:.1f} s",)
+    return Deployed("committed", str(info.get("agent")), steps)
 
 
 def roll_back_over_line(
@@ -147,8 +144,16 @@ def roll_back_over_line(
         agent.close()
 
 
-def _check_runs_versions(url: str, name: str, info: dict[str, Any], delivery: dict[str, Any]) -> None:
+def _check_runs_versions(url: str, cargo: Cargo, info: dict[str, Any], delivery: dict[str, Any]) -> None:
     """A version that nothing would run is not sent."""
+    if not cargo.is_bundle:
+        if delivery.get("packages") is None:
+            raise UsageError(
+                f"{url} takes no agents and configs over its line: no service that looks for them runs there",
+                hint="edgeloop deploy ssh://... installs one; an agent from before this way needs a newer one first",
+            )
+        return
+    name = cargo.name
     running = {str(model.get("bundle")) for model in info.get("models", ())}
     installed = {str(model.get("name")) for model in delivery.get("models", ())}
     if name not in running & installed:
@@ -161,7 +166,7 @@ def _check_runs_versions(url: str, name: str, info: dict[str, Any], delivery: di
 
 def _sent(agent: _Agent, plan: LinePlan, progress: Progress) -> dict[str, Any]:
     """The door's verdict on the file, which is sent as far as it is not there."""
-    data = plan.path.read_bytes()
+    data = plan.cargo.path.read_bytes()
     offer = token_hex(8)
     file = FileToSend(len(data), lambda offset, count: data[offset : offset + count])
     until_s = time.monotonic() + plan.wait_s
@@ -203,17 +208,18 @@ class _Counted:
 
 def _send(commander: Commander, plan: LinePlan, offer: str, data: bytes, file: FileToSend, counted: _Counted) -> int:
     """The state in which the transfer ended; COMPLETE where the device needs none of it to judge."""
-    manifest = plan.bundle.manifest
+    cargo = plan.cargo
     arguments: dict[str, Plain] = {
         "offer": offer, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data),
-        "unpacked_bytes": sum(entry.bytes for entry in manifest.members().values()),
-        "name": manifest.name, "version": manifest.version, "digest": digest_of(plan.bundle),
-        "target": manifest.target,
+        "unpacked_bytes": cargo.unpacked_bytes, "name": cargo.folder_name, "version": cargo.version,
+        "digest": cargo.digest, "target": cargo.target,
     }  # fmt: skip
     for name, value in (("max_p95", plan.max_p95_ms), ("max_memory", plan.max_memory_mib)):
         if value is not None:
             arguments[name] = value
-    for name, is_so in (("again", plan.again), ("may_go_back", plan.bundle.exemption(plan.device).holds)):
+    if not cargo.is_bundle:
+        arguments["kind"] = cargo.kind
+    for name, is_so in (("again", plan.again), ("may_go_back", cargo.may_go_back(plan.device))):
         if is_so:
             arguments[name] = True
     taken = commander.ask("deploy", arguments, timeout_s=_ASK_S)
@@ -238,9 +244,11 @@ def _check_verdict(url: str, verdict: dict[str, Any]) -> None:
         raise error_of(url, {"message": verdict["reason"], "hint": verdict["hint"]}, int(verdict["exit_code"]))
 
 
-def _look(agent: _Agent, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _look(agent: _Agent, cargo: Cargo) -> tuple[dict[str, Any], dict[str, Any]]:
     with suppress(DeviceError):
-        models = agent.ask("delivery").get("models", ())
-        standing = next((dict(model) for model in models if model.get("name") == name), {})
+        said = agent.ask("delivery")
+        if not cargo.is_bundle:
+            return dict((said.get("packages") or {}).get(cargo.kind) or {}), agent.ask("info")
+        standing = next((dict(model) for model in said.get("models", ()) if model.get("name") == cargo.name), {})
         return standing, agent.ask("info")
     return {}, {}

@@ -15,8 +15,7 @@ from shlex import quote
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from edgeloop.bundle import Bundle
-from edgeloop.deploy.card import digest_of
+from edgeloop.deploy.cargo import Cargo
 from edgeloop.errors import DataError, DeviceError, UsageError
 from edgeloop.telemetry.delivery.carried_bundles import (
     BUNDLE,
@@ -64,19 +63,17 @@ def stick_folder(url: str) -> Path:
 
 
 def put_on_stick(
-    root: Path, bundles: Sequence[tuple[Path, Bundle]], devices: Sequence[str] = (), *,
+    root: Path, cargoes: Sequence[Cargo], devices: Sequence[str] = (), *,
     max_p95_ms: float | None = None, max_memory_mib: float | None = None,
 ) -> list[CarriedOffer]:  # fmt: skip
     """Each for these devices, for all that find it where none is named. An earlier offer of the same name for the same
     devices goes. DeviceError where the stick is full, gone or cannot be written; what was on it still is, then."""
     offers = []
-    for path, bundle in bundles:
-        data_bytes = path.stat().st_size
-        manifest = bundle.manifest
+    for cargo in cargoes:
+        path, data_bytes = cargo.path, cargo.bytes
         offer = CarriedOffer(
-            token_hex(8), manifest.name, manifest.version, digest_of(bundle), _sha256(path), data_bytes,
-            sum(entry.bytes for entry in manifest.members().values()), tuple(sorted(devices)), max_p95_ms,
-            max_memory_mib,
+            token_hex(8), cargo.name, cargo.version, cargo.digest, _sha256(path), data_bytes, cargo.unpacked_bytes,
+            tuple(sorted(devices)), max_p95_ms, max_memory_mib, cargo.kind,
         )  # fmt: skip
         try:
             if shutil.disk_usage(root).free < data_bytes + _ROOM_BYTES:
@@ -117,7 +114,11 @@ def stick_states(root: Path) -> list[StickState]:
 
 
 def _is_replaced(other: CarriedOffer, offer: CarriedOffer) -> bool:
-    return other.id != offer.id and (other.name, other.devices) == (offer.name, offer.devices)
+    return other.id != offer.id and _whose(other) == _whose(offer)
+
+
+def _whose(offer: CarriedOffer) -> tuple[str, str, tuple[str, ...]]:
+    return offer.kind, offer.name, offer.devices
 
 
 def _state(offer: CarriedOffer, device: str, verdict: dict[str, Any] | None) -> StickState:

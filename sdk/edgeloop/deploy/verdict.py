@@ -47,5 +47,20 @@ def judge(
     return Well()
 
 
+def judge_package(digest: str, standing: Mapping[str, Any], status: Mapping[str, Any]) -> Well | Bad | Pending:
+    """The same of an agent or a config, which runs no model of its own: the agent's models run with it."""
+    failed = standing.get("failed") or {}
+    if digest in failed:
+        return Bad(str(failed[digest]))
+    running, committed = (_digest(standing.get(key)) for key in ("running", "committed"))
+    if running is not None and running != digest:
+        return Bad(f"version {standing['running'].get('number')} was switched to by somebody else")
+    if not status:
+        return Pending("no agent answers")
+    if committed != digest or standing.get("on_trial"):
+        return Pending("it is on trial")
+    return Well()
+
+
 def _digest(version: Any) -> str | None:
     return str(version["digest"]) if isinstance(version, Mapping) and "digest" in version else None

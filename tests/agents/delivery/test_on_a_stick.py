@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeloop.bundle import Bundle
+from edgeloop.deploy.cargo import open_cargo
 from edgeloop.deploy.stick import put_on_stick, stick_states
 from edgeloop.errors import DataError, DeviceError
 from edgeloop.telemetry.delivery.carried_bundles import BUNDLES, CarriedOffer, decode_offer, encode_offer, offers_on
@@ -42,7 +43,7 @@ def state(tmp_path: Path) -> Path:
 
 
 def put(stick: Path, bundle: Path, *devices: str, **budget: float) -> CarriedOffer:
-    (offer,) = put_on_stick(stick, [(bundle, Bundle.open(bundle, allow_unsigned=True))], devices, **budget)
+    (offer,) = put_on_stick(stick, [open_cargo(bundle, allow_unsigned=True)], devices, **budget)
     return offer
 
 

@@ -35,6 +35,7 @@ _DEPLOYING: Mapping[str, tuple[type, ...]] = {
     "sha256": (str,),
     "bytes": (int,),
     "unpacked_bytes": (int,),
+    "kind": (str,),
     "name": (str,),
     "version": (int,),
     "digest": (str,),

@@ -28,13 +28,14 @@ OFFER, VERDICT, BUNDLE = ".offer", ".verdict", ".bundle"
 FORMAT = "edgeloop-carried-bundle/1"
 _MAX_JSON_BYTES = 64 * 1024
 _PIECE_BYTES = 1 << 20
+_BUNDLE = "bundle"
 _ID = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
 class CarriedOffer:
     """A bundle for some devices; for all where `devices` is empty. digest: of its manifest, as versions bear it.
-    max_p95_ms, max_memory_mib: asked of the door."""
+    max_p95_ms, max_memory_mib: asked of the door. kind: "bundle", "agent" or "config"."""
 
     id: str
     name: str
@@ -46,6 +47,7 @@ class CarriedOffer:
     devices: tuple[str, ...] = ()
     max_p95_ms: float | None = None
     max_memory_mib: float | None = None
+    kind: str = _BUNDLE
 
     @property
     def stem(self) -> str:
@@ -57,7 +59,10 @@ class CarriedOffer:
 
 
 def encode_offer(offer: CarriedOffer) -> bytes:
-    return json.dumps({"format": FORMAT, **asdict(offer)}).encode()
+    said = asdict(offer)
+    if offer.kind == _BUNDLE:  # not said, for agents from before there were others
+        del said["kind"]
+    return json.dumps({"format": FORMAT, **said}).encode()
 
 
 def decode_offer(data: bytes) -> CarriedOffer:
@@ -70,7 +75,7 @@ def decode_offer(data: bytes) -> CarriedOffer:
         offer = CarriedOffer(**said, devices=tuple(devices))
         fits = (
             isinstance(devices, list)
-            and all(isinstance(text, str) for text in (offer.id, offer.name, offer.digest, offer.sha256, *devices))
+            and all(isinstance(text, str) for text in (offer.id, offer.name, offer.digest, offer.sha256, offer.kind, *devices))
             and all(type(n) is int and 0 <= n < 2**53 for n in (offer.version, offer.bytes, offer.unpacked_bytes))
             and all(n is None or (type(n) in (int, float) and n > 0) for n in (offer.max_p95_ms, offer.max_memory_mib))
             and _ID.fullmatch(offer.id)
