@@ -40,8 +40,6 @@ from edgeloop_agent.delivery.versions import DIGEST_CHARS, INSTALLED, VersionFol
 from edgeloop_agent.service.statedir import BUNDLES
 
 _LOCK = ".door"
-_PATIENCE_S = 60.0
-"""For a large model on a small board to load; a hang in an inference is noticed after so long."""
 _PIECE_BYTES = 1 << 20
 
 Rehearse = Callable[[StagedBundle], Rehearsal]
@@ -202,16 +200,17 @@ Borrow = Callable[[], AbstractContextManager[bool]]
 
 def rehearse_in_a_child(
     staged: StagedBundle, *, delegates: Sequence[str], variant: str | None, threads: int, seconds: float,
-    borrow: Borrow = lambda: contextlib.nullcontext(False),
+    patience_s: float, borrow: Borrow = lambda: contextlib.nullcontext(False),
 ) -> Rehearsal:  # fmt: skip
     """Run it in a process of its own, which may crash or hang: the first delegate of the order that works is what will
-    run it. Golden samples first; p95 over `seconds` of inferences; memory of a process with nothing else in it."""
+    run it. Golden samples first; p95 over `seconds` of inferences; memory of a process with nothing else in it.
+    patience_s: for it to load; what hangs is noticed after so long."""
     failures, hint = [], ""
     for delegate in delegates:
-        done = _rehearse_on(delegate, staged, variant, threads, seconds)
+        done = _rehearse_on(delegate, staged, variant, threads, seconds, patience_s)
         if done.failed and parse_delegate(delegate).library:
             with borrow() as is_lent:
-                done = _rehearse_on(delegate, staged, variant, threads, seconds) if is_lent else done
+                done = _rehearse_on(delegate, staged, variant, threads, seconds, patience_s) if is_lent else done
         if not done.failed:
             return done
         failures.append(f"{delegate}: {done.failed}")
@@ -219,13 +218,15 @@ def rehearse_in_a_child(
     return Rehearsal(failed="; ".join(failures) or "no delegate to run it on", hint=hint)
 
 
-def _rehearse_on(delegate: str, staged: StagedBundle, variant: str | None, threads: int, seconds: float) -> Rehearsal:
+def _rehearse_on(
+    delegate: str, staged: StagedBundle, variant: str | None, threads: int, seconds: float, patience_s: float
+) -> Rehearsal:
     name = staged.manifest.variant_for(delegate, variant).name
     child = MeasuringChild(staged.path)
     order = {"open": 0, "variant": name, "delegate": delegate, "threads": threads, "whole": True}
     try:
-        opened = child.ask(order, _PATIENCE_S)
-        ran = opened if "failed" in opened else child.ask({"run": 0, "for_s": seconds}, seconds + _PATIENCE_S)
+        opened = child.ask(order, patience_s)
+        ran = opened if "failed" in opened else child.ask({"run": 0, "for_s": seconds}, seconds + patience_s)
     except ChildGoneError as gone:
         ran = {"failed": str(gone)}
     finally:

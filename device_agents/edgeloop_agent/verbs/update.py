@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         order = config.delegates or staged.manifest.fallback_order(config.variant) or FALLBACK_ORDER
         return rehearse_in_a_child(
             staged, delegates=order, variant=config.variant, threads=config.threads or 1, seconds=args.rehearsal,
-            borrow=lambda: borrowed(config.state, config.state / INSTALLED),
+            patience_s=config.load_timeout, borrow=lambda: borrowed(config.state, config.state / INSTALLED),
         )  # fmt: skip
 
     trust = TrustStore.from_paths(config.trust) if config.trust else TrustStore.default()
