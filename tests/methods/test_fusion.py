@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from edgeloop.graph import Graph, make_options
 from edgeloop.runtime import open_session
 from edgeloop_converters.passes import optimize_graph
-from support.tiny_models import NONE, RELU, VALID, TinyBuilder
+from support.tiny_models import NONE, RELU, SAME, VALID, TinyBuilder
 
 
 def check(graph: Graph, expected: list[str]) -> tuple[Graph, dict[str, float], dict[str, float]]:
@@ -41,19 +42,36 @@ def test_serial_a_convolution_takes_its_normalization_and_activation() -> None:
     check(b.finish(b.op("RELU", [y], b.shape(y))), ["CONV_2D"])
 
 
-def test_serial_a_conv_conv_fc_graph_is_one_convolution() -> None:
-    """W3 (W2 (W1 x + b1) + b2) + b3, no activation between: one layer, one product of matrices."""
+@pytest.mark.parametrize(("padding", "work"), [(VALID, 5 * 64), (SAME, 5 * 64)])
+def test_serial_a_conv_conv_fc_graph_is_one_dense_layer(padding: int, work: int) -> None:
+    """W3 (W2 (W1 x + b1) + b2) + b3, no activation between: one layer, whose weights are the product of all."""
     b = TinyBuilder(0)
-    x = b.input("x", (1, 3, 3, 4))
-    y = b.conv(x, 16, 3, activation=NONE)
-    b.sub.ops[-1].options.padding = VALID
-    b.sub.tensors[y].shape = (1, 1, 1, 16)
-    y = b.conv(y, 12, 1, activation=NONE)
-    shape = b.constant("flat", np.array([1, 12], np.int32))
-    y = b.op("RESHAPE", [y, shape], (1, 12), make_options("ReshapeOptions", newShape=[1, 12]))
-    _, before, after = check(b.finish(b.dense(y, 5)), ["CONV_2D", "RESHAPE"])
-    assert before["macs"] == 36 * 16 + 16 * 12 + 12 * 5 and after["macs"] == 36 * 5
-    assert after["peak_memory_bytes"] < before["peak_memory_bytes"] and after["bytes"] < before["bytes"]
+    x = b.input("x", (1, 8, 8, 1))
+    for filters in (16, 32):
+        before = b.shape(x)
+        x = b.conv(x, filters, 3, activation=NONE)
+        b.sub.ops[-1].options.padding = padding
+        if padding == VALID:
+            b.sub.tensors[x].shape = (1, before[1] - 2, before[2] - 2, filters)
+    size = int(np.prod(b.shape(x)))
+    shape = b.constant("flat", np.array([1, size], np.int32))
+    y = b.op("RESHAPE", [x, shape], (1, size), make_options("ReshapeOptions", newShape=[1, size]))
+    _, before_, after = check(b.finish(b.dense(y, 5, activation=RELU)), ["RESHAPE", "FULLY_CONNECTED"])
+    assert after["macs"] == work < before_["macs"] / 100
+    assert after["peak_memory_bytes"] < before_["peak_memory_bytes"] and after["bytes"] < before_["bytes"]
+
+
+def test_serial_two_kernels_of_3x3_are_one_of_5x5_where_that_is_less_work() -> None:
+    """(W2 * W1)[y, x] = sum of W2[i, j] W1[y - i, x - j]."""
+    b = TinyBuilder(0)
+    x = b.input("x", (1, 9, 9, 2))
+    for filters, size in ((24, 7), (6, 3)):
+        x = b.conv(x, filters, 3, stride=1 if filters == 24 else 2, activation=NONE)
+        b.sub.ops[-1].options.padding = VALID
+        b.sub.tensors[x].shape = (1, size, size, filters)
+    better, before, after = check(b.finish(x), ["CONV_2D"])
+    assert better.main.tensors[better.main.ops[0].inputs[1]].shape == (6, 5, 5, 2)
+    assert after["macs"] == 9 * 6 * 25 * 2 < before["macs"]
 
 
 def test_parallel_siblings_on_one_input_are_one_layer() -> None:

@@ -14,7 +14,7 @@ from edgeloop.graph import Graph
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.runtime import open_session
 from edgeloop_converters.passes.figures import figures, output_error, outputs
-from edgeloop_converters.passes.graph import cleaning, parallel, replacing, scales, series, spatial, transposes
+from edgeloop_converters.passes.graph import chains, cleaning, parallel, replacing, scales, series, spatial, transposes
 from edgeloop_converters.passes.graph.editing import Editor
 from edgeloop_converters.passes.report import PassReport
 
@@ -36,7 +36,7 @@ EXACT: Mapping[str, Rule] = {
     "paddings fused": series.fuse_padding,
     "scales and shifts folded": scales.fold_scales,
     "scales and shifts merged": scales.merge_scales,
-    "chains merged": series.merge_chains,
+    "chains merged": chains.merge_chains,
     "branches summed": parallel.sum_branches,
     "siblings joined": parallel.join_concatenated,
     "poolings merged": spatial.merge_pools,

@@ -1,13 +1,11 @@
-"""Fusion in series: layers in a row become one, padding and activations go into a layer. Scales: `scales`."""
+"""Fusion in series: padding and activations go into a layer. Layers in a row: `chains`; scales and shifts: `scales`."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
 from edgeloop.graph import Op
-from edgeloop_converters.passes.graph.editing import SAME, VALID, Editor, Floats, activation, is_linear
+from edgeloop_converters.passes.graph.editing import SAME, VALID, Editor, Floats, is_linear
 
 LAYERS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 _TAKES_ACTIVATION = frozenset({*LAYERS, "ADD", "SUB", "MUL", "DIV", "MAX_POOL_2D", "AVERAGE_POOL_2D"})
@@ -88,81 +86,3 @@ def pads_nothing(editor: Editor, op: Op) -> bool:
         return True
     sizes = editor.shape(op.inputs[0])
     return all(same_padding(editor, op, i, sizes[1 + i]) == (0, 0) for i in range(2))
-
-
-def merge_chains(editor: Editor) -> int:
-    """Two layers with nothing between them -> one, where that is no more work."""
-    count = 0
-    for second in list(editor.main.ops):
-        if second.name not in ("CONV_2D", "FULLY_CONNECTED") or not any(o is second for o in editor.main.ops):
-            continue
-        first = editor.only_maker(second.inputs[0])
-        flatten = None
-        if first is not None and first.name == "RESHAPE" and second.name == "FULLY_CONNECTED":
-            flatten, first = first, editor.only_maker(first.inputs[0])
-        if first is None or first.name not in ("CONV_2D", "FULLY_CONNECTED") or not is_linear(first):
-            continue
-        if not (owns_weights(editor, first) and owns_weights(editor, second)):
-            continue
-        if _merge(editor, first, second, flatten):
-            count += 1
-    return count
-
-
-def _merge(editor: Editor, first: Op, second: Op, flatten: Op | None) -> bool:
-    w1, w2 = editor.floats(first, 1), editor.floats(second, 1)
-    assert w1 is not None
-    assert w2 is not None
-    b1, b2 = bias_of(editor, first), bias_of(editor, second)
-    if w2.shape[-1] != len(w1):  # a flattened picture, or filters in groups
-        return False
-    if second.name == "FULLY_CONNECTED":
-        if first.name == "CONV_2D" and math.prod(editor.shape(first.outputs[0])[:3]) != 1:
-            return False
-        if first.name == "CONV_2D" and flatten is None:
-            return False
-        weights, bias = np.tensordot(w2, w1, axes=(1, 0)), w2 @ b1 + b2
-    elif first.name != "CONV_2D" or w1.shape[-1] != editor.shape(first.inputs[0])[-1]:
-        return False
-    elif _is_pointwise(second, w2):
-        weights = np.tensordot(w2[:, 0, 0], w1, axes=(1, 0))
-        bias = w2[:, 0, 0] @ b1 + b2
-    elif _is_pointwise(first, w1) and (not b1.any() or pads_nothing(editor, second)):
-        weights = np.tensordot(w2, w1[:, 0, 0], axes=(3, 0))
-        bias = np.tensordot(w2, b1, axes=(3, 0)).sum(axis=(1, 2)) + b2
-    else:
-        return False
-    places = [math.prod(editor.shape(op.outputs[0])[:-1]) for op in (first, second)]
-    if weights.size * places[1] > w1.size * places[0] + w2.size * places[1]:
-        return False
-    keeper = second
-    if second.name == "FULLY_CONNECTED" and first.name == "CONV_2D" and flatten is not None:
-        # The convolution stays, as wide as the dense layer was; flattening comes last.
-        keeper = first
-        out = editor.main.tensors[first.outputs[0]]
-        out.shape, out.shape_signature = (*out.shape[:-1], len(weights)), None
-        first.options.fusedActivationFunction = activation(second)
-        flatten.outputs = list(second.outputs)
-        shape = np.array(editor.shape(second.outputs[0]), np.int32)
-        editor.set_constant(flatten, 1, shape)
-        if getattr(flatten.options, "newShape", None) is not None:
-            flatten.options.newShape = shape.tolist()
-        editor.remove(second)
-    else:
-        if second.name == "CONV_2D" and _is_pointwise(second, w2):
-            _take_window(second, first)
-        second.inputs[0] = first.inputs[0]
-        if flatten is not None:
-            editor.remove(flatten)
-        editor.remove(first)
-    set_weights(editor, keeper, weights, bias)
-    return True
-
-
-def _is_pointwise(op: Op, weights: Floats) -> bool:
-    return weights.shape[1:3] == (1, 1) and op.option("strideH") == 1 and op.option("strideW") == 1
-
-
-def _take_window(second: Op, first: Op) -> None:
-    for name in ("strideH", "strideW", "dilationHFactor", "dilationWFactor", "padding"):
-        setattr(second.options, name, getattr(first.options, name))
