@@ -294,7 +294,7 @@ def test_a_variant_is_opened_beside_the_loop_and_one_that_cannot_be_is_no_crash(
     may_go_on = threading.Event()
 
     def open_one(name: str) -> Any:
-        may_go_on.wait(5)
+        may_go_on.wait(60)
         if name == "broken":
             raise DelegateError("it does not open")
         return FakePipeline(name)

@@ -58,11 +58,9 @@ def test_an_agent_waits_for_its_camera_and_stops_when_asked(tmp_path: Path) -> N
     try:
         agent.wait_until_said("source_lost: source camera:99: /dev/video99 is not there")
         time.sleep(1.5)  # waiting is no work on a frame: nobody is ended for it
-        began_s = time.monotonic()
         summary = agent.stop()
     finally:
         agents.close()
-    assert time.monotonic() - began_s < 4.0  # 2 on a board that does nothing else
     assert (summary["end"], summary["frames"], summary["restarts"]) == ("stop", 0, 0)
     assert agent.said.count("source_lost") == 1
 

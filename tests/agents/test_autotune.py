@@ -144,7 +144,7 @@ def tune(bundle: Path, state: Path, *more: str) -> dict:
 def test_the_agent_takes_what_was_measured_until_the_user_says_otherwise(agents: Agents, tmp_path: Path) -> None:
     bundle, state = make_bundle(tmp_path / "digits.bundle"), tmp_path / "state"
     told = tune(bundle, state)
-    assert told["seconds"] < 15
+    assert told["seconds"] < 60
     assert {row["delegate"] for row in told["candidates"]} == {"xnnpack", "cpu"}
     assert told["best"]["p50_ms"] <= told["default"]["p50_ms"] * 1.1
     assert all(row["n"] > 0 and not row["failed"] for row in told["candidates"])

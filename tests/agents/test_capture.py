@@ -151,7 +151,7 @@ def test_it_stops_after_the_time_it_was_given(tmp_path: Path) -> None:
     server.close()
     assert (done.saved, done.end) == (1, "time")
     assert done.alike > 3
-    assert time.monotonic() - began_s < 10
+    assert time.monotonic() - began_s < 60
 
 
 def test_a_full_disk_ends_it_with_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,11 +196,11 @@ def test_an_interrupt_ends_it_with_what_there_is(tmp_path: Path) -> None:
         [*command, "-o", str(tmp_path / "calib"), "--count", "100000", "--json"], stdout=subprocess.PIPE, text=True
     )
     try:
-        deadline_s = time.monotonic() + 30
+        deadline_s = time.monotonic() + 60
         while not (tmp_path / "calib/000003.png").exists() and time.monotonic() < deadline_s:
             time.sleep(0.05)
         process.terminate()
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=60)
     finally:
         process.kill()
         server.close()

@@ -41,8 +41,8 @@ def test_a_wall_clock_that_jumps_changes_stamps_only(tmp_path: Path) -> None:
     assert (summary["inferences"], summary["restarts"], summary["end"]) == (150, 0, "count"), said
     assert summary["reports"]["made"] >= 5
     assert summary["reports"]["waiting"] == summary["reports"]["made"]  # the spool took every one of them
-    assert 1.4 < time.monotonic() - began < 20
-    assert 1.0 < summary["seconds"] < 20
+    assert 1.4 < time.monotonic() - began < 120
+    assert 1.0 < summary["seconds"] < 120
     assert [event["kind"] for event in read_events(tmp_path / "state")][:2] == ["quarantine", "fallback"]
 
 

@@ -116,7 +116,7 @@ def test_a_stop_while_it_reloads_is_a_stop(agents: Agents, config: Path) -> None
     agent.process.send_signal(signal.SIGHUP)
     agent.wait_until_said("reload: ")
     agent.process.send_signal(signal.SIGTERM)
-    agent.process.communicate(timeout=10)
+    agent.process.communicate(timeout=PATIENCE_S)
     assert agent.process.returncode in (0, -signal.SIGTERM)
 
 

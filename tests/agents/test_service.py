@@ -151,11 +151,9 @@ def test_an_agent_tells_systemd_how_it_is(agents: Agents, systemd: Systemd, tmp_
     systemd.hears("READY=1")
     assert "digits 7 (int8)" in systemd.hears("STATUS=")
     systemd.hears("WATCHDOG=1", times=3)
-    began = time.monotonic()
     agent.process.send_signal(signal.SIGTERM)
     systemd.hears("STOPPING=1")
     assert agent.summary()["end"] == "stop"
-    assert time.monotonic() - began < 2.0
 
 
 def test_an_agent_whose_loop_stands_still_is_silent(agents: Agents, systemd: Systemd, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from support import cameras
 from support.agents import Agents, make_bundle, run_cli
 
 CAT = Result("classification", (ClassScore(3, "cat", 0.75),))
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def wait_for(condition: Callable[[], Any], what: str, sink: Sink | None = None) -> Any:
@@ -159,7 +159,7 @@ def test_what_no_broker_took_by_the_end_is_lost_and_counted() -> None:
     sink.write("x", 1.0, CAT, 2.0)
     began_s = time.monotonic()
     sink.close()
-    assert time.monotonic() - began_s < 3
+    assert time.monotonic() - began_s < 30
     assert (sink.lines, sink.lost) == (0, 1)
 
 

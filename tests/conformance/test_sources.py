@@ -28,7 +28,7 @@ from support import cameras
 
 IMAGE = Wanted(InputSpec(kind="image", size=(48, 64)), (1, 48, 64, 3), np.dtype(np.uint8), 0.0, 1.0)
 TENSOR = Wanted(InputSpec("x", shape=(3,)), (1, 3), np.dtype(np.float32), -1.0, 1.0)
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 Case = tuple[str, Wanted]
 

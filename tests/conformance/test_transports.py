@@ -28,7 +28,7 @@ from support.mqtt_far_end import MqttLine, MqttsLine
 from support.real_far_end import HttpsLine, ListenerLine, UvicornLine
 from support.reports import BOOT, OTHER_BOOT, small_body, typical_report
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 SHORT_S = 0.3  # where no answer is to come
 CARRIED_S = 0.03  # somebody carries it meanwhile
 

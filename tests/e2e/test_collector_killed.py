@@ -74,7 +74,7 @@ def run_with_kills(bundle: Path, folder: Path, *source: str) -> None:
         for alive_s, away_s in ((1.5, 0.7), (0.8, 0.3), (0.6, 0.2)):
             time.sleep(alive_s)
             collector.kill()
-            collector.wait(10)
+            collector.wait(60)
             time.sleep(away_s)
             collector = start_collector(port, store_url)
         _, said = agent.communicate(timeout=60)
@@ -82,7 +82,7 @@ def run_with_kills(bundle: Path, folder: Path, *source: str) -> None:
     finally:
         agent.kill()
         collector.terminate()
-        collector.wait(10)
+        collector.wait(60)
     store = open_store(store_url, create=False)
     reports = [stored.report for stored in store.reports()]
     store.close()

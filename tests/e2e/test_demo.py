@@ -52,10 +52,10 @@ def test_serve_keeps_the_page_open_until_it_is_told_to_stop(tmp_path):
         if "the collector's page:" in line:
             url = line.split("page:")[1].split()[0]
             break
-    with urllib.request.urlopen(f"{url}/v1/devices", timeout=10) as answer:
+    with urllib.request.urlopen(f"{url}/v1/devices", timeout=60) as answer:
         assert "demo-device" in answer.read().decode()
     process.terminate()
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert f"the live page    {url} (open until Ctrl-C)" in out
     assert "demo --serve" not in out

@@ -135,7 +135,7 @@ def test_a_compiler_that_hangs_is_ended_with_all_it_started(tmp_path: Path) -> N
     began = time.monotonic()
     with pytest.raises(DeviceError, match=r"did not end within 0\.3 s"):
         compile_model(tiny_cnn(), compiler=str(program), timeout_s=0.3)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 80
 
 
 def test_a_compiler_that_crashes_or_cannot_be_run(tmp_path: Path) -> None:

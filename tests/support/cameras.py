@@ -193,7 +193,7 @@ class Sensor:
 
     def wait_until_opened(self) -> None:
         """What is said before somebody opens the port is thrown away by them."""
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + 60
         while time.monotonic() < deadline_s:
             links = []
             for fd in Path("/proc/self/fd").iterdir():
@@ -219,7 +219,7 @@ class Sensor:
 
         threading.Thread(target=run, daemon=True).start()
 
-    def heard(self, timeout_s: float = 10.0, until: bytes = b"\n") -> bytes:
+    def heard(self, timeout_s: float = 60.0, until: bytes = b"\n") -> bytes:
         """What came from the port, up to `until`."""
         data, deadline_s = b"", time.monotonic() + timeout_s
         while until not in data and time.monotonic() < deadline_s:

@@ -94,9 +94,9 @@ def kill_rounds(folder: Path, rounds: int, seed: int = 0) -> Tally:
             tally.commits += versions.standing().committed != before
             tally.without_model += not _has_model(versions)
         agent.process.terminate()
-        agent.process.wait(30)
+        agent.process.wait(90)
         reader.terminate()
-        tally.reads, tally.torn = json.loads(reader.communicate(timeout=30)[0])
+        tally.reads, tally.torn = json.loads(reader.communicate(timeout=90)[0])
     finally:
         reader.kill()
         agents.close()

@@ -15,7 +15,7 @@ IMAGE = Wanted(InputSpec(kind="image", size=(48, 64)), (1, 48, 64, 3), np.dtype(
 TENSOR = Wanted(InputSpec("x", shape=(3,)), (1, 3), np.dtype(np.float32), -1.0, 1.0)
 
 
-def take(source: LiveSource, timeout_s: float = 10.0) -> tuple[Any, str] | None:
+def take(source: LiveSource, timeout_s: float = 60.0) -> tuple[Any, str] | None:
     deadline_s = time.monotonic() + timeout_s
     while not source.wait(0.05):
         assert time.monotonic() < deadline_s
@@ -23,7 +23,7 @@ def take(source: LiveSource, timeout_s: float = 10.0) -> tuple[Any, str] | None:
 
 
 def first_event(source: Any) -> str:
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + 60
     while time.monotonic() < deadline_s:
         source.wait(0.02)
         for _, detail in source.take_events():

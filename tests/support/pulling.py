@@ -22,6 +22,7 @@ from support.releasing import key_in, new_repository, take_in
 from support.retrained import bundle_of
 
 HASTY = Patience(timeout_s=2.0, head_s=1.0, window_s=0.5)
+"""For far ends that are too slow: on a busy machine an honest one may be, too."""
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Fleet:
     offered: list[bytes] = field(default_factory=list)
     verdict: Verdict = field(default_factory=lambda: Verdict("trial"))
     url: str = ""
+    patience: Patience = field(default_factory=Patience)
     tags: tuple[str, ...] = ()
 
     def publish(self, version: int, model: bytes = NO_MODEL, **more: Any) -> Path:
@@ -63,7 +65,7 @@ class Fleet:
         self, channel: str = "stable", *, again: bool = False, rate: float = 0.0, now: datetime | None = None
     ) -> Pulled:
         url = self.url or self.server.url
-        files = HttpFiles(url, rate=rate, patience=HASTY)
+        files = HttpFiles(url, rate=rate, patience=self.patience)
         try:
             return pull(
                 lambda: Repository(url, self.state / FOLDER, files, now=now),

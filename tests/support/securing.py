@@ -62,7 +62,7 @@ class Client:
         if self.certificate is not None:
             context.load_cert_chain(str(self.certificate))
         parts = urlsplit(self.url)
-        connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=20, context=context)
+        connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=60, context=context)
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, body or None, {**self.headers, **named})

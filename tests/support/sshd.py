@@ -71,5 +71,5 @@ def ssh_server(folder: Path, port: int | None = None, *, hosts: int = 1, more: s
         yield SshServer(f"ssh://{getpass.getuser()}@127.0.0.1:{port}", port, identity, host_key)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         log.close()

@@ -19,9 +19,10 @@ import pytest
 from edgeloop.errors import EXIT_DEVICE, EXIT_REFUSED, EdgeloopError
 from edgeloop.version import BUILT
 from edgeloop_agent.release.clock import reference_time
+from edgeloop_agent.release.http_files import Patience
 from edgeloop_agent.release.pull import FOLDER
 from support.bundles import NO_MODEL
-from support.pulling import Fleet
+from support.pulling import HASTY, Fleet
 from support.release_server import (
     Misbehave,
     claiming,
@@ -204,8 +205,11 @@ def test_a_far_end_of_no_use(fleet: Fleet, what: str) -> None:
     fleet.publish(8)
     name, misbehave, exit_code, said = MISBEHAVING[what]
     fleet.server.misbehaving[name] = misbehave
+    if said == "too slow":
+        fleet.patience = HASTY
     code, line = met(fleet)
     assert (code, said in line) == (exit_code, True), line
+    fleet.patience = Patience()
     is_well_again(fleet)
 
 

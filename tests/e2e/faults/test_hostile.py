@@ -42,7 +42,7 @@ class Stranger:
         self.statuses: list[int] = []
 
     def post(self, body: bytes) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection(self._address, timeout=20)
+        connection = http.client.HTTPConnection(self._address, timeout=60)
         try:
             connection.request("POST", "/v1/reports", body, {"Content-Type": "application/cbor"})
             response = connection.getresponse()
@@ -59,7 +59,7 @@ class Stranger:
         return self.post(cbor2.dumps({0: 1, 1: [report]}))
 
     def get(self, path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection(self._address, timeout=20)
+        connection = http.client.HTTPConnection(self._address, timeout=60)
         connection.request("GET", path)
         response = connection.getresponse()
         answer = response.status, response.read()

@@ -76,7 +76,7 @@ def test_no_request_is_answered_otherwise_than_described(collector: CollectorHan
     @settings(max_examples=8, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=valid | invalid)
     def ask(case: Any) -> None:
-        case.call_and_validate(base_url=collector.url, timeout=30, checks=checks)
+        case.call_and_validate(base_url=collector.url, timeout=60, checks=checks)
 
     ask()
 
@@ -93,7 +93,7 @@ def test_hostile_parameters_are_answered_in_order(collector: CollectorHandle, me
     described = describe()["paths"][path][method]
     expected = {int(status) for status in described["responses"]}
     parts = urlsplit(collector.url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
     with contextlib.closing(connection):
         parameters = [each["name"] for each in described["parameters"]] or ["unknown"]
         some = 3 if len(parameters) > 3 else 1  # a third for each of many: the next one takes the next third

@@ -189,7 +189,7 @@ def test_on_a_serial_line_a_command_goes_out_at_once(agents: Agents, tmp_path: P
         )  # fmt: skip
         agent.wait_until(lambda: collector.listeners[0].devices, "answered the listener's ping")
         way = ThroughCollector(collector.url, "pi-1")
-        assert Commander(way, load_or_create_signing_key).ask("ping", timeout_s=10.0)["device"] == "pi-1"
+        assert Commander(way, load_or_create_signing_key).ask("ping", timeout_s=60.0)["device"] == "pi-1"
         assert not collector.store.counts().reports
         agent.stop()
     os.close(slave)

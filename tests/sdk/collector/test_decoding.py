@@ -153,7 +153,7 @@ def test_an_answer_that_comes_late_is_nobodys(busy: WhereItFits, said: list[str]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     for who in range(4):
         assert seen(answers[who]) == seen(decode_together(asked[who]))
     assert len(said) == 1

@@ -44,7 +44,7 @@ def collector(tmp_path: Path, said: list[str]) -> Iterator[CollectorHandle]:
 
 def ask(collector: CollectorHandle, method: str, path: str, body: bytes | None = None, **headers: str):  # type: ignore[no-untyped-def]
     """(status, headers, body) of one request."""
-    connection = http.client.HTTPConnection(urlsplit(collector.url).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(collector.url).netloc, timeout=60)
     try:
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         answer = connection.getresponse()
@@ -104,7 +104,7 @@ def test_a_request_that_is_no_batch_is_refused(
 
 
 def test_a_body_without_an_announced_length_is_cut_off_at_the_limit(collector: CollectorHandle) -> None:
-    connection = http.client.HTTPConnection(urlsplit(collector.url).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(collector.url).netloc, timeout=60)
     endless = (b"x" * 65536 for _ in range(10_000))
     try:
         connection.request("POST", "/v1/reports", endless, {"Content-Type": "application/cbor"}, encode_chunked=True)
@@ -267,7 +267,7 @@ def any_parser(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
 )
 def test_what_has_no_end_is_cut_off_before_it_takes_memory(any_parser: str, begin: bytes) -> None:
     parts = urlsplit(any_parser)
-    with socket.create_connection((parts.hostname, parts.port), timeout=20) as line:
+    with socket.create_connection((parts.hostname, parts.port), timeout=60) as line:
         sent = len(begin)
         line.sendall(begin)
         try:
@@ -288,7 +288,7 @@ def test_reports_come_in_over_each_parser(any_parser: str) -> None:
         assert ack.accepted == ((BOOT, first, first + 2),)
     transport.close()
     parts = urlsplit(any_parser)
-    with socket.create_connection((parts.hostname, parts.port), timeout=20) as line:  # two at once, in odd pieces
+    with socket.create_connection((parts.hostname, parts.port), timeout=60) as line:  # two at once, in odd pieces
         request = f"GET /healthz HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
         for piece in (request[:9], request[9:] + request[:20], request[20:]):
             line.sendall(piece)
@@ -301,5 +301,5 @@ def test_reports_come_in_over_each_parser(any_parser: str) -> None:
 
 
 def ask_url(url: str, path: str) -> int:
-    with urllib.request.urlopen(f"{url}{path}", timeout=20) as answer:
+    with urllib.request.urlopen(f"{url}{path}", timeout=60) as answer:
         return int(answer.status)

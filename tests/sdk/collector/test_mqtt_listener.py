@@ -318,7 +318,7 @@ def test_what_is_no_broker_is_told_and_ends_in_time(answer: bytes) -> None:
         with closing(open_transport(url, device="pi-1")) as transport, pytest.raises(NotAcknowledgedError) as caught:
             transport.send([small_body(1)], SHORT_S)
     assert str(caught.value).startswith(url) and "\n" not in str(caught.value)
-    assert time.monotonic() - began_s < 10
+    assert time.monotonic() - began_s < 60
 
 
 def test_an_acl_that_forbids_a_topic_is_named(tmp_path: Path, store: Store) -> None:

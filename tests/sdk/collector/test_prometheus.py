@@ -49,7 +49,7 @@ class Prometheus:
 
     def get(self, path: str, **query: object) -> Any:
         address = f"{self._url}{path}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(address, timeout=10) as answer:
+        with urllib.request.urlopen(address, timeout=60) as answer:
             return json.load(answer)["data"]
 
     def value(self, query: str) -> float | None:
@@ -88,7 +88,7 @@ def prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
         yield made
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=60)
 
 
 def collect(folder: Path, port: int) -> CollectorHandle:

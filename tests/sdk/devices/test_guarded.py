@@ -69,7 +69,7 @@ def test_the_command_and_its_folder_end_with_the_host(server, tmp_path, url, num
     until(lambda: pid_file.exists() and pid_file.read_text().strip())
     assert folder.is_dir()
     host.send_signal(number)
-    host.wait(30)
+    host.wait(60)
     until(lambda: not is_running(int(pid_file.read_text())) and not folder.exists())
 
 
@@ -79,7 +79,7 @@ def test_output_and_exit_code_come_back(device, tmp_path):
     with GuardedFolder(device, PurePosixPath(tmp_path / "trials/a")) as folder:
         assert folder.wait(0.01) is None
         folder.start(["sh", "-c", "echo out; echo said >&2; exit 7"], out.append, said.append)
-        assert folder.wait(30) == 7
+        assert folder.wait(60) == 7
     assert (out, said) == (["out"], ["said"])
     assert list((tmp_path / "trials").iterdir()) == []
 
@@ -87,7 +87,7 @@ def test_output_and_exit_code_come_back(device, tmp_path):
 def test_a_crash_is_told_as_a_shell_tells_it(device, tmp_path):
     with GuardedFolder(device, PurePosixPath(tmp_path / "trials/a")) as folder:
         folder.start(["sh", "-c", "kill -SEGV $$"], print)
-        assert folder.wait(30) == 128 + signal.SIGSEGV
+        assert folder.wait(60) == 128 + signal.SIGSEGV
 
 
 def test_a_command_may_end_in_its_own_way_when_it_is_asked_to(device, tmp_path):
@@ -96,7 +96,7 @@ def test_a_command_may_end_in_its_own_way_when_it_is_asked_to(device, tmp_path):
         folder.start(["sh", "-c", "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.05; done"], lines.append)
         until(lambda: lines)
         folder.terminate()
-        assert folder.wait(30) == 5
+        assert folder.wait(60) == 5
     assert lines == ["up", "bye"]
 
 
@@ -107,7 +107,7 @@ def test_what_will_not_end_is_ended(device, tmp_path):
         until(lambda: lines)
         folder.terminate()
         folder.kill()
-        assert folder.wait(30) == 128 + signal.SIGKILL
+        assert folder.wait(60) == 128 + signal.SIGKILL
 
 
 def test_folders_that_an_earlier_run_left_are_removed_and_those_in_use_are_not(device, tmp_path):

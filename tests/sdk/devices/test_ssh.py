@@ -46,7 +46,7 @@ def test_streams_lines_and_takes_input_until_it_is_ended(device):
     running.send(b"one\ntwo\n")
     assert running.wait(0.01) is None
     running.end_input()
-    assert running.wait(30) == 7
+    assert running.wait(60) == 7
     assert (lines, said) == (["one", "two"], ["up"])
 
 
