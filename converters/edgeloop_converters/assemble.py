@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 import math
 import platform
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,8 @@ class Assembly:
     cache: DecodedCache | None = None
     told: tuple[str, ...] = ()
     """What was decided on the way, for people."""
+    search: Mapping[str, Any] = field(default_factory=dict)
+    """The same of a search for a smaller model, as data; {} where there was none."""
 
     def result(self) -> ConvertResult:
         with self.how.stages("golden samples"):
@@ -198,6 +200,7 @@ class Assembly:
             "findings": [f.to_dict() for f in self.findings],
             "cache": None if self.cache is None else self.cache.to_dict(),
             "compiled": [one.to_dict() for one in compiled],
+            "search": dict(self.search) or None,
             "refinement": [report.to_dict() for report in exported.passes],
             "repairs": [repair.to_dict() for repair in exported.repairs],
             "seconds": seconds,

@@ -79,6 +79,12 @@ def _soft(options: Mapping[str, Any]) -> SoftLabels:
     return SoftLabels(**{key: options[key] for key in ("temperature", "alpha") if key in options})
 
 
+def _events(name: str, identity: str, setting: Setting) -> Path | None:
+    """A folder for each training: those of several trials lie beside each other."""
+    base = setting.around.tensorboard
+    return None if base is None else base / f"{name}-{identity[:8]}"
+
+
 @contextmanager
 def _training(name: str, graph: Graph, options: Mapping[str, Any], setting: Setting) -> Iterator[TrainingOptions]:
     """How to train, with a checkpoint folder that the same training finds again; it goes when the training is done."""
@@ -92,5 +98,5 @@ def _training(name: str, graph: Graph, options: Mapping[str, Any], setting: Sett
     augment = flips_and_shifts() if options.get("augment") == "flips" else None
     if folder.is_dir():
         setting.progress.note(f"{name}: goes on from where the same training stopped ({folder})")
-    yield TrainingOptions(augment=augment, checkpoints=folder, **given)
+    yield TrainingOptions(augment=augment, checkpoints=folder, tensorboard=_events(name, identity, setting), **given)
     shutil.rmtree(folder, ignore_errors=True)

@@ -38,6 +38,7 @@ class Candidate:
     """An exported file, the float model that it came from and is compared with, and the samples for both.
 
     Schemes of one model differ in the file only; shape buckets differ in all three. input_shapes: as in `Variant`.
+    profile: latency that a device measured; None: this host's.
     """
 
     exported: Exported
@@ -50,6 +51,7 @@ class Candidate:
         return self.exported.float_model or self.model.tflite
 
     input_shapes: tuple[Shape, ...] = ()
+    profile: Profile | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,10 @@ def _look_inside(candidate: Candidate, how: Measuring) -> tuple[Comparison, Host
     with how.stages("profile"):
         is_fast = how.recipe.effort == "fast"
         beside = None if is_fast else candidate.model.tflite
-        return comparison, host_latency(candidate.exported.model, how.target, float_model=beside, fast=is_fast)
+        here = host_latency(candidate.exported.model, how.target, float_model=beside, fast=is_fast)
+    # What was measured there and here has no common axis.
+    there = candidate.profile
+    return comparison, here if there is None else replace(here, profile=there, histogram=(), float_histogram=())
 
 
 def _run_both(candidate: Candidate, how: Measuring) -> Evaluation:
@@ -173,9 +178,10 @@ def _quality(evaluation: Evaluation, candidate: Candidate, how: Measuring) -> Qu
 
 
 def judge_quality(candidate: Candidate, quality: Quality, profile: Profile | None, how: Measuring) -> Gate:
-    """The goals; a latency counts only where this host stands for the target."""
+    """The goals; a latency counts only where a device measured it, or this host stands for the target."""
     metrics = quality.metrics
-    p95_ms = profile.p95_ms if profile is not None and is_like_host(how.target) else None
+    counts = candidate.profile is not None or is_like_host(how.target)
+    p95_ms = profile.p95_ms if profile is not None and counts else None
     return judge(
         how.recipe.goals,
         Measurement(

@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.targets import load_target
@@ -32,6 +33,7 @@ from edgeloop_converters.frontends import FRONTENDS, start_conversion
 from edgeloop_converters.gate import check_goals_fit
 from edgeloop_converters.headstart import HeadStart
 from edgeloop_converters.measure import Candidate, Measuring, measure
+from edgeloop_converters.on_device import measured_on_device, with_profiles
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.result import ConvertResult
 from edgeloop_converters.schemes import check_target, cost_notes, scheme_named
@@ -106,17 +108,21 @@ def convert(
             refuse_severe(findings)
         candidates: list[Candidate] = []
         said: list[str] = []
+        told: dict[str, Any] = {}
         if recipe.optimize:
             from edgeloop_converters.optimizing import optimize, settled
 
-            found = optimize(loaded.whole, how, run.export)
+            found = optimize(loaded.whole, how, run.export, around)
             candidates, findings = list(found.candidates), findings + found.findings
             said += found.notes
+            told = dict(found.told)
         else:
             for basis in loaded.bases:
                 candidate, more = run.export(basis)
                 candidates.append(candidate)
                 findings += more
+            models = {c.exported.name: c.exported.model for c in candidates}
+            candidates = list(with_profiles(candidates, measured_on_device(models, around, how, reporter.note)))
         for note in alarms(findings, loaded.whole.sources):
             reporter.note(note)
         measured = tuple(measure(candidate, how) for candidate in candidates)
@@ -125,7 +131,7 @@ def convert(
             for text in left_out:
                 reporter.note(text)
             said += left_out
-        return Assembly(measured, how, command, by_severity(findings), decoded, tuple(said)).result()
+        return Assembly(measured, how, command, by_severity(findings), decoded, tuple(said), told).result()
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ class Recipe:
     `onnx_engine`: "onnx2torch", "onnx2tf", or "": the first that can.
     `evaluation_samples`: at most so many are evaluated; None: as many as the effort says.
     `optimize`: a name of `OPTIMIZE`, what a smaller model is looked for by; "": none is.
+    `minutes`: after which no more trials for it are begun; None: as many as it takes.
     `sha256`: of source, data and eval when it was written (`portable.input_hashes`); others are warned of.
     `version` None: one more than the last made here. `name` "": the source file's stem.
     Raises ConfigError or UsageError for values out of range.
@@ -79,6 +80,7 @@ class Recipe:
     repair: bool = True
     onnx_engine: str = ""
     optimize: str = ""
+    minutes: float | None = None
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -120,6 +122,8 @@ class Recipe:
                 "recipe: optimize looks for a smaller int8 model of one shape, by engine aeq",
                 hint="leave out optimize, or --scheme, --engine and all but one --shape",
             )
+        if self.minutes is not None and not 0 < self.minutes < float("inf"):
+            raise UsageError(f"minutes for the search must be more than 0, got {self.minutes!r}")
         learns_ranges = any(step.name == QAT for step in self.passes)
         if learns_ranges and self.scheme != "int8":
             raise ConfigError(f"recipe: 'qat' trains for scheme int8, not {self.scheme}", hint="leave one of them out")
@@ -216,6 +220,7 @@ class Recipe:
             "signature": self.signature or None,
             "onnx_engine": self.onnx_engine or None,
             "optimize": self.optimize or None,
+            "minutes": self.minutes,
             "shape": plain_shapes(self.shapes),
             "contract_file": self.contract_file or None,
             "sha256": dict(self.sha256) or None,

@@ -19,15 +19,15 @@ from edgeloop_converters.recipe import SCHEMA, Recipe, is_code_spec
 from edgeloop_converters.recipe_steps import EFFORTS, PassStep, plan_passes
 from edgeloop_converters.shapes import shapes_of
 
-_KEYS: dict[str, type] = {
+_KEYS: dict[str, type | tuple[type, ...]] = {
     "schema": int, "source": str, "target": str, "data": str, "eval": str, "name": str, "version": int, "effort": str,
     "seed": int, "ignore_labels": bool, "passes": list, "goals": dict, "contract": dict, "hints": dict,
     "eval_samples": int, "signature": str, "contract_file": str, "shape": list, "repair": bool,
-    "onnx_engine": str, "optimize": str, "sha256": dict,
+    "onnx_engine": str, "optimize": str, "minutes": (int, float), "sha256": dict,
 }  # fmt: skip
 _PLAIN = (
     "target", "data", "name", "version", "effort", "seed", "ignore_labels", "signature", "contract_file", "repair",
-    "onnx_engine", "optimize", "sha256",
+    "onnx_engine", "optimize", "minutes", "sha256",
 )  # fmt: skip
 
 
@@ -53,8 +53,10 @@ def recipe_from_dict(data: Mapping[str, Any], given: Mapping[str, str] | None = 
     if unknown:
         raise ConfigError(f"recipe: unknown key {unknown[0]!r}", hint=f"known: {', '.join(sorted(_KEYS))}")
     for key, value in data.items():
-        if not isinstance(value, _KEYS[key]) or (isinstance(value, bool) and _KEYS[key] is int):
-            raise ConfigError(f"recipe: '{key}' must be a {_KEYS[key].__name__}, got {type(value).__name__}")
+        kind = _KEYS[key]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            wanted = kind.__name__ if isinstance(kind, type) else "number"
+            raise ConfigError(f"recipe: '{key}' must be a {wanted}, got {type(value).__name__}")
     if data.get("schema", SCHEMA) != SCHEMA:
         raise ConfigError(f"recipe: schema {data['schema']} is not known here", hint="update edgeloop")
     for key, flag in (("source", ""), ("data", "--data "), ("eval", "--eval ")):

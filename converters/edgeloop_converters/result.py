@@ -214,6 +214,7 @@ class ConvertResult:
             "gate": self.gate.to_dict(),
             "next_steps": list(self.next_steps),
             "repairs": [repair.to_dict() for repair in self.variants[0].repairs],
+            "search": finite(self.report["search"]),
             "seconds": self.seconds,
             "stages": dict(self.stages),
             "notes": list(self.notes),

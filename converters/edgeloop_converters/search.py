@@ -1,11 +1,12 @@
-"""Trials of a strategy: each smaller than the one before, judged on a validation part of the data, until one misses.
+"""Trials of a strategy, in stages: smaller and smaller models without training, then with it from where that misses.
 
-The last one that holds is kept. One more is tried halfway between it and the first that missed.
+The last one that holds is kept, after one more look halfway to the first that missed. What it chooses by are samples of
+which nothing was learnt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -20,67 +21,135 @@ _HALFWAY_FROM = 0.06
 
 
 @dataclass(frozen=True)
-class Trial(Generic[T]):
-    """share: of the cost that was allowed. made: what came of it. missed: why it is not within the budget."""
+class Look:
+    """What was seen of a trial's file. cost: what stays of it as a share of the model's own, None where not known."""
 
-    share: float
-    made: T
     metrics: Metrics
     bytes: int
+    cost: float | None = None
+
+
+@dataclass(frozen=True)
+class Trial(Generic[T]):
+    """share: of the cost that was allowed. made: what came of it. missed: why its answers are not within the budget.
+    too_large: why its file is not."""
+
+    share: float
+    trained: bool
+    made: T
+    look: Look
     missed: tuple[str, ...]
+    too_large: str = ""
+
+    @property
+    def metrics(self) -> Metrics:
+        return self.look.metrics
+
+    @property
+    def bytes(self) -> int:
+        return self.look.bytes
+
+    @property
+    def quality(self) -> float:
+        """By which trials are compared: the metric, or agreement where there is none."""
+        found = self.metrics.this if self.metrics.this is not None else self.metrics.agreement
+        return found or 0.0
 
     def line(self) -> str:
         """One line for people."""
         this, whole = self.metrics.this or 0.0, self.metrics.float_ or 0.0
         agreement = "" if self.metrics.agreement is None else f", agreement {self.metrics.agreement:.1%}"
-        verdict = "misses the budget" if self.missed else "within the budget"
+        verdict = "misses the budget" if self.missed else "too large" if self.too_large else "within the budget"
+        cost = "" if self.look.cost is None else f" ({self.look.cost:.0%} reached)"
         return (
-            f"trial at {self.share:.0%} of the cost: {self.bytes / 1000:.1f} kB, {self.metrics.metric} {this:.2%} "
-            f"(float {whole:.2%}){agreement} on {self.metrics.n} validation samples, {verdict}"
+            f"trial at {self.share:.0%} of the cost{cost}{', trained' if self.trained else ''}: "
+            f"{self.bytes / 1000:.1f} kB, {self.metrics.metric} {this:.2%} (float {whole:.2%}){agreement} on "
+            f"{self.metrics.n} validation samples, {verdict}"
         )
 
 
-def run_trials(
-    shares: tuple[float, ...],
-    budget: Goals,
-    make: Callable[[float], T | None],
-    look: Callable[[T], tuple[Metrics, int]],
-    note: Callable[[str], None],
-) -> tuple[Trial[T], ...]:
-    """All trials in the order in which they were made. make: the model at a share of the cost, None where it cannot go
-    so low. look: (metrics on the validation samples, bytes of the file).
-    """
-    trials: list[Trial[T]] = []
+class Search(Generic[T]):
+    """`run` tries; `trials` has all in the order in which they were made.
 
-    def attempt(share: float) -> Trial[T] | None:
-        made = make(share)
+    make: the model at a share of the cost, with training or without; None where it cannot go so low. time_left: seconds
+    until no trial is begun any more.
+    """
+
+    def __init__(
+        self,
+        budget: Goals,
+        make: Callable[[float, bool], T | None],
+        look: Callable[[T], Look],
+        note: Callable[[str], None],
+        time_left: Callable[[], float] = lambda: float("inf"),
+    ) -> None:
+        self._budget, self._make, self._look, self._note, self._time_left = budget, make, look, note, time_left
+        self.trials: list[Trial[T]] = []
+        self._is_over = False
+
+    def run(self, shares: Sequence[float], *, trains: bool) -> tuple[Trial[T], ...]:
+        """shares: falling. trains: whether training may bring back what is lost."""
+        held, trained = 1.0, False
+        for share in shares:
+            trial = self._attempt(share, trained)
+            if trains and not trained and trial is not None and trial.missed:
+                trained = True
+                trial = self._attempt(share, trained)
+            if trial is None or trial.missed:
+                if held - share > _HALFWAY_FROM:
+                    self._attempt(round((held + share) / 2, 3), trained)
+                break
+            held = share
+        chosen = best(self.trials)
+        if trains and chosen is not None and not chosen.trained:
+            self._attempt(chosen.share, True)
+        return tuple(self.trials)
+
+    def _attempt(self, share: float, trained: bool) -> Trial[T] | None:
+        if self._is_over:
+            return None
+        if self._time_left() <= 0:
+            self._is_over = True
+            self._note("the time is up: no more trials")
+            return None
+        made = self._make(share, trained)
         if made is None:
             return None
-        metrics, size = look(made)
-        trial = Trial(share, made, metrics, size, missed_quality(budget, metrics))
-        trials.append(trial)
-        note(trial.line())
+        look = self._look(made)
+        limit = self._budget.max_bytes
+        large = "" if limit is None or look.bytes <= limit else f"the file has {look.bytes} bytes, more than {limit}"
+        trial = Trial(share, trained, made, look, missed_quality(self._budget, look.metrics), large)
+        self.trials.append(trial)
+        self._note(trial.line())
         return trial
 
-    held = 1.0
-    for share in shares:
-        trial = attempt(share)
-        if trial is None or trial.missed:
-            if held - share > _HALFWAY_FROM:
-                attempt(round((held + share) / 2, 3))
-            break
-        held = share
-    return tuple(trials)
+
+def best(trials: Sequence[Trial[T]]) -> Trial[T] | None:
+    """The smallest that is within the budget; of two of one size, the better one."""
+    holding = [t for t in trials if not t.missed and not t.too_large]
+    return min(holding, key=lambda t: (t.share, -t.quality), default=None)
 
 
-def best(trials: tuple[Trial[T], ...]) -> Trial[T] | None:
-    """The smallest that is within the budget."""
-    return min((t for t in trials if not t.missed), key=lambda t: t.share, default=None)
+def front(trials: Sequence[Trial[T]]) -> tuple[Trial[T], ...]:
+    """Those that no other beats: as good and smaller, or better and as small. The largest first."""
+
+    def beats(a: Trial[T], b: Trial[T]) -> bool:
+        as_good = a.quality >= b.quality and a.bytes <= b.bytes
+        return as_good and (a.quality > b.quality or a.bytes < b.bytes)
+
+    kept = (t for t in trials if not any(beats(other, t) for other in trials))
+    return tuple(sorted(kept, key=lambda t: -t.bytes))
 
 
-def how_close(trials: tuple[Trial[T], ...]) -> str:
-    """Where none is: the one that came closest, for people."""
+def how_close(trials: Sequence[Trial[T]]) -> str:
+    """Where none is within the budget: which goal was missed by how much by the one that came closest, for people."""
     if not trials:
         return "no smaller model could be made"
-    closest = max(trials, key=lambda t: t.metrics.this or 0.0)
+    good = [t for t in trials if not t.missed]
+    if good:
+        closest = min(good, key=lambda t: t.bytes)
+        return (
+            f"no smaller model is within the budget; the closest ({closest.share:.0%} of the cost): {closest.too_large}"
+        )
+    closest = max(trials, key=lambda t: t.quality)
     return f"no smaller model is within the budget; the closest ({closest.share:.0%} of the cost): {closest.missed[0]}"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from edgeloop.bench.instructions import LABEL
+from edgeloop.devices.emulated.cpus import SCHEME as EMULATED
 from edgeloop.errors import UsageError
 from edgeloop.targets import Target
 from edgeloop_converters.goals import Goals
@@ -24,6 +26,7 @@ _SHARES = {
     "latency": (0.85, 0.7, 0.55, 0.4, 0.3),
     "size": (0.8, 0.6, 0.45, 0.3),
 }
+_DOWN_TO = (0.4, 0.3, 0.2, 0.13)
 _EPOCHS = {"fast": 0, "default": 3, "best": 10}
 _TRAINED_ON = {"default": 10_000}
 _RATE = 1e-3
@@ -31,8 +34,10 @@ _RATE = 1e-3
 
 @dataclass(frozen=True)
 class Facts:
-    """macs, layers: of the float model. samples: free to learn from, beside those that trials are judged on.
-    can_train: TensorFlow is there. counts_arm: the target's core can be emulated here."""
+    """macs, layers, weights: of the float model. samples: free to learn from, beside those that trials are judged on.
+    can_train: TensorFlow is there. counts_arm: the core can be emulated here; device: URL of one that candidates are
+    measured on, "" for none. output: kind of the contract's output, what the model is used for. minutes: for trials.
+    """
 
     macs: int
     layers: int
@@ -40,14 +45,32 @@ class Facts:
     has_labels: bool
     can_train: bool
     counts_arm: bool
+    weights: int = 0
+    output: str = "classification"
+    device: str = ""
+    minutes: float | None = None
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether candidates are measured in time, on a device."""
+        return bool(self.device) and not self.device.startswith(EMULATED)
+
+    def line(self) -> str:
+        """For people."""
+        labels = "with" if self.has_labels else "without"
+        time = "" if self.minutes is None else f", {self.minutes:g} minutes"
+        return (
+            f"{self.output}; {self.macs / 1e6:,.1f} million multiply-accumulates and {self.weights:,} weights in "
+            f"{self.layers} layers; {self.samples:,} samples {labels} labels to learn from{time}"
+        )
 
 
 @dataclass(frozen=True)
 class Strategy:
     """What to try. shares: of the cost that may stay, each smaller than the one before; () leaves the model as it is.
 
-    prune, after: options of the pruning and the passes behind it. budget: the goals that trials are judged by. plain:
-    passes for the variant that keeps its size. reasons: for people.
+    prune, after: options of the pruning, and the passes that bring accuracy back. budget: the goals that trials are
+    judged by. plain: passes for the variant that keeps its size. reasons: for people.
     """
 
     shares: tuple[float, ...]
@@ -57,16 +80,22 @@ class Strategy:
     budget: Goals
     reasons: tuple[str, ...]
 
-    def steps(self, share: float) -> tuple[PassStep, ...]:
+    @property
+    def trains(self) -> bool:
+        return bool(self.after)
+
+    def steps(self, share: float, trained: bool) -> tuple[PassStep, ...]:
         """The passes of one trial over the float model."""
-        return (replace(self.prune, options={**self.prune.options, "goal": share}), *self.after)
+        pruned = replace(self.prune, options={**self.prune.options, "goal": share})
+        return (pruned, *(self.after if trained else ()))
 
 
 def decide(mode: str, facts: Facts, target: Target, goals: Goals, effort: str) -> Strategy:
     """What to try for `mode`, a name of OPTIMIZE. Raises UsageError for another one."""
     if mode not in OPTIMIZE:
         raise UsageError(f"optimize {mode!r} is not known", hint=f"one of: {', '.join(OPTIMIZE)}")
-    budget, said = _budget(goals, facts)
+    budget, told = _budget(goals, facts)
+    said = (facts.line(), told)
     cost, about_cost = _cost(mode, facts, target)
     after, about_training = _training(facts, effort)
     prune = PassStep("prune", {"cost": cost, **({"tile": 1} if mode == "size" else {})})
@@ -74,21 +103,37 @@ def decide(mode: str, facts: Facts, target: Target, goals: Goals, effort: str) -
     if why_not:
         plain = _trained_int8(facts, effort) if mode == "accuracy" else ()
         more = ("int8 is trained, not only calibrated: accuracy is what counts",) if plain else ()
-        return Strategy((), prune, (), plain, budget, (said, why_not, *more))
-    return Strategy(_SHARES[mode], prune, after, (), budget, (said, about_cost, about_training))
+        return Strategy((), prune, (), plain, budget, (*said, why_not, *more))
+    shares, about_size = _shares(mode, goals)
+    about_measuring = (
+        (f"which of the trials the target runs: by their latency on {facts.device}",) if facts.is_timed else ()
+    )
+    return Strategy(
+        shares, prune, after, (), budget, (*said, about_cost, *about_measuring, *about_size, about_training)
+    )
+
+
+def _shares(mode: str, goals: Goals) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    """A goal on bytes is one that the search goes for, however small that is."""
+    if goals.max_bytes is None:
+        return _SHARES[mode], ()
+    shares = tuple(sorted({*_SHARES[mode], *_DOWN_TO}, reverse=True))
+    return shares, (f"it goes on down to {shares[-1]:.0%} of the cost: --max-bytes {goals.max_bytes:,} is to be met",)
 
 
 def _budget(goals: Goals, facts: Facts) -> tuple[Goals, str]:
     if goals.wants_quality:
-        limit = f"{goals.max_drop:.2%} of the metric" if goals.max_drop is not None else ""
+        limit = f"{goals.max_drop * 100:g} pt of the metric" if goals.max_drop is not None else ""
         other = f"{goals.min_agreement:.1%} agreement" if goals.min_agreement is not None else ""
-        return Goals(goals.max_drop, goals.min_agreement), f"budget: {' and '.join(filter(None, (limit, other)))}"
+        return Goals(
+            goals.max_drop, goals.min_agreement, max_bytes=goals.max_bytes
+        ), f"budget: {' and '.join(filter(None, (limit, other)))}"
     if facts.has_labels:
         return Goals(
-            max_drop=DEFAULT_DROP
+            max_drop=DEFAULT_DROP, max_bytes=goals.max_bytes
         ), f"budget: none was set, so {DEFAULT_DROP * 100:g} pt may be lost (--max-drop)"
     told = f"budget: none was set, so answers agree on {DEFAULT_AGREEMENT:.0%} at least (--min-agreement)"
-    return Goals(min_agreement=DEFAULT_AGREEMENT), told
+    return Goals(min_agreement=DEFAULT_AGREEMENT, max_bytes=goals.max_bytes), told
 
 
 def _cost(mode: str, facts: Facts, target: Target) -> tuple[str, str]:
@@ -98,7 +143,8 @@ def _cost(mode: str, facts: Facts, target: Target) -> tuple[str, str]:
     if target.has_edgetpu:
         return "macs", f"cost: multiply-accumulates, because no instructions of an Edge TPU can be counted; {step}"
     if facts.counts_arm:
-        return "arm", f"cost: SIMD instructions on the target's {target.cpu}, emulated; {step}"
+        core = facts.device.partition(":")[2] if facts.device and not facts.is_timed else f"the target's {target.cpu}"
+        return "arm", f"cost: SIMD instructions on {core}, emulated ({LABEL}); {step}"
     return "macs", f"cost: multiply-accumulates, because the target's {target.cpu} cannot be emulated here; {step}"
 
 
@@ -115,7 +161,10 @@ def _training(facts: Facts, effort: str) -> tuple[tuple[PassStep, ...], str]:
     if limit is not None and limit < facts.samples:
         options["samples"] = limit
     on = options.get("samples", facts.samples)
-    told = f"after pruning the model learns {epochs} epochs from the one that came in, on {on:,} samples without labels"
+    told = (
+        f"what refitting does not bring back is learnt from the model that came in: {epochs} epochs on {on:,} samples; "
+        "labels only judge, so that a gain is none of new data"
+    )
     return (PassStep("distill", options),), told
 
 

@@ -11,7 +11,7 @@ from edgeloop.bundle import Metrics
 from edgeloop.errors import UsageError
 from edgeloop.targets import load_target
 from edgeloop_converters.goals import Goals
-from edgeloop_converters.search import best, how_close, run_trials
+from edgeloop_converters.search import Look, Search, Trial, best, front, how_close
 from edgeloop_converters.strategy import DEFAULT_AGREEMENT, DEFAULT_DROP, Facts, Strategy, decide
 
 FACTS = Facts(macs=12_500_000, layers=10, samples=40_000, has_labels=True, can_train=True, counts_arm=True)
@@ -27,8 +27,8 @@ def test_latency_goes_by_the_targets_instructions_and_its_tile() -> None:
     strategy = decided()
     assert strategy.prune.options == {"cost": "arm"}
     assert any("cortex-a72" in reason and "steps of 8" in reason for reason in strategy.reasons)
-    assert [step.name for step in strategy.steps(0.7)] == ["prune", "distill"]
-    assert strategy.steps(0.7)[0].options["goal"] == 0.7
+    assert [step.name for step in strategy.steps(0.7, True)] == ["prune", "distill"]
+    assert strategy.steps(0.7, False)[0].options["goal"] == 0.7
 
 
 def test_what_cannot_be_counted_is_not_claimed() -> None:
@@ -58,7 +58,7 @@ def test_shares_fall_and_stay_shares() -> None:
 )
 def test_without_training_it_says_why(facts: dict[str, object], effort: str, says: str) -> None:
     strategy = decided(effort=effort, **facts)
-    assert [step.name for step in strategy.steps(0.5)] == ["prune"]
+    assert [step.name for step in strategy.steps(0.5, True)] == ["prune"]
     assert any(says in reason for reason in strategy.reasons)
 
 
@@ -82,7 +82,7 @@ def test_a_budget_that_was_not_set_is_said() -> None:
     with_labels, without = decided(goals=Goals()), decided(goals=Goals(), has_labels=False)
     assert with_labels.budget == Goals(max_drop=DEFAULT_DROP)
     assert without.budget == Goals(min_agreement=DEFAULT_AGREEMENT)
-    assert all("none was set" in strategy.reasons[0] for strategy in (with_labels, without))
+    assert all("none was set" in strategy.reasons[1] for strategy in (with_labels, without))
 
 
 def test_an_unknown_mode_names_the_known_ones() -> None:
@@ -91,35 +91,94 @@ def test_an_unknown_mode_names_the_known_ones() -> None:
     assert "latency" in str(caught.value.hint)
 
 
-def trials_where(accuracy: dict[float, float], shares: tuple[float, ...] = (0.8, 0.6, 0.4)) -> tuple[object, ...]:
+def test_the_first_reason_is_what_it_stands_on() -> None:
+    assert decided(minutes=5.0).reasons[0] == (
+        "classification; 12.5 million multiply-accumulates and 0 weights in 10 layers; 40,000 samples with labels to "
+        "learn from, 5 minutes"
+    )
+
+
+def test_a_goal_on_bytes_is_searched_for_and_part_of_the_budget() -> None:
+    strategy = decided("balanced", Goals(max_drop=0.01, max_bytes=30_000))
+    assert strategy.budget.max_bytes == 30_000
+    assert strategy.shares[-1] < decided("balanced").shares[-1]
+
+
+def test_an_emulated_device_counts_and_a_board_decides() -> None:
+    assert any("cortex-a76, emulated" in reason for reason in decided(device="emulated:cortex-a76").reasons)
+    assert any("their latency on ssh://pi" in reason for reason in decided(device="ssh://pi").reasons)
+
+
+Seen = dict[tuple[float, bool], float]
+
+
+def trials_where(
+    accuracy: Seen, shares: tuple[float, ...] = (0.8, 0.6, 0.4), budget: Goals = DROP, **how: object
+) -> tuple[Trial[tuple[float, bool]], ...]:
+    """accuracy: by share and whether it was trained; others cannot be made."""
     said: list[str] = []
 
-    def look(share: float) -> tuple[Metrics, int]:
-        return Metrics("accuracy", 0.9, accuracy[share], accuracy[share], 100), int(1000 * share)
+    def look(made: tuple[float, bool]) -> Look:
+        return Look(Metrics("accuracy", 0.9, accuracy[made], accuracy[made], 100), int(1000 * made[0]), made[0])
 
-    trials = run_trials(shares, DROP, lambda share: share if share in accuracy else None, look, said.append)
-    assert len(said) == len(trials)
-    return trials
+    def make(share: float, trained: bool) -> tuple[float, bool] | None:
+        return (share, trained) if (share, trained) in accuracy else None
+
+    trains = any(trained for _, trained in accuracy)
+    return Search(budget, make, look, said.append, **how).run(shares, trains=trains)  # type: ignore[arg-type]
 
 
 def test_trials_end_at_the_first_that_misses_and_look_halfway() -> None:
-    trials = trials_where({0.8: 0.9, 0.6: 0.85, 0.7: 0.895})
-    assert [t.share for t in trials] == [0.8, 0.6, 0.7]  # type: ignore[attr-defined]
-    found = best(trials)  # type: ignore[arg-type]
+    trials = trials_where({(0.8, False): 0.9, (0.6, False): 0.85, (0.7, False): 0.895})
+    assert [t.share for t in trials] == [0.8, 0.6, 0.7]
+    found = best(trials)
     assert found is not None and found.share == 0.7
 
 
 def test_all_within_the_budget_ends_with_the_smallest() -> None:
-    found = best(trials_where({0.8: 0.9, 0.6: 0.9, 0.4: 0.9}))  # type: ignore[arg-type]
+    found = best(trials_where({(0.8, False): 0.9, (0.6, False): 0.9, (0.4, False): 0.9}))
     assert found is not None and found.share == 0.4
 
 
+def test_training_begins_where_refitting_alone_misses() -> None:
+    trials = trials_where({(0.8, False): 0.9, (0.6, False): 0.8, (0.6, True): 0.9, (0.4, True): 0.89})
+    assert [t.made for t in trials] == [(0.8, False), (0.6, False), (0.6, True), (0.4, True)]
+
+
+def test_what_is_chosen_is_trained_and_the_better_one_stays() -> None:
+    trials = trials_where({(0.8, False): 0.895, (0.8, True): 0.899}, shares=(0.8,))
+    found = best(trials)
+    assert found is not None and found.made == (0.8, True)
+    found = best(trials_where({(0.8, False): 0.899, (0.8, True): 0.895}, shares=(0.8,)))
+    assert found is not None and found.made == (0.8, False)
+
+
 def test_none_within_the_budget_says_how_close_it_came() -> None:
-    trials = trials_where({0.8: 0.86, 0.9: 0.88})
-    assert best(trials) is None  # type: ignore[arg-type]
-    assert "2.00 pt" in how_close(trials)  # type: ignore[arg-type]
+    trials = trials_where({(0.8, False): 0.86, (0.9, False): 0.88})
+    assert best(trials) is None
+    assert "2.00 pt" in how_close(trials)
     assert "no smaller model could be made" in how_close(())
 
 
+def test_too_large_is_no_reason_to_stop_and_is_said() -> None:
+    seen: Seen = {(0.8, False): 0.9, (0.6, False): 0.9, (0.4, False): 0.9}
+    trials = trials_where(seen, budget=Goals(max_drop=0.01, max_bytes=500))
+    assert [bool(t.too_large) for t in trials] == [True, True, False]
+    trials = trials_where(seen, budget=Goals(max_drop=0.01, max_bytes=100))
+    assert best(trials) is None
+    assert "400 bytes, more than 100" in how_close(trials)
+
+
 def test_a_share_that_cannot_be_reached_ends_the_search() -> None:
-    assert [t.share for t in trials_where({0.8: 0.9, 0.7: 0.9})] == [0.8, 0.7]  # type: ignore[attr-defined]
+    assert [t.share for t in trials_where({(0.8, False): 0.9, (0.7, False): 0.9})] == [0.8, 0.7]
+
+
+def test_no_trial_is_begun_when_the_time_is_up() -> None:
+    left = iter([10.0, -1.0])
+    trials = trials_where({(0.8, False): 0.9, (0.6, False): 0.9}, time_left=lambda: next(left))
+    assert [t.share for t in trials] == [0.8]
+
+
+def test_the_front_has_what_no_other_beats() -> None:
+    trials = trials_where({(0.8, False): 0.895, (0.6, False): 0.9, (0.4, False): 0.8, (0.5, False): 0.9})
+    assert [t.share for t in front(trials)] == [0.5, 0.4]

@@ -83,6 +83,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--optimize", choices=("balanced", "size", "latency", "accuracy"),
         help="look for a smaller model within the goals, by this; says what it tries and why",
     )  # fmt: skip
+    how.add_argument("--minutes", type=float, metavar="N", help="of --optimize: begin no more trials after N minutes")
+    how.add_argument(
+        "--device", metavar="URL", default="",
+        help="measure candidates there: ssh://USER@HOST (latency: judges --p95-ms, and decides among smaller models), "
+        "or emulated:cortex-a72 (instructions, not time)",
+    )  # fmt: skip
+    how.add_argument("--tensorboard", metavar="DIR", type=Path, help="write the figures of trainings there")
     how.add_argument(
         "--effort", choices=("fast", "default", "best"),
         help="fast: calibrate on 100 samples, evaluate on at most 1000; default: 512, all, and a refinement "
@@ -146,6 +153,7 @@ def _run(args: argparse.Namespace, console: Console, ahead: HeadStart) -> int:
         from edgeloop.bundle import load_or_create_signing_key
         from edgeloop.bundle.files import check_can_write_into
         from edgeloop.bundle.versions import doubt_of_version
+        from edgeloop.devices.measurers import check_measures
         from edgeloop_converters.pipeline import convert
         from edgeloop_converters.result import check_output
 
@@ -153,6 +161,8 @@ def _run(args: argparse.Namespace, console: Console, ahead: HeadStart) -> int:
     check_output(args.output)
     if args.report is not None:
         check_can_write_into(Path(args.report), "report")
+    if args.device:
+        check_measures(args.device)
     if args.install_engine:
         from edgeloop_converters.frontends.onnx2tf_env import install
 
@@ -165,7 +175,7 @@ def _run(args: argparse.Namespace, console: Console, ahead: HeadStart) -> int:
     result = convert(
         recipe, progress=console, trust_code=args.trust_code, threads=args.threads,
         command=command_line("convert", args), strict_data=args.strict_data, cache=not args.no_cache,
-        ahead=ahead if args.model else None,
+        ahead=ahead if args.model else None, device=args.device, tensorboard=args.tensorboard,
     )  # fmt: skip
     if result.gate.passed or args.keep_failed:
         result.bundle.save_with(key, args.output)
@@ -199,7 +209,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     given: dict[str, Any] = {
         "source": args.model, "data": args.data, "evaluation": args.eval, "target": args.target, "name": args.name,
         "version": args.version, "effort": args.effort, "seed": args.seed, "signature": args.signature,
-        "onnx_engine": args.onnx_engine, "optimize": args.optimize,
+        "onnx_engine": args.onnx_engine, "optimize": args.optimize, "minutes": args.minutes,
         "contract_file": args.contract, "evaluation_samples": args.eval_samples,
         "shapes": None if args.shape is None else shapes_of(args.shape),
         "ignore_labels": args.ignore_labels or None, "repair": False if args.no_repair else None,
