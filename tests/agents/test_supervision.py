@@ -226,6 +226,13 @@ def test_a_death_is_described(code, blame, text):
     assert text in fault.detail
 
 
+def test_while_a_worker_starts_its_memory_is_no_fault_of_its_delegate() -> None:
+    ages = {"since_start_s": 1.0, "since_message_s": 1.0, "busy_s": 0.0, "memory_bytes": 2 << 20}
+    policy = Policy(memory_limit_bytes=1 << 20)
+    assert overdue(policy, ready=False, **ages) is None
+    assert overdue(policy, ready=True, **ages) is not None
+
+
 def test_a_memory_limit_that_no_worker_can_keep_says_what_is_needed() -> None:
     policy = Policy(memory_limit_bytes=1 << 20)
     assert too_large(policy, 1 << 20) is None and too_large(Policy(), 1 << 40) is None

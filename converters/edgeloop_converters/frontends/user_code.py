@@ -7,11 +7,13 @@ import traceback
 from pathlib import Path
 
 _LINE = 300
+_PACKAGES = frozenset({"site-packages", "dist-packages"})
+"""Also those of a user, and of the system that a virtual environment was made from."""
 
 
 def where(error: BaseException) -> str:
     """`my_models.py:12: ` for the innermost frame outside Python's and the installed packages' folders, or ''."""
-    inside = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    inside = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")]
     own = Path(__file__).resolve().parents[1]
     found = ""
     for frame in traceback.extract_tb(error.__traceback__):
@@ -19,7 +21,7 @@ def where(error: BaseException) -> str:
         if not path.is_file():
             continue
         resolved = path.resolve()
-        if any(folder in resolved.parents for folder in (*inside, own)):
+        if any(folder in resolved.parents for folder in (*inside, own)) or not _PACKAGES.isdisjoint(resolved.parts):
             continue
         found = f"{_short(resolved)}:{frame.lineno}: "
     return found

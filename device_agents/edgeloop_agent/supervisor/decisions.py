@@ -206,7 +206,7 @@ def overdue(
     Ages in seconds; memory_bytes: what it takes of the board's memory, 0 where nobody looked.
     """
     limit = policy.memory_limit_bytes
-    if limit is not None and memory_bytes > limit:
+    if ready and limit is not None and memory_bytes > limit:  # what it takes to open its model `too_large` judges
         return Fault(Blame.RUN, f"took {memory_bytes / 2**20:.0f} MiB, more than its limit of {limit / 2**20:g} MiB")
     if not ready:
         if since_start_s > policy.load_timeout_s:

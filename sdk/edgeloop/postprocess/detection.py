@@ -10,7 +10,7 @@ import numpy as np
 from edgeloop.affine import dequantize
 from edgeloop.contract import OutputSpec
 from edgeloop.decoding import DetectionSettings, Settings
-from edgeloop.errors import ConfigError
+from edgeloop.errors import ConfigError, DataError
 from edgeloop.postprocess.boxes import Floats, Ids, corners_of, to_source
 from edgeloop.postprocess.decoding import NOTHING_SEEN, Array, Decoder, ModelOutput, Seen, other_values
 from edgeloop.postprocess.raw_boxes import Find, raw_finder
@@ -20,7 +20,8 @@ _HINT = "say boxes, scores, and classes and count where the model gives them, in
 
 
 def detection(spec: OutputSpec, outputs: Sequence[ModelOutput]) -> Decoder:
-    """Best first, in source pixels, cut to the picture. Raises ConfigError where the outputs cannot be told apart."""
+    """Best first, in source pixels, cut to the picture. Raises ConfigError where the outputs cannot be told apart; the
+    decoder raises DataError for outputs of sizes that no file said before, where they do not fit."""
     settings, parts = spec.settings, find_parts(spec.settings, outputs)
     assert isinstance(settings, DetectionSettings)
     find = _finished(settings, parts, outputs) if "classes" in parts else raw_finder(spec, settings, parts, outputs)
@@ -85,18 +86,16 @@ def _finished(settings: DetectionSettings, parts: Mapping[str, int], outputs: Se
     """Of a model that ends in TFLite_Detection_PostProcess: boxes (y0, x0, y1, x1) in fractions, suppressed already."""
     affines = {part: outputs[i].affine for part, i in parts.items()}
     shapes = {part: outputs[i].shape for part, i in parts.items()}
-    if all(shapes[part] for part in ("boxes", "scores", "classes")):  # a file alone does not say them
-        sizes = [math.prod(shapes[part]) for part in ("scores", "classes", "boxes", "count")]
-        if not 4 * sizes[0] == 4 * sizes[1] == sizes[2] or sizes[3] != 1:
-            told = ", ".join(f"{part} {list(shape)}" for part, shape in shapes.items())
-            raise ConfigError(
-                f"a finished detection is n boxes, classes and scores and one count, not {told}", hint=_HINT
-            )
+    if all(shapes[part] for part in ("boxes", "scores", "classes")) and not _fit(shapes):
+        raise ConfigError(_told(shapes), hint=_HINT)
 
     def find(raw: Sequence[Array]) -> tuple[Floats, Ids, Floats]:
         boxes, scores, classes, count = (
             dequantize(raw[parts[part]], affines[part]) for part in ("boxes", "scores", "classes", "count")
         )
+        said = {"boxes": boxes.shape, "scores": scores.shape, "classes": classes.shape, "count": count.shape}
+        if not _fit(said):  # a file alone does not say them
+            raise DataError(_told(said))
         scores = scores.reshape(-1)
         n = int(np.nan_to_num(count.reshape(-1)[0]).clip(0, len(scores)))  # behind it stands what was there before
         good = np.flatnonzero(scores[:n] >= settings.threshold)
@@ -108,3 +107,13 @@ def _finished(settings: DetectionSettings, parts: Mapping[str, int], outputs: Se
         )
 
     return find
+
+
+def _fit(shapes: Mapping[str, Sequence[int]]) -> bool:
+    scores, classes, boxes, count = (math.prod(shapes[part]) for part in ("scores", "classes", "boxes", "count"))
+    return 4 * scores == 4 * classes == boxes and count == 1
+
+
+def _told(shapes: Mapping[str, Sequence[int]]) -> str:
+    told = ", ".join(f"{part} {list(shape)}" for part, shape in shapes.items())
+    return f"a finished detection is n boxes, classes and scores and one count, not {told}"
