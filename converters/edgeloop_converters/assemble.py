@@ -16,6 +16,7 @@ from edgeloop.bundle.compiled import with_answers_of
 from edgeloop.bundle.packer import delegates_of
 from edgeloop.padding import padded
 from edgeloop.version import VERSION
+from edgeloop_converters.ablation import Ablation
 from edgeloop_converters.alarms import measured_alarms
 from edgeloop_converters.analysis_summary import analysis_summary
 from edgeloop_converters.check_data import NOTE, Finding
@@ -54,6 +55,7 @@ class Assembly:
     """What was decided on the way, for people."""
     search: Mapping[str, Any] = field(default_factory=dict)
     """The same of a search for a smaller model, as data; {} where there was none."""
+    ablation: Ablation | None = None
 
     def result(self) -> ConvertResult:
         with self.how.stages("golden samples"):
@@ -201,6 +203,7 @@ class Assembly:
             "cache": None if self.cache is None else self.cache.to_dict(),
             "compiled": [one.to_dict() for one in compiled],
             "search": dict(self.search) or None,
+            "ablation": None if self.ablation is None else self.ablation.to_dict(),
             "refinement": [report.to_dict() for report in exported.passes],
             "repairs": [repair.to_dict() for repair in exported.repairs],
             "seconds": seconds,

@@ -43,6 +43,7 @@ class Exported:
 
     repairs: rungs, where it missed its goals at first. blame: the ops at fault with their numbers, "" where not sought.
     float_model: the float model whose inner tensors the file's stand for where channels were scaled; None: as given.
+    stages: the float model after each of the recipe's passes over it.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Exported:
     repairs: tuple[Repair, ...] = ()
     blame: str = ""
     float_model: bytes | None = None
+    stages: tuple[bytes, ...] = ()
 
     @property
     def in_float(self) -> tuple[str, ...]:
@@ -83,7 +85,7 @@ def export(
     told = tuple(report.note() for report in lighter.reports)
     if scheme.load is None:
         name = f"{FLOAT}-lite" if lighter.reports else FLOAT  # "float" is the model that it is compared with
-        return Exported(name, lighter.tflite, FLOAT, told, passes=lighter.reports)
+        return Exported(name, lighter.tflite, FLOAT, told, passes=lighter.reports, stages=lighter.stages)
     given, model = model, replace(model, tflite=lighter.tflite)
     from edgeloop_converters.calibration import calibrate, model_inputs
     from edgeloop_converters.quantization import Quantized, float_ops
@@ -165,6 +167,7 @@ def export(
         done.float_ops,
         (*lighter.reports, *reports),
         float_model=twin,
+        stages=lighter.stages,
     )
 
 

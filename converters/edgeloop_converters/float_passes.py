@@ -66,11 +66,13 @@ Run = Callable[[Graph, Mapping[str, Any], Setting], "tuple[Graph, PassReport]"]
 
 @dataclass(frozen=True)
 class Lighter:
-    """The float model after the passes, and what each had to say. int8: its int8 file, where one pass trained that."""
+    """The float model after the passes, and what each had to say. int8: its int8 file, where one pass trained that.
+    stages: the float model after each."""
 
     tflite: bytes
     int8: bytes | None = None
     reports: tuple[PassReport, ...] = ()
+    stages: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,15 @@ def run_float_passes(model: bytes, steps: Sequence[PassStep], setting: Setting) 
 
     A run that begins as an earlier one did goes on from where they part.
     """
-    graph, int8, reports = model, None, []
+    graph, int8, reports, stages = model, None, [], []
     key = key_of(model, setting.original, setting.indices.tobytes(), setting.seed, setting.target.id)
     for step in steps:
         key = key_of(key, step.name, dict(step.options))
         done = setting.around.work.once(key, partial(_run, graph, step, setting))
         graph, int8 = done.tflite, done.int8
         reports.append(done.report)
-    return Lighter(graph, int8, tuple(reports))
+        stages.append(graph)
+    return Lighter(graph, int8, tuple(reports), tuple(stages))
 
 
 def _run(model: bytes, step: PassStep, setting: Setting) -> _Done:

@@ -13,6 +13,7 @@ from typing import Any
 
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop.targets import load_target
+from edgeloop_converters.ablation import ablate
 from edgeloop_converters.assemble import Assembly, alarms
 from edgeloop_converters.buckets import Basis, settle_buckets
 from edgeloop_converters.check_data.finding import Finding, by_severity
@@ -34,6 +35,7 @@ from edgeloop_converters.gate import check_goals_fit
 from edgeloop_converters.headstart import HeadStart
 from edgeloop_converters.measure import Candidate, Measuring, measure
 from edgeloop_converters.on_device import measured_on_device, with_profiles
+from edgeloop_converters.optimizing import optimize, settled, with_validation
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.result import ConvertResult
 from edgeloop_converters.schemes import check_target, cost_notes, scheme_named
@@ -70,13 +72,15 @@ def convert(
     ahead: HeadStart | None = None,
     device: str = "",
     tensorboard: Path | None = None,
+    ablation: bool = False,
 ) -> ConvertResult:
     """Run a recipe. Nothing is written but the float model and decoded pictures (unless `cache` is False) into this
     host's cache; `result.bundle.save()` writes.
 
     threads: for evaluation, default one per core up to 4. command: what the user typed, for the report. ahead:
     processes begun before this module was imported, the caller's to close. device: URL of one that candidates are
-    measured on. tensorboard: folder for the figures of trainings. A goal that is missed is in `result.gate`, not an
+    measured on. tensorboard: folder for the figures of trainings. ablation: make the model without each of its passes,
+    too. A goal that is missed is in `result.gate`, not an
     error. Raises UsageError and its kinds (wrong use, data, contract), RefusedError (corrupt or unsafe model);
     with `strict_data` GoalNotMetError for a severe finding on the data, before any pass.
     """
@@ -110,19 +114,25 @@ def convert(
         said: list[str] = []
         told: dict[str, Any] = {}
         if recipe.optimize:
-            from edgeloop_converters.optimizing import optimize, settled
-
             found = optimize(loaded.whole, how, run.export, around)
             candidates, findings = list(found.candidates), findings + found.findings
             said += found.notes
-            told = dict(found.told)
+            told, made_by = dict(found.told), found.chosen
         else:
-            for basis in loaded.bases:
+            bases = loaded.bases
+            if ablation and len(bases) == 1:
+                bases = (replace(bases[0], sources=with_validation(bases[0].sources, recipe.seed)),)
+            made_by = bases[0]
+            for basis in bases:
                 candidate, more = run.export(basis)
                 candidates.append(candidate)
                 findings += more
             models = {c.exported.name: c.exported.model for c in candidates}
             candidates = list(with_profiles(candidates, measured_on_device(models, around, how, reporter.note)))
+        contributed = ablate(made_by, candidates[0], how, run.export if ablation else None)
+        for line in () if contributed is None else contributed.lines():
+            reporter.note(line)
+            said.append(line)
         for note in alarms(findings, loaded.whole.sources):
             reporter.note(note)
         measured = tuple(measure(candidate, how) for candidate in candidates)
@@ -131,7 +141,7 @@ def convert(
             for text in left_out:
                 reporter.note(text)
             said += left_out
-        return Assembly(measured, how, command, by_severity(findings), decoded, tuple(said), told).result()
+        return Assembly(measured, how, command, by_severity(findings), decoded, tuple(said), told, contributed).result()
 
 
 @dataclass(frozen=True)

@@ -215,6 +215,7 @@ class ConvertResult:
             "next_steps": list(self.next_steps),
             "repairs": [repair.to_dict() for repair in self.variants[0].repairs],
             "search": finite(self.report["search"]),
+            "ablation": finite(self.report["ablation"]),
             "seconds": self.seconds,
             "stages": dict(self.stages),
             "notes": list(self.notes),

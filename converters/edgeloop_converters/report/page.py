@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 
 from edgeloop_converters.report.html import Markup, tag
+from edgeloop_converters.report.sections.ablation import ablation
 from edgeloop_converters.report.sections.cascade import cascade
 from edgeloop_converters.report.sections.data import data_and_contract, findings
 from edgeloop_converters.report.sections.latency import Latencies, latency_section
@@ -33,6 +34,7 @@ def render(report: Values, *, device: str = "", latency: Mapping[str, Latencies]
     sections = [
         tradeoff(report),
         cascade(report),
+        ablation(report),
         repairs(report),
         confusion(report.get("confusion"), shown_bucket(report)),
         errors(report.get("per_op") or (), cut),
