@@ -16,10 +16,9 @@ from edgeloop_agent.release.door import Verdict
 from edgeloop_agent.release.http_files import HttpFiles, Patience
 from edgeloop_agent.release.pull import FOLDER, Device, Pulled, pull
 from edgeloop_agent.release.repository import Repository
-from support.bundles import NO_MODEL
 from support.release_server import ReleaseServer, serving
 from support.releasing import key_in, new_repository, take_in
-from support.retrained import bundle_of
+from support.retrained import bundle_of, model_bytes
 
 HASTY = Patience(timeout_s=2.0, head_s=1.0, window_s=0.5)
 """For far ends that are too slow: on a busy machine an honest one may be, too."""
@@ -39,7 +38,9 @@ class Fleet:
     patience: Patience = field(default_factory=Patience)
     tags: tuple[str, ...] = ()
 
-    def publish(self, version: int, model: bytes = NO_MODEL, **more: Any) -> Path:
+    def publish(self, version: int, model: bytes | None = None, **more: Any) -> Path:
+        """model: by default one that has nothing in common with other versions', so that no delta is made."""
+        model = model_bytes(8_000, seed=version) if model is None else model
         bundle = self.state.parent / f"ic-{version}.bundle"
         bundle_of(bundle, model, self.key, version, name="ic")
         take_in(self.repo, self.key, bundle, **more)

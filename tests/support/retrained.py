@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -47,6 +48,8 @@ def retrained(model: bytes, seed: int = 1) -> Mapping[str, bytes]:
 
 
 def bundle_of(path: Path, model: bytes, key: SigningKey | None, version: int = 1, name: str = "small") -> Manifest:
-    """A bundle with this one variant."""
+    """A bundle with this one variant, for this machine: a device takes none that was made for another processor."""
     variants = [VariantDraft("int8", model, "int8", ("xnnpack", "cpu"))]
-    return write_bundle(path, small_draft(name=name, version=version, variants=variants, golden=None), key)
+    target = {"aarch64": "generic-aarch64", "armv7l": "generic-armv7"}.get(platform.machine(), "generic-x86-64")
+    draft = small_draft(name=name, version=version, variants=variants, golden=None, target=target)
+    return write_bundle(path, draft, key)

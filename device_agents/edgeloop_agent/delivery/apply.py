@@ -10,23 +10,20 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeloop.boards import detect_board
 from edgeloop.bundle import StagedBundle, TrustStore
 from edgeloop.bundle.reader import Bundle
 from edgeloop.errors import DeviceError, UsageError
 from edgeloop.runtime.delegates import parse_delegate
-from edgeloop.targets import TARGETS
 from edgeloop_agent.autotune.child import ChildGoneError, MeasuringChild
+from edgeloop_agent.delivery.here import this_device
 from edgeloop_agent.delivery.package_folders import AGENT, CONFIG, package_folder, read_base
 from edgeloop_agent.delivery.update import (
     Budget,
-    Device,
     IsThere,
     Offer,
     Refuse,
@@ -213,7 +210,7 @@ def rehearse_in_a_child(
                 done = _rehearse_on(delegate, staged, variant, threads, seconds, patience_s) if is_lent else done
         if not done.failed:
             return done
-        failures.append(f"{delegate}: {done.failed}")
+        failures.append(done.failed if done.failed.startswith(f"{delegate} ") else f"{delegate}: {done.failed}")
         hint = hint or done.hint
     return Rehearsal(failed="; ".join(failures) or "no delegate to run it on", hint=hint)
 
@@ -246,21 +243,6 @@ def _same(bundle: Bundle, version: Version) -> Bundle:
     if version_of(bundle) != version:
         raise OSError(0, "the file changed while it was taken in")
     return bundle
-
-
-def this_device(state: Path, other_trial: str = "") -> Device:
-    """other_trial: see Device."""
-    there = next(place for place in (state, *state.absolute().parents) if place.exists())
-    board = detect_board().id
-    return Device(board, strangers(board), shutil.disk_usage(there).free, other_trial=other_trial)
-
-
-def strangers(board: str) -> frozenset[str]:
-    """Targets of another architecture than this board's; none where the board is not one that edgeloop knows."""
-    if board not in TARGETS:
-        return frozenset()
-    here = TARGETS[board].architecture
-    return frozenset(target.id for target in TARGETS.values() if target.architecture != here)
 
 
 def pieces_of(path: Path) -> Iterator[bytes]:

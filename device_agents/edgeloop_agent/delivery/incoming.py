@@ -21,7 +21,8 @@ from edgeloop.errors import DataError, DeviceError, UsageError
 from edgeloop.telemetry.commands.values import Command
 from edgeloop.telemetry.serial_link.chunks import FAILED, RECEIVING, UNKNOWN, Arrived, decode_chunk, encode_arrived
 from edgeloop_agent.config import AgentConfig
-from edgeloop_agent.delivery.apply import go_back, installed_names, model_folder, package_on_trial, this_device
+from edgeloop_agent.delivery.apply import go_back, installed_names, model_folder, package_on_trial
+from edgeloop_agent.delivery.here import this_device
 from edgeloop_agent.delivery.incoming_door import Order, budget_words, failed_verdict, start_door
 from edgeloop_agent.delivery.incoming_files import PartialFile, checked_offer, read_verdict, write_verdict
 from edgeloop_agent.delivery.incoming_stick import StickWatch

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import struct
 import subprocess
 import sys
 import zipfile
@@ -17,7 +16,8 @@ from typing import Any
 from edgeloop.bundle import TrustStore
 from edgeloop.bundle.package import AGENT, Package
 from edgeloop.errors import DeviceError, EdgeloopError, RefusedError, UsageError
-from edgeloop_agent.delivery.apply import Admitted, door, installed_names, model_folder, package_on_trial, this_device
+from edgeloop_agent.delivery.apply import Admitted, door, installed_names, model_folder, package_on_trial
+from edgeloop_agent.delivery.here import this_device, userland_machine
 from edgeloop_agent.delivery.package_folders import (
     LAUNCHER,
     AgentFolder,
@@ -248,7 +248,5 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 def _platform() -> Platform:
-    """As `edgeloop.devices.connection` sees it: the userland's machine."""
-    machine = platform.machine() if struct.calcsize("P") == 8 else "armv7l"
     glibc = [int(part) for part in platform.libc_ver()[1].split(".")[:2] if part.isdigit()]
-    return Platform(machine, sys.version_info[:2], (glibc[0], glibc[1]) if len(glibc) == 2 else (0, 0))
+    return Platform(userland_machine(), sys.version_info[:2], (glibc[0], glibc[1]) if len(glibc) == 2 else (0, 0))

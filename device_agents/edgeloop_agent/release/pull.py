@@ -15,7 +15,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -28,7 +27,8 @@ from edgeloop.bundle import inspect_bundle
 from edgeloop.errors import EXIT_DONE, DeviceError, EdgeloopError, RefusedError, UsageError
 from edgeloop.release.channel import AGENT, BUNDLE, CONFIG, Channel, Delta, Offer, agent_platform
 from edgeloop.release.cohort import best_offer
-from edgeloop_agent.delivery.apply import installed_names, model_folder, package_on_trial, strangers
+from edgeloop_agent.delivery.apply import installed_names, model_folder, package_on_trial
+from edgeloop_agent.delivery.here import strangers, userland_machine
 from edgeloop_agent.delivery.package_folders import package_folder, read_base
 from edgeloop_agent.delivery.update import Standing
 from edgeloop_agent.release.deciding import Leave, decide, delta_for
@@ -113,8 +113,8 @@ def _one(name: str, offered: Channel, device: Device, taking: _Taking, again: bo
 def _package(kind: str, offered: Channel, device: Device, taking: _Taking, again: bool) -> Model | None:
     """The agent itself, or its config; None where nothing of it is offered, or no service looks for it."""
     base = read_base(device.state)
-    here = agent_platform(platform.machine(), sys.version_info[:2])
-    others = {offer.for_target for offer in offered.offers if offer.kind == AGENT} - {"", platform.machine(), here}
+    here = agent_platform(userland_machine(), sys.version_info[:2])
+    others = {offer.for_target for offer in offered.offers if offer.kind == AGENT} - {"", userland_machine(), here}
     offer = best_offer(
         offered, None, kind=kind, device=device.name, device_tags=device.tags, strangers=others if kind == AGENT else ()
     )
@@ -147,7 +147,7 @@ def _decided(name: str, offer: Offer | None, standing: Standing, taking: _Taking
 def _of_other_targets(offered: Channel, name: str, current: Path) -> frozenset[str]:
     """Targets whose bundles are not for this device: of another architecture; and where the channel has this name for
     several, all but the one whose bundle runs here."""
-    stranger = strangers(detect_board().id)
+    stranger = strangers(detect_board().id, userland_machine())
     targets = frozenset(offer.for_target for offer in offered.offers if offer.name == name)
     if len(targets) < 2 or not current.exists():
         return stranger

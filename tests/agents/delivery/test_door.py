@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import platform
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,8 @@ from edgeloop.bundle import Golden, load_or_create_signing_key
 from edgeloop.bundle.packer import allow_older
 from edgeloop.contract import InputSpec
 from edgeloop_agent.cli import main
-from edgeloop_agent.delivery.apply import model_folder, strangers
+from edgeloop_agent.delivery.apply import model_folder
+from edgeloop_agent.delivery.here import strangers
 from edgeloop_agent.device_name import default_device_id
 from support.agents import CONTRACT, frames, golden_of, make_bundle
 from support.delegate_lib import RESHAPE, build_delegate, external
@@ -210,9 +212,19 @@ def test_nothing_to_roll_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_bundles_for_another_architecture_are_strangers() -> None:
-    assert "generic-x86-64" in strangers("rpi4")
-    assert strangers("rpi4").isdisjoint({"rpi4", "rpi5", "coral-usb", "generic-aarch64"})
-    assert strangers("generic") == frozenset()
+    for board, machine in (("rpi4", "aarch64"), ("rpi4", "armv7l"), ("generic", "aarch64")):
+        assert "generic-x86-64" in strangers(board, machine)
+        assert strangers(board, machine).isdisjoint({"rpi4", "rpi5", "coral-usb", "generic-aarch64"})
+    assert "rpi4" in strangers("generic", "x86_64")
+    assert strangers("generic", "riscv64") == frozenset()
+
+
+def test_a_bundle_for_another_processor_is_refused(
+    tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = "rpi4" if platform.machine() == "x86_64" else "generic-x86-64"
+    code, done = update(make_bundle(tmp_path / "8.bundle", version=8, target=other), state, capsys)
+    assert code == 1 and f"made for {other}, this is " in done["reason"], done
 
 
 def test_of_several_models_the_one_that_runs_bundles_of_this_name_is_meant(
