@@ -46,9 +46,10 @@ def publish(args: argparse.Namespace, console: Console) -> int:
     if args.max_p95 is not None and not 0 < args.max_p95 < 1e9:
         raise UsageError(f"--max-p95 {args.max_p95:g} is not above 0")
     keyring = Keyring.open(args.key)
+    if not newest_root(args.repo) and not staged(args.repo):
+        verified(args.bundle)  # else an empty repository would stay behind
     with locked(args.repo):
         if not newest_root(args.repo) and not staged(args.repo):
-            verified(args.bundle)  # else an empty repository would stay behind
             create(args.repo, one_key(keyring), keyring, clock())
             console.note(f"{args.repo}: made, signed by {_shown(keyring)}")
         with _change(args, console, keyring) as change, console.step("publishing"):
@@ -177,13 +178,17 @@ def _steer(args: argparse.Namespace, console: Console, changed: Callable[[Channe
         channel = _channel(change, args.channel)
         offer = find(channel, args.name, args.version)
         new = changed(channel, offer, int(change.now.timestamp()))
-        new = channel if new == channel else change.set_channel(new)
-    return _say_offer(console, args, new, find(new, offer.name, offer.version))
+        is_changed = new != channel
+        new = change.set_channel(new) if is_changed else channel
+    return _say_offer(console, args, new, find(new, offer.name, offer.version), is_changed=is_changed)
 
 
-def _say_offer(console: Console, args: argparse.Namespace, channel: Channel, offer: Offer) -> int:
-    data = {"repo": str(args.repo), "channel": channel.channel, "serial": channel.serial, **offer_dict(offer)}
-    console.result(data, f"{channel.channel}: {offer_line(offer)}")
+def _say_offer(
+    console: Console, args: argparse.Namespace, channel: Channel, offer: Offer, *, is_changed: bool = True
+) -> int:
+    data = {"repo": str(args.repo), "channel": channel.channel, "serial": channel.serial, "changed": is_changed}
+    as_before = "" if is_changed else "nothing changed, it is so already: "
+    console.result({**data, **offer_dict(offer)}, f"{as_before}{channel.channel}: {offer_line(offer)}")
     return EXIT_DONE
 
 

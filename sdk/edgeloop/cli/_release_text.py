@@ -12,7 +12,22 @@ if TYPE_CHECKING:
 
 _MOST_DEVICES = 20
 """Lines about devices below an offer; --json has all."""
-_HEADS = ("", "state", "for", "trial", "committed", "runs", "back", "refused", "failed", "waiting", "p95 ms", "n")
+_HEADS = (
+    "",
+    "state",
+    "for",
+    "now",
+    "trial",
+    "committed",
+    "runs",
+    "back",
+    "refused",
+    "failed",
+    "waiting",
+    "p95 ms",
+    "n",
+)
+_RUNS = _HEADS.index("runs")
 
 Shown = Sequence[tuple[Offer, "Progress | None"]]
 """Offers with what became of them, where telemetry was asked."""
@@ -42,6 +57,7 @@ def progress_dict(progress: Progress) -> dict[str, Any]:
     """Stable keys."""
     return {
         "counts": {**progress.counts, "waiting": len(progress.waiting)},
+        "now": progress.now,
         "measured_p95_ms": progress.p95_ms,
         "n": progress.n,
         "devices": [vars(device) for device in progress.devices],
@@ -75,7 +91,9 @@ def channel_lines(channel: Channel, shown: Shown) -> list[str]:
     if all(progress is None for _, progress in shown):
         return [title, *(f"  {offer_line(offer)}" for offer, _ in shown)]
     rows = [_HEADS, *(_row(offer, progress) for offer, progress in shown)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADS))]
+    if all(row[_RUNS] in ("-", "") for row in rows[1:]):  # as long as every device said how it came
+        rows = [(*row[:_RUNS], *row[_RUNS + 1 :]) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [title]
     for row, below in zip(rows, [[], *(_below(*each) for each in shown)], strict=True):
         cells = [cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
@@ -87,7 +105,7 @@ def _row(offer: Offer, progress: Progress | None) -> tuple[str, ...]:
     begin = (f"{_named(offer)} {offer.version}", offer.state, f"{offer.percent:g} %{_tags_text(offer)}")
     if progress is None:
         return (*begin, *[""] * (len(_HEADS) - len(begin)))
-    counts = [str(count or "-") for count in (*progress.counts.values(), len(progress.waiting))]
+    counts = [str(count or "-") for count in (progress.now, *progress.counts.values(), len(progress.waiting))]
     p95 = "-" if progress.p95_ms is None else f"{progress.p95_ms:.3g}"
     budget = f" of {offer.p95_ms:g}" if offer.p95_ms is not None else ""
     return (*begin, *counts, p95 + budget, str(progress.n or "-"))

@@ -101,6 +101,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     keys.add_argument("--group", choices=("owners", "publishers", "online"), help="only there (default: all)")
     keys.add_argument("--threshold", metavar="N", type=int, help="so many of the group must sign from now on")
 
+    prune = action("prune", "remove the files of versions that no channel offers any more")
+    prune.add_argument("--dry-run", action="store_true", help="say what would go")
+
     action("sign", "sign what waits for the signatures of owners; live when there are enough")
     action("refresh", "sign again what expires soon; from cron, where nothing is published for weeks")
 
@@ -108,6 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     from edgeloop.cli import _release_actions as actions
     from edgeloop.cli._release_keys import keys, sign
+    from edgeloop.cli._release_pruning import prune
     from edgeloop.cli._release_watching import watch
     from edgeloop.deploy.release.keyring import need_tuf
 
@@ -121,6 +125,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         "promote": actions.promote,
         "status": actions.status,
         "refresh": actions.refresh,
+        "prune": prune,
         "watch": watch,
         "keys": keys,
         "sign": sign,

@@ -44,8 +44,8 @@ class DeviceState:
 @dataclass(frozen=True)
 class Progress:
     """One offer and its devices. waiting: devices in the cohort that have said nothing about it yet; with tags unknown
-    here, at most so many. p95_ms: of one inference on all devices together since the offer's `since_s`, with n; None
-    without any."""
+    here, at most so many. now: how many run it by their last report; None where that is not known. p95_ms: of one
+    inference on all devices together since the offer's `since_s`, with n; None without any."""
 
     channel: str
     offer: Offer
@@ -53,6 +53,7 @@ class Progress:
     waiting: tuple[str, ...] = ()
     p95_ms: float | None = None
     n: int = 0
+    now: int | None = None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -98,7 +99,8 @@ def progress_of(
     count = histogram.count if histogram is not None else 0
     p95_ms = histogram.percentile(95) if histogram is not None and count else None
     ordered = tuple(devices[device] for device in sorted(devices))
-    return Progress(channel.channel, offer, ordered, waiting, p95_ms, count)
+    now = sum(version == offer.version for version, _ in running.values()) if offer.kind == BUNDLE else None
+    return Progress(channel.channel, offer, ordered, waiting, p95_ms, count, now)
 
 
 @dataclass
