@@ -24,7 +24,7 @@ LABELS = tuple("0123456789")
 CONTRACT = Contract(
     (InputSpec(kind="image", size=(8, 8), color="gray", std=(255.0,)),), OutputSpec("classification", LABELS)
 )
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def frames(count: int, seed: int = 0) -> np.ndarray:
