@@ -56,9 +56,18 @@ class Setting:
         """At most `count` samples as the model takes them, drawn by the seed."""
         from edgeloop_converters.calibration import model_inputs
 
-        chosen = np.random.default_rng(self.seed).permutation(self.indices)[:count]
+        chosen = self._drawn(count)
         # The reader reuses its buffers.
         return [tuple(a.copy() for a in arrays) for arrays in model_inputs(self.contract, model, self.data, chosen)]
+
+    def labels(self, count: int) -> Array:
+        """Of the same samples. Raises UsageError where there are none."""
+        if self.data.labels is None:
+            raise UsageError("the score 'taylor' asks for labels, and the data have none", hint="labels = false")
+        return np.asarray(self.data.labels[self._drawn(count)])
+
+    def _drawn(self, count: int) -> npt.NDArray[np.int64]:
+        return np.random.default_rng(self.seed).permutation(self.indices)[:count]
 
 
 Run = Callable[[Graph, Mapping[str, Any], Setting], "tuple[Graph, PassReport]"]
@@ -123,9 +132,11 @@ def _prune(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[
         if not samples:
             raise UsageError("pruning looks at samples", hint="--data DIR")
         cost = cost_named(given["cost"], CostSetting(setting.target, setting.around, setting.progress))
+        with_labels = given.get("labels", setting.has_labels) and given.get("score") == "taylor"
         return Survey(
-            graph, score=given.get("score", _SCORE), tile=given["tile"], cost=cost, samples=samples,
-            seed=setting.seed, progress=setting.progress,
+            graph, labels=setting.labels(given["samples"]) if with_labels else None,
+            score=given.get("score", _SCORE), tile=given["tile"], cost=cost, samples=samples, seed=setting.seed,
+            progress=setting.progress,
         )  # fmt: skip
 
     survey = setting.around.work.once(

@@ -53,8 +53,8 @@ def _scheme_option(key: str) -> tuple[Callable[[Any], bool], str]:
 CALIBRATION_METHODS = ("grouped", "min-max", "percentile", "mse", "entropy")
 """`calibration.METHODS`, without its imports; the first is the default."""
 
-PRUNE_SCORES = ("l1", "l2", "activation", "apoz", "correlation", "reconstruction")
-"""Those of `passes.prune` that need neither labels nor gradients, without its imports."""
+PRUNE_SCORES = ("l1", "l2", "activation", "apoz", "correlation", "taylor", "reconstruction")
+"""Those of `passes.prune`, without its imports."""
 
 COSTS = ("macs", "arm", "bytes")
 """Names of `costs.COSTS`, without its imports."""
@@ -107,6 +107,7 @@ PASSES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
         "score": (_one_of(*PRUNE_SCORES), f"one of {', '.join(PRUNE_SCORES)}"),
         "tile": (is_whole(1, 64), "a whole number from 1 to 64"),
         "samples": (is_whole(1, 1_000_000), "a whole number from 1 to 1000000"),
+        "labels": _TRUTH,
         "repair": _TRUTH,
     },
     "distill": {**_TRAINING, **_SOFT},

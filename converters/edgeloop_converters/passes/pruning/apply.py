@@ -15,7 +15,7 @@ from edgeloop_converters.passes.pruning.channels import Channels
 from edgeloop_converters.passes.pruning.consumers import LINEAR, column_classes, matrix_of, put_matrix
 from edgeloop_converters.passes.pruning.plan import PrunePlan, channels_of
 from edgeloop_converters.passes.pruning.refit import ROWS, own_constants, refit
-from edgeloop_converters.passes.pruning.scores import Gradients
+from edgeloop_converters.passes.pruning.scores import Array, Gradients
 from edgeloop_converters.passes.pruning.seen import Samples
 from edgeloop_converters.passes.pruning.slicing import kept_channels, kept_classes, slice_channels
 from edgeloop_converters.passes.pruning.survey import plan_prune
@@ -37,6 +37,7 @@ def prune(
     tile: int = 1,
     cost: Cost = macs,
     gradients: Gradients | None = None,
+    labels: Array | None = None,
     keep: Sequence[str] = (),
     repair: bool = True,
     rows: int = ROWS,
@@ -46,14 +47,14 @@ def prune(
 ) -> tuple[Graph, PassReport]:
     """`plan_prune`, then `apply_prune`. score: "" is "reconstruction" with samples, else "l1".
 
-    samples: float inputs, one array [1, ...] per model input; labels are not needed. Without samples nothing is
-    repaired.
+    samples: float inputs, one array [1, ...] per model input; labels are not needed, "taylor" takes them. Without
+    samples nothing is repaired.
     """
     started = time.monotonic()
     plan = plan_prune(
         graph, amount=amount, threshold=threshold, goal=goal, widths=widths, tile=tile, cost=cost, samples=samples,
-        score=score or ("reconstruction" if samples else "l1"), gradients=gradients, keep=keep, seed=seed,
-        threads=threads, progress=progress,
+        score=score or ("reconstruction" if samples else "l1"), gradients=gradients, labels=labels, keep=keep,
+        seed=seed, threads=threads, progress=progress,
     )  # fmt: skip
     return apply_prune(
         graph, plan, samples=samples, repair=repair, rows=rows, progress=progress, seed=seed, threads=threads,

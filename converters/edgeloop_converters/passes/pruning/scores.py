@@ -5,7 +5,8 @@
 | l1, l2 | norm of its filters over all producers (Li et al. 2017) |
 | activation | mean magnitude of its values where layers read it |
 | apoz | share of its values that are not zero, 1 - APoZ (Hu et al. 2016) |
-| taylor | \\|sum of weight times gradient\\| over its filters (Molchanov et al. 2019) |
+| taylor | what the loss changes by without it (`saliency`), or the product of weights and given gradients, summed
+(Molchanov et al. 2019) |
 | correlation | the share of its variance that no other channel explains; redundant filters are merged |
 | reconstruction | what its readers lose when their other weights answer by least squares (`elimination`) |
 """
@@ -36,7 +37,8 @@ Gradients = Callable[[Graph], Mapping[str, Array]]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What scores may look at. consumers: of `consumers.group_consumers`, for "reconstruction"."""
+    """What scores may look at. consumers: of `consumers.group_consumers`, for "reconstruction". labels: of the samples,
+    for "taylor"."""
 
     graph: Graph
     channels: Channels
@@ -44,6 +46,8 @@ class Evidence:
     threads: int = 1
     gradients: Gradients | None = None
     consumers: Mapping[str, Mapping[int, Consumer]] = field(default_factory=dict)
+    labels: Array | None = None
+    seed: int = 0
 
 
 Score = Callable[[Evidence], dict[str, Ranking]]
@@ -84,7 +88,7 @@ def _norm(power: int) -> Score:
 
 def _taylor(evidence: Evidence) -> dict[str, Ranking]:
     if evidence.gradients is None:
-        raise UsageError("the score 'taylor' needs gradients", hint="gradients=..., or one of the other scores")
+        return _saliency(evidence)
     by_name = evidence.gradients(evidence.graph)
     tensors = evidence.graph.main.tensors
     slopes = {i: by_name[t.name] for i, t in enumerate(tensors) if t.is_constant and t.name in by_name}
@@ -96,6 +100,22 @@ def _taylor(evidence: Evidence) -> dict[str, Ranking]:
         pairs = zip(filters(evidence, group), filters(evidence, group, slopes), strict=True)
         rankings[group.name] = ranked(np.abs(sum((w * g).sum(axis=1) for w, g in pairs)))
     return rankings
+
+
+def _saliency(evidence: Evidence) -> dict[str, Ranking]:
+    """Of the channels where layers read them."""
+    if not len(evidence.samples):
+        raise UsageError("the score 'taylor' needs samples", hint="samples=..., gradients=..., or another score")
+    from edgeloop_converters.passes.pruning.saliency import saliency
+
+    places = {group.name: read_tensors(evidence, group) for group in evidence.channels.groups}
+    tensors = evidence.graph.main.tensors
+    names = list(dict.fromkeys(tensors[i].name for read in places.values() for i in read))
+    found = saliency(evidence.graph, names, evidence.samples, evidence.labels, seed=evidence.seed)
+    return {
+        name: ranked(np.sum([found[tensors[i].name][at] for i, at in read.items()], axis=0))
+        for name, read in places.items()
+    }
 
 
 def read_tensors(evidence: Evidence, group: Group) -> dict[int, list[int]]:

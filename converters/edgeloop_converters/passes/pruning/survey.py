@@ -17,7 +17,7 @@ from edgeloop_converters.passes.pruning import widths as choose
 from edgeloop_converters.passes.pruning.channels import find_channels
 from edgeloop_converters.passes.pruning.consumers import group_consumers
 from edgeloop_converters.passes.pruning.plan import GroupPlan, Merge, PrunePlan
-from edgeloop_converters.passes.pruning.scores import SCORES, Evidence, Gradients, covariances, explained
+from edgeloop_converters.passes.pruning.scores import SCORES, Array, Evidence, Gradients, covariances, explained
 from edgeloop_converters.passes.pruning.seen import Samples, blas_threads
 from edgeloop_converters.passes.pruning.sensitivity import is_affordable, output_losses
 from edgeloop_converters.passes.pruning.slicing import kept_classes, slice_channels
@@ -38,6 +38,7 @@ class Survey:
         cost: Cost = macs,
         samples: Samples = (),
         gradients: Gradients | None = None,
+        labels: Array | None = None,
         keep: Sequence[str] = (),
         seed: int = 0,
         threads: int = 1,
@@ -61,7 +62,7 @@ class Survey:
         with blas_threads(threads):
             if score == "reconstruction":
                 self._consumers = group_consumers(graph, channels, samples, rows=_ROWS, seed=seed, threads=threads)
-            self._evidence = Evidence(graph, channels, samples, threads, gradients, self._consumers)
+            self._evidence = Evidence(graph, channels, samples, threads, gradients, self._consumers, labels, seed)
             self._rankings = {name: r for name, r in SCORES[score](self._evidence).items() if name not in keep}
         self._full = {name: ranking.width for name, ranking in self._rankings.items()}
         self._losses: dict[str, dict[int, float]] | None = None
@@ -151,6 +152,7 @@ def plan_prune(
     cost: Cost = macs,
     samples: Samples = (),
     gradients: Gradients | None = None,
+    labels: Array | None = None,
     keep: Sequence[str] = (),
     seed: int = 0,
     threads: int = 1,
@@ -164,11 +166,12 @@ def plan_prune(
 
     score: a name of `scores.SCORES`. tile: widths are multiples of it (`Target.channel_tile`). samples: float inputs,
     needed by the scores that look at activations; with "reconstruction" and a goal, what a width costs is measured at
-    the model's output. keep: groups that stay whole. Raises UsageError, and GoalNotMetError for a goal out of reach.
+    the model's output. labels: of the samples, for "taylor", which asks the model's own outputs
+    without them. keep: groups that stay whole. Raises UsageError, and GoalNotMetError for a goal out of reach.
     """
     survey = Survey(
-        graph, score=score, tile=tile, cost=cost, samples=samples, gradients=gradients, keep=keep, seed=seed,
-        threads=threads, progress=progress,
+        graph, score=score, tile=tile, cost=cost, samples=samples, gradients=gradients, labels=labels, keep=keep,
+        seed=seed, threads=threads, progress=progress,
     )  # fmt: skip
     return survey.plan(amount=amount, threshold=threshold, goal=goal, widths=widths)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from edgeloop_converters.passes import prune
 from edgeloop_converters.passes.figures import figures, output_error, outputs
 from edgeloop_converters.passes.packed import run_real
 from edgeloop_converters.passes.pruning import apply_prune, plan_prune
+from edgeloop_converters.passes.pruning.channels import find_channels
 from edgeloop_converters.passes.pruning.scores import SCORES
 from edgeloop_converters.passes.pruning.widths import Ranking, by_cost, options, rounded
 from edgeloop_converters.quantization import quantize_int8
@@ -73,6 +75,25 @@ def test_taylor_takes_the_channels_whose_loss_does_not_depend_on_them() -> None:
     plan = plan_prune(graph, widths={plan_prune(graph, amount=0).groups[0].name: 3}, score="taylor",
                       gradients=lambda _: {name: slopes})  # fmt: skip
     assert plan.groups[0].kept == (1, 4, 6)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+def test_taylor_by_gradients_keeps_what_the_outputs_depend_on() -> None:
+    """The group's first three channels are read with weights 100 times those of the others."""
+    graph = Graph.read(tiny_cnn())
+    group = find_channels(graph).groups[0]
+    reader = next(i for i in group.consumers if graph.main.ops[i].name in ("CONV_2D", "FULLY_CONNECTED"))
+    index = graph.main.ops[reader].inputs[1]
+    weights = graph.main.tensors[index]
+    assert weights.data is not None
+    scaled = weights.data * np.where(np.arange(weights.shape[-1]) < 3, 1, 1e-4).astype(np.float32)
+    graph.main.tensors[index] = replace(weights, data=scaled)
+    samples = noise(8)
+    labels = np.argmax([run_real(graph.write(), [sample])[0].ravel() for sample in samples], axis=1)
+    for given in (None, labels):
+        plan = plan_prune(graph, widths={group.name: 3}, score="taylor", samples=samples, labels=given)
+        assert plan.groups[0].kept == (0, 1, 2)
 
 
 def redundant(seed: int = 0) -> Graph:
@@ -153,7 +174,7 @@ def test_what_cannot_be_done_is_said() -> None:
         plan_prune(graph, amount=0.5, goal=0.5)
     with pytest.raises(UsageError, match="score 'l3' is not known"):
         plan_prune(graph, amount=0.5, score="l3")
-    with pytest.raises(UsageError, match="needs gradients"):
+    with pytest.raises(UsageError, match="'taylor' needs samples"):
         plan_prune(graph, amount=0.5, score="taylor")
     with pytest.raises(DataError, match="no samples"):
         plan_prune(graph, amount=0.5, score="apoz")
