@@ -50,6 +50,7 @@ def quantized(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tup
     from and `teacher` does not ask for it.
     """
     from edgeloop_converters.passes.train import train_int8
+    from edgeloop_converters.passes.train.quantized import Stage
 
     has_labels = bool(options.get("labels", setting.has_labels))
     data = _data(graph, options, setting, labels=has_labels)
@@ -57,7 +58,8 @@ def quantized(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tup
     with _training("qat", graph, options, setting) as how:
         done = train_int8(
             graph, samples=data, teacher=teacher, soft=_soft(options), ranges=options.get("ranges", "learnt"),
-            options=how, progress=setting.progress, seed=setting.seed,
+            stages=[Stage(**stage) for stage in options.get("stages", ())], options=how,
+            progress=setting.progress, seed=setting.seed,
         )  # fmt: skip
     return done.graph, done.tflite, done.report
 

@@ -81,12 +81,37 @@ _TRAINING: dict[str, tuple[Callable[[Any], bool], str]] = {
     "validation": (_share, "a share, 0 < validation < 1"),
     "patience": (is_whole(0, 100_000), "a whole number of epochs, 0 for none"),
     "augment": (_one_of("none", "flips"), "none or flips"),
+    "momentum": (_share_or_none, "a share, 0 <= momentum < 1"),
+    "warmup_steps": (is_whole(0, 100_000_000), "a whole number from 0"),
+    "clip_norm": (_not_negative, "a number from 0"),
 }
 """`trainable.TrainingOptions`, and what is learnt from. Checked again where they are used."""
 _SOFT: dict[str, tuple[Callable[[Any], bool], str]] = {
     "temperature": (_positive, "a number above 0"),
     "alpha": (lambda v: v == 1 or _share_or_none(v), "a share from 0 to 1"),
 }
+
+_PRECISION: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "precision": (_one_of("float32", "bfloat16"), "float32 or bfloat16"),
+}
+_STAGE: Mapping[str, Callable[[Any], bool]] = {
+    "epochs": is_whole(1, 100_000),
+    "bits": is_whole(2, 8),
+    "share": lambda v: v == 1 or _share(v),
+}
+"""`passes.train.quantized.Stage`."""
+
+
+def _stages(v: Any) -> bool:
+    def fits(stage: Any) -> bool:
+        return (
+            isinstance(stage, Mapping)
+            and "epochs" in stage
+            and all(key in _STAGE and _STAGE[key](value) for key, value in stage.items())
+        )
+
+    return isinstance(v, (list, tuple)) and bool(v) and all(map(fits, v))
+
 
 PASSES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
     # pass: option -> (check, what it must be)
@@ -110,9 +135,15 @@ PASSES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
         "labels": _TRUTH,
         "repair": _TRUTH,
     },
-    "distill": {**_TRAINING, **_SOFT},
-    "fine-tune": _TRAINING,
-    "qat": {**_TRAINING, **_SOFT, "teacher": _TRUTH, "ranges": (_one_of("learnt", "moving"), "learnt or moving")},
+    "distill": {**_TRAINING, **_PRECISION, **_SOFT},
+    "fine-tune": {**_TRAINING, **_PRECISION},
+    "qat": {
+        **_TRAINING,
+        **_SOFT,
+        "teacher": _TRUTH,
+        "ranges": (_one_of("learnt", "moving"), "learnt or moving"),
+        "stages": (_stages, "a list of { epochs = 2, bits = 8, share = 0.5 }: bits 2 to 8, share of the layers"),
+    },
     "calibrate": {
         "samples": (is_whole(1, 1_000_000), "a whole number from 1 to 1000000"),
         "method": (_one_of(*CALIBRATION_METHODS), f"one of {', '.join(CALIBRATION_METHODS)}"),
