@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeloop.bundle import BundleDraft, Golden, Profile, VariantDraft
 from edgeloop.bundle.compiled import with_answers_of
@@ -39,6 +39,9 @@ from edgeloop_converters.result import ConvertResult, PendingBundle
 from edgeloop_converters.sources import Datasets, Sources
 from edgeloop_converters.versions import package_versions
 
+if TYPE_CHECKING:
+    from edgeloop_converters.dynamic.trade import DynamicTrade
+
 
 @dataclass(frozen=True)
 class Assembly:
@@ -56,6 +59,7 @@ class Assembly:
     search: Mapping[str, Any] = field(default_factory=dict)
     """The same of a search for a smaller model, as data; {} where there was none."""
     ablation: Ablation | None = None
+    trade: DynamicTrade | None = None
 
     def result(self) -> ConvertResult:
         with self.how.stages("golden samples"):
@@ -199,6 +203,7 @@ class Assembly:
             },
             "notes": list(self._notes()),
             "warnings": list(self._warnings()),
+            "dynamic": None if self.trade is None else self.trade.to_dict(),
             "findings": [f.to_dict() for f in self.findings],
             "cache": None if self.cache is None else self.cache.to_dict(),
             "compiled": [one.to_dict() for one in compiled],

@@ -120,6 +120,7 @@ def measure_answers(
     *,
     outputs: Mapping[str, OutputSpec] = MappingProxyType({}),
     progress: Progress | None = None,
+    label: str = "cascade",
 ) -> dict[str, Answers]:
     """Every model over the samples, in turns on one thread. outputs: of models that have another than the contract's.
     Raises UsageError where results have no confidence,
@@ -133,7 +134,7 @@ def measure_answers(
                 session, compile_inputs(contract.inputs, session.inputs), compile_output(output, session.outputs)
             )  # fmt: skip
         found: dict[str, list[tuple[int, float, float]]] = {name: [] for name in models}
-        with (progress or SilentProgress()).step("cascade", total=len(indices)) as advance:
+        with (progress or SilentProgress()).step(label, total=len(indices)) as advance:
             for index in indices:
                 frame = dataset.sample(int(index))
                 for name, (session, prepare, decode) in lanes.items():

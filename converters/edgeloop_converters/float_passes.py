@@ -29,6 +29,7 @@ Array = npt.NDArray[Any]
 _SAMPLES = 512
 _SCORE = "reconstruction"
 _HOW_MUCH = ("amount", "threshold", "goal")
+_SAMPLES_OF_EXITS = 4_000
 _CHECKED_ON = 16
 
 
@@ -161,6 +162,18 @@ def _sparsify(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tup
     return sparsify(graph, progress=setting.progress, **options)
 
 
+def _exits(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[Graph, PassReport]:
+    from edgeloop_converters.passes import add_exits
+    from edgeloop_converters.passes.dynamic.exits import AT
+
+    at = options.get("at", AT)
+    samples = setting.samples(graph.write(), options.get("samples", _SAMPLES_OF_EXITS))
+    return add_exits(
+        graph, samples=samples, at=at if isinstance(at, (list, tuple)) else (at,), seed=setting.seed,
+        output=setting.contract.output.index, progress=setting.progress,
+    )  # fmt: skip
+
+
 def _distill() -> Run:
     from edgeloop_converters.float_training import distilled
 
@@ -177,6 +190,7 @@ _PASSES: Mapping[str, Callable[[], Run]] = {
     "optimize": lambda: _optimize,
     "prune": lambda: _prune,
     "sparsify": lambda: _sparsify,
+    "exits": lambda: _exits,
     "distill": _distill,
     "fine-tune": _fine_tune,
 }

@@ -16,23 +16,27 @@ import numpy as np
 from edgeloop import paths
 from edgeloop.errors import UsageError
 from edgeloop.graph import Graph
+from edgeloop.graph.parts import exit_heads
 
 if TYPE_CHECKING:
     from edgeloop_converters.float_passes import Setting
     from edgeloop_converters.passes.report import PassReport
-    from edgeloop_converters.passes.train import SoftLabels
+    from edgeloop_converters.passes.train import SoftLabels, Task
     from edgeloop_converters.trainable import TrainingData, TrainingOptions
+
+_WEIGHT_OF_HEADS = 0.3
 
 
 def distilled(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[Graph, PassReport]:
     """The teacher is the float model that came into the conversion."""
     from edgeloop_converters.passes import distill
 
-    data = _data(graph, options, setting, labels=bool(options.get("labels", False)))
+    has_labels = bool(options.get("labels", False))
+    data = _data(graph, options, setting, labels=has_labels)
     with _training("distill", graph, options, setting) as how:
         return distill(
-            graph, Graph.read(setting.original), samples=data, soft=_soft(options), options=how,
-            progress=setting.progress, seed=setting.seed,
+            graph, _teacher(graph, setting), samples=data, soft=_soft(options), options=how,
+            tasks=_tasks(graph, labels=has_labels), progress=setting.progress, seed=setting.seed,
         )  # fmt: skip
 
 
@@ -42,7 +46,8 @@ def fine_tuned(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tu
 
     data = _data(graph, options, setting, labels=True)
     with _training("fine-tune", graph, options, setting) as how:
-        return fine_tune(graph, samples=data, options=how, progress=setting.progress, seed=setting.seed)
+        tasks = _tasks(graph, labels=True)
+        return fine_tune(graph, samples=data, options=how, tasks=tasks, progress=setting.progress, seed=setting.seed)
 
 
 def quantized(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[Graph, bytes, PassReport]:
@@ -54,14 +59,33 @@ def quantized(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tup
 
     has_labels = bool(options.get("labels", setting.has_labels))
     data = _data(graph, options, setting, labels=has_labels)
-    teacher = Graph.read(setting.original) if options.get("teacher", not has_labels) else None
+    teacher = _teacher(graph, setting) if options.get("teacher", not has_labels) else None
     with _training("qat", graph, options, setting) as how:
         done = train_int8(
             graph, samples=data, teacher=teacher, soft=_soft(options), ranges=options.get("ranges", "learnt"),
-            stages=[Stage(**stage) for stage in options.get("stages", ())], options=how,
-            progress=setting.progress, seed=setting.seed,
+            tasks=_tasks(graph, labels=has_labels), stages=[Stage(**stage) for stage in options.get("stages", ())],
+            options=how, progress=setting.progress, seed=setting.seed,
         )  # fmt: skip
     return done.graph, done.tflite, done.report
+
+
+def _teacher(graph: Graph, setting: Setting) -> Graph:
+    """The float model that came in; it says its answer once more for every exit head of the student."""
+    teacher = Graph.read(setting.original)
+    answer = teacher.main.outputs[setting.contract.output.index]
+    teacher.main.outputs.extend([answer] * len(exit_heads(graph)))
+    return teacher
+
+
+def _tasks(graph: Graph, *, labels: bool) -> tuple[Task, ...]:
+    """() where outputs learn by themselves. Heads learn the answer's labels, at less weight: the answer comes first."""
+    from edgeloop_converters.passes.train import Task
+
+    names, heads = [tensor.name for tensor in graph.outputs], len(exit_heads(graph))
+    if not heads:
+        return ()
+    own = [Task(name) for name in names[:-heads]]
+    return (*own, *(Task(name, weight=_WEIGHT_OF_HEADS, labels=0 if labels else None) for name in names[-heads:]))
 
 
 def _data(graph: Graph, options: Mapping[str, Any], setting: Setting, *, labels: bool) -> TrainingData:

@@ -52,6 +52,8 @@ class Candidate:
 
     input_shapes: tuple[Shape, ...] = ()
     profile: Profile | None = None
+    is_step: bool = False
+    """A device steps down to it under load: no goal on its answers, which is what such a step gives up."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,9 @@ class Measured:
 
 def measure(candidate: Candidate, how: Measuring) -> Measured:
     """Evaluate, repair what misses its goals, compare layer by layer, profile, judge. Raises as `run_models` does."""
+    if candidate.is_step:
+        kept = replace(how.recipe.goals, max_drop=None, min_agreement=None)
+        how = replace(how, recipe=replace(how.recipe, goals=kept))
     with how.stages("evaluate"):
         evaluation = _run_both(candidate, how)
     # Before the scores: the process that computes them is still importing what it needs.

@@ -118,6 +118,13 @@ def convert(
             candidates, findings = list(found.candidates), findings + found.findings
             said += found.notes
             told, made_by = dict(found.told), found.chosen
+        elif recipe.has_steps:
+            from edgeloop_converters.dynamic.variants import make_variants
+
+            made = make_variants(loaded.whole, how, run.export)
+            candidates, findings = list(made.candidates), findings + made.findings
+            said += made.notes
+            made_by = made.made_by
         else:
             bases = loaded.bases
             if ablation and len(bases) == 1:
@@ -141,7 +148,14 @@ def convert(
             for text in left_out:
                 reporter.note(text)
             said += left_out
-        return Assembly(measured, how, command, by_severity(findings), decoded, tuple(said), told, contributed).result()
+        trade = None
+        if recipe.has_steps:
+            from edgeloop_converters.dynamic.trade import measure_trade
+
+            trade = measure_trade(measured, how)
+        return Assembly(
+            measured, how, command, by_severity(findings), decoded, tuple(said), told, contributed, trade
+        ).result()
 
 
 @dataclass(frozen=True)

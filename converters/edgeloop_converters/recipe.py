@@ -16,11 +16,13 @@ from edgeloop.bundle.limits import MAX_VERSION, NAME_PATTERN
 from edgeloop.contract import Contract
 from edgeloop.errors import ConfigError, UsageError
 from edgeloop_converters.contracts import ContractFlags
+from edgeloop_converters.dynamic.steps import check_variants
 from edgeloop_converters.goals import Goals
 from edgeloop_converters.recipe_steps import (
     CALIBRATION_METHODS,
     CALIBRATION_SAMPLES,
     EFFORTS,
+    EXITS,
     FLOAT_PASSES,
     NOT_OF_SCHEME,
     OPTIMIZE,
@@ -53,6 +55,7 @@ class Recipe:
     each; (): nothing to say.
     `onnx_engine`: "onnx2torch", "onnx2tf", or "": the first that can.
     `evaluation_samples`: at most so many are evaluated; None: as many as the effort says.
+    `widths`: shares of the cost, each of which makes one more, narrower variant.
     `optimize`: a name of `OPTIMIZE`, what a smaller model is looked for by; "": none is.
     `minutes`: after which no more trials for it are begun; None: as many as it takes.
     `sha256`: of source, data and eval when it was written (`portable.input_hashes`); others are warned of.
@@ -81,6 +84,7 @@ class Recipe:
     onnx_engine: str = ""
     optimize: str = ""
     minutes: float | None = None
+    widths: tuple[float, ...] = ()
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -124,6 +128,7 @@ class Recipe:
             )
         if self.minutes is not None and not 0 < self.minutes < float("inf"):
             raise UsageError(f"minutes for the search must be more than 0, got {self.minutes!r}")
+        check_variants(self.widths, self.passes, self.optimize, self.engine, len(self.shapes))
         learns_ranges = any(step.name == QAT for step in self.passes)
         if learns_ranges and self.scheme != "int8":
             raise ConfigError(f"recipe: 'qat' trains for scheme int8, not {self.scheme}", hint="leave one of them out")
@@ -139,6 +144,11 @@ class Recipe:
         return tuple(step for step in self.passes if step.name in FLOAT_PASSES)
 
     @property
+    def has_steps(self) -> bool:
+        """Whether it makes variants for a device to step among."""
+        return bool(self.widths) or any(step.name == EXITS for step in self.passes)
+
+    @property
     def is_calibrated(self) -> bool:
         """Whether ranges are measured, for which `data` are needed."""
         return any(step.name == "calibrate" for step in self.passes)
@@ -146,7 +156,7 @@ class Recipe:
     @property
     def takes_samples(self) -> bool:
         """Whether a pass looks at data, so that some of them are kept from the evaluation."""
-        return self.is_calibrated or bool(self.float_passes)
+        return self.is_calibrated or bool(self.float_passes) or bool(self.widths)
 
     @property
     def io(self) -> str:
@@ -221,6 +231,7 @@ class Recipe:
             "onnx_engine": self.onnx_engine or None,
             "optimize": self.optimize or None,
             "minutes": self.minutes,
+            "widths": list(self.widths) or None,
             "shape": plain_shapes(self.shapes),
             "contract_file": self.contract_file or None,
             "sha256": dict(self.sha256) or None,

@@ -23,7 +23,7 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "schema": int, "source": str, "target": str, "data": str, "eval": str, "name": str, "version": int, "effort": str,
     "seed": int, "ignore_labels": bool, "passes": list, "goals": dict, "contract": dict, "hints": dict,
     "eval_samples": int, "signature": str, "contract_file": str, "shape": list, "repair": bool,
-    "onnx_engine": str, "optimize": str, "minutes": (int, float), "sha256": dict,
+    "onnx_engine": str, "optimize": str, "minutes": (int, float), "sha256": dict, "widths": list,
 }  # fmt: skip
 _PLAIN = (
     "target", "data", "name", "version", "effort", "seed", "ignore_labels", "signature", "contract_file", "repair",
@@ -73,6 +73,8 @@ def recipe_from_dict(data: Mapping[str, Any], given: Mapping[str, str] | None = 
     else:
         effort = str(data.get("effort", "default"))
         values["passes"] = plan_passes("int8", "aeq", effort if effort in EFFORTS else "default")
+    if "widths" in data:
+        values["widths"] = tuple(data["widths"])
     if "shape" in data:
         values["shapes"] = shapes_of(data["shape"])
     if "contract" in data:

@@ -62,6 +62,11 @@ COSTS = ("macs", "arm", "bytes")
 REPLACEMENTS = ("silu:hard-swish", "prelu:leaky-relu", "leaky-relu:prelu", "prelu:relu", "hard-swish:relu6")
 """`passes.graph.replacing.REPLACEMENTS`, without its imports."""
 
+
+def _shares(v: Any) -> bool:
+    return _share(v) or (isinstance(v, list) and bool(v) and all(map(_share, v)))
+
+
 NOT_OF_SCHEME = ("scheme", "engine", "io")
 _QUANTIZING = tuple(name for name in SCHEMES if name != FLOAT)
 
@@ -143,6 +148,11 @@ PASSES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
         "teacher": _TRUTH,
         "ranges": (_one_of("learnt", "moving"), "learnt or moving"),
         "stages": (_stages, "a list of { epochs = 2, bits = 8, share = 0.5 }: bits 2 to 8, share of the layers"),
+    },
+    "exits": {
+        "at": (_shares, "a share of the cost, 0 < at < 1, or a list of them"),
+        "samples": (is_whole(1, 1_000_000), "a whole number from 1 to 1000000"),
+        "agreement": (_share, "a share, 0 < agreement < 1"),
     },
     "calibrate": {
         "samples": (is_whole(1, 1_000_000), "a whole number from 1 to 1000000"),
@@ -226,8 +236,8 @@ def _check_calibrates(scheme: Scheme, engine: str, samples: int | None, method: 
 
 
 OPTIMIZE = ("balanced", "size", "latency", "accuracy")
-QAT = "qat"
-FLOAT_PASSES = ("optimize", "prune", "sparsify", "distill", "fine-tune", QAT)
+QAT, EXITS, PRUNE = "qat", "exits", "prune"
+FLOAT_PASSES = ("optimize", PRUNE, "sparsify", "distill", "fine-tune", EXITS, QAT)
 """They make the float model smaller or better, in any order and number, before it is quantized; `QAT` is the last."""
 
 
@@ -241,5 +251,7 @@ def check_order(names: Sequence[str]) -> None:
             f"recipe: passes {', '.join(names)} cannot be run in this order",
             hint=f"{', '.join(FLOAT_PASSES)} first; then calibrate and quantize, or neither for float",
         )
+    if first.count(EXITS) > 1:
+        raise ConfigError("recipe: 'exits' is there more than once", hint="at = [0.3, 0.6] makes several in one pass")
     if QAT in first and not last:
         raise ConfigError("recipe: 'qat' trains for int8, and nothing is quantized after it", hint="add quantize")

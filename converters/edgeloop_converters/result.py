@@ -221,6 +221,7 @@ class ConvertResult:
             "notes": list(self.notes),
             "warnings": list(self.warnings),
             "findings": [f.to_dict() for f in self.findings],
+            "dynamic": self.report.get("dynamic"),
             "cache": self.cache,
         }
 

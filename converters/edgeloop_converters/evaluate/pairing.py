@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edgeloop.affine import dequantize
 from edgeloop.errors import DataError
-from edgeloop.runtime import Session
+from edgeloop.runtime import TensorInfo
 from edgeloop_converters.data import Dataset
 from edgeloop_converters.io_names import output_names
 
@@ -30,7 +30,7 @@ class Answering(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def session(self) -> Session: ...
+    def outputs(self) -> Sequence[TensorInfo]: ...
     def answers(self, frame: Any) -> tuple[Sequence[npt.NDArray[Any]], list[npt.NDArray[Any]]]: ...
 
 
@@ -45,7 +45,7 @@ def reordered(
 
     models: the files of all lanes. Raises DataError for a sample that does not fit.
     """
-    sizes = [int(np.prod(output.shape)) for output in lanes[0].session.outputs]
+    sizes = [int(np.prod(output.shape)) for output in lanes[0].outputs]
     if len(set(sizes)) == len(sizes):
         return {}
     from edgeloop.graph import Graph
@@ -55,9 +55,7 @@ def reordered(
         frame = dataset.sample(index)
         for lane in lanes:
             _, raw = named(dataset, index, lane.answers, frame)
-            values[lane.name].append(
-                [dequantize(a, info.affine) for a, info in zip(raw, lane.session.outputs, strict=True)]
-            )
+            values[lane.name].append([dequantize(a, info.affine) for a, info in zip(raw, lane.outputs, strict=True)])
     stacked = {name: [np.stack(column) for column in zip(*rows, strict=True)] for name, rows in values.items()}
     names = {name: output_names(Graph.read(model)) for name, model in models.items()}
     moved = {name: other_places(stacked[reference], own) for name, own in stacked.items() if name != reference}

@@ -22,7 +22,7 @@ from edgeloop.errors import DataError, UsageError
 from edgeloop.postprocess import Decoder, Result, Seen, compile_output, decoded_outputs, needs_inputs
 from edgeloop.preprocess import SamplePreprocessor, compile_inputs
 from edgeloop.progress import Progress, SilentProgress
-from edgeloop.runtime import RanOn, Session, open_session
+from edgeloop.runtime import RanOn, Session, TensorInfo, open_session
 from edgeloop_converters.data import Dataset
 from edgeloop_converters.evaluate import pairing
 from edgeloop_converters.evaluate.metrics import RELATIVE, TOP_1, agreement_kind, output_agreement, result_agreement
@@ -71,10 +71,11 @@ class Evaluation:
 
 @dataclass
 class _Lane:
-    """A model's session and compiled contract; one per thread."""
+    """A model's session and compiled contract; one per thread. outputs: the model's, without exit heads."""
 
     name: str
     session: Session
+    outputs: Sequence[TensorInfo]
     prepare: SamplePreprocessor
     decode: Decoder
     sees_inputs: bool = False
@@ -89,12 +90,12 @@ class _Lane:
         return self.decode(raw, seen), all(a.dtype.kind != "f" or bool(np.isfinite(a).all()) for a in raw)
 
     def answers(self, frame: Any) -> tuple[Sequence[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
-        """What goes in, and all outputs as the model has them."""
+        """What goes in, and the outputs as the model has them."""
         arrays = self.prepare(frame)
         for i, array in enumerate(arrays):
             self.session.set_input(i, array)
         self.session.invoke()
-        return arrays, [self.session.output(i) for i in range(len(self.session.outputs))]
+        return arrays, [self.session.output(i) for i in range(len(self.outputs))]
 
 
 def run_models(
@@ -135,7 +136,7 @@ def run_models(
         with reporter.step(label, total=len(chosen)) as advance:
             work.run(lanes, advance)
         ran_on = {lane.name: lane.session.ran_on for lane in lanes[0]}
-        classes = int(np.prod(lanes[0][0].session.outputs[index].shape)) if kind == TOP_1 else 0
+        classes = int(np.prod(lanes[0][0].outputs[index].shape)) if kind == TOP_1 else 0
     outcomes = {name: r.outcome(ran_on[name], compared=reference is not None) for name, r in results.items()}
     labels = None if dataset.labels is None else dataset.labels[chosen]
     return Evaluation(chosen, labels, kind, outcomes, classes, reordered, contract.output.labels)
@@ -143,18 +144,30 @@ def run_models(
 
 def _open_lane(stack: ExitStack, name: str, model: bytes, contract: Contract) -> _Lane:
     session = stack.enter_context(open_session(model, delegate=DELEGATE))
+    outputs = _without_heads(model, session.outputs)
     return _Lane(
         name,
         session,
+        outputs,
         compile_inputs(contract.inputs, session.inputs),
-        compile_output(contract.output.per_sample, session.outputs),
+        compile_output(contract.output.per_sample, outputs),
         needs_inputs(contract.output),
     )
 
 
+def _without_heads(model: bytes, outputs: Sequence[TensorInfo]) -> Sequence[TensorInfo]:
+    """Exit heads are further ways to say the same answer, which `cascades` and `dynamic` look at."""
+    if len(outputs) < 2:
+        return outputs
+    from edgeloop.graph import Graph
+    from edgeloop.graph.parts import exit_heads
+
+    return outputs[: len(outputs) - len(exit_heads(Graph.read(model)))] or outputs
+
+
 def _check_alike(lanes: Sequence[_Lane], reference: str) -> None:
     """Outputs are compared by place: the same number of them, of the same shape but for axes of length 1."""
-    shapes = {lane.name: [list(output.shape) for output in lane.session.outputs] for lane in lanes}
+    shapes = {lane.name: [list(output.shape) for output in lane.outputs] for lane in lanes}
     wanted = shapes[reference]
     for name, found in shapes.items():
         if [[n for n in shape if n != 1] for shape in found] != [[n for n in shape if n != 1] for shape in wanted]:
@@ -173,9 +186,10 @@ def _other_outputs(name: str, model: bytes, lanes: Sequence[_Lane], contract: Co
     """Names of the outputs that the contract does not decode."""
     from edgeloop.graph import Graph
 
-    outputs = next(lane.session.outputs for lane in lanes if lane.name == name)
+    outputs = next(lane.outputs for lane in lanes if lane.name == name)
     decoded = decoded_outputs(contract.output, outputs)
-    return tuple(n for i, n in enumerate(output_names(Graph.read(model))) if i not in decoded)
+    names = output_names(Graph.read(model))[: len(outputs)]
+    return tuple(n for i, n in enumerate(names) if i not in decoded)
 
 
 class _Results:

@@ -42,6 +42,10 @@ def conversion_text(result: ConvertResult, report: Path) -> str:
         ops = f"{one.log.mapped_ops} of {one.log.total_ops or one.log.mapped_ops} ops on the chip"
         lines.append(_line(one.name, f"{ops}, compiled by edgetpu_compiler {one.log.version}; not measured here"))
     lines += [_line("repaired", f"{one.name}: {one.detail}") for one in variant.repairs if one.accepted]
+    if provenance.get("dynamic"):
+        from edgeloop_converters.dynamic.trade import trade_lines
+
+        lines += ["", *trade_lines(provenance["dynamic"])]
     lines += gate_lines(result.gate.to_dict(), bool(result.recipe.goals.to_dict()), _doubts(result))
     saved = result.bundle
     lines.append("")

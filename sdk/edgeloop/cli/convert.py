@@ -95,6 +95,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     how.add_argument("--tensorboard", metavar="DIR", type=Path, help="write the figures of trainings there")
     how.add_argument(
+        "--widths", metavar="W,..",
+        help="narrower variants beside the model, of these shares of its cost: 0.75,0.5; devices step down to them",
+    )  # fmt: skip
+    how.add_argument(
+        "--exits", metavar="S,..", help="heads near these shares of the cost at which a device may stop: 0.4"
+    )
+    how.add_argument(
         "--effort", choices=("fast", "default", "best"),
         help="fast: calibrate on 100 samples, evaluate on at most 1000; default: 512, all, and a refinement "
         "of seconds for a small model (stops after 180 s); best: a longer one (stops after 600 s)",
@@ -194,6 +201,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     from dataclasses import replace
 
     from edgeloop_converters.contracts import ContractFlags
+    from edgeloop_converters.dynamic.steps import shares_of, with_exits
     from edgeloop_converters.goals import parse_agreement, parse_bytes, parse_drop
     from edgeloop_converters.recipe import Recipe
     from edgeloop_converters.recipe_reading import load_recipe
@@ -243,4 +251,8 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
             method=method,
         )  # fmt: skip
         changes["passes"] = (*recipe.float_passes, *quantizing)
+    if args.widths is not None:
+        changes["widths"] = shares_of(args.widths, "--widths")
+    if args.exits is not None:
+        changes["passes"] = with_exits(changes.get("passes", recipe.passes), shares_of(args.exits, "--exits"))
     return replace(recipe, **changes)

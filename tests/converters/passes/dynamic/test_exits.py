@@ -76,7 +76,7 @@ def test_heads_come_behind_the_models_own_outputs_and_leave_them_as_they_were(wi
         for head in heads:
             np.testing.assert_allclose(head.sum(axis=-1), 1, atol=1e-5)
     assert "exit1 answers" in report.detail and 0 < report.after["exit1 agreement"] <= 1
-    assert report.before["macs"] < report.after["macs"] < 1.05 * report.before["macs"]
+    assert report.before["macs"] < report.after["macs"] < 1.1 * report.before["macs"]
 
 
 def test_a_head_agrees_with_the_whole_model_far_above_its_commonest_answer() -> None:
