@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -147,6 +148,11 @@ class Watch:
         to = self.folder.standing().running
         return f"{self._ran} to {self.named(to)}: {reason}" if to or self.what else f"{self._ran}: {reason}"
 
+    def ending(self) -> None:
+        """The agent stops; the next start goes on with the trial."""
+        if self._is_tried(self.folder.standing()):
+            self.say("update", f"{self._ran} is on trial still: the agent was stopped")
+
     @property
     def _ran(self) -> str:
         return f"{self.what} version {self.ran}".lstrip()
@@ -169,7 +175,7 @@ class Updates:
         self._began_s = self._looked_s = time.monotonic()
         self._trouble = ""
         self._moved_to: Sequence[Version | None] = ()
-        self._is_relaunched = False
+        self._is_relaunched = self._is_ending = False
 
     def look(self) -> None:
         """In the supervisor's loop."""
@@ -195,6 +201,14 @@ class Updates:
         if to != self._moved_to and to != [watch.ran for watch in self._watches]:
             self._moved()
         self._moved_to = to
+
+    def ending(self) -> None:
+        """The agent was told to stop: said once of what is on trial, in the last reports."""
+        if not self._is_ending:
+            self._is_ending = True
+            with suppress(OSError):
+                for watch in (*self._watches, *self._packages):
+                    watch.ending()
 
     def failed(self, reason: str) -> list[str]:
         """The run ended so: what was on trial is rolled back for it. A line for each; run again where there is one."""

@@ -19,12 +19,14 @@ from edgeloop.release.events import FAILED, REFUSED, RELEASE, release_detail
 from edgeloop.runtime.child import child_command
 from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.delivery.watch import versions_of
+from edgeloop_agent.release.telling import take
 
 _CODE = "import sys; from edgeloop_agent.release.polling import run_poll; sys.exit(run_poll(sys.argv[1:]))"
 _NICENESS = 10
 _FIRST_AFTER_S = (5.0, 120.0)
 """Of the agent's start: a fleet that starts together does not ask together."""
 _JITTER = 0.2
+_TAKE_EVERY_S = 5.0
 _MOST_S = 12 * 3600.0
 """A poll that takes longer is ended; the next one goes on with its file."""
 
@@ -45,6 +47,7 @@ class Polls:
         self._began_s = 0.0
         self._next_s: float | None = None
         self._said: frozenset[str] = frozenset()
+        self._took_s = -_TAKE_EVERY_S
 
     def attend(self, configs: Sequence[AgentConfig], say: Say) -> None:
         """These models run from now on. A poll that is going on is left: it may be what brought them."""
@@ -57,6 +60,9 @@ class Polls:
     def look(self) -> None:
         """In the supervisor's loop."""
         now = self._clock()
+        if self._child is None and self._configs and now - self._took_s >= _TAKE_EVERY_S:
+            self._took_s = now
+            self._news_by_hand(take(self._configs[0].state))
         if self._child is not None:
             if self._child.poll() is not None:
                 self._ended(self._child)
@@ -103,6 +109,14 @@ class Polls:
             with child.stdout as pipe, contextlib.suppress(ValueError):
                 said = json.loads(pipe.read())
         self._news(set(details(said, child.returncode)))
+        if self._configs:
+            take(self._configs[0].state)  # it was said just now
+
+    def _news_by_hand(self, met: Sequence[str]) -> None:
+        """What a poll met that somebody else started."""
+        for detail in sorted(set(met) - self._said):
+            self._say(RELEASE, detail)
+        self._said |= frozenset(met)
 
     def _news(self, met: set[str]) -> None:
         """What was said after the last poll is not said again; what went well in between is."""

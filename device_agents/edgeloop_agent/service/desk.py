@@ -113,6 +113,8 @@ class Desk:
         if self._stops.count:
             if (self._reload is None or self._reload.next is None) and not self.is_relaunched:
                 self._notifier.stopping()
+                if self.updates is not None:
+                    self.updates.ending()
             return
         if self._notifier.is_wanted and now - self._status_line_s >= _STATUS_LINE_EVERY_S:
             self._status_line_s = now

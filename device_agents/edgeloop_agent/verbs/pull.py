@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeloop.errors import MissingExtraError, UsageError
+from edgeloop.errors import EdgeloopError, MissingExtraError, UsageError
 from edgeloop.mains import json_text
 
 if TYPE_CHECKING:
@@ -40,15 +40,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from edgeloop_agent.release.polling import details
+    from edgeloop_agent.release.telling import leave
+
     config = _config(args)
     if not config.release:
         raise UsageError("no repository is named", hint='--release URL, or release = "URL" in the config')
     try:
         pulled = _pull(config, args)
+    except EdgeloopError as error:
+        leave(config.state, details({"error": {"message": error.message, "exit_code": error.exit_code}}, 0))
+        raise
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("tuf", "urllib3", "securesystemslib"):
             raise
         raise MissingExtraError("pull", "release") from error
+    leave(config.state, details(asdict(pulled), 0))
     print(json_text({**asdict(pulled), "release": config.release}) if args.json else _text(pulled), flush=True)
     return pulled.exit_code
 

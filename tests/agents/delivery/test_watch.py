@@ -83,6 +83,18 @@ def test_only_a_trial_is_judged(folder: VersionFolder) -> None:
     assert not watch.go_back("it ended") and folder.standing().running == TWO and events == []
 
 
+def test_an_agent_that_stops_in_a_trial_says_so_once(folder: VersionFolder) -> None:
+    events: list[tuple[str, str]] = []
+    updates = Updates([watched(folder, Tallied(5), events)], lambda: None, lambda _line: None)
+    updates.ending()
+    updates.ending()
+    assert events == [("update", "version 2 is on trial still: the agent was stopped")]
+    assert folder.standing().trial is not None
+    folder.commit()
+    Updates([watched(folder, Tallied(5), events)], lambda: None, lambda _line: None).ending()
+    assert len(events) == 1
+
+
 def test_a_start_counts_and_a_reload_does_not(folder: VersionFolder) -> None:
     assert settle_versions(folder, is_start=True) == ("update", "version 2 is on trial")
     for _ in range(5):

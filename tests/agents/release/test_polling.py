@@ -14,12 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tuf.api.exceptions import SlowRetrievalError
 
+from edgeloop_agent.cli import main
 from edgeloop_agent.config import AgentConfig
 from edgeloop_agent.delivery.update import Version
 from edgeloop_agent.delivery.versions import VersionFolder
 from edgeloop_agent.release import polling
 from edgeloop_agent.release.http_files import Pace, Patience
-from edgeloop_agent.release.polling import Polls
+from edgeloop_agent.release.polling import Polls, details
+from edgeloop_agent.release.telling import leave
 
 
 @dataclass
@@ -113,6 +115,30 @@ def test_nothing_is_polled_without_a_repository_or_while_a_version_is_on_trial(
     folder.commit()
     run(polls, clock, 1300)
     assert len(started) == 1
+
+
+def test_what_a_poll_by_hand_met_is_said_once(tmp_path: Path, started: list[Child]) -> None:
+    said = {"error": {"message": "127.0.0.1:9: its metadata expired", "exit_code": 4}}
+    (tmp_path / "release").mkdir()
+    words = ["pull", "--state", str(tmp_path), "--release", "http://127.0.0.1:9"]
+    assert main(words) == 2, "without a trusted root"
+    clock, told = Clock(), []
+    polls = Polls(None, clock=clock)
+    polls.attend([config(tmp_path)], lambda kind, detail: told.append((kind, detail)))
+    run(polls, clock, 1)
+    assert [kind for kind, _ in told] == ["release"] and "no trusted root" in told[0][1]
+    leave(tmp_path, details(said, 4))
+    leave(tmp_path, details({"models": []}, 0))
+    run(polls, clock, 6)
+    assert told[1:] == [("release", "refused: 127.0.0.1:9: its metadata expired")]
+    run(polls, clock, 200)
+    leave(tmp_path, details(said, 4))  # as the agent's own poll leaves it, too
+    started[0].end(said, 4)
+    run(polls, clock, 20)
+    assert len(told) == 2
+    (tmp_path / "release/met.json").write_text("[[")
+    run(polls, clock, 10)
+    assert len(told) == 2
 
 
 def test_a_reload_leaves_a_poll_that_is_going_on_and_the_end_does_not(tmp_path: Path, started: list[Child]) -> None:
