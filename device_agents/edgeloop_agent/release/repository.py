@@ -20,7 +20,8 @@ from tuf.api.exceptions import (
     SlowRetrievalError,
     UnsignedMetadataError,
 )
-from tuf.api.metadata import TargetFile
+from tuf.api.metadata import Metadata, TargetFile
+from tuf.api.serialization import DeserializationError
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from edgeloop.bundle.checked import printable
@@ -32,6 +33,7 @@ from edgeloop_agent.release.resuming import fetch
 from edgeloop_agent.release.signatures import use_libcrypto
 
 ROOT = "root.json"
+_BRINGS_A_ROOT = "edgeloop flash or deploy with --release URL --release-root root.json brings it"
 _MAX_ROOT_BYTES = 512_000
 _MOST_SAID = 200
 _UNTOUCHED = "what runs is as it was"
@@ -185,9 +187,10 @@ def _is(target: TargetFile, path: Path) -> bool:
 def _trusted_root(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(_MAX_ROOT_BYTES)
+            root = file.read(_MAX_ROOT_BYTES)
+        Metadata.from_bytes(root)
     except OSError as error:
-        raise UsageError(
-            f"no trusted root: {path}: {error.strerror}",
-            hint="edgeloop deploy URL --release URL --release-root root.json brings it",
-        ) from error
+        raise UsageError(f"no trusted root: {path}: {error.strerror}", hint=_BRINGS_A_ROOT) from error
+    except DeserializationError as error:  # else it would be said of the far end
+        raise RefusedError(f"{path} is damaged: no trusted root", hint=_BRINGS_A_ROOT) from error
+    return root

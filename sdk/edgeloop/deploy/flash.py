@@ -59,8 +59,8 @@ def flash(plan: FlashPlan, progress: Progress) -> Flashed:
         raise UsageError(f"{plan.image.name} is compressed: the result needs a name", hint="-o OUT.img, or -o /dev/sdX")
     if not plan.image.is_file():
         raise UsageError(f"there is no image {plan.image}")
-    if plan.out is not None and plan.out.is_file() and not (plan.overwrite or plan.out.samefile(plan.image)):
-        raise UsageError(f"{plan.out} is there already", hint="another name, or --force to write over it")
+    if plan.out is not None:
+        _check_out(plan.out, plan)
     onto = plan.out if plan.out is not None and plan.out.is_block_device() else None
     if onto is not None:
         judge_target(look_at(onto), plan.image.stat().st_size, named_twice=plan.named_twice)
@@ -82,6 +82,20 @@ def flash(plan: FlashPlan, progress: Progress) -> Flashed:
     return Flashed(result, flashed.facts, flashed.installation, flashed.first_boot_paths)
 
 
+def _check_out(out: Path, plan: FlashPlan) -> None:
+    """Raises UsageError for a place where no image can appear, before anything is copied."""
+    if out.is_file() and not (plan.overwrite or out.samefile(plan.image)):
+        raise UsageError(f"{out} is there already", hint="another name, or --force to write over it")
+    if out.is_block_device() or out.is_file():
+        return
+    if out.exists():
+        raise UsageError(f"{out} is neither a file nor a disk", hint="-o OUT.img, or -o /dev/sdX")
+    if out.absolute().is_relative_to("/dev"):  # a file there would fill the memory
+        raise UsageError(f"there is no disk {out}", hint="is the card in? lsblk shows the disks")
+    if not out.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {out.absolute().parent} for {out.name}", hint="make it, or another name")
+
+
 def _install(plan: FlashPlan, image: OsImage, progress: Progress) -> Flashed:
     facts = read_facts(image)
     platform = DevicePlatform(
@@ -93,6 +107,8 @@ def _install(plan: FlashPlan, image: OsImage, progress: Progress) -> Flashed:
         plan.first_boot, has_cloud_init=facts.has_cloud_init, config_txt=texts[0], cmdline_txt=texts[1]
     )
     with tempfile.TemporaryDirectory() as scratch:
+        version = ".".join(map(str, facts.python))
+        progress.note(f"collecting the agent for {facts.machine}, Python {version}: the first time it is fetched")
         with progress.step("collect the agent") as advance:
             installation = build_installation(plan.card, platform, Path(scratch), advance)
         files = {**installation.files, **first.root}

@@ -253,3 +253,22 @@ def test_the_agent_comes_with_its_bytecode(tmp_path: Path, bundle: Path, monkeyp
     code = open_image(image).root.read(f"/opt/edgeloop/agent/current/site/edgeloop_agent/__pycache__/{name}") or b""
     assert code[:8] == importlib.util.MAGIC_NUMBER + b"\1\0\0\0"  # PEP 552: by hash, and not checked
     assert b"/opt/edgeloop/agent/" in code and str(tmp_path).encode() not in code
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("/dev/null", "neither a file nor a disk"),
+        ("/dev/sd-none", "there is no disk"),
+        ("no/out.img", "there is no folder"),
+    ],
+)
+def test_a_place_where_no_image_can_appear_is_said_at_once(
+    tmp_path: Path, bundle: Path, out: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = raspberry_pi_os(tmp_path / "pi.img")
+    place = out if out.startswith("/dev") else tmp_path / out
+    assert flash(image, "-o", place, "--bundle", bundle, "--source", "camera:0", "--force") == 2
+    error = answer(capsys)["error"]
+    assert isinstance(error, dict) and said in error["message"], error
+    assert Path("/dev/null").is_char_device()
