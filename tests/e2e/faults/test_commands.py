@@ -66,6 +66,7 @@ def test_forged_and_replayed_commands(agents: Agents, tmp_path: Path) -> None:
     for n in range(count):
         line._link.send(KIND_COMMAND, randbits(32), make[names[n % len(names)]]())
         time.sleep(0.005)
+    ask("info")  # after all of them
     time.sleep(1.5)  # for a second after a forged one no signature is looked at
     info = ask("info")
     assert (info["log_level"], info["last_counter"]) == ("debug", before), "none was obeyed"
