@@ -12,11 +12,14 @@ from edgeloop.errors import UsageError
 from edgeloop.graph import Graph, Subgraph, Tensor
 from edgeloop_converters.frontends.given_shape import GivenShape
 from edgeloop_converters.frontends.index_inputs import take_whole_numbers
+from edgeloop_converters.frontends.own_biases import own_biases
 from edgeloop_converters.frontends.pooling import pad_with_numbers
 from edgeloop_converters.frontends.signatures import keep_signature
 from edgeloop_converters.frontends.splits import slice_dead_splits
 from edgeloop_converters.frontends.static_shapes import settle_free_sizes
 from edgeloop_converters.io_names import unread_inputs
+from edgeloop_converters.passes.graph.editing import Editor
+from edgeloop_converters.passes.graph.replacing import depthwise_of_one_channel
 
 _QUANTIZED_KINDS = {
     "int8": "is quantized to int8 already",
@@ -64,6 +67,8 @@ def normalize(
     slice_dead_splits(graph)
     whole = take_whole_numbers(graph)
     pad_with_numbers(graph)
+    own_biases(graph)
+    depthwise_of_one_channel(Editor(graph))  # so that its filters can be pruned like those of other layers
     graph.ensure_unique_names()
     name_borders(graph, inputs, outputs, output_order)
     if inputs:

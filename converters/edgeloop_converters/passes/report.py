@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,16 @@ _ERRORS = {
     "varying_error": " on samples that it saw",
 }
 """Mean squared errors of the outputs, relative to the outputs' variance, by where they were measured."""
+
+_AMOUNTS = {
+    "macs": ("MACs", ""),
+    "bytes": ("weights", "B"),
+    "xz_bytes": ("compressed by xz", "B"),
+    "peak_memory_bytes": ("peak memory", "B"),
+    "ops": ("ops", ""),
+}
+"""Large numbers: how each is called, and its unit. What did not change is left out."""
+_PREFIXES = ("", "k", "M", "G", "T")
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,8 @@ class PassReport:
 
     def note(self) -> str:
         """One line for people."""
-        figures = "; ".join(_figure(k, v, self.after[k]) for k, v in self.before.items() if k in self.after)
+        told = (_figure(k, v, self.after[k]) for k, v in self.before.items() if k in self.after)
+        figures = "; ".join(filter(None, told))
         fate = "" if self.accepted else "; not kept"
         return f"{self.name}: {self.detail}{f' ({figures})' if figures else ''}, {self.seconds:.1f} s{fate}"
 
@@ -53,4 +65,12 @@ class PassReport:
 def _figure(name: str, before: float, after: float) -> str:
     if name in _ERRORS:
         return f"error {before:.3%} -> {after:.3%} of the outputs' variance{_ERRORS[name]}"
-    return f"{name} {before:.4g} -> {after:.4g}"
+    if name in _AMOUNTS:
+        told, unit = _AMOUNTS[name]
+        return "" if before == after else f"{told} {_amount(before, unit)} -> {_amount(after, unit)}"
+    return f"{name.replace('_', ' ')} {before:.4g} -> {after:.4g}"
+
+
+def _amount(value: float, unit: str) -> str:
+    power = min(int(math.log10(max(value, 1))) // 3, len(_PREFIXES) - 1)
+    return f"{value / 1000**power:.3g} {_PREFIXES[power]}{unit}".rstrip()

@@ -194,6 +194,21 @@ def clip_to_relu(editor: Editor) -> int:
     return count
 
 
+def depthwise_of_one_channel(editor: Editor) -> int:
+    """DEPTHWISE_CONV_2D on one channel, as PyTorch's exporter writes a first layer, -> CONV_2D, which it is."""
+    count = 0
+    for op in _named(editor, "DEPTHWISE_CONV_2D"):
+        weights = editor.floats(op, 1)
+        if weights is None or editor.shape(op.inputs[0])[-1:] != (1,):
+            continue
+        kept = ("padding", "strideH", "strideW", "dilationHFactor", "dilationWFactor", "fusedActivationFunction")
+        options = {name: op.option(name, int("strid" in name or "dilation" in name)) for name in kept}
+        op.name, op.options, op.version = "CONV_2D", _options("Conv2DOptions", **options), 1
+        editor.set_constant(op, 1, weights.transpose(3, 1, 2, 0))
+        count += 1
+    return count
+
+
 REPLACEMENTS: Mapping[str, Replacement] = {
     "silu:hard-swish": Replacement(silu_to_hard_swish, exact=False),
     "prelu:leaky-relu": Replacement(prelu_to_leaky_relu, exact=False),

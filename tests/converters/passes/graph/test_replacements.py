@@ -109,6 +109,27 @@ def test_a_prelu_written_in_parts_is_one_op_again(slopes, expected, keras) -> No
     assert np.allclose(answers(better), answers(graph), atol=1e-6)
 
 
+def test_a_depthwise_layer_on_one_channel_is_a_convolution() -> None:
+    b = TinyBuilder(2)
+    x = b.input("x", (1, 7, 7, 1))
+    weights = b.constant("w", b.random.standard_normal((1, 3, 3, 6)).astype(np.float32))
+    options = make_options(
+        "DepthwiseConv2DOptions", padding=0, strideH=2, strideW=2, depthMultiplier=6, dilationHFactor=1,
+        dilationWFactor=1, fusedActivationFunction=RELU,
+    )  # fmt: skip
+    graph = b.finish(
+        b.op("DEPTHWISE_CONV_2D", [x, weights, b.constant("b", np.ones(6, np.float32))], (1, 4, 4, 6), options)
+    )
+    better, _ = optimize_graph(graph)
+    assert [op.name for op in better.main.ops] == ["CONV_2D"]
+    picture = b.random.standard_normal((1, 7, 7, 1)).astype(np.float32)
+    results = []
+    for one in (graph, better):
+        with open_session(one.write(), delegate="cpu") as session:
+            results.append(session.run(picture)[0])
+    assert np.allclose(*results, atol=1e-5)
+
+
 def test_what_only_looks_like_a_prelu_stays() -> None:
     def twice(b: TinyBuilder, x: int) -> int:
         other = b.conv(x, 4, 1, activation=0)
