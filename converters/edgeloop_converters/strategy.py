@@ -20,7 +20,9 @@ DEFAULT_AGREEMENT = 0.95
 _FEWEST_SAMPLES = 64
 _SMALLEST_MACS = 200_000
 """Below it an inference takes tens of microseconds on any of the targets: what stands around it takes longer."""
-_ENOUGH_TO_TRAIN = 1_000
+_ENOUGH_TO_TRAIN = 200
+_FEWEST_STEPS, _BATCH = 300, 32
+"""Few samples are gone through more often, so that training does as much; `trainable.TrainingOptions.batch`."""
 _SHARES = {
     "balanced": (0.85, 0.7, 0.55),
     "latency": (0.85, 0.7, 0.55, 0.4, 0.3),
@@ -149,7 +151,7 @@ def _cost(mode: str, facts: Facts, target: Target) -> tuple[str, str]:
 
 
 def _training(facts: Facts, effort: str) -> tuple[tuple[PassStep, ...], str]:
-    epochs = _EPOCHS[effort]
+    epochs = _epochs(facts, effort)
     if not epochs:
         return (), "no training: --effort fast"
     if not facts.can_train:
@@ -168,10 +170,15 @@ def _training(facts: Facts, effort: str) -> tuple[tuple[PassStep, ...], str]:
     return (PassStep("distill", options),), told
 
 
+def _epochs(facts: Facts, effort: str) -> int:
+    epochs = _EPOCHS[effort]
+    return max(epochs, -(-_FEWEST_STEPS * _BATCH // max(1, facts.samples))) if epochs else 0
+
+
 def _trained_int8(facts: Facts, effort: str) -> tuple[PassStep, ...]:
-    if not facts.can_train or not _EPOCHS[effort] or facts.samples < _ENOUGH_TO_TRAIN:
+    if not facts.can_train or not _epochs(facts, effort) or facts.samples < _ENOUGH_TO_TRAIN:
         return ()
-    return (PassStep("qat", {"epochs": _EPOCHS[effort], "rate": 1e-4, "labels": False}),)
+    return (PassStep("qat", {"epochs": _epochs(facts, effort), "rate": 1e-4, "labels": False}),)
 
 
 def _why_left(mode: str, facts: Facts) -> str:

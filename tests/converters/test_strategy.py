@@ -52,7 +52,7 @@ def test_shares_fall_and_stay_shares() -> None:
     ("facts", "effort", "says"),
     [
         ({"can_train": False}, "default", "TensorFlow is not here"),
-        ({"samples": 300}, "default", "300 samples are few"),
+        ({"samples": 120}, "default", "120 samples are few"),
         ({}, "fast", "--effort fast"),
     ],
 )
@@ -89,6 +89,11 @@ def test_an_unknown_mode_names_the_known_ones() -> None:
     with pytest.raises(UsageError) as caught:
         decided("speed")
     assert "latency" in str(caught.value.hint)
+
+
+def test_few_samples_are_learnt_from_more_often() -> None:
+    assert decided(samples=240).after[0].options["epochs"] == 40
+    assert decided().after[0].options["epochs"] == 3
 
 
 def test_the_first_reason_is_what_it_stands_on() -> None:
