@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from edgeloop.errors import EXIT_DONE
+from edgeloop.errors import EXIT_DONE, DeviceError
 from edgeloop.mains import json_text
 from edgeloop_agent.delivery.package_folders import AGENT, CONFIG
 from edgeloop_agent.delivery.shown import packages_as_dict, standing_as_dict
@@ -34,9 +35,22 @@ def run(args: argparse.Namespace) -> int:
     for state in state_folders(args):
         packages.update(packages_as_dict(state) or {})
     lines = [_text(model) for model in found] + [_text(package) for package in packages.values() if package]
+    if lines and all(map(_is_silent, state_folders(args))):
+        lines.append("no agent runs now: its next start runs these")
     text = "\n".join(lines) or "nothing came in by `update`"
     print(json_text({"models": found, **packages}) if args.json else text, flush=True)
     return EXIT_DONE
+
+
+def _is_silent(state: Path) -> bool:
+    """Whether no agent runs on this folder; False where that cannot be known."""
+    from edgeloop_agent.service.status import ask
+
+    try:
+        ask(state)
+    except DeviceError as error:
+        return isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, (PermissionError, TimeoutError))
+    return False
 
 
 def _text(model: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from edgeloop.cli._bundle_packages import (
 )
 from edgeloop.cli._bundle_text import summary
 from edgeloop.cli._console import Console
+from edgeloop.cli._words import examples_of
 from edgeloop.errors import EXIT_DONE, RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -47,9 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="subverb", metavar="VERB", required=True)
 
     def verb(name: str, line: str) -> argparse.ArgumentParser:
-        return verbs.add_parser(
-            name, help=line, description=line[0].upper() + line[1:] + ".", epilog=EPILOG
-        )  # fmt: skip
+        examples = examples_of(f"edgeloop bundle {name}", EPILOG)
+        return verbs.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".", epilog=examples)
 
     create = verb(
         "create", "make a bundle of .tflite files that are finished (edgeloop convert makes one of a trained model)"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgeloop.cli._console import Console
+from edgeloop.cli._words import examples_of
 from edgeloop.errors import UsageError
 
 EPILOG = """example:
@@ -21,6 +22,17 @@ EPILOG = """example:
 
 Serve metadata/ and targets/ of the folder. docs/release.md has the keys, the rules, and how to copy it to a bucket."""
 
+_EXAMPLES = """
+  edgeloop release init repo/ --owner alice.pub --owner bob.pub --owner-threshold 2 --online server.pub
+  edgeloop release publish repo/ kitchen-2.config --tag kitchen
+  edgeloop release pause repo/ ic 8 --reason "until Monday"
+  edgeloop release halt repo/ --reason "wrong labels"
+  edgeloop release resume repo/
+  edgeloop release keys repo/
+  edgeloop release keys repo/ rotate el:834a-0e3f new.pub
+  edgeloop release sign repo/ --key alice.key
+  edgeloop release refresh repo/ --key server.key
+  edgeloop release prune repo/ --dry-run"""
 _TELEMETRY = "a store (sqlite:///telemetry.db) or a collector's address"
 _Act = Callable[[argparse.Namespace, Console], int]
 
@@ -29,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     subs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     def action(name: str, line: str) -> argparse.ArgumentParser:
-        sub = subs.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
+        examples = examples_of(f"edgeloop release {name}", f"{EPILOG}\n{_EXAMPLES}")
+        sub = subs.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".", epilog=examples)
         sub.add_argument("repo", metavar="REPO", type=Path, help="the repository's folder")
         sub.add_argument(
             "--key", metavar="FILE", type=Path, action="append", default=[],

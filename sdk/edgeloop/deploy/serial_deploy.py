@@ -157,10 +157,13 @@ def _check_runs_versions(url: str, cargo: Cargo, info: dict[str, Any], delivery:
     running = {str(model.get("bundle")) for model in info.get("models", ())}
     installed = {str(model.get("name")) for model in delivery.get("models", ())}
     if name not in running & installed:
-        what = ", ".join(sorted(running & installed)) or "none"
+        has = ", ".join(sorted(running & installed)) or "none"
+        if name in running:
+            has += f", and {name} from a file, which no version follows"
         raise UsageError(
-            f"{url} takes no versions of {name!r} over its line; it runs versions of {what}",
-            hint="the first comes by flash, by deploy over SSH, or by edgeloop-agent update and its link as `bundle`",
+            f"{url} takes no versions of {name!r} over its line; it runs versions of {has}",
+            hint="the first comes by flash or by edgeloop deploy ssh://...; or on the device by edgeloop-agent update "
+            f"{cargo.path.name}, and the link that it prints as `bundle` in the config",
         )
 
 

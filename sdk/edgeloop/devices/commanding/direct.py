@@ -78,7 +78,8 @@ class DirectLine:
                         return answer
         raise DeviceError(
             f"serial port {self._port}: no answer to {command.kind} within {timeout_s:g} s",
-            hint="does an edgeloop-agent report through this line, at the same speed?",
+            hint="does an edgeloop-agent report through this line, at the same speed? Without a bundle none runs: the "
+            "first comes by flash or by edgeloop deploy ssh://...",
         )
 
     def transfer(
