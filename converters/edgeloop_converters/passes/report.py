@@ -21,6 +21,7 @@ _AMOUNTS = {
     "xz_bytes": ("compressed by xz", "B"),
     "peak_memory_bytes": ("peak memory", "B"),
     "ops": ("ops", ""),
+    "cost": ("cost", ""),
 }
 """Large numbers: how each is called, and its unit. What did not change is left out."""
 _PREFIXES = ("", "k", "M", "G", "T")
@@ -56,7 +57,10 @@ class PassReport:
 
     def note(self) -> str:
         """One line for people."""
-        told = (_figure(k, v, self.after[k]) for k, v in self.before.items() if k in self.after)
+        pairs = {k: (v, self.after[k]) for k, v in self.before.items() if k in self.after}
+        if pairs.get("cost") == pairs.get("bytes"):  # weights were the cost
+            pairs.pop("cost", None)
+        told = (_figure(name, *pair) for name, pair in pairs.items())
         figures = "; ".join(filter(None, told))
         fate = "" if self.accepted else "; not kept"
         return f"{self.name}: {self.detail}{f' ({figures})' if figures else ''}, {self.seconds:.1f} s{fate}"
@@ -64,7 +68,7 @@ class PassReport:
 
 def _figure(name: str, before: float, after: float) -> str:
     if name in _ERRORS:
-        return f"error {before:.3%} -> {after:.3%} of the outputs' variance{_ERRORS[name]}"
+        return f"error {f'{before:.3%} -> ' if before else ''}{after:.3%} of the outputs' variance{_ERRORS[name]}"
     if name in _AMOUNTS:
         told, unit = _AMOUNTS[name]
         return "" if before == after else f"{told} {_amount(before, unit)} -> {_amount(after, unit)}"

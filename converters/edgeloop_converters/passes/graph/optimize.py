@@ -103,6 +103,7 @@ def optimize_graph(
         if not changed:
             break
     cleaning.sweep(Editor(current))
+    current.ensure_unique_names()
     before, after = _figures(graph), _figures(current)
     if error is not None:
         before, after = {**before, "output_error": 0.0}, {**after, "output_error": error}

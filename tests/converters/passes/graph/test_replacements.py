@@ -99,6 +99,16 @@ def test_another_function_stays_only_where_the_outputs_bear_it(name, build, expe
     assert not np.allclose(answers(taken), answers(graph), atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["leaky-relu:prelu", "prelu:relu", "hard-swish:relu6"])
+def test_names_are_unique_where_two_ops_were_replaced(name) -> None:
+    builds = {"l": leaky, "p": prelu, "h": lambda b, x: b.op("HARD_SWISH", [x], b.shape(x))}
+    build = builds[name[0]]
+    graph = model(lambda b, x: build(b, b.conv(build(b, x), 4, 1, activation=0)))
+    replaced, _ = optimize_graph(graph, replace=[name])
+    names = [tensor.name for tensor in replaced.main.tensors]
+    assert len(set(names)) == len(names)
+
+
 @pytest.mark.parametrize("keras", [False, True])
 @pytest.mark.parametrize(("slopes", "expected"), [(SLOPES, "PRELU"), (np.array([0.25], np.float32), "LEAKY_RELU")])
 def test_a_prelu_written_in_parts_is_one_op_again(slopes, expected, keras) -> None:
