@@ -12,7 +12,6 @@ well is ended. stdlib only, no numpy.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -25,6 +24,7 @@ from edgeloop import paths
 from edgeloop.errors import EdgeloopError
 from edgeloop.tomlfile import read_toml
 from edgeloop.version import VERSION
+from edgeloop_agent.delivery.file_lock import is_locked
 from edgeloop_agent.delivery.package_folders import (
     AGENT,
     CONFIG,
@@ -96,7 +96,8 @@ def choose(config: Path, command: tuple[str, ...], tell: Callable[[str], None]) 
         base = base_of(_agent_of(command), command, config)
     except (EdgeloopError, OSError):  # `run` says what is wrong with it
         return Choice(config)
-    if not state.is_dir() or _is_taken(state):
+    # Where another agent runs this one will be told so, and counts as no start.
+    if not state.is_dir() or is_locked(state / LOCK):
         return Choice(config)
     try:
         write_base(state, base)
@@ -168,18 +169,3 @@ def _agent_of(command: Sequence[str]) -> str:
     launcher = Path(command[-1])
     folder = launcher.resolve().parent.parent.name if launcher.name == "edgeloop-agent" else ""
     return folder if folder[:1].isdigit() else f"python-{VERSION}"
-
-
-def _is_taken(state: Path) -> bool:
-    """Another agent runs there: this one will be told so, and counts as no start."""
-    try:
-        descriptor = os.open(state / LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from edgeloop.bundle.manifest import HOST_DELEGATES
 from edgeloop.errors import EdgeloopError
+from edgeloop_agent.delivery.file_lock import is_locked
 from edgeloop_agent.service.status import ask
 
 WANTED = ".wanted"
@@ -48,7 +49,7 @@ class Lender:
         if now - self._looked_s < _LOOK_EVERY_S:
             return
         self._looked_s = now
-        is_wanted = _is_locked(self._path)
+        is_wanted = is_locked(self._path)
         if is_wanted and not self._lent:
             self._lent = [model for model in models if has_accelerator(model.state())]
             for model in self._lent:
@@ -93,17 +94,3 @@ def _are_paused(state: Path) -> bool:
             return False
         time.sleep(0.1)
     return True
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
