@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.timeout(1500)  # conversions one after another: minutes on a loaded machine
+
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 
 
