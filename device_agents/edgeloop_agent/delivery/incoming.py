@@ -43,7 +43,7 @@ Say = Callable[[str, str], None]
 
 def door_words(config: AgentConfig) -> tuple[str, ...]:
     """Flags of `edgeloop-agent update` that say what this agent was told: how bundles run here, and who is trusted."""
-    words = ["--state", str(config.state), "--device", config.device]
+    words = ["--state", str(config.state), "--device", config.device, "--load-timeout", f"{config.load_timeout:g}"]
     words += [word for path in config.trust for word in ("--trust", str(path))]
     words += [word for name in config.delegates for word in ("--delegate", name)]
     words += ["--variant", config.variant] if config.variant else []

@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", metavar="N", type=int, help="as in run")
     add("--max-p95", metavar="MS", type=float, help="refuse what takes longer here for one inference")
     add("--max-memory", metavar="MIB", type=float, help="refuse what takes more memory here")
+    add("--load-timeout", metavar="S", type=float, help="for the model to load in the rehearsal; as in run")
     add("--rehearsal", metavar="S", type=float, default=2.0, help="seconds to measure (default: 2)")
     add("--rehearse", action="store_true", help="only rehearse a bundle: nothing is taken in")
     add("--again", action="store_true", help="try a version that failed here before")
@@ -52,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     from edgeloop_agent.verbs._config import config_for
     from edgeloop_agent.worker.pipeline import FALLBACK_ORDER
 
-    given = {"state": args.state, "device": args.device, "variant": args.variant, "threads": args.threads}
+    given = {"state": args.state, "device": args.device, "variant": args.variant, "threads": args.threads,
+             "load_timeout": args.load_timeout}  # fmt: skip
     several = {"trust": tuple(args.trust or ()), "delegates": tuple(args.delegates or ())}
     config = config_for(args.bundle, {**given, **several}, args.config)
     for name, value in (("--max-p95", args.max_p95), ("--max-memory", args.max_memory)):
