@@ -34,7 +34,7 @@ HERE = Path(__file__).resolve().parent
 EDGELOOP = [sys.executable, "-m", "edgeloop.cli"]
 AGENT = [sys.executable, "-m", "edgeloop_agent.cli"]
 DEVICES = {"kitchen-1": ["canary"], "hall-1": []}
-PATIENCE_S = 90.0
+PATIENCE_S = 600.0
 
 
 def main() -> None:
