@@ -22,7 +22,7 @@ from edgeloop_agent.delivery.watch import versions_of
 from edgeloop_agent.release.telling import take
 
 _CODE = "import sys; from edgeloop_agent.release.polling import run_poll; sys.exit(run_poll(sys.argv[1:]))"
-_NICENESS = 10
+_NICENESS = 5
 _FIRST_AFTER_S = (5.0, 120.0)
 """Of the agent's start: a fleet that starts together does not ask together."""
 _JITTER = 0.2
