@@ -42,7 +42,7 @@ def resnet8(run: Run) -> str:
 
     pictures = cifar(run)
     came = Graph.read(shared_data() / "models" / "mlperf_tiny" / "pretrainedResnet.tflite")
-    count, epochs = (200, {"adapting": 1, "L1": 1, "reconstruction": 1}) if run.quick else (20_000, _EPOCHS)
+    count, epochs = (200, {"adapting": 1, "L1": 1, "reconstruction": 1}) if run.quick else (10_000, _EPOCHS)
     rows, left_out = [_Row("as it came", "whole", 0, came)], ""
     try:
         rows.extend(_rows(run, pictures, came, count, epochs))
@@ -60,13 +60,10 @@ _EPOCHS = {"adapting": 4, "L1": 5, "reconstruction": 2}
 
 
 def _rows(run: Run, pictures: Pictures, came: Graph, count: int, epochs: dict[str, int]) -> Iterator[_Row]:
-    for samples in (16,) if run.quick else SAMPLES:
-        yield _untrained(run, pictures, "as it came", came, samples)
     adapted = run.kept(
         "resnet8-adapted", lambda folder: _trained(run, pictures, came, None, folder, count, epochs["adapting"])
     )
     yield _Row("adapted", "whole", epochs["adapting"], adapted)
-    yield _untrained(run, pictures, "adapted", adapted, 16 if run.quick else SAMPLES[0])
     starts = {"L1": _by_l1, "reconstruction": _by_reconstruction}
     for way, pruned in starts.items():
         start = run.kept(f"resnet8-{way}-untrained", lambda _, pruned=pruned: pruned(run, pictures, adapted))  # type: ignore[misc]
@@ -77,6 +74,9 @@ def _rows(run: Run, pictures: Pictures, came: Graph, count: int, epochs: dict[st
             ),
         )
         yield _Row("adapted", f"{way}, then distilled", epochs[way], small)
+    yield _untrained(run, pictures, "adapted", adapted, 16 if run.quick else SAMPLES[0])
+    for samples in (16,) if run.quick else SAMPLES:
+        yield _untrained(run, pictures, "as it came", came, samples)
 
 
 def _untrained(run: Run, pictures: Pictures, name: str, start: Graph, count: int) -> _Row:
