@@ -14,11 +14,12 @@ import numpy as np
 
 from edgeloop.bench.measurement import Measurement
 from edgeloop.bundle import Metrics
-from edgeloop.errors import GoalNotMetError, UsageError
+from edgeloop.errors import DeviceError, GoalNotMetError, UsageError
 from edgeloop.graph import Graph
 from edgeloop.targets import Target
 from edgeloop_converters.buckets import Basis
 from edgeloop_converters.check_data.finding import Finding
+from edgeloop_converters.costs import CostSetting, cost_named
 from edgeloop_converters.data import pick_stratified
 from edgeloop_converters.evaluate import run_models, summarize
 from edgeloop_converters.export import FLOAT, Exported
@@ -71,7 +72,7 @@ def optimize(basis: Basis, how: Measuring, export: Export, around: Around) -> Fo
     if strategy.shares:
         if doubt := doubt_of(len(basis.sources.validation)):
             note(doubt)
-        trials = _trials(basis, how, export, strategy, note)
+        trials = _trials(basis, how, export, _countable(strategy, how, around, note), note)
         if best(trials) is None:
             note(f"strategy: {how_close(trials)}")
     rest = (whole, *_float_beside(whole, how, note))
@@ -209,13 +210,25 @@ def _counts_arm(target: Target, device: str) -> bool:
     return all(shutil.which(tool) for tool in ("qemu-aarch64", "cc", "apt-get", "dpkg-deb"))
 
 
+def _countable(strategy: Strategy, how: Measuring, around: Around, note: Callable[[str], None]) -> Strategy:
+    """By multiply-accumulates where the emulated system cannot be set up, say, without a network."""
+    if strategy.prune.options["cost"] != "arm":
+        return strategy
+    try:
+        cost_named("arm", CostSetting(how.target, around, how.progress))
+    except DeviceError as error:
+        note(f"strategy: cost: multiply-accumulates, because instructions cannot be counted here: {error.message}")
+        return replace(strategy, prune=replace(strategy.prune, options={**strategy.prune.options, "cost": "macs"}))
+    return strategy
+
+
 def _trials(
     basis: Basis, how: Measuring, export: Export, strategy: Strategy, note: Callable[[str], None]
 ) -> tuple[Trial[Candidate], ...]:
     def make(share: float, trained: bool) -> Candidate | None:
         try:
             return export(_with_passes(basis, strategy.steps(share, trained)))[0]
-        except GoalNotMetError as error:
+        except (GoalNotMetError, UsageError) as error:  # the whole model has been exported: nothing is lost
             note(f"trial at {share:.0%} of the cost: {error.message}")
             return None
 

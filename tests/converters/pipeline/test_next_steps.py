@@ -49,6 +49,7 @@ def test_a_file_that_is_too_large_names_a_smaller_scheme_where_the_board_takes_o
     large = recipe(max_bytes=10)
     assert next_steps(large, METRICS, model_bytes=100) == (
         "--scheme int4: smaller, but slower",
+        "--optimize size: looks for a smaller model that answers as well",
         "--max-bytes 100: what this file has",
     )
     coral = replace(large, target="coral-usb")

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from edgeloop.bundle import Bundle
 from edgeloop.contract import Contract, InputSpec, OutputSpec
+from edgeloop.devices import measurers
 from edgeloop.errors import ConfigError
 from edgeloop_converters.data import open_data
 from edgeloop_converters.demo.digits import load_split
+from edgeloop_converters.gate import Gate
 from edgeloop_converters.goals import Goals
-from edgeloop_converters.optimizing import doubt_of, with_validation
+from edgeloop_converters.optimizing import doubt_of, settled, with_validation
 from edgeloop_converters.pipeline import convert
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.recipe_reading import parse_recipe
 from edgeloop_converters.recipe_steps import plan_passes
 from edgeloop_converters.sources import Datasets, Sources
+from support.tiny_models import TinyBuilder
 
 CONTRACT = Contract(
     (InputSpec("image", "image", (8, 8), "gray", None, (0.0,), (255.0,)),),
@@ -48,6 +53,55 @@ def test_the_bundle_has_the_smaller_variant_first_and_the_whole_one_beside_it(re
     assert any(note.startswith("strategy: int8-lite is the model at") for note in result.notes)
     again = parse_recipe(Bundle.open(result.bundle.save(tmp_path / "d.bundle")).recipe())
     assert (again.optimize, again.float_passes) == ("size", ())
+
+
+@pytest.mark.slow
+def test_a_devices_latency_decides_and_goes_into_the_bundle(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine stands for the device, which it is refused to be for users."""
+    monkeypatch.setattr(measurers, "check_measures", lambda url: None)
+    recipe = replace(recipe, goals=Goals(max_drop=0.05, p95_ms=10_000), minutes=60.0)
+    result = convert(recipe, device="local:")
+    found = result.to_dict()["search"]
+    holding = [t for t in found["trials"] if not t["missed"]]
+    fastest = min(holding, key=lambda t: t["measured"]["value"])
+    assert found["chosen"] == fastest["name"]
+    lite = result.variants[0]
+    assert lite.profile is not None
+    assert lite.profile.p50_ms == fastest["measured"]["value"]
+    assert all(not v.gate.unverified for v in result.variants), "a latency goal is judged by the device"
+    assert any(note.startswith("measured: int8: ") and "ms on local" in note for note in result.notes)
+
+
+def test_what_misses_a_goal_is_left_out_where_another_variant_meets_it() -> None:
+    def measured(name: str, *reasons: str) -> SimpleNamespace:
+        exported = SimpleNamespace(name=name, scheme="float" if name == "float" else "int8")
+        return SimpleNamespace(candidate=SimpleNamespace(exported=exported), gate=Gate(not reasons, reasons))
+
+    lite, whole, float_ = measured("int8-lite"), measured("int8", "too many bytes"), measured("float", "far too many")
+    kept, said = settled([lite, whole, float_])  # type: ignore[list-item]
+    assert kept == (lite,)
+    assert said == ("strategy: int8 is left out: too many bytes", "strategy: float is left out: far too many")
+    kept, said = settled([measured("int8-lite", "bad answers"), whole, float_])  # type: ignore[list-item]
+    assert kept == (whole,), "where none meets all, the whole int8 model is judged"
+    assert len(said) == 2
+
+
+@pytest.mark.slow
+def test_a_model_whose_channels_all_must_stay_is_converted_all_the_same(recipe: Recipe, tmp_path: Path) -> None:
+    split, b = load_split(), TinyBuilder(0)
+    x = b.input("x", (1, 64))
+    (tmp_path / "two.tflite").write_bytes(b.finish(b.softmax(b.dense(x, 10)), b.dense(x, 10)).write())
+    pixels = split.train_images[:300].reshape(300, 64).astype(np.float32)
+    np.savez(tmp_path / "flat.npz", x=pixels, y=split.train_labels[:300])
+    contract = Contract(
+        (InputSpec("x", "tensor", shape=(64,), mean=(0.0,), std=(255.0,)),),
+        OutputSpec("classification", tuple("0123456789")),
+    )
+    flat = replace(recipe, source=str(tmp_path / "two.tflite"), data=str(tmp_path / "flat.npz"), evaluation=None)
+    result = convert(replace(flat, contract=contract, goals=Goals(min_agreement=0.0)))
+    assert "int8" in [variant.name for variant in result.variants]
+    assert any("no channels of this model can be removed" in note for note in result.notes)
+    assert any("no smaller model could be made" in note for note in result.notes)
 
 
 def test_nothing_is_chosen_by_samples_that_were_learnt_from(tmp_path: Path) -> None:
