@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import os
 import shlex
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -23,6 +24,8 @@ from edgeloop.errors import ConfigError, DeviceError, MissingExtraError, Refused
 T = TypeVar("T")
 Note = Callable[[str], None]
 
+PATIENCE = "EDGELOOP_PATIENCE"
+"""Environment: how many times as long as usual a device may take for an answer."""
 _CONNECT_TIMEOUT_S = 15.0
 _STDIN_PIECE_BYTES = 1 << 18
 
@@ -50,11 +53,9 @@ def connect_ssh(url: str, identity: Path | None, note: Note) -> SshDevice:
         if not identity.is_file():
             raise UsageError(f"SSH key {identity} is not there")
         options["client_keys"] = [str(identity)]
-    loop = _LoopThread()
+    loop = _LoopThread(_patience())
     try:
-        connection = loop.call(
-            asyncio.wait_for(asyncssh.connect(host, **options), _CONNECT_TIMEOUT_S), _CONNECT_TIMEOUT_S + 5
-        )
+        connection = loop.call(_awaited(asyncssh.connect(host, **options)), _CONNECT_TIMEOUT_S)
     except asyncssh.ConfigParseError as error:
         loop.stop()
         raise ConfigError(f"SSH configuration: {error}", hint="ssh -G HOST shows what ssh makes of it") from error
@@ -80,6 +81,20 @@ def connect_ssh(url: str, identity: Path | None, note: Note) -> SshDevice:
         raise
     host_keys.record_first_contact()
     return SshDevice(url, loop, connection)
+
+
+async def _awaited(opening: Awaitable[T]) -> T:
+    """A coroutine of what is none itself."""
+    return await opening
+
+
+def _patience() -> float:
+    """At least 1. Raises UsageError."""
+    text = os.environ.get(PATIENCE, "1")
+    with contextlib.suppress(ValueError):
+        if 1.0 <= float(text) <= 1000.0:
+            return float(text)
+    raise UsageError(f"{PATIENCE} must be 1 to 1000, got '{text}'")
 
 
 class SshDevice:
@@ -192,14 +207,16 @@ def _exit_code(process: Any) -> int:
 
 
 class _LoopThread:
-    """An asyncio event loop in a daemon thread."""
+    """An asyncio event loop in a daemon thread. patience: times the timeout of each call."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 1.0) -> None:
+        self._patience = patience
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="edgeloop-ssh", daemon=True)
         self._thread.start()
 
     def call(self, work: Coroutine[Any, Any, T], timeout_s: float) -> T:
+        timeout_s *= self._patience
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(timeout_s)

@@ -179,6 +179,13 @@ def test_nobody_there_is_one_line():
         connect(f"ssh://pi@127.0.0.1:{port}")
 
 
+@pytest.mark.parametrize(("patience", "raised"), [("20", DeviceError), ("0.5", UsageError), ("long", UsageError)])
+def test_patience_with_slow_devices_is_a_factor(monkeypatch, patience, raised):
+    monkeypatch.setenv("EDGELOOP_PATIENCE", patience)
+    with pytest.raises(raised):
+        connect("ssh://pi@127.0.0.1:1")
+
+
 @pytest.mark.parametrize("url", ["ssh://", "ssh://pi:secret@host", "ftp://host", "ssh://pi@host/path"])
 def test_a_wrong_url_is_wrong_use(url):
     with pytest.raises(UsageError):
