@@ -57,12 +57,17 @@ def _for_the_latency(recipe: Recipe, p95_ms: float | None) -> tuple[str, ...]:
     if goal is None or p95_ms is None or p95_ms <= goal:
         return ()
     steps = ["--scheme int8: faster"] if recipe.scheme in ("float", "fp16", "weight-only", "int4", "a16w8") else []
-    if recipe.scheme == "int8" and not recipe.optimize:
+    if _may_shrink(recipe):
         steps.append("--optimize latency: looks for a smaller model that answers as well")
     steps.append(
         f"edgeloop analyze {shlex.quote(recipe.source)} --target {shlex.quote(recipe.target)}: which ops cost most"
     )
     return (*steps, f"--p95-ms {math.ceil(p95_ms * 1000) / 1000:g}: what this file reaches")
+
+
+def _may_shrink(recipe: Recipe) -> bool:
+    """Whether --optimize is open to it and was not taken."""
+    return recipe.scheme == "int8" and recipe.engine == "aeq" and len(recipe.shapes) < 2 and not recipe.optimize
 
 
 def _for_the_size(recipe: Recipe, model_bytes: int) -> tuple[str, ...]:
@@ -73,7 +78,7 @@ def _for_the_size(recipe: Recipe, model_bytes: int) -> tuple[str, ...]:
     smaller = _SMALLER.get(recipe.scheme)
     if smaller is not None and _takes(recipe.target, smaller):
         steps.append(f"--scheme {smaller}: smaller, {'and faster' if smaller == 'int8' else 'but slower'}")
-    if recipe.scheme == "int8" and not recipe.optimize:
+    if _may_shrink(recipe):
         steps.append("--optimize size: looks for a smaller model that answers as well")
     return (*steps, f"--max-bytes {model_bytes}: what this file has")
 

@@ -53,7 +53,9 @@ def test_a_file_that_is_too_large_names_a_smaller_scheme_where_the_board_takes_o
         "--max-bytes 100: what this file has",
     )
     coral = replace(large, target="coral-usb")
-    assert next_steps(coral, METRICS, model_bytes=100) == ("--max-bytes 100: what this file has",)
+    assert not any("int4" in step for step in next_steps(coral, METRICS, model_bytes=100))
+    tried = replace(coral, optimize="size")
+    assert next_steps(tried, METRICS, model_bytes=100) == ("--max-bytes 100: what this file has",)
     assert (
         next_steps(recipe("float", max_bytes=10), METRICS, model_bytes=100)[0] == "--scheme int8: smaller, and faster"
     )
@@ -62,6 +64,7 @@ def test_a_file_that_is_too_large_names_a_smaller_scheme_where_the_board_takes_o
 def test_a_latency_that_was_judged_and_missed_names_what_costs() -> None:
     slow = recipe(p95_ms=5)
     assert next_steps(slow, METRICS, p95_ms=7.1234) == (
+        "--optimize latency: looks for a smaller model that answers as well",
         "edgeloop analyze m.tflite --target rpi4: which ops cost most",
         "--p95-ms 7.124: what this file reaches",
     )
