@@ -71,10 +71,11 @@ def large(run: Run) -> str:
     came = Graph.read(shared_data() / "models" / "mlperf_tiny" / "pretrainedResnet_large_float.tflite")
     with instructions(came) as cost:
         rows, left_out = [], ""
-        try:
-            rows.extend(_Work(run, plan, pictures, cost).rows(came))
-        except OutOfTimeError as error:
-            left_out = f" Rows from {error} on were left out: no time."
+        for make in _Work(run, plan, pictures, cost, came).rows():
+            try:
+                rows.append(make())
+            except OutOfTimeError as error:
+                left_out += f" No time for {error}."
         judged = _judged(rows, pictures, cost, run.seed)
     told = (
         f"Host: {host()}, TensorFlow with {run.threads} thread(s). {len(pictures.learn[0]):,} pictures to learn from, "
@@ -90,72 +91,90 @@ class _Work:
     plan: _Plan
     pictures: Pictures
     cost: Instructions
+    came: Graph
 
-    def rows(self, came: Graph) -> Iterator[_Row]:
-        """In the order in which they matter."""
-        plan, quick = self.plan, self.run.quick
-        yield _Row("as it came", 0, came)
-        adapted = self.run.kept("adapted", lambda folder: self._tuned(came, folder, plan.adapting, _ADAPTING_RATE))
-        yield _Row("adapted", 0, adapted)
-        ways: dict[str, tuple[str, Callable[[], Graph]]] = {}
-        for goal, amount in list(zip(GOALS, AMOUNTS, strict=True))[: 1 if quick else None]:
-            ways[f"reconstruction-{goal:.2f}"] = (
-                f"reconstruction, to {goal:.2f}", partial(self._by_reconstruction, adapted, goal)
-            )  # fmt: skip
-            ways[f"L1-uniform-{100 * amount:.0f}"] = f"L1, uniform, {amount:.0%} off", partial(_by_l1, adapted, amount)
-        best, *others = ways
-        after = {name: self._pruned(name, *ways[name], adapted) for name in ways}
-        yield next(after[best])
-        yield next(after[others[0]])
-        small = next(after[best])
-        yield small
-        file = self._int8(f"{best}-int8", small.model, adapted)
-        yield replace(small, name=f"{small.name}, int8 by training", epochs=small.epochs + plan.int8, int8=file)
-        control = adapted
-        for number in range(1, plan.rounds + 1):
-            start = control
-            control = self.run.kept(
-                f"control{_again(number)}",
-                lambda folder, start=start: self._tuned(start, folder, plan.round, _RATE),  # type: ignore[misc]
-            )
-            yield _Row("adapted, trained on without pruning (control)", number * plan.round, control)
-        yield _Row("adapted, int8 by training", plan.int8, adapted, self._int8("adapted-int8", adapted, adapted))
-        for name in others:
-            yield from after[name]
+    def rows(self) -> Iterator[Callable[[], _Row]]:
+        """Ways to make them, in the order in which they matter."""
+        plan = self.plan
+        pairs = list(zip(GOALS, AMOUNTS, strict=True))[: 1 if self.run.quick else None]
+        (goal, amount), *others = pairs
+        yield lambda: _Row("as it came", 0, self.came)
+        yield lambda: _Row("adapted", 0, self.adapted())
+        yield partial(self._reconstructed, goal, 1)
+        yield partial(self._by_l1, amount, 1)
+        for number in range(2, plan.rounds + 1):
+            yield partial(self._reconstructed, goal, number)
+        yield partial(self._control, 1)
+        yield lambda: self._int8("adapted-int8", _Row("adapted", 0, self.adapted()))
+        for goal, amount in others:
+            yield partial(self._reconstructed, goal, 1)
+            yield partial(self._by_l1, amount, 1)
+        for number in range(2, plan.rounds + 1):
+            yield partial(self._control, number)
 
-    def _pruned(self, name: str, title: str, way: Callable[[], Graph], adapted: Graph) -> Iterator[_Row]:
-        """Without training, which is no row, then after each round."""
-        model = self.run.kept(f"{name}-untrained", lambda _: way())
-        for number in range(1, self.plan.rounds + 1):
-            start = model
-            model = self.run.kept(
-                f"{name}{_again(number)}",
-                lambda folder, start=start: self._distilled(start, adapted, folder),  # type: ignore[misc]
-            )
-            yield _Row(title, number * self.plan.round, model)
+    def adapted(self) -> Graph:
+        plan = self.plan
+        return self.run.kept("adapted", lambda folder: self._tuned(self.came, folder, plan.adapting, _ADAPTING_RATE))
 
-    def _by_reconstruction(self, adapted: Graph, goal: float) -> Graph:
+    def _reconstructed(self, goal: float, number: int) -> _Row:
+        model = self._distilled(f"reconstruction-{goal:.2f}", partial(self._by_reconstruction, goal), number)
+        return _Row(f"reconstruction, to {goal:.2f}", number * self.plan.round, model)
+
+    def _by_l1(self, amount: float, number: int) -> _Row:
+        from edgeloop_converters.passes import prune
+
+        def way() -> Graph:
+            return prune(self.adapted(), amount=amount, score="l1", tile=TILE)[0]
+
+        model = self._distilled(f"L1-uniform-{100 * amount:.0f}", way, number)
+        return _Row(f"L1, uniform, {amount:.0%} off", number * self.plan.round, model)
+
+    def _control(self, number: int) -> _Row:
+        return _Row("adapted, trained on without pruning (control)", number * self.plan.round, self._more(number))
+
+    def _more(self, number: int) -> Graph:
+        if number == 0:
+            return self.adapted()
+        return self.run.kept(
+            f"control{_again(number)}",
+            lambda folder: self._tuned(self._more(number - 1), folder, self.plan.round, _RATE),
+        )
+
+    def _distilled(self, name: str, way: Callable[[], Graph], number: int) -> Graph:
+        """After so many rounds."""
+        if number == 0:
+            return self.run.kept(f"{name}-untrained", lambda _: way())
+
+        def make(folder: Path) -> Graph:
+            from edgeloop_converters.passes import distill
+
+            options = self._options(folder, self.plan.round, _RATE)
+            start = self._distilled(name, way, number - 1)
+            return distill(start, self.adapted(), **self._data(), options=options)[0]
+
+        return self.run.kept(f"{name}{_again(number)}", make)
+
+    def _by_reconstruction(self, goal: float) -> Graph:
         from edgeloop_converters.passes import prune
 
         samples = self.pictures.samples(self.plan.samples)
-        return prune(adapted, goal=goal, cost=self.cost.worst_share, tile=TILE, samples=samples, seed=self.run.seed)[0]
+        whole, seed = self.adapted(), self.run.seed
+        return prune(whole, goal=goal, cost=self.cost.worst_share, tile=TILE, samples=samples, seed=seed)[0]
 
     def _tuned(self, start: Graph, folder: Path, epochs: int, rate: float) -> Graph:
         from edgeloop_converters.passes import fine_tune
 
         return fine_tune(start, **self._data(), options=self._options(folder, epochs, rate))[0]
 
-    def _distilled(self, start: Graph, adapted: Graph, folder: Path) -> Graph:
-        from edgeloop_converters.passes import distill
-
-        return distill(start, adapted, **self._data(), options=self._options(folder, self.plan.round, _RATE))[0]
-
-    def _int8(self, name: str, start: Graph, adapted: Graph) -> bytes:
+    def _int8(self, name: str, row: _Row) -> _Row:
         from edgeloop_converters.passes import qat
 
-        options = self._options(self.run.work / f"{name}.checkpoints", self.plan.int8, _INT8_RATE)
-        data = self._data(self.plan.int8_pictures)
-        return self.run.kept(name, lambda _: qat(start, teacher=adapted, **data, options=options)[0]).write()
+        def make(folder: Path) -> Graph:
+            options = self._options(folder, self.plan.int8, _INT8_RATE)
+            return qat(row.model, teacher=self.adapted(), **self._data(self.plan.int8_pictures), options=options)[0]
+
+        file = self.run.kept(name, make).write()
+        return replace(row, name=f"{row.name}, int8 by training", epochs=row.epochs + self.plan.int8, int8=file)
 
     def _data(self, count: int | None = None) -> dict[str, Any]:
         inputs, labels = self.pictures.learn
@@ -169,12 +188,6 @@ class _Work:
             epochs=epochs, batch=self.plan.batch, rate=rate, validation=0, augment=flips_and_shifts(),
             checkpoints=folder, checkpoint_steps=100,
         )  # fmt: skip
-
-
-def _by_l1(adapted: Graph, amount: float) -> Graph:
-    from edgeloop_converters.passes import prune
-
-    return prune(adapted, amount=amount, score="l1", tile=TILE)[0]
 
 
 def _again(number: int) -> str:
