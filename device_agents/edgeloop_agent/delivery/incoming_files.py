@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import DeviceError, UsageError
-from edgeloop.telemetry.delivery.carried_files import sync_folder
+from edgeloop.telemetry.delivery.whole_files import sync_folder
 from edgeloop.telemetry.serial_link.chunks import CHUNK_BYTES, ArrivedChunks, chunk_count
 
 INCOMING = "incoming"

@@ -27,9 +27,9 @@ from edgeloop.telemetry.delivery.carried_bundles import (
     offers_on,
     pieces_of,
     read_verdict_on,
-    write_file,
 )
 from edgeloop.telemetry.delivery.carried_files import device_folder
+from edgeloop.telemetry.delivery.whole_files import write_file
 
 _ROOM_BYTES = 1 << 20
 """Left on the stick, for verdicts and reports."""

@@ -13,15 +13,15 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeloop.errors import DataError
-from edgeloop.telemetry.delivery.carried_files import UNFINISHED, device_folder, sync_folder
+from edgeloop.telemetry.delivery.carried_files import device_folder
+from edgeloop.telemetry.delivery.whole_files import open_ordinary, write_file
 
 BUNDLES = "@bundles"
 OFFER, VERDICT, BUNDLE = ".offer", ".verdict", ".bundle"
@@ -75,7 +75,8 @@ def decode_offer(data: bytes) -> CarriedOffer:
         offer = CarriedOffer(**said, devices=tuple(devices))
         fits = (
             isinstance(devices, list)
-            and all(isinstance(text, str) for text in (offer.id, offer.name, offer.digest, offer.sha256, offer.kind, *devices))
+            and all(isinstance(text, str) for text in (offer.id, offer.name, offer.digest, offer.sha256, *devices))
+            and isinstance(offer.kind, str)
             and all(type(n) is int and 0 <= n < 2**53 for n in (offer.version, offer.bytes, offer.unpacked_bytes))
             and all(n is None or (type(n) in (int, float) and n > 0) for n in (offer.max_p95_ms, offer.max_memory_mib))
             and _ID.fullmatch(offer.id)
@@ -119,31 +120,10 @@ def write_verdict_on(root: Path, device: str, offer: str, verdict: Mapping[str, 
     write_file(path, [json.dumps(dict(verdict)).encode()])
 
 
-def write_file(path: Path, pieces: Iterable[bytes]) -> None:
-    """Under its name when it is whole and on the disk. OSError; then nothing is left but what was there before."""
-    unfinished = path.with_name(path.name + UNFINISHED)
-    try:
-        unfinished.unlink(missing_ok=True)  # also a link that a stranger put there
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        with os.fdopen(descriptor, "wb") as file:
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-        sync_folder(path.parent)
-    except OSError:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise
-
-
 def pieces_of(path: Path, size: int) -> Iterator[bytes]:
     """An ordinary file of exactly this size. DataError for anything else; OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+    with open_ordinary(path) as file:
+        if os.fstat(file.fileno()).st_size != size:
             raise DataError(f"{path.name} is not the file that was offered")
         left = size
         while left and (piece := file.read(min(_PIECE_BYTES, left))):
@@ -152,16 +132,14 @@ def pieces_of(path: Path, size: int) -> Iterator[bytes]:
 
 
 def read_small(path: Path) -> bytes:
-    """Of a small ordinary file. DataError, OSError."""
+    """Of a small ordinary file. DataError also for one that cannot be opened; FileNotFoundError, OSError."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = open_ordinary(path)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise DataError(f"{path.name} is no ordinary file") from error
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise DataError(f"{path.name} is no ordinary file")
+        raise DataError(f"{path.name}: {error.strerror}") from error
+    with file:
         data = file.read(_MAX_JSON_BYTES + 1)
     if len(data) > _MAX_JSON_BYTES:
         raise DataError(f"{path.name} is too large")

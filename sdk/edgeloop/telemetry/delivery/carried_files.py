@@ -9,15 +9,12 @@ The folder may be a stranger's: links, pipes and what is too large are not read,
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
 import zlib
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from edgeloop.errors import DataError
+from edgeloop.telemetry.delivery.whole_files import open_ordinary, write_file
 from edgeloop.telemetry.wire.framing import (
     KIND_ACK,
     KIND_BATCH,
@@ -28,7 +25,6 @@ from edgeloop.telemetry.wire.framing import (
 )
 
 BATCH, ACK = ".batch", ".ack"
-UNFINISHED = ".part"
 _MAX_FILE_BYTES = MAX_PAYLOAD_BYTES + MAX_PAYLOAD_BYTES // 254 + 64
 _MAX_NAME_CHARS = 100
 _KINDS = {BATCH: KIND_BATCH, ACK: KIND_ACK}
@@ -45,50 +41,14 @@ def device_folder(device: str) -> str:
 def write_whole(path: Path, request_id: int, body: bytes) -> None:
     """A batch or an acknowledgement, by the name's ending. It is on the disk when this returns. OSError; then nothing
     is left behind but what was there before."""
-    unfinished = path.with_name(path.name + UNFINISHED)
-    data = encode_request(_KINDS[path.suffix], request_id, body)
-    try:
-        unfinished.unlink(missing_ok=True)  # also a link that a stranger put there
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-        sync_folder(path.parent)
-    except OSError:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise
+    write_file(path, [encode_request(_KINDS[path.suffix], request_id, body)])
 
 
 def read_whole(path: Path) -> tuple[int, bytes]:
     """(request id, body) of a batch or an acknowledgement. DataError for what is no such file or damaged; OSError."""
-    try:
-        # A pipe must not be waited for.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):
-            raise DataError(f"{path.name} is no ordinary file") from None
-        raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise DataError(f"{path.name} is no ordinary file")
-    with os.fdopen(descriptor, "rb") as file:
+    with open_ordinary(path) as file:
         data = file.read(_MAX_FILE_BYTES + 1)
     frames = FrameReader(_MAX_FILE_BYTES).feed(data)
     if len(frames) != 1 or frames[0].kind != _KINDS[path.suffix]:
         raise DataError(f"{path.name} is damaged")
     return split_request(frames[0].payload)
-
-
-def sync_folder(folder: Path) -> None:
-    """What was made, renamed or removed in it stays so after a power cut, where the file system can promise that."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
-            raise
-    finally:
-        os.close(descriptor)

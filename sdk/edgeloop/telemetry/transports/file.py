@@ -18,8 +18,9 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from edgeloop.errors import DataError, UsageError
-from edgeloop.telemetry.delivery.carried_files import ACK, BATCH, UNFINISHED, device_folder, read_whole, write_whole
+from edgeloop.telemetry.delivery.carried_files import ACK, BATCH, device_folder, read_whole, write_whole
 from edgeloop.telemetry.delivery.carrying import Brought
+from edgeloop.telemetry.delivery.whole_files import UNFINISHED
 from edgeloop.telemetry.transports import DEFAULT_TIMEOUT_S, Address, NotAcknowledgedError
 from edgeloop.telemetry.wire.codec import MAX_BATCH, Ack, decode_ack, decode_batch, encode_batch
 
