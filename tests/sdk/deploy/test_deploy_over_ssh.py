@@ -31,7 +31,7 @@ from support.agents import frames, golden_of, make_bundle, slow_int8
 from support.installed_agent import config_package
 from support.sshd import SshServer, ssh_server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 class Board:
@@ -132,7 +132,7 @@ def test_a_device_gets_well_stays_well_and_goes_back(
     board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One device's life: first deploy, a second version, a bad one, refused ones, back by hand."""
-    assert board.deploy(make_bundle(tmp_path / "7.bundle"), *SOURCE, "--wait", "60") == 0
+    assert board.deploy(make_bundle(tmp_path / "7.bundle"), *SOURCE, "--wait", "300") == 0
     assert answer(capsys)["hosts"][0]["state"] == "committed"
     assert board.runs() == (7, 7)
     assert "daemon-reload" in systemctl.calls(board.systemd)
@@ -174,7 +174,7 @@ def test_a_device_gets_well_stays_well_and_goes_back(
     assert (board.runs(), board.tree()) == ((8, 8), before)
 
     url, key = board.server.url, ["--identity", str(board.server.identity)]
-    assert main(["rollback", url, *key, "--prefix", str(board.root), "--json"]) == 0
+    assert main(["rollback", url, *key, "--prefix", str(board.root), "--wait", "300", "--json"]) == 0
     assert answer(capsys)["version"] == 7
     assert (board.runs()[0], board.agent("status")["models"][0]["version"]) == (7, 7)
 
@@ -185,7 +185,7 @@ def test_a_config_goes_through_the_door_of_a_device_that_has_an_agent(
     first = config_package(tmp_path, 1, "")
     assert board.deploy(first) == 2
     assert "has no agent that could take the config" in answer(capsys)["error"]["message"]
-    assert board.deploy(make_bundle(tmp_path / "7.bundle"), *SOURCE, "--wait", "60") == 0
+    assert board.deploy(make_bundle(tmp_path / "7.bundle"), *SOURCE, "--wait", "300") == 0
     text = board.config.read_text()
     capsys.readouterr()
     for number, more, code, said in ((2, "threads = 1\n", 0, "committed"), (3, "threads = 'x'\n", 1, "threads")):
@@ -201,7 +201,7 @@ def test_a_first_version_that_is_no_good_leaves_the_device_as_it_was(
 ) -> None:
     board.config.parent.mkdir(parents=True, exist_ok=True)
     board.config.write_text(TOO_SLOW)
-    assert board.deploy(make_bundle(tmp_path / "7.bundle", model=slow_int8()), *SOURCE, "--wait", "60") == 1
+    assert board.deploy(make_bundle(tmp_path / "7.bundle", model=slow_int8()), *SOURCE, "--wait", "300") == 1
     assert "rolled back version 7" in answer(capsys)["error"]["message"]
     assert board.config.read_text() == TOO_SLOW and not list((board.root / "etc/edgeloop/trusted").iterdir())
     assert systemctl.calls(board.systemd)[-1].startswith("disable --now")
@@ -213,7 +213,7 @@ def test_a_first_version_that_is_no_good_leaves_the_device_as_it_was(
     standing = VersionFolder(next(board.root.rglob("record.json")).parent).standing()
     assert (standing.running, standing.trial) == (None, None), "nothing is left on trial"
     (board.systemd / "broken").unlink()
-    assert board.deploy(tmp_path / "8.bundle", *SOURCE, "--wait", "60") == 0, "the next one goes through"
+    assert board.deploy(tmp_path / "8.bundle", *SOURCE, "--wait", "300") == 0, "the next one goes through"
     assert board.runs() == (8, 8)
 
 
@@ -237,7 +237,7 @@ def test_a_device_of_somebody_else_is_left_alone(
 def test_a_user_without_root_has_a_service_of_their_own(
     board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert board.deploy(make_bundle(tmp_path / "7.bundle"), *SOURCE, "--wait", "60", "--user-service") == 0
+    assert board.deploy(make_bundle(tmp_path / "7.bundle"), *SOURCE, "--wait", "300", "--user-service") == 0
     host = answer(capsys)["hosts"][0]
     assert host["state"] == "committed" and all("enable-linger" in line for line in host["next"])
     calls = systemctl.calls(board.systemd)
