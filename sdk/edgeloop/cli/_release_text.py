@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,23 +12,12 @@ from edgeloop.release.channel import BUNDLE, Channel, Offer
 if TYPE_CHECKING:
     from edgeloop.deploy.release.rollout import Progress
 
+_WIDEST = 100
 _MOST_DEVICES = 20
 """Lines about devices below an offer; --json has all."""
 _HEADS = (
-    "",
-    "state",
-    "for",
-    "now",
-    "trial",
-    "committed",
-    "runs",
-    "back",
-    "refused",
-    "failed",
-    "waiting",
-    "p95 ms",
-    "n",
-)
+    "", "state", "for", "now", "trial", "committed", "runs", "back", "refused", "failed", "waiting", "p95 ms", "n",
+)  # fmt: skip
 _RUNS = _HEADS.index("runs")
 
 Shown = Sequence[tuple[Offer, "Progress | None"]]
@@ -97,8 +88,14 @@ def channel_lines(channel: Channel, shown: Shown) -> list[str]:
     lines = [title]
     for row, below in zip(rows, [[], *(_below(*each) for each in shown)], strict=True):
         cells = [cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
-        lines += ["  " + "  ".join(cells).rstrip(), *(f"      {line}" for line in below)]
+        lines += ["  " + "  ".join(cells).rstrip(), *(part for line in below for part in _wrapped(line))]
     return lines
+
+
+def _wrapped(line: str) -> list[str]:
+    """Below an offer; what a device said may be long."""
+    columns = max(60, min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns))
+    return textwrap.wrap(line, columns, initial_indent=" " * 6, subsequent_indent=" " * 8)
 
 
 def _row(offer: Offer, progress: Progress | None) -> tuple[str, ...]:
