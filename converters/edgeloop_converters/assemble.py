@@ -149,7 +149,8 @@ class Assembly:
         """All but those on the data, which a report shows by themselves."""
         guessing = [m.quality.guessing for m in self.measured if m.quality.guessing]
         first = self._first
-        own = [text for m in self.measured for text in measured_alarms(m, self.how.recipe, self.how.target)]
+        judged = [m for m in self.measured if not m.candidate.is_step]
+        own = [text for m in judged for text in measured_alarms(m, self.how.recipe, self.how.target)]
         return _unique(
             (
                 *changed_inputs(self.how.recipe, self._hashes),

@@ -96,7 +96,7 @@ class Measured:
         exported = self.candidate.exported
         return VariantResult(
             exported.name, exported.model, exported.scheme, self.quality, self.profile, self.gate, exported.repairs,
-            self.candidate.input_shapes,
+            self.candidate.input_shapes, self.candidate.is_step,
         )  # fmt: skip
 
 

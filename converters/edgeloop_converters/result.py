@@ -31,7 +31,8 @@ _MAX_XZ_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class VariantResult:
-    """One exported model and what was measured of it. input_shapes: of a shape bucket, see `bundle.Variant`."""
+    """One exported model and what was measured of it. input_shapes: of a shape bucket, see `bundle.Variant`. is_step:
+    one to step down to, which is there to give up accuracy."""
 
     name: str
     model: bytes = field(repr=False)
@@ -41,6 +42,7 @@ class VariantResult:
     gate: Gate
     repairs: tuple[Repair, ...] = ()
     input_shapes: tuple[tuple[int, ...], ...] = ()
+    is_step: bool = False
 
     @property
     def file(self) -> str:

@@ -57,7 +57,8 @@ def open(
 
     delegates: fallback order, default the variant's own list; gallery: known vectors of an embedding (.npz with
     `vectors` and `labels`) instead of the contract's; trust: key files or folders, default this machine's;
-    exit_head: "OUTPUT:CONFIDENCE", an output at which the model stops where it is so sure (`result.variant` says so).
+    exit_head: "OUTPUT:CONFIDENCE", an output at which the model stops where it is so sure (`result.variant` says so);
+    "OUTPUT": from the confidence that the bundle proposes.
     Raises RefusedError (signature, damage), DelegateError (none works), UsageError.
     """
     from edgeloop_agent.model import open_model

@@ -16,6 +16,7 @@ from edgeloop.errors import DataError, DelegateError, UsageError
 from edgeloop.postprocess import Result
 from edgeloop.runtime import DelegateFailure, RanOn, open_session, runtime_info
 from edgeloop_agent.activation.early_exit import open_joined, with_exit
+from edgeloop_agent.activation.proposals import with_threshold
 from edgeloop_agent.activation.settings import parse_exit_head
 from edgeloop_agent.arguments import as_count, as_path, as_paths, as_text, as_texts
 from edgeloop_agent.worker.buckets import Buckets
@@ -202,6 +203,8 @@ def open_model(
     contract = manifest.contract if vectors is None else with_gallery(manifest.contract, vectors)
     several = manifest.buckets() if variant is None else ()
     exits = None if exit_head is None else parse_exit_head(as_text(exit_head, "exit_head", "'early:0.8'"))
+    if exits is not None:
+        exits = with_threshold(exits, opened.report())
     failures: list[DelegateFailure] = []
     for delegate in names or manifest.fallback_order(variant) or FALLBACK_ORDER:
         chosen = manifest.variant_for(delegate, variant)

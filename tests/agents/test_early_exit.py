@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import edgeloop_agent
+from edgeloop.bundle import BundleDraft, VariantDraft, load_or_create_signing_key, write_bundle
 from edgeloop.bundle.golden_maker import make_golden
 from edgeloop.cli.main import main
-from edgeloop.errors import UsageError
+from edgeloop.errors import ConfigError, UsageError
 from edgeloop.graph import Graph
 from edgeloop.graph.parts import halves, output_names
 from edgeloop.postprocess import compile_output
@@ -139,6 +140,40 @@ def test_the_library_stops_at_the_head_too(tmp_path: Path) -> None:
     for wrong, said in ((0.8, "exit_head must be a text"), ("0.8", "not an output and"), ("none:0.5", "no exit head")):
         with pytest.raises(UsageError, match=said):
             edgeloop_agent.open(bundle, exit_head=wrong)  # type: ignore[arg-type]
+
+
+def proposing(tmp_path: Path, threshold: float | None) -> Path:
+    """A bundle whose report proposes this confidence."""
+    model = exit_model("int8")
+    draft = BundleDraft(
+        "digits", 7, "generic-x86-64", AT_SECOND, [VariantDraft("int8", model, "int8", ("xnnpack", "cpu"))],
+        make_golden(AT_SECOND, list(frames(4)), {"int8": model}),
+        report={"dynamic": {"exits": [{"head": head_of(model), "threshold": threshold}], "points": [
+            {"variant": "int8", "head": head_of(model), "threshold": 0.0001, "accuracy": None, "agreement": 0.7}]}},
+    )  # fmt: skip
+    write_bundle(tmp_path / "p.bundle", draft, load_or_create_signing_key())
+    return tmp_path / "p.bundle"
+
+
+def test_without_a_number_the_confidence_is_the_one_that_the_bundle_proposes(agents: Agents, tmp_path: Path) -> None:
+    head, bundle = head_of(exit_model("int8")), proposing(tmp_path, 0.0001)
+    np.savez(tmp_path / "x.npz", x=frames(20))
+    words = ("--bundle", bundle, "--source", f"npz:{tmp_path}/x.npz", "--exit-head", head)
+    code, summary, said = agents.run(*words)
+    assert code == 0 and summary["variants"] == {f"int8@{head}": 20}, said
+    with edgeloop_agent.open(bundle, exit_head=head) as model:
+        assert model(frames(1)[0]).variant == f"int8@{head}"
+    code, summary, _said = agents.run(*words, "--latency-budget", "1000", "--accuracy-floor", "0.75")
+    assert code == 2 and "measured metric of at least 0.75" in summary["error"]["message"]
+    code, summary, said = agents.run(*words, "--latency-budget", "1000", "--accuracy-floor", "0.65")
+    assert code == 0 and summary["variants"] == {f"int8@{head}": 20}, said
+
+
+@pytest.mark.parametrize("bundle", [None, "none proposed"])
+def test_a_bundle_that_proposes_none_says_to_give_a_number(tmp_path: Path, bundle: str | None) -> None:
+    made = proposing(tmp_path, None) if bundle else make_bundle(tmp_path / "e.bundle", model=exit_model("int8"))
+    with pytest.raises(ConfigError, match="proposes no confidence"):
+        edgeloop_agent.open(made, exit_head=head_of(exit_model("int8")))
 
 
 @pytest.mark.parametrize(

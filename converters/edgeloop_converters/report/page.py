@@ -10,6 +10,7 @@ from edgeloop_converters.report.html import Markup, tag
 from edgeloop_converters.report.sections.ablation import ablation
 from edgeloop_converters.report.sections.cascade import cascade
 from edgeloop_converters.report.sections.data import data_and_contract, findings
+from edgeloop_converters.report.sections.dynamic import dynamic
 from edgeloop_converters.report.sections.latency import Latencies, latency_section
 from edgeloop_converters.report.sections.layers import below_softmax, errors, ranges, softened
 from edgeloop_converters.report.sections.mistakes import confusion
@@ -34,6 +35,7 @@ def render(report: Values, *, device: str = "", latency: Mapping[str, Latencies]
     sections = [
         tradeoff(report),
         cascade(report),
+        dynamic(report),
         ablation(report),
         repairs(report),
         confusion(report.get("confusion"), shown_bucket(report)),

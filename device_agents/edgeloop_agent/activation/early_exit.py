@@ -46,6 +46,7 @@ class EarlyExit:
                 hint="both must score the same classes",
             )
         self._whole, self._joined = whole, joined
+        assert exits.threshold is not None  # see `proposals.with_threshold`
         self._threshold = exits.threshold
         self._decode_exit = compile_output(replace(contract.output, index=0, name=""), (head,))
         self._names = f"{name}@{exits.output}", name

@@ -61,8 +61,8 @@ FLAGS = (
          metavar="T0", bounds=(-2, 2), part=GOVERNOR),
     Flag("cascade", "ask a light variant first, and the main one where its confidence is lower", str,
          "[VARIANT:]CONFIDENCE"),
-    Flag("exit_head", "stop at this output of the model where its confidence is at least this", str,
-         "OUTPUT:CONFIDENCE"),
+    Flag("exit_head", "stop at this output of the model where its confidence is at least this (default: the one that "
+         "the bundle proposes)", str, "OUTPUT[:CONFIDENCE]"),
     Flag("warm_memory", "memory for variants that wait opened (default: 64)", metavar="MIB", bounds=(0, 65536),
          unit=" MiB"),
     Flag("record_load", "write what the governor sees to load.jsonl in the state folder, for `simulate`", bool),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from edgeloop.postprocess.confidence import KINDS as CONFIDENT_KINDS
 from edgeloop_agent.activation.cache import WarmModels
 from edgeloop_agent.activation.cascade import FIRST_SHARE
 from edgeloop_agent.activation.levels import Program
+from edgeloop_agent.activation.proposals import exit_metric, read_report
 from edgeloop_agent.activation.settings import ActivationSettings, CascadeSettings
 from edgeloop_agent.activation.steering import Activation
 from edgeloop_agent.worker.board_watch import Board, BoardWatch
@@ -55,7 +57,9 @@ def open_activation(
         )
     variants = {v.name: v for v in manifest.variants if v.name == base.name or (not is_bucketed and not v.input_shapes)}
     bytes_of = {v.name: _MODEL_COPIES * v.bytes + _MODEL_BYTES for v in variants.values()}
-    costs = {base.name: _cost_ms(opened)}
+    exits = settings.exit_head
+    # Of a model that may stop early all of it counts: whether it stops on what its inputs hold now says nothing.
+    costs = {base.name: _cost_ms(opened if exits is None else replace(opened, invoke=opened.session.invoke))}
 
     def open_measured(name: str) -> Pipeline:
         pipeline = open_one(variants[name])
@@ -74,6 +78,14 @@ def open_activation(
         else:  # a guess until it is opened
             costs[variant.name] = costs[base.name] * _relative_cost(variant, base)
     programs = [_program(variants[name], cost) for name, cost in costs.items()]
+    if exits is not None and settings.law is not None and settings.law.accuracy_floor is not None:
+        metric = exit_metric(exits, base.name, read_report(report))
+        if metric is None:
+            raise ConfigError(
+                f"accuracy_floor: what {base.name} is worth with exit head '{exits.output}' was not measured",
+                hint="make the bundle with: edgeloop convert ... --exits SHARE --eval DATA",
+            )
+        programs[0] = replace(programs[0], metric=metric)
     parts: dict[str, tuple[str, ...]] = {p.name: (p.name,) for p in programs}
     if settings.cascade is not None:
         light = _light_of(settings.cascade, programs)

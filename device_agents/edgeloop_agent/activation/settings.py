@@ -34,10 +34,11 @@ class CascadeSettings:
 
 @dataclass(frozen=True)
 class ExitSettings:
-    """The model stops at its output `output` where that one's confidence is at least `threshold`."""
+    """The model stops at its output `output` where that one's confidence is at least `threshold` (None: the one that
+    the bundle proposes)."""
 
     output: str
-    threshold: float
+    threshold: float | None
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,10 @@ def parse_cascade(text: str) -> CascadeSettings:
 
 
 def parse_exit_head(text: str) -> ExitSettings:
-    """`OUTPUT:CONFIDENCE`. Raises UsageError."""
-    output, _, number = text.rpartition(":")
+    """`OUTPUT:CONFIDENCE`, or `OUTPUT`. Raises UsageError."""
+    output, colon, number = text.rpartition(":")
+    if not colon and text and _confidence(text) is None:
+        return ExitSettings(text, None)
     threshold = _confidence(number)
     if not output or threshold is None:
         raise UsageError(

@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,6 +133,7 @@ def _open_model(start: Mapping[str, Any]) -> tuple[str, Pipeline, Activation | N
     from edgeloop.contract_files import with_gallery
     from edgeloop.runtime import open_session, runtime_info
     from edgeloop_agent.activation.early_exit import open_joined, with_exit
+    from edgeloop_agent.activation.proposals import read_report, with_threshold
     from edgeloop_agent.activation.settings import ActivationSettings
     from edgeloop_agent.worker.buckets import Buckets
     from edgeloop_agent.worker.pipeline import build_pipeline
@@ -151,6 +152,8 @@ def _open_model(start: Mapping[str, Any]) -> tuple[str, Pipeline, Activation | N
     self_test = SelfTest(manifest.contract, golden, start["recheck_s"])
 
     settings = None if start["activation"] is None else ActivationSettings.from_dict(start["activation"])
+    if settings is not None and settings.exit_head is not None:
+        settings = replace(settings, exit_head=with_threshold(settings.exit_head, read_report(staged / REPORT)))
     several = manifest.buckets() if start["variant"] is None else ()
 
     def open_file(model: Path | bytes) -> Session:

@@ -88,7 +88,8 @@ def _doubts(result: ConvertResult) -> tuple[str, ...]:
     from edgeloop_converters.check_data.run import SAY
 
     goals = result.recipe.goals
-    every = [t for v in result.variants for t in (v.quality.guessing, *quality_alarms(v.quality, goals, v.scheme))]
+    judged = [v for v in result.variants if not v.is_step]
+    every = [t for v in judged for t in (v.quality.guessing, *quality_alarms(v.quality, goals, v.scheme))]
     severe = [finding.text for finding in result.findings if finding.severity == SEVERE]
     guessed = [warning for warning in result.warnings if SAY in warning]
     return tuple(dict.fromkeys(text for text in (*severe, *guessed, *every) if text))

@@ -17,7 +17,7 @@ from edgeloop_converters.passes.dynamic.logistic import cross_entropy, fit_soft,
 from edgeloop_converters.passes.dynamic.places import choose_places
 from edgeloop_converters.passes.figures import macs
 from edgeloop_converters.passes.packed import run_real
-from support.learning import pictures
+from support.learning import blobs, pictures
 from support.tiny_models import NONE, RELU, TinyBuilder
 
 
@@ -105,6 +105,21 @@ def test_later_passes_keep_the_heads() -> None:
     assert exit_heads(tidy) == ("exit1",)
     with open_session(tidy.write()) as session:
         assert len(session.outputs) == 2
+
+
+@pytest.mark.parametrize("shape", [(1, 10), (1, 10, 1, 1)])
+def test_vectors_and_sequences_get_heads_as_maps_do(shape: tuple[int, ...]) -> None:
+    b = TinyBuilder(2)
+    x = b.input("x", shape)
+    for _ in range(3):
+        x = b.dense(x, 10, RELU) if len(shape) == 2 else b.conv(x, 10)
+    graph = b.finish(b.softmax(b.dense(x if len(shape) == 2 else b.mean(x), 3)))
+    samples = [(row.reshape(shape),) for row in blobs(96)[0]]
+    exits, _ = add_exits(graph, samples=samples, at=(0.6,))
+    assert ("MEAN" in {op.name for op in up_to(exits, "exit1").main.ops}) == (len(shape) == 4)
+    answer, head = run_real(exits.write(), samples[:8])
+    np.testing.assert_array_equal(answer, run_real(graph.write(), samples[:8])[0])
+    assert head.shape == answer.shape
 
 
 def test_what_cannot_be_is_one_line() -> None:
