@@ -93,6 +93,7 @@ def test_the_agent_falls_back_and_says_which_variant_ran(agents: Agents, bundle:
     assert "coral 3 (int8) runs on xnnpack" in said
 
 
+@pytest.mark.slow
 def test_the_governor_takes_what_runs_as_its_main_variant(agents: Agents, bundle: Path, source: str) -> None:
     code, summary, said = agents.run("--bundle", bundle, "--source", source, "--latency-budget", "500")
     assert code == 0, said
@@ -105,6 +106,7 @@ def test_a_variant_that_was_named_fails_without_its_chip(agents: Agents, bundle:
     assert (summary["variant"], summary["inferences"]) == ("edgetpu", 0)
 
 
+@pytest.mark.slow
 def test_libraries_are_found_by_name_and_devices_are_asked_for(agents: Agents, tmp_path: Path, source: str) -> None:
     """Our own delegate under the names of Coral's and the GPU's: it has no device at all."""
     for name in ("libedgetpu.so.1", "libtensorflowlite_gpu_delegate.so"):

@@ -154,6 +154,7 @@ def tune(bundle: Path, state: Path, *more: str) -> dict:
     raise AssertionError(done.stdout + done.stderr)
 
 
+@pytest.mark.slow
 def test_the_agent_takes_what_was_measured_until_the_user_says_otherwise(agents: Agents, tmp_path: Path) -> None:
     bundle, state = make_bundle(tmp_path / "digits.bundle"), tmp_path / "state"
     told = tune(bundle, state)
@@ -175,6 +176,7 @@ def test_the_agent_takes_what_was_measured_until_the_user_says_otherwise(agents:
     assert (code, summary["threads"], summary["delegate_asked"], "tuned" in said) == (0, 1, "xnnpack", False)
 
 
+@pytest.mark.slow
 def test_after_an_update_the_result_is_not_taken_and_that_is_said(agents: Agents, tmp_path: Path) -> None:
     old, state = make_bundle(tmp_path / "digits.bundle"), tmp_path / "state"
     tune(old, state, "--delegate", "cpu")
@@ -230,6 +232,7 @@ def test_a_candidate_that_hangs_does_not_outlive_a_parent_that_is_killed(tmp_pat
     wait_until(lambda: has_ended(child), "the child's end")
 
 
+@pytest.mark.slow
 def test_memory_is_told_by_processes_of_their_own(tmp_path: Path) -> None:
     told = tune(
         make_bundle(tmp_path / "digits.bundle"), tmp_path / "state", "--optimize", "memory", "--delegate", "cpu"

@@ -76,6 +76,7 @@ def test_a_stand_in_of_another_user_is_not_touched(disk: Path, bundle: Path, mon
 FILL = "dd if=/dev/zero of=$disk/fill bs=4k 2>/dev/null; mkdir -p $disk/state; true"
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_the_start_is_stood_in_for_as_a_read_only_one(disk: Path, bundle: Path) -> None:
     done = run_on(
         disk, FILL, "--bundle", bundle, "--source", "synthetic:", "--count", "30", "--state", disk / "state",

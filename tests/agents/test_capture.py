@@ -53,6 +53,7 @@ def test_pictures_are_kept_without_loss_and_near_copies_are_left_out(tmp_path: P
     assert len(open_data(tmp_path / "calib")) == 5
 
 
+@pytest.mark.slow
 def test_a_fixed_camera_gives_few_frames_and_every_one_where_copies_alone_are_left_out() -> None:
     frames = static_camera.frames(200)
     variety, copies = Variety(), Variety(0.0)

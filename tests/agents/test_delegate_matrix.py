@@ -64,6 +64,7 @@ def test_a_driver_that_hangs_is_found_by_what_it_took_before(
     assert (summary["frames"], summary["drops"], summary["delegate_ran"]) == (400, 1, "cpu")
 
 
+@pytest.mark.slow
 def test_a_compiled_coral_model_needs_a_delegate_that_brings_its_op(
     agents: Agents, tmp_path: Path, shared_data: Path
 ) -> None:

@@ -57,6 +57,7 @@ def test_a_result_line_has_the_detections(tmp_path: Path) -> None:
     assert second["detections"] == []
 
 
+@pytest.mark.slow
 def test_the_agent_names_the_nearest_of_its_own_gallery(tmp_path: Path) -> None:
     spec = InputSpec(kind="image", size=(SIDE, SIDE), std=(255.0,))
     contract = Contract((spec,), OutputSpec("embedding", index=1))

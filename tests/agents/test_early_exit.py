@@ -96,6 +96,7 @@ def test_a_model_that_cannot_be_cut_says_why() -> None:
         halves(beside, output_names(beside)[0])
 
 
+@pytest.mark.slow
 def test_the_agent_stops_at_the_head_where_it_is_sure_and_self_tests_both_halves(
     agents: Agents, tmp_path: Path
 ) -> None:

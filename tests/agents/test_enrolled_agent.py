@@ -59,6 +59,7 @@ def stored(collector: CollectorHandle, device: str) -> int:
 RUN = ("--source", "synthetic:", "--rate", 200, "--count", 60, "--report-interval", 0.2, "--stop-timeout", 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bearer", [False, True])
 def test_an_agent_that_was_enrolled_reports(
     agents: Agents, bundle: Path, collector: CollectorHandle, ca: Path, token: str, tmp_path: Path, bearer: bool
@@ -84,6 +85,7 @@ def test_an_agent_that_was_enrolled_reports(
     assert "revoked" in said and token not in said
 
 
+@pytest.mark.slow
 def test_enrolling_again_in_vain_leaves_a_device_as_it_was(
     agents: Agents, bundle: Path, collector: CollectorHandle, ca: Path, token: str, tmp_path: Path
 ) -> None:

@@ -31,6 +31,7 @@ def play(gate: Gate, pictures, *, fps: float = 30.0, label=lambda _i: 0, loosene
     return reused
 
 
+@pytest.mark.slow
 def test_a_fixed_camera_is_answered_from_memory_until_something_moves():
     gate = Gate(GateSettings(audit_every=10**9, max_age_s=1e9))
     reused = np.array(play(gate, static_camera.frames(400)))

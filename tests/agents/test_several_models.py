@@ -88,6 +88,7 @@ def test_one_that_fails_leaves_the_other_alone_and_is_the_error_of_the_run(agent
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_started_again_and_a_stop_ends_all(agents: Agents, tmp_path: Path) -> None:
     config = write(tmp_path, "rate = 50\nloop = true")
     agent = agents.start("--config", config)
@@ -152,6 +153,7 @@ def test_a_flag_for_all_models_at_once_is_refused(tmp_path: Path) -> None:
         load_configs({"source": "synthetic:"}, write(tmp_path))
 
 
+@pytest.mark.slow
 def test_one_source_feeds_two_models_and_outlives_a_crash_of_the_one_that_reads_it(
     agents: Agents, tmp_path: Path
 ) -> None:

@@ -53,6 +53,7 @@ def test_a_running_agent_says_what_it_runs_how_fast_and_where(agents: Agents, bu
     assert (gone.returncode, "no agent runs on" in gone.stderr) == (3, True)
 
 
+@pytest.mark.slow
 def test_a_killed_agent_does_not_run_and_the_next_one_answers(agents: Agents, bundle: Path, tmp_path: Path) -> None:
     first = agents.start("--bundle", bundle, "--source", "synthetic:", "--rate", "50")
     first.wait_until_said("runs on")
@@ -66,6 +67,7 @@ def test_a_killed_agent_does_not_run_and_the_next_one_answers(agents: Agents, bu
     second.stop()
 
 
+@pytest.mark.slow
 def test_a_fallback_is_an_alert_and_stands_in_the_log(agents: Agents, bundle: Path, tmp_path: Path) -> None:
     broken = external(build_delegate(), crash_create=1)
     agent = agents.start(

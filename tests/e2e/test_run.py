@@ -41,6 +41,7 @@ def server(tmp_path_factory):
         yield running
 
 
+@pytest.mark.slow
 def test_local_shows_what_the_collector_stored(bundle_and_data, capsys):
     bundle, data = bundle_and_data
     assert (

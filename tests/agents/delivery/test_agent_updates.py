@@ -138,6 +138,7 @@ def test_an_accelerator_of_one_process_is_lent_to_the_rehearsal(
     agent.stop()
 
 
+@pytest.mark.slow
 def test_a_version_that_the_agent_does_not_trust_is_rolled_back_at_its_start(
     tmp_path: Path, folder: VersionFolder, agents: Agents
 ) -> None:
@@ -151,6 +152,7 @@ def test_a_version_that_the_agent_does_not_trust_is_rolled_back_at_its_start(
     assert "rollback: version 8 to version 7:" in said and "not trusted here" in said
 
 
+@pytest.mark.slow
 def test_a_rollback_by_hand_is_taken_at_once(tmp_path: Path, folder: VersionFolder, agents: Agents) -> None:
     update(make_bundle(tmp_path / "8.bundle", version=8), tmp_path)
     folder.commit()
@@ -161,6 +163,7 @@ def test_a_rollback_by_hand_is_taken_at_once(tmp_path: Path, folder: VersionFold
     agent.stop()
 
 
+@pytest.mark.slow
 def test_killed_agents_fall_back_after_three_starts(tmp_path: Path, folder: VersionFolder, agents: Agents) -> None:
     update(make_bundle(tmp_path / "8.bundle", version=8), tmp_path)
     for _ in range(3):

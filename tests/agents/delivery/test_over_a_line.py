@@ -115,6 +115,7 @@ def board(boards: Boards) -> Board:
     return boards()
 
 
+@pytest.mark.slow
 def test_a_bundle_goes_over_the_line_is_committed_and_taken_back(board: Board, tmp_path: Path) -> None:
     code, data, _said = board.deploy(make_bundle(tmp_path / "8.bundle", version=8))
     assert code == 0, data

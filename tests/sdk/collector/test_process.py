@@ -66,6 +66,7 @@ def stored(path: Path) -> list[Key]:
     return keys
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_loses_no_acknowledged_report_and_doubles_none(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     with collector_process(path) as first:
@@ -87,6 +88,7 @@ def test_kill_9_in_the_middle_loses_no_acknowledged_report_and_doubles_none(tmp_
     assert set(keys) <= set(devices.acknowledged) | devices.in_flight
 
 
+@pytest.mark.slow
 def test_two_collectors_share_one_file(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     with collector_process(path) as one, start_collector(f"sqlite:///{path}") as two:

@@ -72,6 +72,7 @@ def test_everything_is_in_the_image_and_the_original_as_it_was(
     assert [p.name for p in tmp_path.glob(".*partial*")] == []
 
 
+@pytest.mark.slow
 def test_what_is_laid_out_is_what_the_agent_reads(
     tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -245,6 +246,7 @@ def test_settings_of_a_file_come_along_and_a_card_without_a_name_names_its_board
     assert "unknown key 'trail'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_agent_comes_with_its_bytecode(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(card_module, "_compile", COMPILE)
     image = raspberry_pi_os(tmp_path / "pi.img", python=f"3.{sys.version_info.minor}")

@@ -118,6 +118,7 @@ def test_no_more_is_written_than_allowed(old: Path, stepped: tuple[Path, bytes],
         apply_delta(old, tmp_path / "delta", tmp_path / "out", sha256(new), max_bytes=new.stat().st_size - 1)
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1), piece=st.binary(max_size=40), cut=st.integers(0, 60))
 def test_a_damaged_delta_is_refused(
@@ -191,6 +192,7 @@ print(peak() - before, "numpy" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_a_device_needs_little_memory(key: SigningKey, tmp_path: Path) -> None:
     """A child's peak resident set; the model is larger than the dictionary."""
     model, old, new = model_bytes(1_500_000), tmp_path / "old.bundle", tmp_path / "new.bundle"
