@@ -17,7 +17,10 @@ from edgeloop.errors import ConfigError, RefusedError
 from support.bundles import members_of, pack_zip, small_bundle
 
 _SETTINGS = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 

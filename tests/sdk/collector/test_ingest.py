@@ -146,7 +146,9 @@ def test_strangers_cannot_silence_a_trouble(said: list[str]) -> None:
     assert said == ["the store is full"]
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(st.lists(st.one_of(st.binary(max_size=80), st.integers(1, 5)), min_size=1, max_size=6), st.randoms())
 def test_every_report_of_any_batch_is_either_accepted_or_rejected(
     ingest: Ingest, parts: list[bytes | int], rng: object
@@ -163,7 +165,9 @@ def test_every_report_of_any_batch_is_either_accepted_or_rejected(
     assert accepted <= stored
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_batch_are_a_data_error(ingest: Ingest, data: bytes) -> None:
     with pytest.raises(DataError):

@@ -21,7 +21,9 @@ from support.tiny_models import tiny_cnn
 from support.whole_schema import while_loop, whole_schema
 
 MODELS = [tiny_cnn(), while_loop(), whole_schema(outside=True)]
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 def read_or_refuse(data: bytes) -> Graph | None:

@@ -119,7 +119,9 @@ def test_no_more_is_written_than_allowed(old: Path, stepped: tuple[Path, bytes],
 
 
 @pytest.mark.slow
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(place=st.floats(0, 1), piece=st.binary(max_size=40), cut=st.integers(0, 60))
 def test_a_damaged_delta_is_refused(
     place: float, piece: bytes, cut: int, old: Path, stepped: tuple[Path, bytes], tmp_path: Path
@@ -154,7 +156,9 @@ hostile_parts = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(size=numbers, parts=st.lists(hostile_parts, max_size=4), data=st.binary(max_size=200))
 def test_a_hostile_header_is_refused(size: object, parts: list[object], data: bytes, old: Path, tmp_path: Path) -> None:
     header = json.dumps({"bytes": size, "parts": parts}).encode()
