@@ -82,6 +82,8 @@ def _rows(run: Run, pictures: Pictures, came: Graph, count: int, epochs: dict[st
 def _untrained(run: Run, pictures: Pictures, name: str, start: Graph, count: int) -> _Row:
     from edgeloop_converters.passes import prune
 
+    if time.monotonic() > run.until:
+        raise OutOfTimeError("the models without training")
     began, cpu = time.perf_counter(), time.process_time()
     samples = pictures.samples(count)
     model, _ = prune(start, goal=UNTRAINED, samples=samples, rows=_ROWS_A_SAMPLE * count, seed=run.seed)
