@@ -23,7 +23,7 @@ def measured_on_device(
         return {}
     from edgeloop.devices.measurers import open_measurer
 
-    with how.stages("measure on device"), open_measurer(around.device, how.progress) as measurer:
+    with how.stages("measure on device"), open_measurer(around.device, how.progress, around.identity) as measurer:
         found = measurer.measure_all(models)
     for name, measurement in found.items():
         note(f"measured: {name}: {measurement.text()}")

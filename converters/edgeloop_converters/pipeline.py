@@ -73,15 +73,16 @@ def convert(
     device: str = "",
     tensorboard: Path | None = None,
     ablation: bool = False,
+    identity: Path | None = None,
 ) -> ConvertResult:
     """Run a recipe. Nothing is written but the float model and decoded pictures (unless `cache` is False) into this
     host's cache; `result.bundle.save()` writes.
 
     threads: for evaluation, default one per core up to 4. command: what the user typed, for the report. ahead:
     processes begun before this module was imported, the caller's to close. device: URL of one that candidates are
-    measured on. tensorboard: folder for the figures of trainings. ablation: make the model without each of its passes,
-    too. A goal that is missed is in `result.gate`, not an
-    error. Raises UsageError and its kinds (wrong use, data, contract), RefusedError (corrupt or unsafe model);
+    measured on; identity: SSH private key for it. tensorboard: folder for the figures of trainings. ablation: make the
+    model without each of its passes, too. A goal that is missed is in `result.gate`, not an error. Raises UsageError
+    and its kinds (wrong use, data, contract), RefusedError (corrupt or unsafe model), DeviceError of the device;
     with `strict_data` GoalNotMetError for a severe finding on the data, before any pass.
     """
     target, scheme = load_target(recipe.target), scheme_named(recipe.scheme)
@@ -102,7 +103,7 @@ def convert(
         scorer = Scorer(ahead.assistant) if data.evaluation.labels is not None else None
         decoded = stack.enter_context(DecodedCache()) if cache else None
         how = Measuring(recipe, target, Stages(), reporter, threads, scorer)
-        around = Around(stack.enter_context(SharedWork()), device, tensorboard)
+        around = Around(stack.enter_context(SharedWork()), device, tensorboard, identity)
         run = _Run(how, trust_code, ahead, decoded, around)
         loaded = run.load(data, stack)
         if recipe.goals.max_drop is not None and loaded.output_kind != "classification":

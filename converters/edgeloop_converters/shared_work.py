@@ -44,12 +44,14 @@ class SharedWork:
 class Around:
     """What a conversion brings along that is no part of its recipe.
 
-    device: URL that costs are measured on, "" for none. tensorboard: folder that trainings write their figures to.
+    device: URL that costs are measured on, "" for none; identity: SSH private key for it. tensorboard: folder that
+    trainings write their figures to.
     """
 
     work: SharedWork = field(default_factory=SharedWork)
     device: str = ""
     tensorboard: Path | None = None
+    identity: Path | None = None
 
 
 def key_of(*parts: object) -> str:

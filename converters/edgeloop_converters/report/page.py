@@ -17,6 +17,7 @@ from edgeloop_converters.report.sections.mistakes import confusion
 from edgeloop_converters.report.sections.placement import placement
 from edgeloop_converters.report.sections.provenance import again, provenance
 from edgeloop_converters.report.sections.repairs import repairs
+from edgeloop_converters.report.sections.search import search
 from edgeloop_converters.report.sections.summary import summary, title_of
 from edgeloop_converters.report.sections.tradeoff import tradeoff
 from edgeloop_converters.report.words import Values, shown_bucket
@@ -35,6 +36,7 @@ def render(report: Values, *, device: str = "", latency: Mapping[str, Latencies]
     sections = [
         tradeoff(report),
         cascade(report),
+        search(report),
         dynamic(report),
         ablation(report),
         repairs(report),

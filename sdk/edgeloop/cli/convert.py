@@ -89,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure candidates there: ssh://USER@HOST (latency: judges --p95-ms, and decides among smaller models), "
         "or emulated:cortex-a72 (instructions, not time)",
     )  # fmt: skip
+    how.add_argument("--identity", type=Path, metavar="FILE", help="SSH private key for --device")
     how.add_argument(
         "--ablation", action="store_true",
         help="make the model without each of its passes, too: what each contributed, on samples of --data kept for it",
@@ -187,7 +188,7 @@ def _run(args: argparse.Namespace, console: Console, ahead: HeadStart) -> int:
         recipe, progress=console, trust_code=args.trust_code, threads=args.threads,
         command=command_line("convert", args), strict_data=args.strict_data, cache=not args.no_cache,
         ahead=ahead if args.model else None, device=args.device, tensorboard=args.tensorboard,
-        ablation=args.ablation,
+        ablation=args.ablation, identity=args.identity,
     )  # fmt: skip
     if result.gate.passed or args.keep_failed:
         result.bundle.save_with(key, args.output)

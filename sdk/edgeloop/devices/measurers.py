@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from edgeloop.bench import BenchRequest
 from edgeloop.bench.instructions import LABEL
@@ -87,8 +88,8 @@ def check_measures(url: str) -> None:
 
 
 @contextmanager
-def open_measurer(url: str, progress: Progress) -> Iterator[Measurer]:
-    """For as many models as one likes. Raises UsageError, DeviceError."""
+def open_measurer(url: str, progress: Progress, identity: Path | None = None) -> Iterator[Measurer]:
+    """For as many models as one likes. identity: SSH private key. Raises UsageError, DeviceError."""
     check_measures(url)
     if url.startswith(SCHEME):
         from edgeloop.devices.emulated.meter import InstructionMeter
@@ -98,7 +99,7 @@ def open_measurer(url: str, progress: Progress) -> Iterator[Measurer]:
         return
     from edgeloop.devices import connect
 
-    device = connect(url, note=progress.note)
+    device = connect(url, identity=identity, note=progress.note)
     try:
         yield LatencyMeasurer(device, progress)
     finally:
