@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from edgeloop.cli.main import main
+from edgeloop.errors import EdgeloopError
 from edgeloop.telemetry.store import open_store
+from edgeloop_agent.service.status import ask
 from support.digits import make_digits_bundle, save_held_out
 from support.sshd import ssh_server
 
@@ -117,7 +119,7 @@ def test_ctrl_c_stops_the_agent_and_keeps_its_last_report(bundle_and_data, serve
     command += ["--loop", "--rate", "50", "--identity", str(server.identity), "--prefix", str(tmp_path / "b"), "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     _wait_for_agent(tmp_path / "b", process)
-    time.sleep(2.5)
+    _wait(lambda: _inferences(tmp_path / "b") > 50 or process.poll() is not None)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
@@ -220,8 +222,16 @@ def _wait_for_agent(board: Path, process: subprocess.Popen[str]) -> None:
     _wait(lambda: list(board.glob("var/lib/edgeloop/trials/*/state/*")) or process.poll() is not None)
 
 
+def _inferences(board: Path) -> int:
+    """Of the agent that runs there, as it says itself."""
+    for state in board.glob("var/lib/edgeloop/trials/*/state"):
+        with contextlib.suppress(EdgeloopError, LookupError):
+            return ask(state)["models"][0]["counters"]["inferences"]
+    return 0
+
+
 def _wait(condition) -> None:
-    for _ in range(1200):
+    for _ in range(2400):
         if condition():
             return
         time.sleep(0.05)
