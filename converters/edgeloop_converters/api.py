@@ -43,6 +43,10 @@ def convert(
     shape: Sequence[int] | Sequence[str] | Sequence[Sequence[int]] = (),
     repair: bool = True,
     optimize: str = "",
+    minutes: float | None = None,
+    device: str = "",
+    ablation: bool = False,
+    tensorboard: str | Path | None = None,
     trust_code: bool = False,
     threads: int | None = None,
     strict_data: bool = False,
@@ -60,7 +64,9 @@ def convert(
     scheme_options: as {"bits": 4}. io: "float", "int8", "uint8"; "": the scheme's own. calibration: how
     ranges are taken, from calibration_samples. signature: of a SavedModel or .tflite that has several.
     shape: sizes of one sample where the model leaves them free; several of them make shape buckets, one variant each.
-    optimize: "balanced", "size", "latency" or "accuracy": look for a smaller model within the goals.
+    optimize: "balanced", "size", "latency" or "accuracy": look for a smaller model within the goals; no trial
+    for it is begun after `minutes`. device: "ssh://USER@HOST" or "emulated:cortex-a72", where candidates are measured.
+    ablation: make the model without each of its passes, too. tensorboard: folder for the figures of trainings.
     cache: keep decoded pictures on disk for the next conversion. Raises UsageError and its kinds, RefusedError. A
     missed goal is in `result.gate`; repair: try first to mend a file that misses one, see `result.variants[0].repairs`.
     """
@@ -85,9 +91,22 @@ def convert(
         shapes=shapes_of(shape),
         repair=repair,
         optimize=optimize,
+        minutes=minutes,
     )
+    if device:
+        from edgeloop.devices.measurers import check_measures
+
+        check_measures(device)
     return run_recipe(
-        recipe, progress=progress, trust_code=trust_code, threads=threads, strict_data=strict_data, cache=cache
+        recipe,
+        progress=progress,
+        trust_code=trust_code,
+        threads=threads,
+        strict_data=strict_data,
+        cache=cache,
+        device=device,
+        ablation=ablation,
+        tensorboard=None if tensorboard is None else Path(tensorboard),
     )
 
 
