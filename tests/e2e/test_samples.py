@@ -83,6 +83,7 @@ def accuracy(printed: str, which: str) -> float:
         ("serial_sensor/train.py", "keras", "scripts/setup"),
         ("pytorch_model/convert.py", "torch", "scripts/setup --torch"),
         ("onnx_model/convert.py", "onnx2torch", "scripts/setup --torch"),
+        ("compress_image_classifier/convert.py", "tensorflow", "scripts/setup"),
     ],
 )
 def test_a_sample_that_lacks_a_package_names_the_command(tmp_path, script, package, command):
@@ -118,6 +119,25 @@ def test_a_keyword_spotter_from_a_savedmodel_to_results_of_the_agent(tmp_path):
     words = (tmp_path / "labels.txt").read_text().split()
     right = sum(r["top"][0]["label"] == words[i % len(words)] for i, r in enumerate(results))
     assert right / 600 == pytest.approx(accuracy(printed, "int8"), abs=0.005)
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+@pytest.mark.timeout(1200)
+def test_a_classifier_is_compressed_and_its_variants_run_in_the_agent(tmp_path):
+    printed = run("compress_image_classifier/convert.py", tmp_path)
+    table = dict(re.findall(r"^(\S+(?: int8\S*)?) +([\d.]+) +[\d,]+ +[\d.]+%", printed, re.MULTILINE))
+    assert {"float", "int8", "recipe", "--optimize int8-lite"} <= table.keys(), printed
+    assert float(table["--optimize int8-lite"]) < float(table["int8"]) < float(table["float"])
+    assert float(table["recipe"]) < float(table["int8"])
+    assert (tmp_path / "pareto.svg").read_text().startswith("<svg ")
+    config = str(SAMPLES / "compress_image_classifier/device.toml")
+    for variant, more in (("int8-lite", []), ("int8", ["--variant", "int8"])):
+        agent = [sys.executable, "-m", "edgeloop_agent.cli", "run", "--config", config, *more]
+        done = subprocess.run(agent, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert f"digits-small 1 ({variant}) runs on" in done.stderr + done.stdout
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 2 * 597
 
 
 @pytest.mark.slow

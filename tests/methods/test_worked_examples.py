@@ -17,6 +17,8 @@ from edgeloop_converters.passes import optimize_graph, prune
 from edgeloop_converters.passes.pruning import plan_prune
 from support.torch_zoo import needs_torch
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the frontends' own start takes minutes on a loaded machine
+
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
 NETS = re.search(r"```python\n(# nets\.py\n.*?)```", PAGE, re.DOTALL)
 
@@ -56,7 +58,6 @@ def said(report: object) -> tuple[float, float, float]:
     return tuple(after[name] / before[name] for name in ("macs", "bytes", "peak_memory_bytes"))  # type: ignore[return-value]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("torch", [pytest.param("digits_cnn", marks=needs_torch)])
 def test_a_cnn_of_1_32_64_128_10_is_pruned_from_pytorch(
     torch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -75,7 +76,6 @@ def test_a_cnn_of_1_32_64_128_10_is_pruned_from_pytorch(
     assert list(plan.groups[0].kept) == np.flatnonzero(norms > theta).tolist()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("torch", [pytest.param("residual_blocks", marks=needs_torch)])
 def test_residual_blocks_are_fused_into_one_kernel_each(
     torch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -89,7 +89,6 @@ def test_residual_blocks_are_fused_into_one_kernel_each(
     assert np.allclose(answers(fused), answers(graph), atol=1e-4 * np.abs(answers(graph)).max())
 
 
-@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_a_conv_conv_fc_graph_is_folded_from_keras(tmp_path: Path) -> None:
     import keras
@@ -119,7 +118,6 @@ def vgg16_of_keras() -> object:
     return keras.Model(base.input, keras.layers.Dense(10)(x))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "framework", [pytest.param("keras", marks=pytest.mark.tensorflow), pytest.param("torch", marks=needs_torch)]
 )
