@@ -229,7 +229,7 @@ def receiver() -> Iterator[Receiver]:
 def test_a_webhook_hears_once_signed_in_order_and_again_after_failures(tmp_path: Path, receiver: Receiver) -> None:
     receiver.answers = [500, 302]
     rules = (Rule("hot", "temperature_c", above=80.0, for_s=0.0, severity="critical"),)
-    settings = AlertSettings(rules, (Webhook(receiver.url, SECRET.encode(), 2.0),))
+    settings = AlertSettings(rules, (Webhook(receiver.url, SECRET.encode(), 30.0),))
     store, said = f"sqlite:///{tmp_path / 'x.db'}", []
     with start_collector(store, alerts=settings, say=said.append) as collector:
         collector.ingest.handle(batch_of(make_report(1, device="<b>pi</b>", gauges={"temperature_c": 90.0})))
