@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgeloop.telemetry.store import open_store
+from support.collecting import wait_until
 from support.digits import make_digits_bundle
 
 FRAMES = 1500
@@ -39,6 +40,7 @@ def start_agent(bundle: Path, port: int, folder: Path, *source: str) -> subproce
     command = [sys.executable, "-m", "edgeloop_agent.cli", "run", "--bundle", str(bundle), *source]
     command += ["--count", str(FRAMES), "--rate", str(RATE_PER_S), "--telemetry", f"http://127.0.0.1:{port}"]
     command += ["--device", "pi-1", "--state", str(folder / "state"), "--report-interval", "0.2"]
+    command += ["--stop-timeout", "60"]  # a busy machine's collector takes long to come back
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -64,6 +66,14 @@ def test_resnet8_over_the_cifar_folder(tmp_path, shared_data):
     run_with_kills(bundle, tmp_path, "--source", f"folder:{tmp_path / 'test'}")
 
 
+def wait_for_a_report(store_url: str) -> None:
+    store = open_store(store_url, create=False)
+    try:
+        wait_until(lambda: store.counts().reports > 0, "a report was stored")
+    finally:
+        store.close()
+
+
 def run_with_kills(bundle: Path, folder: Path, *source: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -71,13 +81,14 @@ def run_with_kills(bundle: Path, folder: Path, *source: str) -> None:
     collector = start_collector(port, store_url)
     agent = start_agent(bundle, port, folder, *source)
     try:
+        wait_for_a_report(store_url)
         for alive_s, away_s in ((1.5, 0.7), (0.8, 0.3), (0.6, 0.2)):
             time.sleep(alive_s)
             collector.kill()
             collector.wait(60)
             time.sleep(away_s)
             collector = start_collector(port, store_url)
-        _, said = agent.communicate(timeout=60)
+        _, said = agent.communicate(timeout=400)
         assert agent.returncode == 0, said
     finally:
         agent.kill()

@@ -20,7 +20,7 @@ from edgeloop.telemetry.report import STAGES, Event, Report
 from edgeloop.telemetry.wire.codec import encode_batch, encode_report
 
 BOOT = "0123456789abcdef"
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def make_report(seq: int = 1, device: str = "pi-1", boot: str = BOOT, **fields: Any) -> Report:

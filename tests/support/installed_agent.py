@@ -17,7 +17,7 @@ from edgeloop.deploy.agent_package import pack_tree
 from edgeloop.errors import EdgeloopError
 from edgeloop_agent.service.status import ask
 
-PATIENCE_S = 90.0
+PATIENCE_S = 120.0
 _LAUNCHER = """#!/usr/bin/python3 -I
 import os, sys
 sys.path[:0] = {path!r}
