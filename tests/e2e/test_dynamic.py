@@ -55,3 +55,36 @@ def test_every_variant_of_a_dynamic_bundle_runs_in_the_agent_and_is_named_in_its
     assert main(["evaluate", str(bundle), "--data", str(tmp_path / "test.npz"), "--exit-head", "exit1", "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["cascade"]["is_exit"] and again["variants"][0]["metrics"] == told["variants"][0]["metrics"]
+
+
+@pytest.mark.tensorflow
+def test_six_passes_make_a_bundle_whose_variants_run(agents: Agents, digits_tflite: Path, tmp_path: Path) -> None:
+    split = load_split()
+    np.savez(tmp_path / "train.npz", x=split.train_images[:300], y=split.train_labels[:300])
+    np.savez(tmp_path / "test.npz", x=split.held_out_images[:100], y=split.held_out_labels[:100])
+    np.savez(tmp_path / "x.npz", x=split.held_out_images[200:240])
+    recipe, bundle = tmp_path / "six.toml", tmp_path / "six.bundle"
+    recipe.write_text(f"""
+source = "{digits_tflite}"
+data = "{tmp_path}/train.npz"
+eval = "{tmp_path}/test.npz"
+target = "generic-x86-64"
+effort = "fast"
+passes = [
+    {{ name = "optimize" }},
+    {{ name = "prune", goal = 0.8, samples = 64 }},
+    {{ name = "distill", epochs = 1 }},
+    {{ name = "exits", at = 0.6 }},
+    {{ name = "qat", epochs = 1, labels = false }},
+    {{ name = "quantize", scheme = "int8" }},
+]
+""")
+    folder = tmp_path / "report"
+    assert main(["convert", "--recipe", str(recipe), "-o", str(bundle), "--report", str(folder), "--threads", "1"]) == 0
+    report = json.loads((folder / "report.json").read_text())
+    assert [v["name"] for v in report["variants"]] == ["int8", "int8-exit1"]
+    assert report["variants"][0]["metrics"]["this"] > 0.9, "heads are trained beside the answer, not in place of it"
+    for words, names in ((("--exit-head", "exit1:0.5"), {"int8@exit1", "int8"}), (("--variant", "int8-exit1"), set())):
+        code, summary, said = agents.run("--bundle", bundle, "--source", f"npz:{tmp_path}/x.npz", *words)
+        assert code == 0 and "golden self-test passed" in said and summary["inferences"] == 40, said
+        assert set(summary["variants"]) <= names and summary["variant"] in ("int8", "int8-exit1")
