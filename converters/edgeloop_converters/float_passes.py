@@ -18,7 +18,7 @@ from edgeloop.progress import Progress
 from edgeloop.targets import Target
 from edgeloop_converters.costs import CostSetting, cost_named
 from edgeloop_converters.data import Dataset
-from edgeloop_converters.recipe_steps import QAT, PassStep
+from edgeloop_converters.recipe_steps import HOW_MUCH, PRUNE, QAT, PassStep
 from edgeloop_converters.shared_work import Around, key_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ Array = npt.NDArray[Any]
 
 _SAMPLES = 512
 _SCORE = "reconstruction"
-_HOW_MUCH = ("amount", "threshold", "goal")
 _SAMPLES_OF_EXITS = 4_000
 _CHECKED_ON = 16
 
@@ -125,7 +124,7 @@ def _prune(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[
 
     began = time.monotonic()
     given = {"samples": _SAMPLES, "tile": setting.target.channel_tile, "cost": "macs", **options}
-    how = {key: given.pop(key) for key in _HOW_MUCH if key in given}
+    how = {key: given.pop(key) for key in HOW_MUCH[PRUNE] if key in given}
     repair = bool(given.pop("repair", True))
 
     def look() -> Survey:

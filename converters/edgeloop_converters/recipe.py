@@ -29,6 +29,7 @@ from edgeloop_converters.recipe_steps import (
     QAT,
     PassStep,
     check_order,
+    check_says_how_much,
     is_whole,
     plan_passes,
 )
@@ -114,6 +115,8 @@ class Recipe:
         if not set(self.sha256) <= set(_HASHED) or not all(map(_is_sha256, self.sha256.values())):
             raise ConfigError(f"recipe: sha256 holds the SHA-256 of {', '.join(_HASHED)}, each 64 hexadecimal digits")
         check_order([step.name for step in self.passes])
+        for step in self.passes:
+            check_says_how_much(step)
         if self.float_passes and self.engine == "tflite":
             raise ConfigError(
                 f"recipe: engine tflite starts from the source, so it cannot follow {self.float_passes[0].name!r}",

@@ -167,6 +167,13 @@ PASSES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
 }
 
 
+HOW_MUCH: Mapping[str, tuple[str, ...]] = {
+    "prune": ("amount", "threshold", "goal"),
+    "sparsify": ("amount", "threshold"),
+}
+"""Options of a pass of which exactly one is given."""
+
+
 @dataclass(frozen=True)
 class PassStep:
     """One pass and its options. Raises ConfigError for a pass or option that does not exist."""
@@ -186,6 +193,16 @@ class PassStep:
             check, expected = known[key]
             if not check(value):
                 raise ConfigError(f"recipe: pass {self.name!r}: {key} must be {expected}, got {value!r}")
+
+
+def check_says_how_much(step: PassStep) -> None:
+    """Raises ConfigError where a pass of `HOW_MUCH` has none of them, or several."""
+    ways = HOW_MUCH.get(step.name, ())
+    if ways and sum(way in step.options for way in ways) != 1:
+        raise ConfigError(
+            f"recipe: pass {step.name!r} takes exactly one of {', '.join(ways)}",
+            hint=f'for example {{ name = "{step.name}", amount = 0.25 }}',
+        )
 
 
 def plan_passes(
@@ -236,8 +253,9 @@ def _check_calibrates(scheme: Scheme, engine: str, samples: int | None, method: 
 
 
 OPTIMIZE = ("balanced", "size", "latency", "accuracy")
-QAT, EXITS, PRUNE = "qat", "exits", "prune"
-FLOAT_PASSES = ("optimize", PRUNE, "sparsify", "distill", "fine-tune", EXITS, QAT)
+QAT, EXITS, PRUNE, SPARSIFY = "qat", "exits", "prune", "sparsify"
+TRAINED = ("distill", "fine-tune", QAT)
+FLOAT_PASSES = ("optimize", PRUNE, SPARSIFY, "distill", "fine-tune", EXITS, QAT)
 """They make the float model smaller or better, in any order and number, before it is quantized; `QAT` is the last."""
 
 
@@ -253,5 +271,10 @@ def check_order(names: Sequence[str]) -> None:
         )
     if first.count(EXITS) > 1:
         raise ConfigError("recipe: 'exits' is there more than once", hint="at = [0.3, 0.6] makes several in one pass")
+    if SPARSIFY in first and any(name in TRAINED for name in first[len(first) - first[::-1].index(SPARSIFY) :]):
+        raise ConfigError(
+            "recipe: training behind 'sparsify' fills the zeros again",
+            hint="put sparsify behind what trains; qat and it do not go together",
+        )
     if QAT in first and not last:
         raise ConfigError("recipe: 'qat' trains for int8, and nothing is quantized after it", hint="add quantize")

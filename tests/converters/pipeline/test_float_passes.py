@@ -79,11 +79,21 @@ def test_passes_over_the_float_model_come_first() -> None:
         (("qat", "qat", "quantize"), "cannot be run in this order"),
         (("qat",), "nothing is quantized after it"),
         (("qat", "calibrate", "quantize"), "qat needs no 'calibrate'"),
+        (("sparsify", "distill", "calibrate", "quantize"), "fills the zeros again"),
+        (("sparsify", "qat", "quantize"), "fills the zeros again"),
     ],
 )
 def test_training_for_int8_comes_last_and_learns_the_ranges(names: tuple[str, ...], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         Recipe("m.tflite", passes=tuple(PassStep(name) for name in names))
+
+
+@pytest.mark.parametrize(
+    "step", [PassStep("prune"), PassStep("prune", {"amount": 0.5, "goal": 0.5}), PassStep("sparsify")], ids=repr
+)
+def test_how_much_goes_is_said_once(step: PassStep) -> None:
+    with pytest.raises(ConfigError, match=f"'{step.name}' takes exactly one of amount"):
+        Recipe("m.tflite", passes=(step, *plan_passes("int8", "aeq", "fast")))
 
 
 def test_training_for_int8_goes_with_no_other_scheme() -> None:
