@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +12,9 @@ from typing import Any
 
 from edgeloop.mains import json_text
 from edgeloop.progress import Advance
+
+_LEAST_COLUMNS = 40
+"""Narrower than this, wrapping only makes it longer."""
 
 
 @dataclass
@@ -24,9 +29,9 @@ class Console:
         print(json_text(data) if self.json else text, flush=True)
 
     def note(self, text: str) -> None:
-        """A line people should see, on stderr."""
+        """A line people should see, on stderr; wrapped between words on a terminal, whole elsewhere."""
         self.notes.append(text)
-        print(text, file=sys.stderr, flush=True)
+        print(_wrapped(text), file=sys.stderr, flush=True)
 
     @contextmanager
     def step(self, label: str, total: int | None = None) -> Iterator[Advance]:
@@ -50,3 +55,11 @@ class Console:
             yield lambda count: bar.update(task, advance=count)
             if total is None:
                 bar.update(task, total=1, completed=1)
+
+
+def _wrapped(text: str) -> str:
+    columns = os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else 0
+    if columns < _LEAST_COLUMNS:  # 0: a terminal that nobody gave a size
+        return text
+    wrapper = textwrap.TextWrapper(columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(wrapper.fill(line) for line in text.split("\n"))
