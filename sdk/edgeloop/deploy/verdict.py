@@ -30,21 +30,14 @@ def judge(
     name: str, digest: str, number: int, standing: Mapping[str, Any], status: Mapping[str, Any]
 ) -> Well | Bad | Pending:
     """standing: of `edgeloop-agent versions`, {} where it has none. status: {} where no agent answers."""
-    failed = standing.get("failed") or {}
-    if digest in failed:
-        return Bad(str(failed[digest]))
-    running, committed = (_digest(standing.get(key)) for key in ("running", "committed"))
-    if running is not None and running != digest:
-        return Bad(f"version {standing['running'].get('number')} was switched to by somebody else")
+    found = judge_package(digest, standing, status)
+    if isinstance(found, Bad) or not status:
+        return found
     models = [model for model in status.get("models") or () if model.get("bundle") == name]
     phases = [str(model.get("phase")) for model in models if model.get("version") == number]
-    if not status:
-        return Pending("no agent answers")
     if "running" not in phases:
         return Pending(f"the agent is {phases[0] if phases else 'not at this version yet'}")
-    if committed != digest or standing.get("on_trial"):
-        return Pending("it is on trial")
-    return Well()
+    return found
 
 
 def judge_package(digest: str, standing: Mapping[str, Any], status: Mapping[str, Any]) -> Well | Bad | Pending:
