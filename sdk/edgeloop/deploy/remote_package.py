@@ -48,6 +48,20 @@ def deploy_package(device: Device, plan: DeployPlan, progress: Progress) -> Depl
     return Deployed("committed", found.agent, ())
 
 
+def roll_back_package(
+    device: Device, kind: str, *, prefix: str | None = None, is_own_service: bool = False
+) -> int | None:
+    """The version of the agent or config ("agent", "config") that was well there before; None: what root installed.
+    Raises UsageError where there is nothing to go back to, DeviceError for a device without an agent."""
+    host = open_host(device, read_platform(device), prefix, is_own=is_own_service)
+    found = host.look()
+    if found.agent is None:
+        raise DeviceError(f"{device.url} has no agent", hint="edgeloop deploy puts one there")
+    with host.locked():
+        number = host.ask(found.owner, "rollback", "--package", kind)["version"]
+    return None if number is None else int(number)
+
+
 def _standing(host: Host, owner: str, kind: str) -> dict[str, Any]:
     return dict(host.ask(owner, "versions", may_fail=True).get(kind) or {})
 

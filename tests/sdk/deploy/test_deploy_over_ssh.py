@@ -28,6 +28,7 @@ from edgeloop_agent.delivery.update import Version
 from edgeloop_agent.delivery.versions import VersionFolder
 from support import systemctl
 from support.agents import frames, golden_of, make_bundle, slow_int8
+from support.collecting import wait_until
 from support.installed_agent import config_package
 from support.sshd import SshServer, ssh_server
 
@@ -194,6 +195,14 @@ def test_a_config_goes_through_the_door_of_a_device_that_has_an_agent(
         assert board.agent("versions")["config"]["running"]["number"] == 2
     assert board.config.read_text() == text, "what root installed stays"
     assert board.deploy(first, "--source", "camera:0") == 2
+    capsys.readouterr()
+
+    there = [board.server.url, "--identity", str(board.server.identity), "--prefix", str(board.root), "--json"]
+    assert main(["rollback", *there, "--package", "config"]) == 0
+    assert answer(capsys)["version"] is None, "what root installed"
+    wait_until(lambda: board.told().count("its config takes over") == 2, "took the config that was there before")
+    assert board.agent("versions")["config"]["running"] is None
+    assert main(["rollback", *there, "digits", "--package", "config"]) == 2
 
 
 def test_a_first_version_that_is_no_good_leaves_the_device_as_it_was(
