@@ -22,6 +22,7 @@ from edgeloop_converters.recipe_steps import HOW_MUCH, PRUNE, QAT, PassStep
 from edgeloop_converters.shared_work import Around, key_of
 
 if TYPE_CHECKING:
+    from edgeloop_converters.passes.figures import Cost
     from edgeloop_converters.passes.report import PassReport
 
 Array = npt.NDArray[Any]
@@ -128,10 +129,8 @@ def _prune(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[
     repair = bool(given.pop("repair", True))
 
     def look() -> Survey:
-        samples = setting.samples(graph.write(), given["samples"])
-        if not samples:
-            raise UsageError("pruning looks at samples", hint="--data DIR")
-        cost = cost_named(given["cost"], CostSetting(setting.target, setting.around, setting.progress))
+        samples = _seen(graph, setting, given["samples"])
+        cost = _cost(given["cost"], setting)
         with_labels = given.get("labels", setting.has_labels) and given.get("score") == "taylor"
         return Survey(
             graph, labels=setting.labels(given["samples"]) if with_labels else None,
@@ -146,6 +145,27 @@ def _prune(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[
         graph, survey.plan(**how), samples=survey.samples, repair=repair, seed=setting.seed,
         progress=setting.progress, started=began,
     )  # fmt: skip
+
+
+def _prune_blocks(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[Graph, PassReport]:
+    from edgeloop_converters.passes import prune_blocks
+
+    how = {key: value for key, value in options.items() if key not in ("samples", "cost")}
+    return prune_blocks(
+        graph, samples=_seen(graph, setting, options.get("samples", _SAMPLES)),
+        cost=_cost(options.get("cost", "macs"), setting), seed=setting.seed, progress=setting.progress, **how,
+    )  # fmt: skip
+
+
+def _seen(graph: Graph, setting: Setting, count: int) -> Sequence[tuple[Array, ...]]:
+    samples = setting.samples(graph.write(), count)
+    if not samples:
+        raise UsageError("pruning looks at samples", hint="--data DIR")
+    return samples
+
+
+def _cost(name: str, setting: Setting) -> Cost:
+    return cost_named(name, CostSetting(setting.target, setting.around, setting.progress))
 
 
 def _optimize(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[Graph, PassReport]:
@@ -188,6 +208,7 @@ def _fine_tune() -> Run:
 _PASSES: Mapping[str, Callable[[], Run]] = {
     "optimize": lambda: _optimize,
     "prune": lambda: _prune,
+    "prune-blocks": lambda: _prune_blocks,
     "sparsify": lambda: _sparsify,
     "exits": lambda: _exits,
     "distill": _distill,

@@ -140,6 +140,13 @@ PASSES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
         "labels": _TRUTH,
         "repair": _TRUTH,
     },
+    "prune-blocks": {
+        "count": (is_whole(1, 1_000), "a whole number from 1 to 1000"),
+        "goal": (_share, "a share, 0 < goal < 1"),
+        "layers": _TRUTH,
+        "cost": (_one_of(*COSTS), f"one of {', '.join(COSTS)}"),
+        "samples": (is_whole(1, 1_000_000), "a whole number from 1 to 1000000"),
+    },
     "distill": {**_TRAINING, **_PRECISION, **_SOFT},
     "fine-tune": {**_TRAINING, **_PRECISION},
     "qat": {
@@ -168,7 +175,8 @@ PASSES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
 
 
 HOW_MUCH: Mapping[str, tuple[str, ...]] = {
-    "prune": ("amount", "threshold", "goal"),
+    "prune": ("goal", "amount", "threshold"),
+    "prune-blocks": ("goal", "count"),
     "sparsify": ("amount", "threshold"),
 }
 """Options of a pass of which exactly one is given."""
@@ -201,7 +209,7 @@ def check_says_how_much(step: PassStep) -> None:
     if ways and sum(way in step.options for way in ways) != 1:
         raise ConfigError(
             f"recipe: pass {step.name!r} takes exactly one of {', '.join(ways)}",
-            hint=f'for example {{ name = "{step.name}", amount = 0.25 }}',
+            hint=f'for example {{ name = "{step.name}", {ways[0]} = 0.75 }}',
         )
 
 
@@ -255,7 +263,7 @@ def _check_calibrates(scheme: Scheme, engine: str, samples: int | None, method: 
 OPTIMIZE = ("balanced", "size", "latency", "accuracy")
 QAT, EXITS, PRUNE, SPARSIFY = "qat", "exits", "prune", "sparsify"
 TRAINED = ("distill", "fine-tune", QAT)
-FLOAT_PASSES = ("optimize", PRUNE, SPARSIFY, "distill", "fine-tune", EXITS, QAT)
+FLOAT_PASSES = ("optimize", "prune-blocks", PRUNE, SPARSIFY, "distill", "fine-tune", EXITS, QAT)
 """They make the float model smaller or better, in any order and number, before it is quantized; `QAT` is the last."""
 
 

@@ -17,6 +17,7 @@ from edgeloop_converters.pipeline import convert
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.recipe_reading import parse_recipe
 from edgeloop_converters.recipe_steps import PassStep, check_order, plan_passes
+from support.tiny_models import tiny_residual
 
 CONTRACT = Contract(
     (InputSpec("image", "image", (8, 8), "gray", None, (0.0,), (255.0,)),),
@@ -64,6 +65,20 @@ def test_a_recipe_simplifies_and_zeroes_weights(recipe: Recipe) -> None:
     assert result.variants[0].quality.metrics.this is not None and result.variants[0].quality.metrics.this > 0.85
 
 
+def test_a_recipe_takes_whole_branches_out(tmp_path: Path) -> None:
+    (tmp_path / "m.tflite").write_bytes(model := tiny_residual())
+    pictures = np.random.default_rng(0).integers(0, 255, (40, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "d.npz", x=pictures, y=np.arange(40) % 4)
+    contract = Contract(
+        (InputSpec("image", "image", (8, 8), "rgb", None, (0.0,), (255.0,)),),
+        OutputSpec("classification", tuple("abcd")),
+    )
+    steps = (PassStep("prune-blocks", {"count": 1, "samples": 20}), *plan_passes("int8", "aeq", "fast"))
+    files = (str(tmp_path / "m.tflite"), "generic-aarch64", str(tmp_path / "d.npz"), str(tmp_path / "d.npz"))
+    (variant,) = convert(Recipe(*files, contract, passes=steps, effort="fast")).variants
+    assert len(Graph.read(variant.model).main.ops) < len(Graph.read(model).main.ops)
+
+
 def test_passes_over_the_float_model_come_first() -> None:
     check_order(["prune", "prune", "calibrate", "quantize"])
     check_order(["prune"])
@@ -92,7 +107,7 @@ def test_training_for_int8_comes_last_and_learns_the_ranges(names: tuple[str, ..
     "step", [PassStep("prune"), PassStep("prune", {"amount": 0.5, "goal": 0.5}), PassStep("sparsify")], ids=repr
 )
 def test_how_much_goes_is_said_once(step: PassStep) -> None:
-    with pytest.raises(ConfigError, match=f"'{step.name}' takes exactly one of amount"):
+    with pytest.raises(ConfigError, match=f"'{step.name}' takes exactly one of"):
         Recipe("m.tflite", passes=(step, *plan_passes("int8", "aeq", "fast")))
 
 
