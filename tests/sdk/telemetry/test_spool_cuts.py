@@ -149,3 +149,16 @@ def test_a_torn_page_costs_at_most_what_stood_on_it(
         for file in tmp_path.iterdir():
             file.unlink()
     record("a page of the spool's file is torn", f"{cuts} pages", f"opened {cuts}, wrong 0")
+
+
+def test_a_schema_that_is_no_text_any_more_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+    spool = Spool(path)
+    spool.put(small_body(1), BOOT, 1)
+    spool.close()
+    data = path.read_bytes()
+    torn = data.replace(b"reports_in_orderreports", b"reports_in_o\xd3\x28\xa1\xffreports")
+    assert torn != data
+    path.write_bytes(torn)
+    _found, moved_aside = _opened(path)
+    assert moved_aside == 1

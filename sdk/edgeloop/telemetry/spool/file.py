@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -102,9 +102,10 @@ class SpoolFile:
             self._db = self._open()
         db = self._db
         try:
-            db.execute("BEGIN")
-            result = work(db)
-            db.execute("COMMIT")
+            with _readable_errors():
+                db.execute("BEGIN")
+                result = work(db)
+                db.execute("COMMIT")
         except BaseException:
             try:
                 if db.in_transaction:
@@ -138,31 +139,35 @@ class SpoolFile:
             raise DeviceError(f"spool {self.path}: its folder cannot be made: {error.strerror}") from error
         db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=1.0)
         try:
-            # Exclusive: a second agent on the same file is told so at once, and WAL needs no shared memory file.
-            for pragma in (
-                "locking_mode = EXCLUSIVE",
-                "journal_mode = WAL",
-                "synchronous = FULL",
-                "wal_autocheckpoint = 256",
-                "journal_size_limit = 1048576",
-                "cache_size = -512",
-            ):
-                db.execute(f"PRAGMA {pragma}")
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0 and not db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
-                db.executescript(f"BEGIN; {_LAYOUT} COMMIT;")
-            elif version == 1:
-                db.executescript(f"BEGIN; {_FROM_1_TO_2} COMMIT;")
-            elif version != _LAYOUT_VERSION:
-                raise sqlite3.DatabaseError(f"it has layout {version}, not {_LAYOUT_VERSION}")
-            found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if found != "ok":
-                raise sqlite3.DatabaseError(str(found))
+            with _readable_errors():
+                self._prepare(db)
         except BaseException:
             db.close()
             raise
         self._reserve.keep()
         return db
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        # Exclusive: a second agent on the same file is told so at once, and WAL needs no shared memory file.
+        for pragma in (
+            "locking_mode = EXCLUSIVE",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "wal_autocheckpoint = 256",
+            "journal_size_limit = 1048576",
+            "cache_size = -512",
+        ):
+            db.execute(f"PRAGMA {pragma}")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0 and not db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
+            db.executescript(f"BEGIN; {_LAYOUT} COMMIT;")
+        elif version == 1:
+            db.executescript(f"BEGIN; {_FROM_1_TO_2} COMMIT;")
+        elif version != _LAYOUT_VERSION:
+            raise sqlite3.DatabaseError(f"it has layout {version}, not {_LAYOUT_VERSION}")
+        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise sqlite3.DatabaseError(str(found))
 
     def _start_anew(self, reason: str) -> None:
         self.close()
@@ -196,6 +201,15 @@ class SpoolFile:
         if "readonly" in text or "unable to open" in text:
             return DeviceError(f"spool {self.path} cannot be written: {text}", hint="check the folder's permissions")
         return DeviceError(f"spool {self.path}: {text}")
+
+
+@contextmanager
+def _readable_errors() -> Iterator[None]:
+    """SQLite quotes the file in its messages, and Python fails over those that a damaged one makes no text."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise sqlite3.DatabaseError("its schema is no text") from error
 
 
 def add_count(db: sqlite3.Connection, name: str, value: int) -> None:
@@ -236,7 +250,7 @@ def _take_over(damaged: Path, db: sqlite3.Connection) -> int:
     with suppress(OSError):
         _pad(damaged)
     for direction in ("ASC", "DESC"):
-        with suppress(sqlite3.Error):
+        with suppress(sqlite3.Error), _readable_errors():
             old = sqlite3.connect(damaged, isolation_level=None, timeout=0.0)
             try:
                 of_2 = old.execute("PRAGMA user_version").fetchone()[0] >= 2
