@@ -16,6 +16,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("starts_first") is None)
+
+
 @pytest.fixture(autouse=True)
 def edgeloop_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keys, caches and state of a test live in its own folder."""

@@ -62,7 +62,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_delta_gives_the_published_bytes(machine: str, site: Path, tmp_path: Path) -> None:
     root = debian_root(machine)
     with fleet_of(tmp_path) as fleet:
-        published = _publish(fleet)
+        published = _publish(fleet, f"generic-{machine}")
         start = f"import sys; sys.path.insert(0, {str(site)!r})\n{_POLL}"
         command = [*root.python, "-I", "-c", start, str(fleet.state), fleet.server.url]
         done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=root.environment)
@@ -72,8 +72,8 @@ def test_a_delta_gives_the_published_bytes(machine: str, site: Path, tmp_path: P
     assert machine[:3] in said["machine"] or said["machine"].startswith("arm")
 
 
-def _publish(fleet: Fleet) -> str:
+def _publish(fleet: Fleet, target: str) -> str:
     """Version 8 is there, 9 is its successor: SHA-256 of its file."""
     model = model_bytes(300_000)
-    fleet.install(fleet.publish(8, model))
-    return sha256(fleet.publish(9, retrained(model)["all, by a step"]).read_bytes()).hexdigest()
+    fleet.install(fleet.publish(8, model, target))
+    return sha256(fleet.publish(9, retrained(model)["all, by a step"], target).read_bytes()).hexdigest()

@@ -51,9 +51,6 @@ invoke_timeout = 120.0
 """
 _PATIENT_UNIT = b"[Service]\nTimeoutStartSec=1800\nWatchdogSec=600\n"
 _COMMAND_TIMEOUT_S = 1800.0
-NOT_SEEN_YET = pytest.mark.skipif(
-    "EDGELOOP_BOOTED_ALL" not in os.environ, reason="not seen to pass yet: EDGELOOP_BOOTED_ALL=1 runs it"
-)
 _AGENT = "/usr/bin/python3 -I /opt/edgeloop/agent/current/bin/edgeloop-agent"
 _AS_SERVICE = "env XDG_CONFIG_HOME=/etc XDG_STATE_HOME=/var/lib XDG_CACHE_HOME=/var/cache"
 

@@ -38,11 +38,12 @@ class Fleet:
     patience: Patience = field(default_factory=Patience)
     tags: tuple[str, ...] = ()
 
-    def publish(self, version: int, model: bytes | None = None, **more: Any) -> Path:
-        """model: by default one that has nothing in common with other versions', so that no delta is made."""
+    def publish(self, version: int, model: bytes | None = None, target: str = "", **more: Any) -> Path:
+        """target: see `bundle_of`. model: by default one that has nothing in common with other versions', so that no
+        delta is made."""
         model = model_bytes(8_000, seed=version) if model is None else model
         bundle = self.state.parent / f"ic-{version}.bundle"
-        bundle_of(bundle, model, self.key, version, name="ic")
+        bundle_of(bundle, model, self.key, version, name="ic", target=target)
         take_in(self.repo, self.key, bundle, **more)
         return bundle
 

@@ -47,9 +47,12 @@ def retrained(model: bytes, seed: int = 1) -> Mapping[str, bytes]:
     }
 
 
-def bundle_of(path: Path, model: bytes, key: SigningKey | None, version: int = 1, name: str = "small") -> Manifest:
-    """A bundle with this one variant, for this machine: a device takes none that was made for another processor."""
+def bundle_of(
+    path: Path, model: bytes, key: SigningKey | None, version: int = 1, name: str = "small", target: str = ""
+) -> Manifest:
+    """A bundle with this one variant. target: by default this machine: a device takes none that was made for another
+    processor."""
     variants = [VariantDraft("int8", model, "int8", ("xnnpack", "cpu"))]
-    target = {"aarch64": "generic-aarch64", "armv7l": "generic-armv7"}.get(platform.machine(), "generic-x86-64")
-    draft = small_draft(name=name, version=version, variants=variants, golden=None, target=target)
+    here = {"aarch64": "generic-aarch64", "armv7l": "generic-armv7"}.get(platform.machine(), "generic-x86-64")
+    draft = small_draft(name=name, version=version, variants=variants, golden=None, target=target or here)
     return write_bundle(path, draft, key)

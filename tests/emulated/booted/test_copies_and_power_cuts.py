@@ -15,11 +15,11 @@ import pytest
 
 from edgeloop.deploy.card import STATE
 from support.booted_fleet import Fleet, fleet_of
-from support.booted_site import MODEL, NOT_SEEN_YET, Site, Workshop, golden, update_words
+from support.booted_site import MODEL, Site, Workshop, golden, update_words
 from support.cut_cards import version_that_starts
 from support.emulated_board import BOOT_PATIENCE_S
 
-pytestmark = [pytest.mark.emulated, pytest.mark.slow, pytest.mark.timeout(3600), NOT_SEEN_YET]
+pytestmark = [pytest.mark.emulated, pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.starts_first]
 
 KILLS = int(os.environ.get("EDGELOOP_POWER_CUTS", "2"))
 """Times that qemu is killed and the card boots again."""

@@ -15,7 +15,7 @@ import tomllib
 
 from edgeloop.bundle import Golden
 from support.agents import LABELS, int8_of, residual_int8
-from support.booted_site import NOT_SEEN_YET, Site, Workshop, golden, served, site_of
+from support.booted_site import Site, Workshop, golden, served, site_of
 from support.delegate_lib import ADD, build_delegate, external
 from support.tiny_models import TinyBuilder
 
@@ -133,7 +133,6 @@ def test_wrong_golden_outputs_are_refused_by_the_device(site: Site, shop: Worksh
     assert site.standing() == (4, 4)
 
 
-@NOT_SEEN_YET
 def test_a_version_that_is_too_slow_there_is_rolled_back(site: Site, shop: Workshop) -> None:
     stood = site.standing()
     usual_ms = min(r.latency["invoke"].percentile(50) for r in site.reports() if "invoke" in r.latency)
@@ -144,7 +143,6 @@ def test_a_version_that_is_too_slow_there_is_rolled_back(site: Site, shop: Works
     assert site.standing() == stood
 
 
-@NOT_SEEN_YET
 def test_a_version_that_crashes_its_delegate_is_rolled_back(site: Site, shop: Workshop) -> None:
     stood = site.standing()
     site.put(build_delegate(machine="aarch64"), "/srv/libxdelegate.so")
