@@ -24,8 +24,9 @@ from edgeloop.progress import Progress, SilentProgress
 from edgeloop_converters.passes.patches import LayerRows, as_rows, as_tensor
 from edgeloop_converters.passes.pruning.consumers import LINEAR, data_of, matrix_of, put_bias, put_matrix
 from edgeloop_converters.passes.pruning.pairs import Pair, find_pair, nearest_goal, refine
-from edgeloop_converters.passes.pruning.seen import Samples, blas_threads, values, with_ones
+from edgeloop_converters.passes.pruning.seen import Samples, blas_threads, with_ones
 from edgeloop_converters.passes.pruning.units import Bounds, Unit, find_units
+from edgeloop_converters.passes.pruning.walk import Walk, changed_tensors
 
 Array = npt.NDArray[Any]
 Doubles = npt.NDArray[np.float64]
@@ -33,7 +34,8 @@ Floats = npt.NDArray[np.float32]
 
 ROWS = 25_000
 RIDGE = 1e-4
-_ROUNDS = 12
+_ROUNDS, _LEAST_GAIN = 12, 0.01
+"""A round that lowers the error by less than this share is the last."""
 
 
 def refit(
@@ -47,23 +49,33 @@ def refit(
     threads: int = 1,
     pairs: bool = True,
     progress: Progress | None = None,
+    whole: Whole | None = None,
+    rounds: int = _ROUNDS,
 ) -> tuple[Graph, int]:
     """A graph of its own with new weights, and how many layers got some.
 
     kept: name of a tensor -> positions of its channels in `original`; those not named are whole. Layers are found in
     both graphs by the name of their output; those whose input is what it was stay as they are. pairs: two layers with
-    an activation between them are then fitted together (`pairs`): better, and slower.
+    an activation between them are then fitted together (`pairs`): better, and slower. whole: of `original` and these
+    samples, for several refits to share. rounds: of each problem, at most.
     """
     graph = own_constants(narrowed)
     twins = {original.main.tensors[op.outputs[0]].name: op for op in original.main.ops if op.outputs}
     work = [u for u in find_units(graph) if all(_name(graph, op) in twins for op in u.ops)]
-    changed = _changed(original, graph)
-    work = [u for u in work if any(op.inputs[0] in changed for op in u.ops) or (u.added in changed)]
-    job = _Job(original, graph, twins, kept, samples, seed, threads)
+    changed = changed_tensors(original, graph)
+    names = [tensor.name for tensor in graph.main.tensors]
+    work = [
+        u for u in work
+        if any(names[op.inputs[0]] in changed for op in u.ops) or (u.added is not None and names[u.added] in changed)
+    ]  # fmt: skip
+    shared = whole or Whole(original, samples, threads)
+    job = _Job(shared, graph, twins, kept, seed, shared.walk.fork(graph), rounds)
     shown = progress or SilentProgress()
     with blas_threads(threads), shown.step("refitting layers", total=len(work)) as advance:
         for unit in work:
             _solve_unit(job, unit, rows)
+            for op in unit.ops:
+                job.walk.forget(_name(graph, op))
             for pair in (find_pair(graph, op) for op in unit.ops) if pairs else ():
                 if pair is not None:
                     _refine_pair(job, unit, pair)
@@ -91,27 +103,6 @@ def _name(graph: Graph, op: Op) -> str:
     return graph.main.tensors[op.outputs[0]].name
 
 
-def _changed(original: Graph, graph: Graph) -> set[int]:
-    """Tensors that hold other values than before: narrower ones, those made from such, and those with another maker."""
-    widths = {t.name: t.shape for t in original.main.tensors}
-    inputs = {
-        original.main.tensors[op.outputs[0]].name: [original.main.tensors[i].name for i in op.inputs if i >= 0]
-        for op in original.main.ops
-        if op.outputs
-    }
-    changed = set[int]()
-    main = graph.main
-    for op in main.ops:
-        computed = [i for i in op.inputs if i >= 0 and not main.tensors[i].is_constant]
-        before = inputs.get(_name(graph, op), [])
-        moved = any(main.tensors[i].name not in before for i in computed)
-        for index in op.outputs:
-            tensor = main.tensors[index]
-            if moved or any(i in changed for i in computed) or widths.get(tensor.name) != tensor.shape:
-                changed.add(index)
-    return changed
-
-
 def _solve_unit(job: _Job, unit: Unit, rows: int) -> None:
     seen = _look(job, unit, rows)
     if unit.ops[0].name == "DEPTHWISE_CONV_2D":
@@ -121,7 +112,7 @@ def _solve_unit(job: _Job, unit: Unit, rows: int) -> None:
     weights = np.concatenate([matrices[0], *(m[:-1] for m in matrices[1:])])
     joined = np.concatenate([with_ones(seen.now[0]), *seen.now[1:]], axis=1)
     offset = seen.offset + np.asarray(sum(m[-1] for m in matrices[1:]), np.float32)
-    solved = solve(joined, seen.wanted - offset, weights, unit.bounds, offset)
+    solved = solve(joined, seen.wanted - offset, weights, unit.bounds, offset, job.rounds)
     at = len(matrices[0])
     put_matrix(job.graph, unit.ops[0], solved[:at])
     for op, matrix in zip(unit.ops[1:], matrices[1:], strict=True):
@@ -138,11 +129,9 @@ def _refine_pair(job: _Job, unit: Unit, pair: Pair) -> None:
         (_apply(job.graph, op, x) for i, (op, x) in enumerate(zip(unit.ops, seen.now, strict=True)) if i != at),
         np.zeros((1, 1), np.float32),
     )
-    places = LayerRows(job.graph, unit.ops[0], len(job.samples), rows, job.seed)
+    places = LayerRows(job.graph, unit.ops[0], len(job.whole.samples), rows, job.seed)
     source = job.graph.main.tensors[pair.first.inputs[0]].name
-    patches = [
-        pair.patches(found[0][0], places.positions()) for found in values(job.graph, [source], job.samples, job.threads)
-    ]
+    patches = [pair.patches(found[0][0], places.positions()) for found in job.walk.values([source])]
     better = refine(
         np.concatenate([p for p, _ in patches]), np.concatenate([inside for _, inside in patches]),
         (matrix_of(job.graph, pair.first), matrix_of(job.graph, pair.second)), pair.bounds, seen.wanted, offset,
@@ -151,28 +140,46 @@ def _refine_pair(job: _Job, unit: Unit, pair: Pair) -> None:
     if better is not None:
         put_matrix(job.graph, pair.first, better[0])
         put_matrix(job.graph, pair.second, better[1])
+        job.walk.forget(_name(job.graph, pair.first))
+
+
+class Whole:
+    """The model as it was, over the samples: what its layers compute, looked at once for all who are refitted to it."""
+
+    def __init__(self, graph: Graph, samples: Samples, threads: int = 1) -> None:
+        self.graph, self.samples = graph, samples
+        self.walk = Walk(graph, samples, threads)
+        self._sums: dict[tuple[Any, ...], Floats] = {}
+
+    def sums(self, ops: Sequence[Op], added: str | None, rows: int, seed: int) -> Floats:
+        """[rows, outputs] What these layers and the tensor `added` come to, at random places."""
+        key = (tuple(_name(self.graph, op) for op in ops), added, rows, seed)
+        if key not in self._sums:
+            seen = _Rows(self.graph, ops, added, len(self.samples), rows, seed).collect(self.walk)
+            total = sum((_apply(self.graph, op, x) for op, x in zip(ops, seen.inputs, strict=True)), np.float32(0))
+            self._sums[key] = np.asarray(total if seen.added is None else total + seen.added, np.float32)
+        return self._sums[key]
 
 
 @dataclass(frozen=True)
 class _Job:
-    """twins: name of a layer's output -> that layer of `original`."""
+    """twins: name of a layer's output -> that layer of the whole model. walk: of `graph`."""
 
-    original: Graph
+    whole: Whole
     graph: Graph
     twins: Mapping[str, Op]
     kept: Mapping[str, Sequence[int]]
-    samples: Samples
     seed: int
-    threads: int
+    walk: Walk
+    rounds: int
 
 
 @dataclass(frozen=True)
 class _Look:
-    """At the same random places in both models. was, now: per layer of a unit the rows of its input. wanted [rows,
-    outputs]: the sum as the whole model has it, in the channels that stay. offset: what comes on top now.
+    """At the same random places in both models. now: per layer of a unit the rows of its input. wanted [rows, outputs]:
+    the sum as the whole model has it, in the channels that stay. offset: what comes on top now.
     """
 
-    was: list[Floats]
     now: list[Floats]
     wanted: Floats
     offset: Floats
@@ -181,30 +188,29 @@ class _Look:
 def _look(job: _Job, unit: Unit, rows: int) -> _Look:
     twins = [job.twins[_name(job.graph, op)] for op in unit.ops]
     added = None if unit.added is None else job.graph.main.tensors[unit.added].name
-    was = _Rows(job.original, twins, added, len(job.samples), rows, job.seed).collect(job.samples, job.threads)
-    now = _Rows(job.graph, unit.ops, added, len(job.samples), rows, job.seed).collect(job.samples, job.threads)
-    whole = _width(job.original, twins[0])
-    outputs = list(job.kept.get(_name(job.graph, unit.ops[0]), range(whole)))
-    wanted = sum(
-        (_apply(job.original, twin, x) for twin, x in zip(twins, was.inputs, strict=True)), np.zeros((1, 1), np.float32)
-    )[:, outputs]
-    offset = np.zeros((1, len(outputs)), np.float32)
-    if was.added is not None and now.added is not None:
-        wanted = wanted + was.added[:, list(job.kept.get(added or "", range(was.added.shape[1])))]
-        offset = now.added
-    return _Look(was.inputs, now.inputs, np.asarray(wanted, np.float32), offset)
+    now = _Rows(job.graph, unit.ops, added, len(job.whole.samples), rows, job.seed).collect(job.walk)
+    outputs = list(job.kept.get(_name(job.graph, unit.ops[0]), range(_width(job.whole.graph, twins[0]))))
+    wanted = job.whole.sums(twins, added, rows, job.seed)[:, outputs]
+    offset = np.zeros((1, len(outputs)), np.float32) if now.added is None else now.added
+    return _Look(now.inputs, wanted, offset)
 
 
-def solve(rows: Floats, wanted: Floats, weights: Doubles, bounds: Bounds, offset: Array) -> Doubles:
+def solve(
+    rows: Floats, wanted: Floats, weights: Doubles, bounds: Bounds, offset: Array, rounds: int = _ROUNDS
+) -> Doubles:
     """W [columns, outputs], starting at `weights`: clip(rows W + offset) close to clip(wanted + offset)."""
     low, high = bounds[0] - offset, bounds[1] - offset
     moments = (rows.T @ rows).astype(np.float64)
     ridge = RIDGE * max(float(np.trace(moments)) / len(moments), 1e-12)
     inverse = np.linalg.inv(moments + ridge * np.eye(len(moments)))
     first = rows @ weights.astype(np.float32)
-    found, got = weights, first
-    for _ in range(_ROUNDS if np.isfinite(bounds[0]) else 1):
+    found, got, before = weights, first, np.inf
+    for _ in range(rounds if np.isfinite(bounds[0]) else 1):
         goal = nearest_goal(got, wanted, low, high)
+        error = float(np.square(goal - got).mean())
+        if error > before * (1 - _LEAST_GAIN):
+            break
+        before = error
         found = weights + inverse @ (rows.T @ (goal - first).astype(np.float32)).astype(np.float64)
         got = rows @ found.astype(np.float32)
     return found
@@ -220,7 +226,7 @@ def _solve_depthwise(job: _Job, unit: Unit, seen: _Look) -> None:
         offset = seen.offset[:, c : c + 1]
         start = np.concatenate([taps[c], bias[c : c + 1]])[:, None]
         rows = with_ones(np.ascontiguousarray(seen.now[0][:, :, c]))
-        solved[c] = solve(rows, seen.wanted[:, c : c + 1] - offset, start, unit.bounds, offset)[:, 0]
+        solved[c] = solve(rows, seen.wanted[:, c : c + 1] - offset, start, unit.bounds, offset, job.rounds)[:, 0]
     weight = job.graph.constant(op, 1)
     assert weight is not None
     weight.data = np.ascontiguousarray(as_tensor(op, solved[:, :-1], weight.shape), np.float32)
@@ -261,11 +267,11 @@ class _Rows:
         self._places = [LayerRows(graph, op, samples, rows, seed) for op in ops]
         self._sources = [graph.main.tensors[op.inputs[0]].name for op in ops]
 
-    def collect(self, samples: Samples, threads: int) -> _Seen:
+    def collect(self, walk: Walk) -> _Seen:
         names = list(dict.fromkeys([*self._sources, *([self._added] if self._added else [])]))
         inputs: list[list[Floats]] = [[] for _ in self._places]
         added: list[Floats] = []
-        for found in values(self._graph, names, samples, threads):
+        for found in walk.values(names):
             by_name = dict(zip(names, found, strict=True))
             where = self._places[0].positions()
             for rows, place, source in zip(inputs, self._places, self._sources, strict=True):
