@@ -114,14 +114,15 @@ def _events(name: str, identity: str, setting: Setting) -> Path | None:
 @contextmanager
 def _training(name: str, graph: Graph, options: Mapping[str, Any], setting: Setting) -> Iterator[TrainingOptions]:
     """How to train, with a checkpoint folder that the same training finds again; it goes when the training is done."""
-    from edgeloop_converters.trainable import TrainingOptions, flips_and_shifts
+    from edgeloop_converters.trainable import TrainingOptions
+    from edgeloop_converters.trainable.augmenting import augment_named
 
     known = {field.name for field in fields(TrainingOptions)} - {"augment"}
     given = {key: value for key, value in options.items() if key in known}
     said = json.dumps([name, dict(options), setting.seed, setting.data.source], sort_keys=True, default=str)
     identity = hashlib.sha256(graph.write() + setting.original + said.encode()).hexdigest()[:24]
     folder: Path = paths.cache_dir() / "training" / identity
-    augment = flips_and_shifts() if options.get("augment") == "flips" else None
+    augment = augment_named(options.get("augment", "none"))
     if folder.is_dir():
         setting.progress.note(f"{name}: goes on from where the same training stopped ({folder})")
     yield TrainingOptions(augment=augment, checkpoints=folder, tensorboard=_events(name, identity, setting), **given)

@@ -67,6 +67,14 @@ def _shares(v: Any) -> bool:
     return _share(v) or (isinstance(v, list) and bool(v) and all(map(_share, v)))
 
 
+AUGMENTS = ("flips", "mix")
+"""`trainable.augmenting.AUGMENTS`, without its imports."""
+
+
+def _augments(v: Any) -> bool:
+    return v == "none" or (isinstance(v, str) and v in AUGMENTS) or _some_of(*AUGMENTS)(v)
+
+
 NOT_OF_SCHEME = ("scheme", "engine", "io")
 _QUANTIZING = tuple(name for name in SCHEMES if name != FLOAT)
 
@@ -85,7 +93,7 @@ _TRAINING: dict[str, tuple[Callable[[Any], bool], str]] = {
     "dropout": (_share_or_none, "a share, 0 <= dropout < 1"),
     "validation": (_share, "a share, 0 < validation < 1"),
     "patience": (is_whole(0, 100_000), "a whole number of epochs, 0 for none"),
-    "augment": (_one_of("none", "flips"), "none or flips"),
+    "augment": (_augments, f"none, or a list of some of {', '.join(AUGMENTS)}"),
     "momentum": (_share_or_none, "a share, 0 <= momentum < 1"),
     "warmup_steps": (is_whole(0, 100_000_000), "a whole number from 0"),
     "clip_norm": (_not_negative, "a number from 0"),
@@ -201,6 +209,12 @@ class PassStep:
             check, expected = known[key]
             if not check(value):
                 raise ConfigError(f"recipe: pass {self.name!r}: {key} must be {expected}, got {value!r}")
+        learns_labels = self.name == FINE_TUNE or self.options.get("labels", False)
+        if learns_labels and "mix" in self.options.get("augment", ()):
+            raise ConfigError(
+                f"recipe: pass {self.name!r} learns labels, and mixed samples have none",
+                hint="leave 'mix' out of augment, or distill with labels = false",
+            )
 
 
 def check_says_how_much(step: PassStep) -> None:
@@ -261,9 +275,9 @@ def _check_calibrates(scheme: Scheme, engine: str, samples: int | None, method: 
 
 
 OPTIMIZE = ("balanced", "size", "latency", "accuracy")
-QAT, EXITS, PRUNE, SPARSIFY = "qat", "exits", "prune", "sparsify"
-TRAINED = ("distill", "fine-tune", QAT)
-FLOAT_PASSES = ("optimize", "prune-blocks", PRUNE, SPARSIFY, "distill", "fine-tune", EXITS, QAT)
+QAT, EXITS, PRUNE, SPARSIFY, FINE_TUNE = "qat", "exits", "prune", "sparsify", "fine-tune"
+TRAINED = ("distill", FINE_TUNE, QAT)
+FLOAT_PASSES = ("optimize", "prune-blocks", PRUNE, SPARSIFY, "distill", FINE_TUNE, EXITS, QAT)
 """They make the float model smaller or better, in any order and number, before it is quantized; `QAT` is the last."""
 
 

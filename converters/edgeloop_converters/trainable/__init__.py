@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from edgeloop.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from edgeloop_converters.trainable.data import Batch, DatasetData, TrainingData, flips_and_shifts, training_data
+    from edgeloop_converters.trainable.augmenting import chained, flips_and_shifts, mixed
+    from edgeloop_converters.trainable.data import Batch, DatasetData, TrainingData, training_data
     from edgeloop_converters.trainable.graph import TrainableGraph
     from edgeloop_converters.trainable.history import History
     from edgeloop_converters.trainable.loop import train
@@ -23,7 +24,9 @@ __all__ = [
     "TrainableGraph",
     "TrainingData",
     "TrainingOptions",
+    "chained",
     "flips_and_shifts",
+    "mixed",
     "train",
     "training_data",
 ]
@@ -32,8 +35,10 @@ _HOMES = {
     "Batch": ".data",
     "DatasetData": ".data",
     "TrainingData": ".data",
-    "flips_and_shifts": ".data",
     "training_data": ".data",
+    "chained": ".augmenting",
+    "flips_and_shifts": ".augmenting",
+    "mixed": ".augmenting",
     "TrainableGraph": ".graph",
     "History": ".history",
     "train": ".loop",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -12,11 +12,10 @@ import numpy.typing as npt
 from edgeloop.contract import Contract
 from edgeloop.errors import DataError, UsageError
 from edgeloop_converters.data import Dataset
+from edgeloop_converters.trainable.augmenting import Augment, augmented
 
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
-Augment = Callable[[tuple[Array, ...], np.random.Generator], tuple[Array, ...]]
-"""(inputs of a batch, random numbers) -> other inputs of the same shapes; it may not write into those it got."""
 
 CACHE_BYTES = 1 << 30
 
@@ -185,34 +184,13 @@ def batches(
         indices = order[number * size : (number + 1) * size].astype(np.int64)
         inputs = data.read(indices)
         if augment is not None and seed is not None:
-            inputs = augment(inputs, np.random.default_rng([*seed, number]))
+            inputs = augmented(augment, inputs, np.random.default_rng([*seed, number]))
         yield Batch(inputs, tuple(task[indices] for task in labels))
 
 
 def batch_count(samples: int, size: int, *, whole: bool) -> int:
     """whole: only full batches, but one at least."""
     return max(1, samples // size) if whole else -(-samples // size)
-
-
-def flips_and_shifts(pixels: int = 4) -> Augment:
-    """For pictures [batch, height, width, channels]: each mirrored left to right or not, and moved by up to `pixels`
-    with the border reflected.
-    """
-
-    def augment(inputs: tuple[Array, ...], random: np.random.Generator) -> tuple[Array, ...]:
-        pictures = inputs[0]
-        count, height, width = pictures.shape[:3]
-        around = ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0))
-        padded = np.pad(pictures, around, mode="reflect")
-        tops, lefts = random.integers(0, 2 * pixels + 1, (2, count))
-        mirrored = np.asarray(random.random(count) < 0.5)
-        moved = np.empty_like(pictures)
-        for i in range(count):
-            window = padded[i, tops[i] : tops[i] + height, lefts[i] : lefts[i] + width]
-            moved[i] = window[:, ::-1] if mirrored[i] else window
-        return (moved, *inputs[1:])
-
-    return augment
 
 
 def without_labels(data: TrainingData) -> TrainingData:

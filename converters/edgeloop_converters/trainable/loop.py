@@ -17,6 +17,7 @@ import numpy.typing as npt
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop_converters.trainable.checkpoints import Checkpoint, Checkpoints
 from edgeloop_converters.trainable.data import Part, TrainingData, batch_count, batches, split
+from edgeloop_converters.trainable.fingerprint import data_fingerprint
 from edgeloop_converters.trainable.history import Epoch, Figures, History
 from edgeloop_converters.trainable.imports import bfloat16_note, import_tensorflow
 from edgeloop_converters.trainable.optimizers import make_optimizer
@@ -244,7 +245,7 @@ class _Training:
 
     def _identity(self, data: TrainingData) -> str:
         told = {"options": self._options.described(), "seed": self._seed, "learner": self._learner.identity,
-                "samples": len(data), "tasks": len(data.labels)}  # fmt: skip
+                "data": data_fingerprint(data, self._options.augment, self._progress)}  # fmt: skip
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
         for name, array in self._kept_arrays().items():
             digest.update(name.encode() + array.tobytes())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgeloop.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeloop_converters.trainable.data import Augment
+    from edgeloop_converters.trainable.augmenting import Augment
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("cosine", "step", "constant")
@@ -69,13 +69,12 @@ class TrainingOptions:
         _check("rate", self.rate, 0 < self.rate < math.inf, "above 0")
 
     def described(self) -> dict[str, Any]:
-        """What decides the result, for a checkpoint to be compared by."""
+        """What decides the result, for a checkpoint to be compared by; `augment` by what it does (`fingerprint`)."""
         names = (
             "epochs", "batch", "rate", "optimizer", "schedule", "final", "step_epochs", "step_factor", "warmup_steps",
             "momentum", "clip_norm", "l2", "l1", "dropout", "validation", "patience", "precision",
         )  # fmt: skip
-        augment = "" if self.augment is None else getattr(self.augment, "__qualname__", "given")
-        return {**{name: getattr(self, name) for name in names}, "augment": augment}
+        return {name: getattr(self, name) for name in names}
 
 
 def rate_at(options: TrainingOptions, step: int, steps: int, steps_per_epoch: int) -> float:

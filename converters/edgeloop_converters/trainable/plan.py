@@ -82,8 +82,8 @@ def make_plan(tf: Any, graph: Graph, *, islands: bool = True, frozen: Collection
         why = "is not known here" if entry is None else ""
         if entry is not None and any(op.inputs[i] not in static for i in entry.static if i < len(op.inputs)):
             entry, why = None, "takes its sizes from what it computes"
-        if entry is not None and op.option("fusedActivationFunction") not in (0, 1, 2, 3, 4):
-            entry, why = None, "has an activation that is not known here"
+        if entry is not None and op.option("fusedActivationFunction") not in _FUSED:
+            entry, why = None, "has a fused activation that LiteRT leaves out"
         if entry is None:
             notes.append(_refused_or_noted(graph, number, op, why, islands))
             island = Island(graph, op, [i for i in op.inputs if i >= 0 and main.tensors[i].data is None])
@@ -151,6 +151,8 @@ def _trained(graph: Graph, frozen: Collection[str]) -> dict[int, str]:
     return found
 
 
+_FUSED = (0, 1, 2, 3)
+"""None, ReLU, -1..1, ReLU6: LiteRT's kernels know no others, and compute as if a tanh were not there."""
 _FORMULAS = frozenset({"ADD", "SUB", "MUL", "DIV"})
 
 

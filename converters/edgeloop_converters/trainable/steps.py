@@ -49,8 +49,11 @@ class Steps:
             return tf.stack([loss, *metrics])
 
         numbers = (tf.TensorSpec([], tf.float32), tf.TensorSpec([2], tf.int32))
-        self._learn = tf.function(learn, input_signature=(*signature, *numbers), autograph=False)
-        self._judge = tf.function(judge, input_signature=signature, autograph=False)
+        # Concrete at once: TensorFlow takes the second training of a process for a function traced too often.
+        self._learn = tf.function(
+            learn, input_signature=(*signature, *numbers), autograph=False
+        ).get_concrete_function()
+        self._judge = tf.function(judge, input_signature=signature, autograph=False).get_concrete_function()
 
     def learn(self, batch: Batch, rate: float, seed: tuple[int, int]) -> npt.NDArray[np.float32]:
         """[loss, metrics ...] before the variables changed."""

@@ -110,6 +110,38 @@ def convolutions() -> bytes:
     return b.finish(b.softmax(b.dense(b.mean(left), 3)), b.dense(b.mean(right), 2)).write()
 
 
+def windows(activation: int) -> bytes:
+    """Fused activations on what has windows or moves elements; SPLIT, SLICE, PADV2, SUB, sizes that do not divide."""
+    b = TinyBuilder(5)
+    x = b.input("image", (1, 9, 7, 4))
+    pool = make_options("Pool2DOptions", padding=0, strideH=2, strideW=2, filterHeight=3, filterWidth=3,
+                        fusedActivationFunction=activation)  # fmt: skip
+    both = [b.op(name, [x], (1, 5, 4, 4), pool) for name in ("AVERAGE_POOL_2D", "MAX_POOL_2D")]
+    less = b.op("SUB", both, (1, 5, 4, 4), make_options("SubOptions", fusedActivationFunction=activation))
+    left, right = b.tensor("left", (1, 5, 4, 2)), b.tensor("right", (1, 5, 4, 2))
+    axis = b.constant("axis", np.array(-1, np.int32))
+    b.sub.ops.append(Op("SPLIT", [axis, less], [left, right], make_options("SplitOptions", numSplits=2)))
+    pads = b.constant("pads", np.array([[0, 0], [0, 1], [1, 0], [0, 0]], np.int32))
+    value = b.constant("value", np.array(0.7, np.float32))
+    padded = b.op("PADV2", [left, pads, value], (1, 6, 5, 2))
+    begin, size = (b.constant(n, np.array(v, np.int32)) for n, v in (("begin", [0, 1, 0, 0]), ("size", [1, 4, -1, 1])))
+    cut = b.op("SLICE", [right, begin, size], (1, 4, 4, 1))
+    options = make_options("ResizeBilinearOptions", alignCorners=True)
+    grown = b.op("RESIZE_BILINEAR", [cut, b.constant("to", np.array([6, 5], np.int32))], (1, 6, 5, 1), options)
+    scaled = b.op("MUL", [padded, grown], (1, 6, 5, 2), make_options("MulOptions", fusedActivationFunction=activation))
+    keep = make_options("ReducerOptions", keepDims=True)
+    return b.finish(b.op("MEAN", [scaled, b.constant("over", np.array([2, -3], np.int32))], (1, 1, 1, 2), keep)).write()
+
+
+@pytest.mark.parametrize("activation", range(5), ids=["none", "relu", "relu-1-1", "relu6", "tanh"])
+def test_fused_activations_and_windows_have_litert_s_numbers(activation: int) -> None:
+    """A fused tanh is one that LiteRT's kernels leave out; such ops are frozen islands."""
+    model = windows(activation)
+    assert worst_error(model) <= TOLERANCE
+    islands = [note for note in TrainableGraph(Graph.read(model)).notes if "a fused activation that LiteRT" in note]
+    assert len(islands) == (4 if activation == 4 else 0)
+
+
 @pytest.mark.parametrize("model", [attention(), convolutions()], ids=["attention", "convolutions"])
 def test_what_mixes_axes_and_rare_convolutions_have_litert_s_numbers(model: bytes) -> None:
     assert worst_error(model) <= TOLERANCE

@@ -23,6 +23,7 @@ from edgeloop_converters.passes.train.losses import (
 )
 from edgeloop_converters.passes.train.tasks import CLASSES, FLAGS, Goal
 from edgeloop_converters.trainable import TrainableGraph, TrainingOptions
+from edgeloop_converters.trainable.augmenting import mixes
 from edgeloop_converters.trainable.hooks import Bfloat16, Chain, Dropout, Hooks
 from edgeloop_converters.trainable.imports import import_tensorflow
 
@@ -88,6 +89,11 @@ class GraphLearner:
             raise UsageError("the model has no weights to train")
         if teacher is None and all(goal.labels is None for goal in goals):
             raise UsageError("there is nothing to learn from", hint="give labels, or a teacher")
+        if mixes(options.augment) and any(goal.labels is not None for goal in goals):
+            raise UsageError(
+                "mixed samples have no labels: that augmentation is for learning from a teacher alone",
+                hint="leave out the labels, or mixing",
+            )
         self.variables: Mapping[str, Any] = {
             **graph.variables,
             **self._maps,
