@@ -6,20 +6,22 @@ of no meaning; `edgeloop.devices.emulated.op_costs` keeps what was measured.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 
-from edgeloop.bench.instructions import NOTHING, Instructions
-from edgeloop.devices.emulated.cpus import CPUS, Cpu
+from edgeloop.bench.instructions import Instructions
+from edgeloop.devices.emulated.cpus import CPUS, SCHEME, Cpu, cpu_of
 from edgeloop.devices.emulated.meter import InstructionMeter
-from edgeloop.devices.emulated.op_costs import CostTable, Meter, op_cost
+from edgeloop.devices.emulated.op_costs import CostTable, Meter, predicted
 from edgeloop.errors import UsageError
 from edgeloop.graph import NO_TENSOR, Graph, Op, Quantization, Tensor
 from edgeloop.progress import Progress
 from edgeloop.targets import Target
+from edgeloop_converters.shared_work import Around
 
 _SCALE, _ZERO_POINT = 1 / 256, -128  # what SOFTMAX and LOGISTIC must have; others take any
 _WEIGHT_SCALE = 1 / 200
@@ -39,11 +41,12 @@ class ArmCost:
         return float(self.instructions(graph).simd_instructions)
 
     def instructions(self, graph: Graph) -> Instructions:
-        """All kinds; the sum over the main subgraph's ops."""
-        twin = int8_twin(graph)
-        found = sum((op_cost(twin, op, self._meter, self._table) for op in twin.main.ops), NOTHING)
-        self._table.save()
-        return found
+        """All kinds; see `op_costs.predicted`."""
+        return predicted(int8_twin(graph), self._meter, self._table)
+
+    def counted(self, file: bytes) -> Instructions:
+        """Of a finished file, run as a whole."""
+        return self._meter.measure(file).cost
 
 
 def core_of(target: Target) -> Cpu:
@@ -52,6 +55,28 @@ def core_of(target: Target) -> Cpu:
         if cpu.name == target.cpu:
             return cpu
     raise UsageError(f"{target.id} has a {target.cpu}, which is not emulated", hint=f"emulated are {', '.join(CPUS)}")
+
+
+def counting_core(target: Target, device: str = "") -> Cpu:
+    """The core that `device` names where it is an emulated one, else the target's. Raises UsageError as `core_of`."""
+    return cpu_of(device) if device.startswith(SCHEME) else core_of(target)
+
+
+def can_count(target: Target, device: str = "") -> bool:
+    """Whether inferences run on a core that can be emulated, and this host has what that takes."""
+    if target.has_edgetpu and not device.startswith(SCHEME):
+        return False
+    try:
+        counting_core(target, device)
+    except UsageError:
+        return False
+    return all(shutil.which(tool) for tool in ("qemu-aarch64", "cc", "apt-get", "dpkg-deb"))
+
+
+def shared_arm_cost(target: Target, around: Around, progress: Progress) -> ArmCost:
+    """One for all who ask during a conversion: the meter's process takes seconds to start. Raises as `arm_cost`."""
+    cpu = counting_core(target, around.device)
+    return around.work.opened(f"instructions on {cpu.name}", lambda: arm_cost(cpu, progress))
 
 
 @contextmanager

@@ -50,13 +50,9 @@ def _bytes(_: CostSetting) -> Cost:
 
 
 def _arm(setting: CostSetting) -> Cost:
-    """The meter's process stays for all who ask: it takes seconds to start."""
-    from edgeloop.devices.emulated.cpus import SCHEME, cpu_of
-    from edgeloop_converters.arm_cost import arm_cost, core_of
+    from edgeloop_converters.arm_cost import shared_arm_cost
 
-    device = setting.around.device
-    cpu = cpu_of(device) if device.startswith(SCHEME) else core_of(setting.target)
-    return setting.around.work.opened(f"instructions on {cpu.name}", lambda: arm_cost(cpu, setting.progress))
+    return shared_arm_cost(setting.target, setting.around, setting.progress)
 
 
 COSTS: Mapping[str, CostKind] = {

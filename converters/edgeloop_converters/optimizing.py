@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,6 @@ from edgeloop.bench.measurement import Measurement
 from edgeloop.bundle import Metrics
 from edgeloop.errors import DeviceError, GoalNotMetError, UsageError
 from edgeloop.graph import Graph
-from edgeloop.targets import Target
 from edgeloop_converters.buckets import Basis
 from edgeloop_converters.check_data.finding import Finding
 from edgeloop_converters.costs import CostSetting, cost_named
@@ -188,26 +186,15 @@ def with_validation(sources: Sources, seed: int) -> Sources:
 def facts_of(basis: Basis, how: Measuring, device: str) -> Facts:
     """Of the float model, the data and this host."""
     from edgeloop.analysis import analyze
+    from edgeloop_converters.arm_cost import can_count
 
     analysis = analyze(Graph.read(basis.model.tflite))
     data = basis.sources.data.calibration
     return Facts(
         analysis.macs, analysis.layers, len(basis.sources.learnable), data.labels is not None,
-        find_spec("tensorflow") is not None, _counts_arm(how.target, device), analysis.parameters,
+        find_spec("tensorflow") is not None, can_count(how.target, device), analysis.parameters,
         basis.sources.contract.output.kind, device, how.recipe.minutes,
     )  # fmt: skip
-
-
-def _counts_arm(target: Target, device: str) -> bool:
-    from edgeloop.devices.emulated.cpus import SCHEME
-    from edgeloop_converters.arm_cost import core_of
-
-    try:
-        if not device.startswith(SCHEME):
-            core_of(target)
-    except UsageError:
-        return False
-    return all(shutil.which(tool) for tool in ("qemu-aarch64", "cc", "apt-get", "dpkg-deb"))
 
 
 def _countable(strategy: Strategy, how: Measuring, around: Around, note: Callable[[str], None]) -> Strategy:

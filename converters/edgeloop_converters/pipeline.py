@@ -151,9 +151,10 @@ def convert(
             said += left_out
         trade = None
         if recipe.has_steps:
+            from edgeloop_converters.dynamic.running_cost import counter_for
             from edgeloop_converters.dynamic.trade import measure_trade
 
-            trade = measure_trade(measured, how)
+            trade = measure_trade(measured, how, counter_for(target, around, reporter))
         return Assembly(
             measured, how, command, by_severity(findings), decoded, tuple(said), told, contributed, trade
         ).result()

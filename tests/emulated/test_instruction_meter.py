@@ -53,7 +53,7 @@ def test_a_model_is_predicted_by_its_ops(meter: InstructionMeter, shared_data: P
         model = (shared_data / f"models/mlperf_tiny/{name}.tflite").read_bytes()
         whole, sum_of_ops = meter.measure(model).cost, predicted(model, meter, table)
         assert sum_of_ops.simd_instructions == pytest.approx(whole.simd_instructions, rel=0.02)
-        assert sum_of_ops.instructions == pytest.approx(whole.instructions, rel=0.1)
+        assert sum_of_ops.instructions == pytest.approx(whole.instructions, rel=0.02)
 
 
 def test_a_float_model_tells_what_it_will_cost_as_int8(

@@ -1,8 +1,9 @@
-"""What stepping down costs: accuracy against mean multiply-accumulates, of every variant and of stopping at a head.
+"""What stepping down costs: accuracy against the mean cost of a sample, of every variant and of stopping at a head.
 
 Variants are what the conversion measured. For a head, model and head answer every sample once, and each confidence is
-read off those answers. The confidence that is proposed is chosen on validation samples, which nothing has learnt from;
-all figures are of the evaluation data.
+read off those answers; what stopping costs is counted on the two files that the device cuts the model into. The
+confidence that is proposed is chosen on validation samples, which nothing has learnt from; all figures are of the
+evaluation data.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from edgeloop.graph import Graph
-from edgeloop.graph.parts import exit_heads
+from edgeloop.graph.parts import exit_heads, halves
 from edgeloop_converters.cascades import Answers, Ids, measure_answers
 from edgeloop_converters.data import Dataset
+from edgeloop_converters.dynamic.running_cost import Counter, RunningCost
 from edgeloop_converters.export import FLOAT
 from edgeloop_converters.measure import Measured, Measuring
-from edgeloop_converters.passes.figures import macs
 from edgeloop_converters.recipe_steps import EXITS
 
 AGREEMENT_GOAL = 0.98
@@ -32,8 +33,9 @@ _TRIED = tuple(np.round(np.arange(0.3, 1.0, 0.01), 2).tolist()) + (0.995,)
 class Point:
     """One way to run the bundle. head, threshold: stop at that output from this confidence on; "" and None: whole.
 
-    accuracy: None without labels. agreement: with the float model. stopped: share of samples that stopped. macs: mean
-    per sample; cost: as a share of the first variant's.
+    accuracy: None without labels. agreement: with the float model. stopped: share of samples that stopped. macs,
+    simd_instructions: mean per sample (None where they cannot be counted); cost: as a share of the first variant's, in
+    instructions where they are counted.
     """
 
     variant: str
@@ -43,6 +45,7 @@ class Point:
     agreement: float | None
     stopped: float
     macs: float
+    simd_instructions: float | None
     cost: float
 
 
@@ -59,9 +62,10 @@ class Chosen:
 
 @dataclass(frozen=True)
 class DynamicTrade:
-    """samples: evaluated; validation: chosen by; goal: what agreement the thresholds keep there."""
+    """samples: evaluated; validation: chosen by; goal: what agreement the thresholds keep there. unit: of `cost`."""
 
     variant: str
+    unit: str
     samples: int
     validation: int
     goal: float
@@ -72,14 +76,19 @@ class DynamicTrade:
         return asdict(self)
 
 
-def measure_trade(measured: Sequence[Measured], how: Measuring) -> DynamicTrade:
+def measure_trade(measured: Sequence[Measured], how: Measuring, counter: Counter) -> DynamicTrade:
     """measured: as `make_variants` orders them. Raises as `measure_answers`."""
     first = measured[0]
     name, model, sources = first.variant.name, first.variant.model, first.candidate.sources
-    costs = {m.variant.name: macs(Graph.read(m.variant.model)) for m in measured}
-    points = [_of_variant(m, costs[m.variant.name], costs[name]) for m in measured]
-    heads = {head: f"{name}-{head}" for head in exit_heads(Graph.read(model))}
+    graph = Graph.read(model)
     files = {m.variant.name: m.variant.model for m in measured}
+    heads = {head: f"{name}-{head}" for head in exit_heads(graph)}
+    with how.stages("cost"):
+        costs = {variant: counter.of(file) for variant, file in files.items()}
+        cuts = {head: halves(graph, head) for head in heads}
+        parts = {head: (counter.of(cut.first), counter.of(cut.second)) for head, cut in cuts.items()}
+    whole = costs[name]
+    points = [_of_variant(m, costs[m.variant.name], whole) for m in measured]
     goal, validation, chosen = _goal(how), sources.validation, []
     if heads:
         asked = {FLOAT: first.candidate.model.tflite, name: model, **{v: files[v] for v in heads.values()}}
@@ -99,14 +108,17 @@ def measure_trade(measured: Sequence[Measured], how: Measuring) -> DynamicTrade:
             for threshold in shown:
                 stopped = seen[variant].sure >= threshold
                 ids = np.where(stopped, seen[variant].ids, seen[name].ids)
-                mean = costs[variant] + float((~stopped).mean()) * (costs[name] - costs[variant])
+                accuracy = None if truth is None else float((ids == truth).mean())
+                mean = parts[head][0].plus(parts[head][1], float((~stopped).mean()))
                 points.append(
                     Point(
-                        name, head, threshold, None if truth is None else float((ids == truth).mean()),
-                        float((ids == seen[FLOAT].ids).mean()), float(stopped.mean()), mean, mean / costs[name],
+                        name, head, threshold, accuracy, float((ids == seen[FLOAT].ids).mean()),
+                        float(stopped.mean()), mean.macs, mean.simd_instructions, mean.share_of(whole),
                     )
                 )  # fmt: skip
-    return DynamicTrade(name, len(sources.evaluation), len(validation), goal, tuple(points), tuple(chosen))
+    return DynamicTrade(
+        name, counter.unit, len(sources.evaluation), len(validation), goal, tuple(points), tuple(chosen)
+    )
 
 
 def choose(head: str, light: Answers, whole: Answers, goal: float) -> Chosen:
@@ -124,8 +136,8 @@ def choose(head: str, light: Answers, whole: Answers, goal: float) -> Chosen:
 def trade_lines(trade: Mapping[str, Any]) -> list[str]:
     """A DynamicTrade's dictionary as a table for people."""
     lines = [
-        f"accuracy against mean cost: {trade['samples']} samples, cost in multiply-accumulates",
-        f"  {'runs':<28} {'accuracy':>9} {'as float':>9} {'stops':>7} {'cost':>6}",
+        f"accuracy against mean cost: {trade['samples']} samples, cost in {trade['unit']}",
+        f"  {'runs':<28} {'accuracy':>9} {'as float':>9} {'stops':>7} {'mean':>9} {'cost':>6}",
     ]
     picked = {(one["head"], one["threshold"]) for one in trade["exits"] if one["threshold"] is not None}
     for p in trade["points"]:
@@ -133,10 +145,17 @@ def trade_lines(trade: Mapping[str, Any]) -> list[str]:
         accuracy, agreement = (("-" if v is None else f"{v:.2%}") for v in (p["accuracy"], p["agreement"]))
         stops = "" if p["threshold"] is None else f"{p['stopped']:.0%}"
         mark = "  <- chosen" if (p["head"], p["threshold"]) in picked else ""
-        lines.append(f"  {name:<28} {accuracy:>9} {agreement:>9} {stops:>7} {p['cost']:>6.2f}{mark}")
+        mean = f"{mean_cost(p) / 1e6:,.3g} M"
+        lines.append(f"  {name:<28} {accuracy:>9} {agreement:>9} {stops:>7} {mean:>9} {p['cost']:>6.2f}{mark}")
     for one in trade["exits"]:
         lines.append(f"  {chosen_line(one, trade)}")
     return lines
+
+
+def mean_cost(point: Mapping[str, Any]) -> float:
+    """Of a Point's dictionary, in the trade's unit."""
+    counted = point["simd_instructions"]
+    return float(point["macs"] if counted is None else counted)
 
 
 def chosen_line(one: Mapping[str, Any], trade: Mapping[str, Any]) -> str:
@@ -152,7 +171,10 @@ def _goal(how: Measuring) -> float:
     return float(next((step.options.get("agreement", AGREEMENT_GOAL) for step in steps), AGREEMENT_GOAL))
 
 
-def _of_variant(one: Measured, cost: float, whole: float) -> Point:
+def _of_variant(one: Measured, cost: RunningCost, whole: RunningCost) -> Point:
     metrics = one.quality.metrics
     accuracy = None if metrics.metric == "agreement" else metrics.this
-    return Point(one.variant.name, "", None, accuracy, metrics.agreement, 0.0, cost, cost / whole)
+    return Point(
+        one.variant.name, "", None, accuracy, metrics.agreement, 0.0, cost.macs, cost.simd_instructions,
+        cost.share_of(whole),
+    )  # fmt: skip

@@ -9,12 +9,15 @@ import pytest
 
 from edgeloop.bundle import Bundle
 from edgeloop.contract import Contract, InputSpec, OutputSpec
-from edgeloop.errors import ConfigError, UsageError
+from edgeloop.errors import ConfigError, DeviceError, UsageError
 from edgeloop.graph import Graph
 from edgeloop.graph.parts import exit_heads, output_names
+from edgeloop.progress import SilentProgress
 from edgeloop.runtime import open_session
+from edgeloop.targets import load_target
 from edgeloop_converters.cascades import Answers
 from edgeloop_converters.demo.digits import load_split
+from edgeloop_converters.dynamic.running_cost import BY_WORK, RunningCost, counter_for
 from edgeloop_converters.dynamic.steps import shares_of, with_exits
 from edgeloop_converters.dynamic.trade import choose, trade_lines
 from edgeloop_converters.dynamic.variants import narrowed
@@ -23,6 +26,7 @@ from edgeloop_converters.pipeline import convert
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.recipe_reading import parse_recipe
 from edgeloop_converters.recipe_steps import PassStep, plan_passes
+from edgeloop_converters.shared_work import Around
 
 CONTRACT = Contract(
     (InputSpec("image", "image", (8, 8), "gray", None, (0.0,), (255.0,)),),
@@ -77,6 +81,38 @@ def test_a_recipe_says_its_widths_and_comes_back_as_it_was() -> None:
         Recipe("m.tflite", passes=(PassStep("exits"), PassStep("exits"), *QUANTIZING))
 
 
+def test_a_mean_is_of_both_parts_and_in_instructions_where_both_are_counted() -> None:
+    first, second = RunningCost(100.0, 50.0), RunningCost(200.0, 30.0)
+    mean = first.plus(second, 0.5)
+    assert mean == RunningCost(200.0, 65.0)
+    assert mean.share_of(RunningCost(300.0, 130.0)) == 0.5
+    assert first.plus(RunningCost(200.0), 0.5).share_of(RunningCost(400.0, 130.0)) == 0.5, "work, where one is unknown"
+    assert counter_for(load_target("generic-x86-64"), Around(), SilentProgress()) is BY_WORK
+    assert counter_for(load_target("coral-usb"), Around(), SilentProgress()) is BY_WORK
+
+
+def test_where_the_emulated_core_cannot_be_set_up_work_is_counted_and_this_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("edgeloop_converters.arm_cost.shutil.which", lambda tool: tool)
+
+    def offline(*_: object) -> None:
+        raise DeviceError("no network")
+
+    monkeypatch.setattr("edgeloop_converters.dynamic.running_cost.shared_arm_cost", offline)
+    said = Notes()
+    assert counter_for(load_target("rpi4"), Around(), said) is BY_WORK
+    assert said.lines == ["costs in multiply-accumulates, because instructions cannot be counted here: no network"]
+
+
+class Notes(SilentProgress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
 @pytest.mark.slow
 def test_a_conversion_makes_variants_to_step_among_and_says_what_each_costs(
     digits_tflite: Path, tmp_path: Path
@@ -99,6 +135,7 @@ def test_a_conversion_makes_variants_to_step_among_and_says_what_each_costs(
         frame = np.random.default_rng(0).integers(-128, 128, a.inputs[0].shape).astype(np.int8)
         np.testing.assert_array_equal(a.run(frame)[1], b.run(frame)[0])
     told = result.to_dict()["dynamic"]
+    assert told["unit"] == "multiply-accumulates" and {p["simd_instructions"] for p in told["points"]} == {None}
     points = {(p["variant"], p["head"], p["threshold"]): p for p in told["points"]}
     assert points[("int8", "", None)]["cost"] == 1.0 > points[("int8-w60", "", None)]["cost"]
     exits = [p for p in told["points"] if p["head"]]

@@ -9,14 +9,14 @@ import pytest
 from edgeloop.bench.instructions import Counted, Instructions, as_dict, as_text
 from edgeloop.cli.main import main
 from edgeloop.devices.emulated.cpus import CPUS, cpu_of
-from edgeloop.devices.emulated.op_costs import CostTable, op_groups, op_key
+from edgeloop.devices.emulated.op_costs import RUNTIME, CostTable, op_groups, op_key, predicted
 from edgeloop.errors import UsageError
-from edgeloop.graph import Graph
+from edgeloop.graph import Graph, Op, Subgraph, Tensor
 from support.agents import residual_int8
 
 
 class _Counting:
-    """Every model costs one instruction of each kind; counts how often it was asked."""
+    """Every op costs two instructions of each kind and an inference one more; counts how often it was asked."""
 
     device = "emulated:cortex-a72"
 
@@ -25,7 +25,14 @@ class _Counting:
 
     def measure(self, model: bytes | Path, name: str = "model") -> Counted:
         self.asked += 1
-        return Counted(name, self.device, "a runtime", 1, 1, Instructions(4, 3, 2, 1))
+        assert isinstance(model, bytes)
+        return Counted(name, self.device, "a runtime", 1, 1, Instructions(*[1 + 2 * _kernels(Graph.read(model))] * 4))
+
+
+def _kernels(graph: Graph) -> int:
+    """As XNNPACK has it: a float op between DEQUANTIZE and QUANTIZE is one op."""
+    names = [op.name for op in graph.main.ops]
+    return len(names) - 2 * (names == ["DEQUANTIZE", "HARD_SWISH", "QUANTIZE"])
 
 
 def test_an_op_of_known_shape_is_not_measured_again(tmp_path: Path) -> None:
@@ -36,7 +43,26 @@ def test_an_op_of_known_shape_is_not_measured_again(tmp_path: Path) -> None:
     assert asked > 0
     assert meter.asked == asked
     assert first == again
-    assert sum(group.count for group in first) == len(Graph.read(model).main.ops)
+    assert sum(group.count for group in first if group.op != RUNTIME) == len(Graph.read(model).main.ops)
+
+
+def test_what_an_inference_takes_beside_its_ops_is_counted_once(tmp_path: Path) -> None:
+    meter, model = _Counting(), residual_int8()
+    table = CostTable(meter.device, tmp_path)
+    assert predicted(model, meter, table) == meter.measure(model).cost
+    assert op_groups(model, meter, table)[-1].cost == Instructions(1, 1, 1, 1)
+
+
+def test_what_the_runtime_makes_one_op_of_is_measured_as_one(tmp_path: Path) -> None:
+    kinds = (("float32", "int8"), ("DEQUANTIZE", "HARD_SWISH", "QUANTIZE"))
+    dtypes = [kinds[0][i in (0, 3)] for i in range(4)]
+    tensors = [Tensor(f"t{i}", (1, 8), dtype) for i, dtype in enumerate(dtypes)]
+    ops = [Op(name, [i], [i + 1]) for i, name in enumerate(kinds[1])]
+    graph = Graph([Subgraph("main", tensors, [0], [3], ops)])
+    meter = _Counting()
+    assert predicted(graph, meter, CostTable(meter.device, tmp_path)) == Instructions(3, 3, 3, 3)
+    graph.main.outputs.append(1)  # somebody else reads the float value, so it is made
+    assert predicted(graph, meter, CostTable(meter.device, tmp_path)) == Instructions(7, 7, 7, 7)
 
 
 def test_another_runtime_is_another_entry(tmp_path: Path) -> None:
@@ -59,7 +85,7 @@ def test_values_of_weights_are_no_part_of_a_key_and_shapes_are() -> None:
     assert op_key(graph, op) != op_key(other, other.main.ops[at])
 
 
-@pytest.mark.parametrize("content", ["", "[1, 2]", '{"a": [1]}', '{"a": 3}', "\x00"])
+@pytest.mark.parametrize("content", ["", "[1, 2]", '{"a": [1]}', '{"a": 3}', '{"a": "text"}', "\x00"])
 def test_a_damaged_table_is_begun_anew(content: str, tmp_path: Path) -> None:
     (tmp_path / "costs-cortex-a72.json").write_text(content)
     table = CostTable("emulated:cortex-a72", tmp_path)

@@ -1,0 +1,67 @@
+"""What one inference of a file costs: instructions on the target's core where it can be emulated here, work anyway.
+
+No latency of this host: on x86-64 int8 kernels take as long for 8 channels as for 64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgeloop.bench.instructions import LABEL
+from edgeloop.errors import DeviceError
+from edgeloop.graph import Graph
+from edgeloop.progress import Progress
+from edgeloop.targets import Target
+from edgeloop_converters.arm_cost import can_count, counting_core, shared_arm_cost
+from edgeloop_converters.passes.figures import macs
+from edgeloop_converters.shared_work import Around
+
+MACS = "multiply-accumulates"
+
+
+@dataclass(frozen=True)
+class RunningCost:
+    """Of one inference; simd_instructions: None where they are not counted."""
+
+    macs: float
+    simd_instructions: float | None = None
+
+    def plus(self, other: RunningCost, share: float) -> RunningCost:
+        """On average, where the other follows for this share of the inferences."""
+        if self.simd_instructions is None or other.simd_instructions is None:
+            return RunningCost(self.macs + share * other.macs)
+        return RunningCost(self.macs + share * other.macs, self.simd_instructions + share * other.simd_instructions)
+
+    def share_of(self, whole: RunningCost) -> float:
+        """In instructions, where both have them."""
+        if self.simd_instructions is not None and whole.simd_instructions:
+            return self.simd_instructions / whole.simd_instructions
+        return self.macs / max(whole.macs, 1.0)
+
+
+@dataclass(frozen=True)
+class Counter:
+    """unit: of what costs are compared in, for people. of: a file's cost."""
+
+    unit: str
+    of: Callable[[bytes], RunningCost]
+
+
+BY_WORK = Counter(MACS, lambda file: RunningCost(macs(Graph.read(file))))
+
+
+def counter_for(target: Target, around: Around, progress: Progress) -> Counter:
+    """By work alone where the core cannot be emulated here; where only that fails, a note says why."""
+    if not can_count(target, around.device):
+        return BY_WORK
+    try:
+        cost = shared_arm_cost(target, around, progress)
+    except DeviceError as error:
+        progress.note(f"costs in {MACS}, because instructions cannot be counted here: {error.message}")
+        return BY_WORK
+
+    def count(file: bytes) -> RunningCost:
+        return RunningCost(macs(Graph.read(file)), float(cost.counted(file).simd_instructions))
+
+    return Counter(f"SIMD instructions on {counting_core(target, around.device).name} ({LABEL})", count)
