@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -53,7 +54,8 @@ class Checkpoints:
                 os.fsync(file.fileno())
             partial.replace(self._path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
             raise UsageError(
                 f"cannot write checkpoint {self._path}: {error.strerror or error}",
                 hint="make room and start again: it goes on from the checkpoint before" if self._path.is_file() else

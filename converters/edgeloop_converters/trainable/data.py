@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from edgeloop.contract import Contract
 from edgeloop.errors import DataError, UsageError
+from edgeloop.graph import Tensor
 from edgeloop_converters.data import Dataset
 from edgeloop_converters.trainable.augmenting import Augment, augmented
 
@@ -18,6 +19,7 @@ Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
 
 CACHE_BYTES = 1 << 30
+_CHECKED_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class ArrayData:
             raise DataError(f"training data: inputs and labels have {sorted(counts)} samples: they must be as many")
         if counts == {0}:
             raise DataError("training data: there are no samples")
+        for array in self.inputs:
+            _check_finite(array)
 
     def __len__(self) -> int:
         return len(self.inputs[0])
@@ -90,6 +94,8 @@ class DatasetData:
         rows = model_inputs(self._contract, self._model, self._dataset, missing)
         for index, row in zip(missing, rows, strict=True):
             found[index] = sample = tuple(array.copy() for array in row)
+            for array in sample:
+                _check_finite(array, index)
             size = sum(array.nbytes for array in sample)
             if size <= self._room and index not in self._kept:
                 self._kept[index] = sample
@@ -121,26 +127,74 @@ def training_data(samples: Any, labels: Any = None) -> TrainingData:
     per model input, [1, ...] each.
 
     Pictures may stay uint8: they become floats batch by batch. labels: an array as long, or a sequence of them, one per
-    task. Raises DataError where the lengths differ.
+    task. Raises DataError where lengths or shapes differ, or something is no number.
     """
     if hasattr(samples, "read"):
         if labels is not None:
             raise UsageError("these training data bring their own labels")
         found: TrainingData = samples
         return found
-    tasks = () if labels is None else (labels,) if isinstance(labels, np.ndarray) else tuple(labels)
-    tasks = tuple(_whole_or_float(np.asarray(task)) for task in tasks)
     if isinstance(samples, np.ndarray):
-        return ArrayData((samples.astype(np.float32) if samples.dtype == np.float64 else samples,), tasks)
+        return ArrayData((_numbers(samples),), _tasks(labels))
+    if isinstance(samples, (str, bytes)) or not isinstance(samples, Sequence):
+        raise DataError(
+            f"training data are arrays, not a {type(samples).__name__}",
+            hint="a folder or file: DatasetData(open_data(PATH), contract, model)",
+        )
     if not len(samples):
         raise DataError("training data: there are no samples")
-    rows = [(row,) if isinstance(row, np.ndarray) else tuple(row) for row in samples]
-    return ArrayData(tuple(np.concatenate(column) for column in zip(*rows, strict=True)), tasks)
+    try:
+        rows = [(row,) if isinstance(row, np.ndarray) else tuple(row) for row in samples]
+        columns = tuple(_numbers(np.concatenate(column)) for column in zip(*rows, strict=True))
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"training data: the samples are no arrays of one shape ({error})",
+            hint="an array [samples, ...], or a list of arrays [1, ...]",
+        ) from error
+    return ArrayData(columns, _tasks(labels))
 
 
-def _whole_or_float(labels: Array) -> Array:
+def check_fits(data: TrainingData, inputs: Sequence[Tensor]) -> None:
+    """Raises DataError where a sample has other shapes than the model's inputs."""
+    given, wanted = data.read(np.zeros(1, np.int64)), inputs
+    if [array.shape[1:] for array in given] != [tensor.shape[1:] for tensor in wanted]:
+        here, there = (" and ".join(str(list(one.shape[1:])) for one in several) for several in (given, wanted))
+        raise DataError(f"training data: a sample is {here}, the model takes {there}")
+
+
+def _tasks(labels: Any) -> tuple[Array, ...]:
     """Classes as int64, flags and values as float32."""
-    return labels.astype(np.int64 if labels.dtype.kind in "iu" else np.float32)
+    if labels is None:
+        return ()
+    is_one = isinstance(labels, np.ndarray) or not any(np.ndim(part) for part in labels)
+    tasks = [np.asarray(part) for part in ([labels] if is_one else labels)]
+    for task in tasks:
+        if task.dtype.kind not in "biuf" or not task.ndim:
+            raise DataError(
+                f"labels are {task.dtype.name}, not numbers",
+                hint="classes: np.unique(labels, return_inverse=True)[1]",
+            )
+    return tuple(task.astype(np.int64 if task.dtype.kind in "iu" else np.float32) for task in tasks)
+
+
+def _numbers(array: Array) -> Array:
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"training data: the samples are {array.dtype.name}, not numbers")
+    return array.astype(np.float32) if array.dtype == np.float64 else array
+
+
+def _check_finite(array: Array, first: int = 0) -> None:
+    """first: number of its first sample. TensorFlow's ReLU makes a NaN 0, so training alone would not show it."""
+    if array.dtype.kind != "f":
+        return
+    for start in range(0, len(array), _CHECKED_AT_ONCE):
+        part = array[start : start + _CHECKED_AT_ONCE]
+        bad = ~np.isfinite(part).reshape(len(part), -1).all(axis=1)
+        if bad.any():
+            raise DataError(
+                f"training sample {first + start + int(bad.argmax())} holds NaN or infinity",
+                hint="mend it or leave it out: edgeloop check-data",
+            )
 
 
 def split(data: TrainingData, fraction: float, seed: int) -> tuple[Part, Part]:
@@ -160,7 +214,7 @@ def split(data: TrainingData, fraction: float, seed: int) -> tuple[Part, Part]:
     count = max(1, round(len(data) * fraction)) if fraction > 0 else 0
     if count >= len(data):
         raise DataError(
-            f"{len(data)} samples are too few to learn from and to validate with",
+            f"{len(data)} sample{'s are' if len(data) > 1 else ' is'} too few to learn from and to validate with",
             hint="give more data, or validation=0 to do without a validation part",
         )
     return Part(data, np.sort(order[count:])), Part(data, np.sort(order[:count]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,8 @@ class TrainingOptions:
     after which it ends; 0: never. precision: "bfloat16" computes in it and keeps float32 variables.
     augment: changes a batch's inputs at random. checkpoints: folder to resume from after any end; None: none are
     written. checkpoint_steps: steps between two, beside those at each epoch's end. tensorboard: folder for its event
-    files. on_epoch: called with each epoch's figures by name.
+    files. on_epoch: called with each epoch's figures by name. stop: asked before every step; once it says
+    so, the training ends with the best weights so far.
     """
 
     epochs: int = 10
@@ -54,6 +56,7 @@ class TrainingOptions:
     checkpoint_steps: int = 1000
     tensorboard: Path | str | None = None
     on_epoch: Callable[[Mapping[str, float]], None] | None = None
+    stop: Callable[[], bool] | None = None
 
     def __post_init__(self) -> None:
         """Raises UsageError naming the option that cannot be so."""
@@ -61,12 +64,17 @@ class TrainingOptions:
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} {getattr(self, name)!r} is not known", hint=f"one of: {', '.join(allowed)}")
         for name in ("epochs", "batch", "step_epochs", "checkpoint_steps"):
-            _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        for name in ("l2", "l1", "clip_norm", "warmup_steps", "patience"):
-            _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
+            _check(name, getattr(self, name), is_whole(getattr(self, name), 1), "a whole number from 1")
+        for name in ("warmup_steps", "patience"):
+            _check(name, getattr(self, name), is_whole(getattr(self, name), 0), "a whole number from 0")
+        for name in ("l2", "l1", "clip_norm", "final", "step_factor"):
+            _check(name, getattr(self, name), _is_number(getattr(self, name)), "a number from 0")
         for name in ("dropout", "validation", "momentum"):
-            _check(name, getattr(self, name), 0 <= getattr(self, name) < 1, "from 0 to below 1")
-        _check("rate", self.rate, 0 < self.rate < math.inf, "above 0")
+            value = getattr(self, name)
+            _check(name, value, _is_number(value) and value < 1, "from 0 to below 1")
+        _check("rate", self.rate, _is_number(self.rate) and self.rate > 0, "a number above 0")
+        _check("augment", self.augment, self.augment is None or callable(self.augment),
+               "a function, as flips_and_shifts() gives it")  # fmt: skip
 
     def described(self) -> dict[str, Any]:
         """What decides the result, for a checkpoint to be compared by; `augment` by what it does (`fingerprint`)."""
@@ -92,6 +100,15 @@ def rate_at(options: TrainingOptions, step: int, steps: int, steps_per_epoch: in
     return options.rate * (options.final + (1 - options.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
+def is_whole(value: Any, low: int) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= low
+
+
+def _is_number(value: Any) -> bool:
+    """A finite one from 0."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 <= float(value) < math.inf
+
+
 def _check(name: str, value: object, holds: bool, wanted: str) -> None:
     if not holds:
-        raise UsageError(f"{name} is {value}: it must be {wanted}")
+        raise UsageError(f"{name} is {value!r}: it must be {wanted}")

@@ -18,7 +18,9 @@ def event_writer(folder: Path) -> Callable[[Epoch], None]:
         folder.mkdir(parents=True, exist_ok=True)
         writer = tf.summary.create_file_writer(str(folder))
     except (OSError, tf.errors.OpError) as error:
-        raise UsageError(f"cannot write TensorBoard's files to {folder}: {error}") from error
+        raise UsageError(
+            f"cannot write TensorBoard's files to {folder}: {getattr(error, 'strerror', '') or error}"
+        ) from error
 
     # tf.summary.scalar is the same, but asks for TensorBoard to be installed.
     scalars = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"})

@@ -245,10 +245,50 @@ def test_what_cannot_be_learnt_from_is_one_line() -> None:
         fine_tune(model, samples=samples, labels=classes[:-1])
     with pytest.raises(DataError, match="go from 0 to 3: the output has 3 classes"):
         fine_tune(model, samples=samples, labels=np.where(classes == 2, 3, classes))
-    with pytest.raises(DataError, match="1 samples are too few"):
+    with pytest.raises(DataError, match="1 sample is too few"):
         fine_tune(model, samples=samples[:1], labels=classes[:1])
-    with pytest.raises(UsageError, match="dropout is 1: it must be from 0 to below 1"):
-        TrainingOptions(dropout=1)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"samples": np.full((20, 10), np.nan)}, "training sample 0 holds NaN or infinity"),
+        ({"samples": np.zeros((20, 7))}, r"a sample is \[7\], the model takes \[10\]"),
+        ({"samples": np.full((20, 10), "a")}, "the samples are str32, not numbers"),
+        ({"samples": [np.zeros((1, 10)), np.zeros((1, 9))]}, "the samples are no arrays of one shape"),
+        ({"samples": "data/"}, "training data are arrays, not a str"),
+        ({"labels": np.full(20, "cat")}, "labels are str96, not numbers"),
+        ({"labels": np.full(20, -1)}, "all are -1, so none is known"),
+        ({"labels": np.eye(3)[np.zeros(20, int)]}, "classes are whole numbers .one-hot: "),
+        ({"labels": [0] * 19}, "inputs and labels have"),
+    ],
+)
+def test_samples_and_labels_that_do_not_fit_are_one_line(changed: dict[str, Any], said: str) -> None:
+    samples, classes = blobs(20)
+    with pytest.raises(DataError, match=said):
+        fine_tune(Graph.read(tiny_mlp()), **{"samples": samples, "labels": classes.tolist(), **changed})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"dropout": 1}, "dropout is 1: it must be from 0 to below 1"),
+        ({"epochs": 1.5}, "epochs is 1.5: it must be a whole number from 1"),
+        ({"batch": "8"}, "batch is '8': it must be a whole number from 1"),
+        ({"rate": float("nan")}, "rate is nan: it must be a number above 0"),
+        ({"final": -1}, "final is -1: it must be a number from 0"),
+        ({"augment": "flips"}, "augment is 'flips': it must be a function"),
+    ],
+)
+def test_options_that_cannot_be_are_one_line(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        TrainingOptions(**given)
+
+
+def test_a_checkpoint_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"cannot write checkpoint .*file/checkpoint.npz: "):
+        fitted(replace(OPTIONS, checkpoints=tmp_path / "file"))
 
 
 def test_pictures_and_labels_may_be_bytes_and_few_samples_are_noted() -> None:

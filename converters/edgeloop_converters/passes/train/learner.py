@@ -21,7 +21,7 @@ from edgeloop_converters.passes.train.losses import (
     relative_error,
     soft_loss,
 )
-from edgeloop_converters.passes.train.tasks import CLASSES, FLAGS, Goal
+from edgeloop_converters.passes.train.tasks import CLASSES, FLAGS, Goal, check_weight
 from edgeloop_converters.trainable import TrainableGraph, TrainingOptions
 from edgeloop_converters.trainable.augmenting import mixes
 from edgeloop_converters.trainable.hooks import Bfloat16, Chain, Dropout, Hooks
@@ -39,6 +39,9 @@ class Hint:
     student: str
     teacher: str
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_weight("hint", self.weight)
 
 
 class Quantizer(Protocol):

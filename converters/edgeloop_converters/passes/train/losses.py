@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ class SoftLabels:
     alpha: float = 0.7
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0 or not 0 <= self.alpha <= 1:
+        if not 0 < self.temperature < math.inf or not 0 <= self.alpha <= 1:
             raise UsageError(
                 f"soft labels: temperature {self.temperature} must be above 0 and alpha {self.alpha} from 0 to 1"
             )

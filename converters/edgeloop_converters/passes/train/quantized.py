@@ -29,7 +29,9 @@ from edgeloop_converters.passes.train.tasks import Task, goals_of
 from edgeloop_converters.passes.train.tuning import make_teacher, report_of
 from edgeloop_converters.quantization import quantize_int8
 from edgeloop_converters.trainable import History, TrainableGraph, TrainingData, TrainingOptions, train, training_data
+from edgeloop_converters.trainable.data import check_fits
 from edgeloop_converters.trainable.imports import import_tensorflow
+from edgeloop_converters.trainable.options import is_whole
 
 Array = npt.NDArray[Any]
 
@@ -47,8 +49,8 @@ class Stage:
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.bits not in _BITS or not 0 < self.share <= 1:
-            raise UsageError(f"{self}: epochs are at least 1, bits 2 to 8, the share above 0 and at most 1")
+        if not is_whole(self.epochs, 1) or self.bits not in _BITS or not 0 < self.share <= 1:
+            raise UsageError(f"{self}: epochs are a whole number from 1, bits 2 to 8, the share above 0 and at most 1")
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ def train_int8(
     trainable = TrainableGraph(graph)
     for note in trainable.notes:
         progress.note(note)
+    check_fits(data, trainable.graph.inputs)
     if teacher is None and not data.labels:
         teacher = graph
     packed = _first_packing(trainable, data, seed, progress)

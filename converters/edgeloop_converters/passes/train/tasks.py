@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,11 @@ KINDS = (CLASSES, FLAGS, VALUES)
 _KIND_OF_LAST_OP = {"SOFTMAX": CLASSES, "LOGISTIC": FLAGS}
 
 
+def check_weight(what: str, weight: float) -> None:
+    if not 0 <= weight < math.inf:
+        raise UsageError(f"a {what}'s weight is {weight}: it must be at least 0")
+
+
 @dataclass(frozen=True)
 class Task:
     """One output. output: its tensor's name, "" for the output at the task's own place.
@@ -32,6 +38,9 @@ class Task:
     kind: str = ""
     weight: float = 1.0
     labels: int | None = None
+
+    def __post_init__(self) -> None:
+        check_weight("task", self.weight)
 
 
 @dataclass(frozen=True)
@@ -88,13 +97,19 @@ def _kind(op: Op | None, labels: Array | None) -> str:
 
 def _check_labels(name: str, kind: str, shape: tuple[int, ...], labels: Array) -> None:
     what = f"labels of output '{name[:120]}'"
+    each, wanted = labels.shape[1:], shape[1:]
     if kind == CLASSES:
         if not np.issubdtype(labels.dtype, np.integer):
-            raise DataError(f"{what} are {labels.dtype}: classes are whole numbers")
+            raise DataError(f"{what} are {labels.dtype}: classes are whole numbers", hint="one-hot: labels.argmax(-1)")
         low, high = int(labels.min()), int(labels.max())
         if low < -1 or high >= shape[-1]:
             raise DataError(f"{what} go from {low} to {high}: the output has {shape[-1]} classes, from 0")
-        if labels.shape[1:] != shape[1:-1]:
-            raise DataError(f"{what} have the shape {list(labels.shape[1:])} per sample, wanted {list(shape[1:-1])}")
-    elif int(np.prod(labels.shape[1:])) != int(np.prod(shape[1:])):
-        raise DataError(f"{what} have {int(np.prod(labels.shape[1:]))} values per sample, the output {shape[1:]}")
+        if each != wanted[:-1]:
+            raise DataError(f"{what} have the shape {list(each)} per sample, wanted {list(wanted[:-1])}")
+    elif math.prod(each) != math.prod(wanted):
+        raise DataError(f"{what} have {math.prod(each)} values per sample, the output {list(wanted)}")
+    elif np.isinf(labels).any():
+        raise DataError(f"{what} hold infinity")
+    unknown = labels < 0 if kind == CLASSES else np.isnan(labels)
+    if unknown.all():
+        raise DataError(f"{what}: all are {-1 if kind == CLASSES else 'NaN'}, so none is known")

@@ -15,6 +15,7 @@ from edgeloop_converters.passes.train.learner import GraphLearner, Hint, Teacher
 from edgeloop_converters.passes.train.losses import SoftLabels
 from edgeloop_converters.passes.train.tasks import Task, goals_of
 from edgeloop_converters.trainable import History, TrainableGraph, TrainingOptions, train, training_data
+from edgeloop_converters.trainable.data import check_fits
 
 
 def fine_tune(
@@ -37,6 +38,7 @@ def fine_tune(
         raise UsageError("fine-tuning needs labels", hint="without labels, distill from the model that came in")
     began = time.perf_counter()
     trainable = _noted(TrainableGraph(graph), progress)
+    check_fits(data, trainable.graph.inputs)
     learner = GraphLearner(trainable, goals_of(trainable.graph, tasks, data.labels), options)
     history = train(learner, data, options, seed=seed, progress=progress)
     return trainable.to_graph(), report_of("fine-tuning", history, "", time.perf_counter() - began)
@@ -63,6 +65,7 @@ def distill(
     options, progress, data = options or TrainingOptions(), progress or SilentProgress(), training_data(samples, labels)
     began = time.perf_counter()
     trainable = _noted(TrainableGraph(graph), progress)
+    check_fits(data, trainable.graph.inputs)
     goals = goals_of(trainable.graph, tasks, data.labels)
     learner = GraphLearner(
         trainable, goals, options, teacher=make_teacher(teacher, trainable.graph, tasks), soft=soft, hints=hints
