@@ -101,12 +101,12 @@ def rate_at(options: TrainingOptions, step: int, steps: int, steps_per_epoch: in
 
 
 def is_whole(value: Any, low: int) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= low
+    return not isinstance(value, bool) and isinstance(value, numbers.Integral) and int(value) >= low
 
 
 def _is_number(value: Any) -> bool:
     """A finite one from 0."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 <= float(value) < math.inf
+    return not isinstance(value, bool) and isinstance(value, numbers.Real) and 0 <= float(value) < math.inf
 
 
 def _check(name: str, value: object, holds: bool, wanted: str) -> None:
