@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from edgeloop.contract import Contract
 from edgeloop.progress import Progress
@@ -12,6 +13,7 @@ from edgeloop_converters.check_data.run import THOROUGH_SAMPLES, DataCheck
 from edgeloop_converters.check_data.run import check_data as check_recipe
 from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.data.cache import DecodedCache
+from edgeloop_converters.dynamic.steps import with_exits
 from edgeloop_converters.goals import Goals
 from edgeloop_converters.pipeline import convert as run_recipe
 from edgeloop_converters.recipe import DEFAULT_TARGET, Recipe
@@ -44,7 +46,13 @@ def convert(
     repair: bool = True,
     optimize: str = "",
     minutes: float | None = None,
+    widths: Sequence[float] = (),
+    exits: Sequence[float] = (),
+    evaluation_samples: int | None = None,
+    onnx_engine: str = "",
+    hints: ContractFlags | Mapping[str, Any] | None = None,
     device: str = "",
+    identity: str | Path | None = None,
     ablation: bool = False,
     tensorboard: str | Path | None = None,
     trust_code: bool = False,
@@ -64,12 +72,16 @@ def convert(
     scheme_options: as {"bits": 4}. io: "float", "int8", "uint8"; "": the scheme's own. calibration: how
     ranges are taken, from calibration_samples. signature: of a SavedModel or .tflite that has several.
     shape: sizes of one sample where the model leaves them free; several of them make shape buckets, one variant each.
-    optimize: "balanced", "size", "latency" or "accuracy": look for a smaller model within the goals; no trial
-    for it is begun after `minutes`. device: "ssh://USER@HOST" or "emulated:cortex-a72", where candidates are measured.
+    optimize: "balanced", "size", "latency" or "accuracy": look for a smaller model within the goals, in `minutes`.
+    widths, exits: shares of the cost, of narrower variants beside the model and of heads at which a device may stop.
+    evaluation_samples: at most so many. hints: parts of the contract, as {"kind": "image", "mean": (0.0,)};
+    the rest is detected. device: "ssh://USER@HOST" or "emulated:cortex-a72", where candidates are
+    measured; identity: SSH private key for it.
     ablation: make the model without each of its passes, too. tensorboard: folder for the figures of trainings.
     cache: keep decoded pictures on disk for the next conversion. Raises UsageError and its kinds, RefusedError. A
     missed goal is in `result.gate`; repair: try first to mend a file that misses one, see `result.variants[0].repairs`.
     """
+    passes = plan_passes(scheme, engine, effort, calibration_samples, io=io, options=scheme_options, method=calibration)
     recipe = Recipe(
         source=str(model),
         target=target,
@@ -77,10 +89,8 @@ def convert(
         evaluation=None if evaluate is None else str(evaluate),
         contract=contract if isinstance(contract, Contract) else None,
         contract_file="" if contract is None or isinstance(contract, Contract) else str(contract),
-        hints=ContractFlags(),
-        passes=plan_passes(
-            scheme, engine, effort, calibration_samples, io=io, options=scheme_options, method=calibration
-        ),
+        hints=hints if isinstance(hints, ContractFlags) else ContractFlags(**(hints or {})),
+        passes=with_exits(passes, exits) if exits else passes,
         effort=effort,
         signature=signature,
         goals=goals if isinstance(goals, Goals) else Goals.from_dict(goals or {}),
@@ -92,6 +102,9 @@ def convert(
         repair=repair,
         optimize=optimize,
         minutes=minutes,
+        widths=tuple(widths),
+        evaluation_samples=evaluation_samples,
+        onnx_engine=onnx_engine,
     )
     if device:
         from edgeloop.devices.measurers import check_measures
@@ -107,6 +120,7 @@ def convert(
         device=device,
         ablation=ablation,
         tensorboard=None if tensorboard is None else Path(tensorboard),
+        identity=None if identity is None else Path(identity),
     )
 
 

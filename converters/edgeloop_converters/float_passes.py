@@ -53,6 +53,11 @@ class Setting:
     def has_labels(self) -> bool:
         return self.data.labels is not None
 
+    @property
+    def watched(self) -> Progress:
+        """For passes that have nothing to show for half their work: they end when the time does."""
+        return self.around.deadline.watch(self.progress)
+
     def samples(self, model: bytes, count: int) -> list[tuple[Array, ...]]:
         """At most `count` samples as the model takes them, drawn by the seed."""
         from edgeloop_converters.calibration import model_inputs
@@ -126,7 +131,7 @@ def _prune(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[
     began = time.monotonic()
     given = {"samples": _SAMPLES, "tile": setting.target.channel_tile, "cost": "macs", **options}
     how = {key: given.pop(key) for key in HOW_MUCH[PRUNE] if key in given}
-    repair = bool(given.pop("repair", True))
+    repair, pairs = bool(given.pop("repair", True)), bool(given.pop("pairs", True))
 
     def look() -> Survey:
         samples = _seen(graph, setting, given["samples"])
@@ -135,15 +140,15 @@ def _prune(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[
         return Survey(
             graph, labels=setting.labels(given["samples"]) if with_labels else None,
             score=given.get("score", _SCORE), tile=given["tile"], cost=cost, samples=samples, seed=setting.seed,
-            progress=setting.progress,
+            progress=setting.watched,
         )  # fmt: skip
 
     survey = setting.around.work.once(
         key_of("survey", graph.write(), given, setting.indices.tobytes(), setting.seed), look
     )
     return apply_prune(
-        graph, survey.plan(**how), samples=survey.samples, repair=repair, seed=setting.seed,
-        progress=setting.progress, started=began,
+        graph, survey.plan(**how), samples=survey.samples, repair=repair, pairs=pairs, seed=setting.seed,
+        progress=setting.watched, started=began,
     )  # fmt: skip
 
 
@@ -153,7 +158,7 @@ def _prune_blocks(graph: Graph, options: Mapping[str, Any], setting: Setting) ->
     how = {key: value for key, value in options.items() if key not in ("samples", "cost")}
     return prune_blocks(
         graph, samples=_seen(graph, setting, options.get("samples", _SAMPLES)),
-        cost=_cost(options.get("cost", "macs"), setting), seed=setting.seed, progress=setting.progress, **how,
+        cost=_cost(options.get("cost", "macs"), setting), seed=setting.seed, progress=setting.watched, **how,
     )  # fmt: skip
 
 

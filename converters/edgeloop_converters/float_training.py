@@ -125,5 +125,9 @@ def _training(name: str, graph: Graph, options: Mapping[str, Any], setting: Sett
     augment = augment_named(options.get("augment", "none"))
     if folder.is_dir():
         setting.progress.note(f"{name}: goes on from where the same training stopped ({folder})")
-    yield TrainingOptions(augment=augment, checkpoints=folder, tensorboard=_events(name, identity, setting), **given)
+    deadline = setting.around.deadline
+    yield TrainingOptions(
+        augment=augment, checkpoints=folder, tensorboard=_events(name, identity, setting),
+        stop=lambda: deadline.is_over, **given,
+    )  # fmt: skip
     shutil.rmtree(folder, ignore_errors=True)

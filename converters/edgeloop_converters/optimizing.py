@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,28 +11,27 @@ from typing import Any
 import numpy as np
 
 from edgeloop.bench.measurement import Measurement
-from edgeloop.bundle import Metrics
-from edgeloop.errors import DeviceError, GoalNotMetError, UsageError
+from edgeloop.errors import DeviceError, EdgeloopError
 from edgeloop.graph import Graph
 from edgeloop_converters.buckets import Basis
 from edgeloop_converters.check_data.finding import Finding
-from edgeloop_converters.costs import CostSetting, cost_named
+from edgeloop_converters.costs import COSTS, CostSetting, cost_named
 from edgeloop_converters.data import pick_stratified
-from edgeloop_converters.evaluate import run_models, summarize
 from edgeloop_converters.export import FLOAT, Exported
 from edgeloop_converters.measure import Candidate, Measured, Measuring
 from edgeloop_converters.on_device import measured_on_device, with_profiles
-from edgeloop_converters.recipe_steps import FLOAT_PASSES, QAT, PassStep
-from edgeloop_converters.search import Look, Search, Trial, best, front, how_close
+from edgeloop_converters.recipe_steps import PassStep
+from edgeloop_converters.search import Trial, best, front, how_close
 from edgeloop_converters.shared_work import Around
 from edgeloop_converters.sources import Sources
 from edgeloop_converters.strategy import LITE, Facts, Strategy, decide
+from edgeloop_converters.trials import Export, run_trials, validated, with_passes
 
 _VALIDATION_SHARE = 0.2
 _MOST_VALIDATION = 2_000
+_CLOSING_S = 3.0
+"""What a conversion does behind its last file, beside evaluating: latency, error per layer, report, bundle."""
 _ENOUGH_TO_JUDGE = 200
-
-Export = Callable[[Basis], tuple[Candidate, tuple[Finding, ...]]]
 
 
 @dataclass(frozen=True)
@@ -64,16 +62,22 @@ def optimize(basis: Basis, how: Measuring, export: Export, around: Around) -> Fo
     strategy = decide(how.recipe.optimize, facts, how.target, how.recipe.goals, how.recipe.effort)
     for reason in strategy.reasons:
         note(f"strategy: {reason}")
-    plain = _with_passes(basis, strategy.plain)
+    plain = with_passes(basis, strategy.plain)
+    began = time.monotonic()
     whole, findings = export(plain)
+    deadline = around.deadline
+    deadline.reserve_s = time.monotonic() - began + _CLOSING_S
+    began = time.monotonic()
+    beside = _float_beside(whole, how, note)
+    deadline.reserve_s += _evaluating_s(basis.sources, time.monotonic() - began)
     trials: tuple[Trial[Candidate], ...] = ()
     if strategy.shares:
         if doubt := doubt_of(len(basis.sources.validation)):
             note(doubt)
-        trials = _trials(basis, how, export, _countable(strategy, how, around, note), note)
+        trials = run_trials(basis, how, export, _countable(strategy, how, around, note), deadline, note)
         if best(trials) is None:
             note(f"strategy: {how_close(trials)}")
-    rest = (whole, *_float_beside(whole, how, note))
+    rest = (whole, *beside)
     models = {_name_of(t): t.made.exported.model for t in trials if not t.missed and not t.too_large}
     models.update({c.exported.name: c.exported.model for c in rest})
     timed = measured_on_device(models, around, how, note)
@@ -82,15 +86,21 @@ def optimize(basis: Basis, how: Measuring, export: Export, around: Around) -> Fo
         "facts": facts.line(), "reasons": list(strategy.reasons), "trials": [_told(t, trials, timed) for t in trials],
         "chosen": None if chosen is None else _name_of(chosen),
         "measured": {name: m.to_dict() for name, m in timed.items()},
+        "unit": COSTS[str(strategy.prune.options["cost"])].unit,
     }  # fmt: skip
     if chosen is None:
+        told["recipe"] = recipe_of(plain)
         return Found(with_profiles(rest, timed), findings, tuple(notes), told, plain)
-    lite = replace(chosen.made, exported=replace(chosen.made.exported, name=LITE))
+    made_by = with_passes(basis, strategy.steps(chosen.share, chosen.trained))
+    told["recipe"] = recipe_of(made_by)
+    # As it will run: passes over the float model are those of the trial, what quantizing takes is done in full.
+    made = export(made_by)[0]
+    lite = replace(made, exported=replace(made.exported, name=LITE))
     note(
         f"strategy: {LITE} is the model at {chosen.share:.0%} of the cost, {_why(timed)} within the budget; "
         f"{how.target.id} runs it, the whole one is beside it as int8"
     )
-    made_by = _with_passes(basis, strategy.steps(chosen.share, chosen.trained))
+    note(f"strategy: as a recipe (--save-recipe FILE): {passes_line(made_by.recipe.passes)}")
     if timed:
         timed[LITE] = timed[_name_of(chosen)]
     return Found(with_profiles((lite, *rest), timed), findings, tuple(notes), told, made_by)
@@ -109,6 +119,17 @@ def settled(measured: Sequence[Measured]) -> tuple[tuple[Measured, ...], tuple[s
         if m not in passed and m.gate.reasons
     )
     return tuple(passed), said
+
+
+def recipe_of(basis: Basis) -> str:
+    """TOML of what a variant was exported from: the same samples are kept from learning as during the search."""
+    return replace(basis.recipe, validation=True).with_contract(basis.sources.contract).to_toml()
+
+
+def passes_line(steps: Sequence[PassStep]) -> str:
+    """For people: "prune (cost arm, goal 0.7), calibrate (samples 512), quantize (scheme int8)"."""
+    told = (", ".join(f"{key} {value}" for key, value in step.options.items()) for step in steps)
+    return ", ".join(f"{step.name} ({text})" if text else step.name for step, text in zip(steps, told, strict=True))
 
 
 def _float_beside(whole: Candidate, how: Measuring, note: Callable[[str], None]) -> tuple[Candidate, ...]:
@@ -160,6 +181,7 @@ def _told(
         "name": _name_of(trial), "share": trial.share, "reached": trial.look.cost, "trained": trial.trained,
         "bytes": trial.bytes, "metric": trial.metrics.metric, "value": trial.metrics.this,
         "float": trial.metrics.float_, "agreement": trial.metrics.agreement, "samples": trial.metrics.n,
+        "seconds": round(trial.look.seconds, 1), "cost": trial.look.value,
         "missed": [*trial.missed, *filter(None, [trial.too_large])], "on_front": trial in front(trials),
         "measured": None if measured is None else measured.to_dict(),
     }  # fmt: skip
@@ -188,13 +210,32 @@ def facts_of(basis: Basis, how: Measuring, device: str) -> Facts:
     from edgeloop.analysis import analyze
     from edgeloop_converters.arm_cost import can_count
 
-    analysis = analyze(Graph.read(basis.model.tflite))
+    graph = Graph.read(basis.model.tflite)
+    analysis = analyze(graph)
     data = basis.sources.data.calibration
     return Facts(
         analysis.macs, analysis.layers, len(basis.sources.learnable), data.labels is not None,
         find_spec("tensorflow") is not None, can_count(how.target, device), analysis.parameters,
-        basis.sources.contract.output.kind, device, how.recipe.minutes,
+        basis.sources.contract.output.kind, device, how.recipe.minutes, _simplified(graph),
     )  # fmt: skip
+
+
+def _simplified(graph: Graph) -> str:
+    """What rewriting the graph would save, for people; "" for nothing. On random inputs: the pass looks at data."""
+    from edgeloop_converters.passes import optimize_graph
+
+    try:
+        _, report = optimize_graph(graph)
+    except EdgeloopError:  # the pass says so where a recipe asks for it
+        return ""
+    saves = any(report.after[name] < report.before[name] for name in ("ops", "macs"))
+    return f"{report.before['ops']:.0f} -> {report.after['ops']:.0f} ops ({report.detail})" if saves else ""
+
+
+def _evaluating_s(sources: Sources, validating_s: float) -> float:
+    """What evaluating two variants takes, each beside the float model, by what one took on the validation samples."""
+    each = validating_s / max(1, len(sources.validation))
+    return 2 * each * len(sources.evaluation)
 
 
 def _countable(strategy: Strategy, how: Measuring, around: Around, note: Callable[[str], None]) -> Strategy:
@@ -207,55 +248,3 @@ def _countable(strategy: Strategy, how: Measuring, around: Around, note: Callabl
         note(f"strategy: cost: multiply-accumulates, because instructions cannot be counted here: {error.message}")
         return replace(strategy, prune=replace(strategy.prune, options={**strategy.prune.options, "cost": "macs"}))
     return strategy
-
-
-def _trials(
-    basis: Basis, how: Measuring, export: Export, strategy: Strategy, note: Callable[[str], None]
-) -> tuple[Trial[Candidate], ...]:
-    def make(share: float, trained: bool) -> Candidate | None:
-        try:
-            return export(_with_passes(basis, strategy.steps(share, trained)))[0]
-        except (GoalNotMetError, UsageError) as error:  # the whole model has been exported: nothing is lost
-            note(f"trial at {share:.0%} of the cost: {error.message}")
-            return None
-
-    minutes = how.recipe.minutes
-    until = math.inf if minutes is None else time.monotonic() + 60 * minutes
-    with how.progress.step("trials", total=len(strategy.shares)) as advance:
-
-        def look(candidate: Candidate) -> Look:
-            advance(1)
-            return Look(validated(candidate, how), len(candidate.exported.model), _reached(candidate))
-
-        search = Search(strategy.budget, make, look, note, lambda: until - time.monotonic())
-        return search.run(strategy.shares, trains=strategy.trains)
-
-
-def _reached(candidate: Candidate) -> float | None:
-    """The share of the cost that is left, by the pruning's own report."""
-    for report in candidate.exported.passes:
-        for name in ("cost", "macs"):
-            if report.name == "prune" and report.before.get(name):
-                return report.after[name] / report.before[name]
-    return None
-
-
-def validated(candidate: Candidate, how: Measuring) -> Metrics:
-    """The exported file against its float model on the validation samples."""
-    sources, name = candidate.sources, candidate.exported.name
-    with how.stages("trials judged"):
-        evaluation = run_models(
-            {FLOAT: candidate.model.tflite, name: candidate.exported.model}, sources.contract,
-            sources.data.calibration, sources.validation, reference=FLOAT, threads=how.threads or 1,
-            progress=how.progress, label="validating",
-        )  # fmt: skip
-    return summarize(evaluation, name, reference=FLOAT, scorer=None).metrics
-
-
-def _with_passes(basis: Basis, added: Sequence[PassStep]) -> Basis:
-    """The recipe with these passes behind its own over the float model. Training for int8 does without calibration."""
-    recipe = basis.recipe
-    quantizing = [step for step in recipe.passes if step.name not in FLOAT_PASSES]
-    if any(step.name == QAT for step in added):
-        quantizing = [step for step in quantizing if step.name != "calibrate"]
-    return replace(basis, recipe=replace(recipe, passes=(*recipe.float_passes, *added, *quantizing), optimize=""))

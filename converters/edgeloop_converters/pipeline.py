@@ -28,6 +28,7 @@ from edgeloop_converters.check_data.stability import RangeRows
 from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.data.cache import DecodedCache
 from edgeloop_converters.data.unreadable import all_unreadable_named
+from edgeloop_converters.deadline import Deadline
 from edgeloop_converters.evaluate import Scorer
 from edgeloop_converters.export import export
 from edgeloop_converters.frontends import FRONTENDS, start_conversion
@@ -103,7 +104,8 @@ def convert(
         scorer = Scorer(ahead.assistant) if data.evaluation.labels is not None else None
         decoded = stack.enter_context(DecodedCache()) if cache else None
         how = Measuring(recipe, target, Stages(), reporter, threads, scorer)
-        around = Around(stack.enter_context(SharedWork()), device, tensorboard, identity)
+        deadline = Deadline(recipe.minutes if recipe.optimize else None)
+        around = Around(stack.enter_context(SharedWork()), device, tensorboard, identity, deadline)
         run = _Run(how, trust_code, ahead, decoded, around)
         loaded = run.load(data, stack)
         if recipe.goals.max_drop is not None and loaded.output_kind != "classification":
@@ -128,7 +130,7 @@ def convert(
             made_by = made.made_by
         else:
             bases = loaded.bases
-            if ablation and len(bases) == 1:
+            if (ablation or recipe.validation) and len(bases) == 1:
                 bases = (replace(bases[0], sources=with_validation(bases[0].sources, recipe.seed)),)
             made_by = bases[0]
             for basis in bases:

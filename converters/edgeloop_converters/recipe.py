@@ -58,7 +58,8 @@ class Recipe:
     `evaluation_samples`: at most so many are evaluated; None: as many as the effort says.
     `widths`: shares of the cost, each of which makes one more, narrower variant.
     `optimize`: a name of `OPTIMIZE`, what a smaller model is looked for by; "": none is.
-    `minutes`: after which no more trials for it are begun; None: as many as it takes.
+    `minutes`: that a search may take, from the conversion's start; None: as many as it takes.
+    `validation`: a fifth of `data` is kept to choose by, nothing is learnt from it; `optimize` does so anyway.
     `sha256`: of source, data and eval when it was written (`portable.input_hashes`); others are warned of.
     `version` None: one more than the last made here. `name` "": the source file's stem.
     Raises ConfigError or UsageError for values out of range.
@@ -85,6 +86,7 @@ class Recipe:
     onnx_engine: str = ""
     optimize: str = ""
     minutes: float | None = None
+    validation: bool = False
     widths: tuple[float, ...] = ()
     sha256: Mapping[str, str] = field(default_factory=dict)
 
@@ -234,6 +236,7 @@ class Recipe:
             "onnx_engine": self.onnx_engine or None,
             "optimize": self.optimize or None,
             "minutes": self.minutes,
+            "validation": self.validation or None,
             "widths": list(self.widths) or None,
             "shape": plain_shapes(self.shapes),
             "contract_file": self.contract_file or None,

@@ -24,10 +24,11 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "seed": int, "ignore_labels": bool, "passes": list, "goals": dict, "contract": dict, "hints": dict,
     "eval_samples": int, "signature": str, "contract_file": str, "shape": list, "repair": bool,
     "onnx_engine": str, "optimize": str, "minutes": (int, float), "sha256": dict, "widths": list,
+    "validation": bool,
 }  # fmt: skip
 _PLAIN = (
     "target", "data", "name", "version", "effort", "seed", "ignore_labels", "signature", "contract_file", "repair",
-    "onnx_engine", "optimize", "minutes", "sha256",
+    "onnx_engine", "optimize", "minutes", "sha256", "validation",
 )  # fmt: skip
 
 

@@ -147,6 +147,7 @@ PASSES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
         "samples": (is_whole(1, 1_000_000), "a whole number from 1 to 1000000"),
         "labels": _TRUTH,
         "repair": _TRUTH,
+        "pairs": _TRUTH,
     },
     "prune-blocks": {
         "count": (is_whole(1, 1_000), "a whole number from 1 to 1000"),

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.bundle import BundleDraft, Manifest, claim_version, load_or_create_signing_key, write_bundle
-from edgeloop.bundle.files import BUNDLE, check_can_write, check_can_write_into, check_may_replace
+from edgeloop.bundle.files import (
+    BUNDLE,
+    check_can_write,
+    check_can_write_into,
+    check_may_replace,
+    write_atomically,
+)
 from edgeloop.bundle.limits import model_file
 from edgeloop.errors import GoalNotMetError, UsageError
 from edgeloop_converters.check_data import Finding
@@ -237,6 +243,16 @@ class ConvertResult:
             "signed_by": saved.signed_by,
             "next_steps": list(self.next_steps),
         }
+
+    def save_recipe(self, path: Path | str) -> None:
+        """The passes that `variants[0]` was made by, as a recipe to be run again: `edgeloop convert --recipe FILE`.
+
+        Of a search, what it came to. Raises UsageError where it cannot be written.
+        """
+        searched = self.report["search"] or {}
+        check_can_write(Path(path), "recipe")
+        text: str = searched.get("recipe") or self.recipe.to_toml()
+        write_atomically(Path(path), text.encode())
 
     def write_report(self, folder: Path | str | None = None, *, beside: Path | str | None = None) -> tuple[Path, Path]:
         """Write report.json and report.html into `folder`, or beside the bundle as NAME.report.json and .html.

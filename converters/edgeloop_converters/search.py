@@ -22,11 +22,14 @@ _HALFWAY_FROM = 0.06
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen of a trial's file. cost: what stays of it as a share of the model's own, None where not known."""
+    """What was seen of a trial's file. cost: what stays of it as a share of the model's own, None where not known;
+    value: the same in the cost's unit. seconds: that making and judging it took."""
 
     metrics: Metrics
     bytes: int
     cost: float | None = None
+    seconds: float = 0.0
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,12 @@ class Trial(Generic[T]):
         this, whole = self.metrics.this or 0.0, self.metrics.float_ or 0.0
         agreement = "" if self.metrics.agreement is None else f", agreement {self.metrics.agreement:.1%}"
         verdict = "misses the budget" if self.missed else "too large" if self.too_large else "within the budget"
+        took = f" ({self.look.seconds:.0f} s)" if self.look.seconds >= 1 else ""
         cost = "" if self.look.cost is None else f" ({self.look.cost:.0%} reached)"
         return (
             f"trial at {self.share:.0%} of the cost{cost}{', trained' if self.trained else ''}: "
             f"{self.bytes / 1000:.1f} kB, {self.metrics.metric} {this:.2%} (float {whole:.2%}){agreement} on "
-            f"{self.metrics.n} validation samples, {verdict}"
+            f"{self.metrics.n} validation samples, {verdict}{took}"
         )
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from edgeloop_converters.deadline import Deadline
+
 T = TypeVar("T")
 
 
@@ -45,13 +47,14 @@ class Around:
     """What a conversion brings along that is no part of its recipe.
 
     device: URL that costs are measured on, "" for none; identity: SSH private key for it. tensorboard: folder that
-    trainings write their figures to.
+    trainings write their figures to. deadline: of passes over the float model.
     """
 
     work: SharedWork = field(default_factory=SharedWork)
     device: str = ""
     tensorboard: Path | None = None
     identity: Path | None = None
+    deadline: Deadline = field(default_factory=Deadline)
 
 
 def key_of(*parts: object) -> str:

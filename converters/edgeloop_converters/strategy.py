@@ -21,6 +21,8 @@ _FEWEST_SAMPLES = 64
 _SMALLEST_MACS = 200_000
 """Below it an inference takes tens of microseconds on any of the targets: what stands around it takes longer."""
 _ENOUGH_TO_TRAIN = 200
+_FAST_SAMPLES = 256
+_GRAPH = "optimize"
 _FEWEST_STEPS, _BATCH = 300, 32
 """Few samples are gone through more often, so that training does as much; `trainable.TrainingOptions.batch`."""
 _SHARES = {
@@ -38,7 +40,8 @@ _RATE = 1e-3
 class Facts:
     """macs, layers, weights: of the float model. samples: free to learn from, beside those that trials are judged on.
     can_train: TensorFlow is there. counts_arm: the core can be emulated here; device: URL of one that candidates are
-    measured on, "" for none. output: kind of the contract's output, what the model is used for. minutes: for trials.
+    measured on, "" for none. output: kind of the contract's output, what the model is used for. minutes: for all of it.
+    simplified: what rewriting the graph would do, "" where that is nothing.
     """
 
     macs: int
@@ -51,6 +54,7 @@ class Facts:
     output: str = "classification"
     device: str = ""
     minutes: float | None = None
+    simplified: str = ""
 
     @property
     def is_timed(self) -> bool:
@@ -71,7 +75,8 @@ class Facts:
 class Strategy:
     """What to try. shares: of the cost that may stay, each smaller than the one before; () leaves the model as it is.
 
-    prune, after: options of the pruning, and the passes that bring accuracy back. budget: the goals that trials are
+    first: passes before all else, of every variant. prune, after: options of the pruning, and the passes that bring
+    accuracy back. budget: the goals that trials are
     judged by. plain: passes for the variant that keeps its size. reasons: for people.
     """
 
@@ -81,6 +86,7 @@ class Strategy:
     plain: tuple[PassStep, ...]
     budget: Goals
     reasons: tuple[str, ...]
+    first: tuple[PassStep, ...] = ()
 
     @property
     def trains(self) -> bool:
@@ -89,7 +95,7 @@ class Strategy:
     def steps(self, share: float, trained: bool) -> tuple[PassStep, ...]:
         """The passes of one trial over the float model."""
         pruned = replace(self.prune, options={**self.prune.options, "goal": share})
-        return (pruned, *(self.after if trained else ()))
+        return (*self.first, pruned, *(self.after if trained else ()))
 
 
 def decide(mode: str, facts: Facts, target: Target, goals: Goals, effort: str) -> Strategy:
@@ -97,22 +103,37 @@ def decide(mode: str, facts: Facts, target: Target, goals: Goals, effort: str) -
     if mode not in OPTIMIZE:
         raise UsageError(f"optimize {mode!r} is not known", hint=f"one of: {', '.join(OPTIMIZE)}")
     budget, told = _budget(goals, facts)
-    said = (facts.line(), told)
+    first = (PassStep(_GRAPH),) if facts.simplified else ()
+    about_graph = (f"graph: {facts.simplified}; every variant gets that, its answers stay",) if first else ()
+    said = (facts.line(), told, *about_graph)
     cost, about_cost = _cost(mode, facts, target)
     after, about_training = _training(facts, effort)
-    prune = PassStep("prune", {"cost": cost, **({"tile": 1} if mode == "size" else {})})
+    about_looking: tuple[str, ...] = ()
+    if effort == "fast":
+        about_looking = (
+            f"channels are looked at on {_FAST_SAMPLES} samples, layers refitted one by one: --effort fast",
+        )
+    prune = PassStep(
+        "prune",
+        {
+            "cost": cost,
+            **({"tile": 1} if mode == "size" else {}),
+            **({"samples": _FAST_SAMPLES, "pairs": False} if effort == "fast" else {}),
+        },
+    )
     why_not = _why_left(mode, facts)
     if why_not:
         plain = _trained_int8(facts, effort) if mode == "accuracy" else ()
         more = ("int8 is trained, not only calibrated: accuracy is what counts",) if plain else ()
-        return Strategy((), prune, (), plain, budget, (*said, why_not, *more))
+        return Strategy((), prune, (), (*first, *plain), budget, (*said, why_not, *more), first)
     shares, about_size = _shares(mode, goals)
     about_measuring = (
         (f"which of the trials the target runs: by their latency on {facts.device}",) if facts.is_timed else ()
     )
     return Strategy(
-        shares, prune, after, (), budget, (*said, about_cost, *about_measuring, *about_size, about_training)
-    )
+        shares, prune, after, first, budget,
+        (*said, about_cost, *about_measuring, *about_size, *about_looking, about_training), first,
+    )  # fmt: skip
 
 
 def _shares(mode: str, goals: Goals) -> tuple[tuple[float, ...], tuple[str, ...]]:

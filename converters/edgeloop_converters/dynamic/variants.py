@@ -10,9 +10,10 @@ from edgeloop.graph.parts import exit_heads, up_to
 from edgeloop_converters.buckets import Basis
 from edgeloop_converters.check_data.finding import Finding
 from edgeloop_converters.measure import Candidate, Measuring
-from edgeloop_converters.optimizing import Export, with_validation
+from edgeloop_converters.optimizing import with_validation
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.recipe_steps import EXITS, PRUNE, PassStep
+from edgeloop_converters.trials import Export
 
 _OTHER_AMOUNTS = ("amount", "threshold")
 _FIRST = "optimize"

@@ -29,6 +29,7 @@ Array = npt.NDArray[Any]
 
 STEP_BACKS = 3
 FEW_SAMPLES = 100
+TIME_IS_UP = "stopped: the time is up"
 _RATE_AFTER_STEP_BACK = 0.3
 
 
@@ -107,7 +108,8 @@ class _Training:
                 self._step_back()
                 continue
             self._place.seconds = time.perf_counter() - began
-            self._finish_epoch(writer)
+            if self._place.step:
+                self._finish_epoch(writer)
         self._restore_best()
         return self._history(self._figures(_some(self._part, len(self._held))) if len(self._held) else {})
 
@@ -121,6 +123,9 @@ class _Training:
         with self._progress.step(label, total=self._per_epoch) as advance, prefetched(source) as ready:
             advance(place.step)
             for batch in ready:
+                if options.stop is not None and options.stop():
+                    place.stopped = TIME_IS_UP
+                    break
                 number = place.epoch * self._per_epoch + place.step
                 rate = place.rate_factor * rate_at(options, number, options.epochs * self._per_epoch, self._per_epoch)
                 values = self._steps.learn(batch, rate, (self._seed, number))
@@ -211,6 +216,8 @@ class _Training:
         if found is not None:
             self._restore(found)
             self._good = found
+            if self._place.stopped == TIME_IS_UP:
+                self._place.stopped = ""  # it has time again
             self._progress.note(f"going on after epoch {self._place.epoch}, step {self._place.step}")
         return self._place
 

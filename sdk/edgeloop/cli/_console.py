@@ -41,7 +41,7 @@ class Console:
             return
         try:
             from rich.console import Console as RichConsole
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
             from rich.progress import Progress as RichProgress
         except ImportError:
             print(f"{label} ...", file=sys.stderr, flush=True)
@@ -49,7 +49,7 @@ class Console:
             return
         columns = [TextColumn("{task.description:<28}"), BarColumn(), TimeElapsedColumn()]
         if total is not None:
-            columns.insert(2, MofNCompleteColumn())
+            columns[2:] = [MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
         with RichProgress(*columns, console=RichConsole(stderr=True)) as bar:
             task = bar.add_task(label, total=total)
             yield lambda count: bar.update(task, advance=count)

@@ -83,7 +83,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--optimize", choices=("balanced", "size", "latency", "accuracy"),
         help="look for a smaller model within the goals, by this; says what it tries and why",
     )  # fmt: skip
-    how.add_argument("--minutes", type=float, metavar="N", help="of --optimize: begin no more trials after N minutes")
+    how.add_argument(
+        "--minutes", type=float, metavar="N", help="of --optimize: end after about N minutes, with what is there"
+    )
     how.add_argument(
         "--device", metavar="URL", default="",
         help="measure candidates there: ssh://USER@HOST (latency: judges --p95-ms, and decides among smaller models), "
@@ -145,6 +147,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--no-sign", action="store_true", help="leave the bundle unsigned; devices refuse it")
     out.add_argument("--keep-failed", action="store_true", help="write the bundle although a goal was missed")
     out.add_argument(
+        "--save-recipe", metavar="FILE", type=Path,
+        help="write what the first variant was made by as a recipe; of --optimize, what the search came to",
+    )  # fmt: skip
+    out.add_argument(
         "--report", metavar="DIR", help="put report.json and report.html there (default: beside the bundle)"
     )
 
@@ -163,7 +169,7 @@ def _run(args: argparse.Namespace, console: Console, ahead: HeadStart) -> int:
 
     with without_garbage_collection():
         from edgeloop.bundle import load_or_create_signing_key
-        from edgeloop.bundle.files import check_can_write_into
+        from edgeloop.bundle.files import check_can_write, check_can_write_into
         from edgeloop.bundle.versions import doubt_of_version
         from edgeloop.devices.measurers import check_measures
         from edgeloop_converters.pipeline import convert
@@ -173,6 +179,8 @@ def _run(args: argparse.Namespace, console: Console, ahead: HeadStart) -> int:
     check_output(args.output)
     if args.report is not None:
         check_can_write_into(Path(args.report), "report")
+    if args.save_recipe is not None:
+        check_can_write(args.save_recipe, "recipe")
     if args.device:
         check_measures(args.device)
     if args.install_engine:
@@ -193,6 +201,8 @@ def _run(args: argparse.Namespace, console: Console, ahead: HeadStart) -> int:
     if result.gate.passed or args.keep_failed:
         result.bundle.save_with(key, args.output)
     report = result.write_report(args.report, beside=args.output)
+    if args.save_recipe is not None:
+        result.save_recipe(args.save_recipe)
     console.result({**result.to_dict(), "report_html": str(report[1])}, conversion_text(result, report[1]))
     return EXIT_DONE if result.gate.passed else EXIT_GOAL_NOT_MET
 

@@ -68,15 +68,15 @@ def apply_prune(
     *,
     samples: Samples = (),
     repair: bool = True,
+    pairs: bool = True,
     rows: int = ROWS,
     progress: Progress | None = None,
     seed: int = 0,
     threads: int = 1,
     started: float | None = None,
 ) -> tuple[Graph, PassReport]:
-    """The pruned graph; `graph` stays as it is. repair: with samples, the layers behind are refitted (`refit`).
-
-    Raises UsageError where the plan was made for another model.
+    """The pruned graph; `graph` stays as it is. repair: with samples, the layers behind are refitted (`refit`, with
+    its `pairs`). Raises UsageError where the plan was made for another model.
     """
     began = time.monotonic() if started is None else started
     channels = channels_of(graph, plan)
@@ -88,7 +88,8 @@ def apply_prune(
         if repair:
             kept = kept_channels(graph, channels, stay)
             smaller, count = refit(
-                graph, smaller, kept, samples, rows=rows, seed=seed, threads=threads, progress=progress
+                graph, smaller, kept, samples, rows=rows, seed=seed, threads=threads, progress=progress,
+                pairs=pairs,
             )  # fmt: skip
             done += f", {count} layers refitted on {len(samples)} samples"
         judges = samples[-_JUDGES:]
