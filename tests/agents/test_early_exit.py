@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import edgeloop_agent
-from edgeloop.bundle import BundleDraft, VariantDraft, load_or_create_signing_key, write_bundle
+from edgeloop.bundle import Bundle, BundleDraft, VariantDraft, load_or_create_signing_key, write_bundle
 from edgeloop.bundle.golden_maker import make_golden
 from edgeloop.cli.main import main
 from edgeloop.errors import ConfigError, UsageError
@@ -23,6 +24,13 @@ from edgeloop.postprocess.confidence import confidence
 from edgeloop.preprocess import compile_input
 from edgeloop.runtime import open_session
 from edgeloop.runtime.joined import open_halves
+from edgeloop_agent.activation.early_exit import open_joined, with_exit
+from edgeloop_agent.activation.levels import Law, Program
+from edgeloop_agent.activation.programs import open_activation
+from edgeloop_agent.activation.proposals import with_proposal
+from edgeloop_agent.activation.settings import ActivationSettings, ExitSettings
+from edgeloop_agent.activation.steering import TICK_NS, Activation
+from edgeloop_agent.worker.pipeline import build_pipeline
 from support.agents import CONTRACT, Agents, frames, make_bundle
 from support.tiny_models import TinyBuilder
 
@@ -168,6 +176,48 @@ def test_without_a_number_the_confidence_is_the_one_that_the_bundle_proposes(age
     assert code == 2 and "measured metric of at least 0.75" in summary["error"]["message"]
     code, summary, said = agents.run(*words, "--latency-budget", "1000", "--accuracy-floor", "0.65")
     assert code == 0 and summary["variants"] == {f"int8@{head}": 20}, said
+
+
+def test_the_governor_counts_what_inputs_take_of_a_model_that_may_stop_early(tmp_path: Path) -> None:
+    model = exit_model("int8")
+    manifest = Bundle.open(make_bundle(tmp_path / "e.bundle", model=model, contract=AT_SECOND)).manifest
+
+    def opened(exits: ExitSettings) -> Activation:
+        whole = build_pipeline(open_joined(model, exits, open_session), AT_SECOND)
+        settings = ActivationSettings(law=Law(latency_budget_ms=1e6), exit_head=exits)
+        return open_activation(
+            settings, manifest, manifest.variants[0], with_exit(whole, AT_SECOND, exits, "int8"), lambda v: whole,
+            is_bucketed=False, period_s=0.0,
+        )  # fmt: skip
+
+    def after(activation: Activation, frames_seen: int) -> Program:
+        steps, now = activation.pipeline, time.perf_counter_ns()
+        for _ in range(frames_seen):
+            steps.set_input(steps.prepare(frames(1)[0]))
+            steps.invoke()
+        activation.worked(now, now + frames_seen * 1_000_000 * TICK_NS)  # later than what was told before
+        return activation.level.program
+
+    always = opened(ExitSettings(head_of(model), 0.0001))
+    before = always.level.program
+    assert before.work_ms == before.latency_ms, "nothing is known: all of it counts"
+    one, many = after(always, 1), after(always, 200)
+    assert one.latency_ms == before.latency_ms and one.work_ms < before.work_ms
+    assert many.latency_ms < before.latency_ms and many.work_ms < one.work_ms
+    never = opened(ExitSettings(head_of(model), 1.0, expected_share=0.0))
+    start = never.level.program
+    assert start.work_ms == start.latency_ms, "the bundle says that all stop"
+    found = after(never, 200)
+    assert found.latency_ms > start.latency_ms and found.work_ms > start.work_ms
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.7, 0.95])
+def test_what_is_expected_to_go_on_is_what_was_measured_at_the_next_higher_confidence(threshold: float) -> None:
+    points = [{"variant": "int8", "head": "exit1", "threshold": t, "stopped": s} for t, s in ((0.6, 0.9), (0.9, 0.4))]
+    report = {"dynamic": {"points": [*points, {"variant": "int8", "head": "", "threshold": None, "stopped": 0.0}]}}
+    found = with_proposal(ExitSettings("exit1", threshold), "int8", report)
+    assert found.expected_share == pytest.approx({0.5: 0.1, 0.7: 0.6, 0.95: 1.0}[threshold])
+    assert with_proposal(ExitSettings("exit1", threshold), "int8", {}).expected_share == 1.0
 
 
 @pytest.mark.parametrize("bundle", [None, "none proposed"])

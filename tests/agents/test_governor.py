@@ -49,6 +49,28 @@ def test_a_program_that_a_cheaper_one_equals_and_one_dearer_than_the_first_are_l
     assert [x.program.name for x in ladder(programs, Law())] == ["lite"]
 
 
+EXITING = ladder(
+    [Program("int8", 100, 50, 0.9), Program("int8-w75", 75, 75, 0.85), Program("int8-exit1", 35, 35, 0.7)], Law()
+)
+"""int8 stops early for most inputs: on average it takes less than a narrower variant that never does."""
+
+
+def test_a_narrower_variant_stays_where_it_is_lighter_in_a_slow_frame_alone():
+    assert [str(level) for level in EXITING] == ["int8", "int8-w75", "int8-exit1"]
+    dearer = [EXITING[0].program, Program("int8-slow", 101, 60, 0.95), Program("int8-worse", 100, 55, 0.8)]
+    assert [x.program.name for x in ladder(dearer, Law())] == ["int8"]
+
+
+def test_a_slow_frame_asks_for_the_narrower_variant_and_heat_for_less_work():
+    state, _ = settle(EXITING, LAW, 2.0, p95_ms=lambda at: 0.51 * at.program.latency_ms)
+    assert str(EXITING[state.level]) == "int8-w75"
+    hot = Law(temperature_limit_c=80.0)
+    state, _ = settle(EXITING, hot, 2.0, temperature_c=82.0)
+    assert str(EXITING[state.level]) == "int8-exit1", "the narrower variant would heat more than what ran"
+    state, _ = settle(EXITING, hot, 60.0, state=state, start_s=2.0, temperature_c=60.0)
+    assert str(EXITING[state.level]) == "int8"
+
+
 @pytest.mark.parametrize(("steepness", "midpoint"), [(0.5, 0.0), (1.0, 0.0), (4.0, -0.5), (2.0, 1.0)])
 def test_a_level_is_affordable_exactly_where_its_own_load_fits_whatever_lambda_and_t0_are(steepness, midpoint):
     law = Law(latency_budget_ms=100.0, steepness=steepness, midpoint=midpoint)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgeloop.postprocess.confidence import confidence
+from edgeloop_agent.activation.second_step import SecondStep
 
 if TYPE_CHECKING:
     from edgeloop.postprocess import Result
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 FIRST_SHARE = 0.3
 """Of frames that need the heavy variant, until it is known."""
-_SHARE_WEIGHT = 0.02
 
 
 class Cascade:
@@ -33,15 +33,14 @@ class Cascade:
         self._escalated = escalated
         self._frame: Any = None
         self._result: Result | None = None
-        self.share = FIRST_SHARE
-        """Of the latest inferences, how many needed the heavy one."""
+        self._second = SecondStep(FIRST_SHARE)
 
     @property
     def pipeline(self) -> Pipeline:
         """As one pipeline; `session` is the heavy one's."""
         return replace(
             self._heavy, prepare=self._prepare, set_input=self._light.set_input, invoke=self._invoke,
-            collect=list, decode=self._decode,
+            collect=list, decode=self._decode, second=self._second,
         )  # fmt: skip
 
     def _prepare(self, frame: Any) -> Any:
@@ -53,7 +52,7 @@ class Cascade:
         result = self._light.decode(self._light.collect())
         sure = confidence(result)
         is_sure = sure is None or sure >= self._threshold
-        self.share += _SHARE_WEIGHT * ((not is_sure) - self.share)
+        self._second.saw(not is_sure)
         if not is_sure:
             self._escalated()
             heavy = self._heavy

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeloop.errors import ConfigError
 from edgeloop.postprocess.confidence import confidence
+from edgeloop_agent.activation.second_step import SecondStep
 
 if TYPE_CHECKING:
     from edgeloop.contract import Contract
@@ -51,18 +52,22 @@ class EarlyExit:
         self._decode_exit = compile_output(replace(contract.output, index=0, name=""), (head,))
         self._names = f"{name}@{exits.output}", name
         self._result: Result | None = None
+        self._second = SecondStep(exits.expected_share)
         self.ran: list[str] = []
         """What answered every inference, until somebody takes them off."""
 
     @property
     def pipeline(self) -> Pipeline:
-        return replace(self._whole, invoke=self._invoke, collect=list, decode=self._decode, ran=self.ran)
+        return replace(
+            self._whole, invoke=self._invoke, collect=list, decode=self._decode, ran=self.ran, second=self._second
+        )
 
     def _invoke(self) -> None:
         joined = self._joined
         joined.invoke_first()
         result = self._decode_exit([joined.exit_output()])
         is_sure = (confidence(result) or 0.0) >= self._threshold
+        self._second.saw(not is_sure)
         if not is_sure:
             joined.invoke_second()
             result = self._whole.decode([joined.output(i) for i in range(len(joined.outputs))])

@@ -155,11 +155,12 @@ def _alpha(law: Law, load: float) -> float:
 
 
 def _shares(level: Level, full: Level, overhead_ms: float) -> tuple[float, float, float]:
-    """(latency, work, heat) of a level as shares of full activity's, above 0 and at most 1."""
-    latency = (overhead_ms + level.program.latency_ms) / (overhead_ms + full.program.latency_ms)
-    work = (overhead_ms + level.program.work_ms) / (overhead_ms + full.program.work_ms) / level.stride
-    work = min(1.0, max(work, 1e-6))
-    return min(1.0, max(latency, 1e-6)), work, math.sqrt(work)  # a board is warm without work, too
+    """(latency, work, heat) of a level as shares of full activity's, above 0. A full model that mostly stops early may
+    take less work on average than a lighter one that never does."""
+    latency = (overhead_ms + level.program.latency_ms) / max(overhead_ms + full.program.latency_ms, 1e-9)
+    work = (overhead_ms + level.program.work_ms) / max(overhead_ms + full.program.work_ms, 1e-9) / level.stride
+    work = max(work, 1e-6)
+    return max(latency, 1e-6), work, math.sqrt(work)  # a board is warm without work, too
 
 
 def _pressures(law: Law, state: State, signals: Signals) -> tuple[float | None, float, float]:

@@ -53,8 +53,8 @@ class Level:
 def ladder(programs: Sequence[Program], law: Law) -> tuple[Level, ...]:
     """The levels, most active first, of the programs that meet the accuracy floor.
 
-    `programs[0]` is the one meant for the board: dearer ones are left out, and those that a cheaper one equals. Raises
-    ConfigError where not one meets the floor.
+    `programs[0]` is the one meant for the board: those dearer in a slow frame as well as on average are left out, and
+    those that a cheaper one equals. Raises ConfigError where not one meets the floor.
     """
     floor = law.accuracy_floor
     allowed = [p for p in programs if floor is None or (p.metric is not None and p.metric >= floor)]
@@ -64,9 +64,9 @@ def ladder(programs: Sequence[Program], law: Law) -> tuple[Level, ...]:
             hint="lower accuracy_floor, or convert with --eval so that variants are measured",
         )
     best = allowed[0]
-    lighter = [p for p in allowed if p is best or p.work_ms < best.work_ms]
+    lighter = [p for p in allowed if p is best or p.work_ms < best.work_ms or p.latency_ms < best.latency_ms]
     kept = [p for p in lighter if not any(_dominates(q, p) for q in lighter)]
-    kept.sort(key=lambda p: -p.work_ms)
+    kept.sort(key=lambda p: (p is not best, -p.latency_ms, -p.work_ms))
     strides = [1 << i for i in range(law.max_stride.bit_length()) if 1 << i <= law.max_stride]
     if law.prefer == "accuracy":
         return tuple(Level(p, s) for p in kept for s in strides)
@@ -91,4 +91,5 @@ def _dominates(q: Program, p: Program) -> bool:
     """q costs no more than p and is no worse: p is never needed. Unmeasured programs are not compared."""
     if q is p or q.metric is None or p.metric is None:
         return False
-    return q.work_ms <= p.work_ms and q.metric >= p.metric and (q.work_ms, -q.metric) != (p.work_ms, -p.metric)
+    a, b = (q.work_ms, q.latency_ms, -q.metric), (p.work_ms, p.latency_ms, -p.metric)
+    return a != b and all(x <= y for x, y in zip(a, b, strict=True))

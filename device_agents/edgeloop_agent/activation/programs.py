@@ -15,6 +15,7 @@ from edgeloop_agent.activation.cache import WarmModels
 from edgeloop_agent.activation.cascade import FIRST_SHARE
 from edgeloop_agent.activation.levels import Program
 from edgeloop_agent.activation.proposals import exit_metric, read_report
+from edgeloop_agent.activation.second_step import Cost, in_two_steps
 from edgeloop_agent.activation.settings import ActivationSettings, CascadeSettings
 from edgeloop_agent.activation.steering import Activation
 from edgeloop_agent.worker.board_watch import Board, BoardWatch
@@ -58,12 +59,11 @@ def open_activation(
     variants = {v.name: v for v in manifest.variants if v.name == base.name or (not is_bucketed and not v.input_shapes)}
     bytes_of = {v.name: _MODEL_COPIES * v.bytes + _MODEL_BYTES for v in variants.values()}
     exits = settings.exit_head
-    # Of a model that may stop early all of it counts: whether it stops on what its inputs hold now says nothing.
-    costs = {base.name: _cost_ms(opened if exits is None else replace(opened, invoke=opened.session.invoke))}
+    costs = {base.name: _cost(opened)}
 
     def open_measured(name: str) -> Pipeline:
         pipeline = open_one(variants[name])
-        costs[name] = _cost_ms(pipeline)
+        costs[name] = _cost(pipeline)
         return pipeline
 
     models = WarmModels(open_measured, bytes_of, settings.warm_bytes)
@@ -76,7 +76,7 @@ def open_activation(
         if models.fits(variant.name):
             models.open_quietly(variant.name)
         else:  # a guess until it is opened
-            costs[variant.name] = costs[base.name] * _relative_cost(variant, base)
+            costs[variant.name] = Cost(costs[base.name].whole_ms * _relative_cost(variant, base))
     programs = [_program(variants[name], cost) for name, cost in costs.items()]
     if exits is not None and settings.law is not None and settings.law.accuracy_floor is not None:
         metric = exit_metric(exits, base.name, read_report(report))
@@ -86,6 +86,8 @@ def open_activation(
                 hint="make the bundle with: edgeloop convert ... --exits SHARE --eval DATA",
             )
         programs[0] = replace(programs[0], metric=metric)
+    if opened.second is not None:
+        programs[0] = in_two_steps(programs[0], costs[base.name], opened.second.share)
     parts: dict[str, tuple[str, ...]] = {p.name: (p.name,) for p in programs}
     if settings.cascade is not None:
         light = _light_of(settings.cascade, programs)
@@ -102,10 +104,10 @@ def open_activation(
     return Activation(settings, models, programs, parts, costs, period_s=period_s, board=board)
 
 
-def _program(variant: Variant, cost_ms: float) -> Program:
+def _program(variant: Variant, cost: Cost) -> Program:
     metrics = variant.metrics
     metric = None if metrics is None else metrics.agreement if metrics.this is None else metrics.this
-    return Program(variant.name, cost_ms, cost_ms, metric)
+    return Program(variant.name, cost.whole_ms, cost.whole_ms, metric)
 
 
 def _light_of(settings: CascadeSettings, programs: Sequence[Program]) -> Program:
@@ -140,20 +142,28 @@ def _cascade_metric(light: Program, heavy: Program, threshold: float, report: Pa
 
 
 def _cascade(light: Program, heavy: Program, metric: float | None) -> Program:
-    return Program(
-        f"{light.name}+{heavy.name}",
-        light.latency_ms + heavy.latency_ms,
-        light.work_ms + FIRST_SHARE * heavy.work_ms,
-        metric,
-    )
+    plain = Program(f"{light.name}+{heavy.name}", 0.0, 0.0, metric)
+    return in_two_steps(plain, Cost(light.latency_ms, heavy.latency_ms), FIRST_SHARE)
 
 
-def _cost_ms(pipeline: Pipeline) -> float:
-    """The best of a few runs on whatever its inputs hold."""
+def _cost(pipeline: Pipeline) -> Cost:
+    """On whatever its inputs hold; of a model that may stop early both parts, because whether it would stop on that
+    says nothing."""
+    if pipeline.second is None:
+        return Cost(_best_ms(pipeline.invoke))
+    from edgeloop.runtime.joined import JoinedSession
+
+    joined = pipeline.session
+    assert isinstance(joined, JoinedSession)
+    return Cost(_best_ms(joined.invoke_first), _best_ms(joined.invoke_second))
+
+
+def _best_ms(run: Callable[[], None]) -> float:
+    """Of a few runs."""
     best = float("inf")
     for _ in range(_COST_RUNS):
         began = time.perf_counter()
-        pipeline.invoke()
+        run()
         best = min(best, time.perf_counter() - began)
     return best * 1e3
 

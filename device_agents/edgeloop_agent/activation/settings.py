@@ -35,10 +35,11 @@ class CascadeSettings:
 @dataclass(frozen=True)
 class ExitSettings:
     """The model stops at its output `output` where that one's confidence is at least `threshold` (None: the one that
-    the bundle proposes)."""
+    the bundle proposes). expected_share: of inputs that need all of the model, as far as the bundle knows."""
 
     output: str
     threshold: float | None
+    expected_share: float = 1.0
 
 
 @dataclass(frozen=True)

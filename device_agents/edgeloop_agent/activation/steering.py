@@ -19,6 +19,7 @@ from edgeloop_agent.activation.cascade import Cascade
 from edgeloop_agent.activation.governor import Decision, Signals, State
 from edgeloop_agent.activation.levels import Law, Level, Program, ladder, shortcomings
 from edgeloop_agent.activation.load_trace import LoadRecorder
+from edgeloop_agent.activation.second_step import Cost, SecondStep, in_two_steps
 from edgeloop_agent.activation.settings import ActivationSettings
 from edgeloop_agent.worker.board_watch import Board
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 TICK_NS = 500_000_000
 _ENOUGH_FRAMES = 5  # for a percentile
-_UNUSUAL_SHARE = 0.05  # a share that a 95th percentile sees
 
 
 class Skipped:
@@ -59,19 +59,19 @@ class Activation:
         models: WarmModels,
         programs: Sequence[Program],
         parts: Mapping[str, tuple[str, ...]],
-        costs_ms: Mapping[str, float],
+        costs: Mapping[str, Cost],
         *,
         period_s: float = 0.0,
         board: Board | None = None,
     ) -> None:
         """programs: the first is meant for the board; parts: the variants of each (two: a cascade, the light one
-        first); costs_ms: of each variant, kept up to date by whoever opens one; period_s: from one frame to the next, 0
+        first); costs: of each variant, kept up to date by whoever opens one; period_s: from one frame to the next, 0
         where they come as fast as they are taken. Raises ConfigError.
         """
         self._settings = settings
         self._models = models
         self._parts = parts
-        self._costs_ms = costs_ms
+        self._costs = costs
         self._period_s = period_s
         self._take_turns = len(programs) > 1
         self._board = board or (lambda: (None, False))
@@ -88,7 +88,8 @@ class Activation:
             from edgeloop_agent.activation.gate import Gate  # it alone needs OpenCV
 
             self._gate = Gate(settings.gate)
-        self._cascade: Cascade | None = None
+        self._second: dict[str, SecondStep] = {}
+        """By program, of those that answer in two steps."""
         self._escalated = 0
         self._stride, self._until_next = 1, 0
         self._loosened = 1.0
@@ -266,34 +267,30 @@ class Activation:
     def _pipeline_of(self, program: Program) -> Pipeline:
         parts = self._parts[program.name]
         pipelines = self._models.use(parts)
-        if len(parts) == 1 or self._settings.cascade is None:
-            self._cascade = None
-            return pipelines[-1]
-        self._cascade = Cascade(
-            pipelines[0], pipelines[1], (parts[0], parts[1]), self._settings.cascade.threshold, self._escalate
-        )  # fmt: skip
-        return self._cascade.pipeline
+        pipeline = pipelines[-1]
+        if len(parts) > 1 and self._settings.cascade is not None:
+            threshold = self._settings.cascade.threshold
+            pipeline = Cascade(pipelines[0], pipeline, (parts[0], parts[1]), threshold, self._escalate).pipeline
+        if pipeline.second is not None:
+            self._second[program.name] = pipeline.second
+        return pipeline
 
     def _escalate(self) -> None:
         self._escalated += 1
 
     def _costs_are_known(self) -> None:
-        """Levels with what their programs cost as far as it is known now: a variant that was opened later, a cascade by
-        the share of its frames that need the heavy one."""
+        """Levels with what their programs cost as far as it is known now: a variant that was opened later, two steps by
+        the share of frames that need both."""
         self._programs = tuple([self._costed(program) for program in self._programs])
         known = {program.name: program for program in self._programs}
         self._levels = tuple([replace(level, program=known[level.program.name]) for level in self._levels])
 
     def _costed(self, program: Program) -> Program:
-        parts = self._parts[program.name]
-        if len(parts) == 1:
-            cost_ms = self._costs_ms[parts[0]]
-            return program if cost_ms == program.work_ms else replace(program, latency_ms=cost_ms, work_ms=cost_ms)
-        if self._cascade is None:
-            return program
-        share, (light_ms, heavy_ms) = self._cascade.share, (self._costs_ms[part] for part in parts)
-        slow_ms = light_ms + heavy_ms * (share > _UNUSUAL_SHARE)
-        return replace(program, latency_ms=slow_ms, work_ms=light_ms + share * heavy_ms)
+        costs = [self._costs[part] for part in self._parts[program.name]]
+        cost = costs[0] if len(costs) == 1 else Cost(costs[0].whole_ms, costs[1].whole_ms)
+        second = self._second.get(program.name)
+        known = in_two_steps(program, cost, 1.0 if second is None else second.share)
+        return program if known == program else known
 
     def _activity(self) -> float:
         if self._gate is None:

@@ -133,7 +133,7 @@ def _open_model(start: Mapping[str, Any]) -> tuple[str, Pipeline, Activation | N
     from edgeloop.contract_files import with_gallery
     from edgeloop.runtime import open_session, runtime_info
     from edgeloop_agent.activation.early_exit import open_joined, with_exit
-    from edgeloop_agent.activation.proposals import read_report, with_threshold
+    from edgeloop_agent.activation.proposals import read_report, with_proposal
     from edgeloop_agent.activation.settings import ActivationSettings
     from edgeloop_agent.worker.buckets import Buckets
     from edgeloop_agent.worker.pipeline import build_pipeline
@@ -153,7 +153,8 @@ def _open_model(start: Mapping[str, Any]) -> tuple[str, Pipeline, Activation | N
 
     settings = None if start["activation"] is None else ActivationSettings.from_dict(start["activation"])
     if settings is not None and settings.exit_head is not None:
-        settings = replace(settings, exit_head=with_threshold(settings.exit_head, read_report(staged / REPORT)))
+        proposed = with_proposal(settings.exit_head, variant.name, read_report(staged / REPORT))
+        settings = replace(settings, exit_head=proposed)
     several = manifest.buckets() if start["variant"] is None else ()
 
     def open_file(model: Path | bytes) -> Session:

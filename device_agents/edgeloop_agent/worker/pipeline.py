@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgeloop.bundle import Golden
     from edgeloop.postprocess import Result
     from edgeloop.runtime import Session, TensorInfo
+    from edgeloop_agent.activation.second_step import SecondStep
 
 FALLBACK_ORDER = ("xnnpack", "cpu")
 """For a variant whose bundle names no delegates."""
@@ -25,7 +26,8 @@ class Pipeline:
 
     prepare(frame) -> what the model takes, an array [1, ...] in its dtype, or one for each of several inputs (DataError
     for a frame that fails its checks); set_input(that); invoke(); collect() -> raw output arrays; decode(raw) ->
-    Result. ran: where variants take turns, which one each inference ran on, until somebody takes them off.
+    Result. ran: where variants take turns, which one each inference ran on, until somebody takes them off. second: how
+    often an inference needs a second step, None where there is none.
     """
 
     session: Session
@@ -37,6 +39,7 @@ class Pipeline:
     wanted: Wanted
     close: Callable[[], None]
     ran: list[str] | None = None
+    second: SecondStep | None = None
 
 
 def build_pipeline(session: Session, contract: Contract) -> Pipeline:
