@@ -139,7 +139,7 @@ def convert(
                 findings += more
             models = {c.exported.name: c.exported.model for c in candidates}
             candidates = list(with_profiles(candidates, measured_on_device(models, around, how, reporter.note)))
-        contributed = ablate(made_by, candidates[0], how, run.export if ablation else None)
+        contributed = ablate(made_by, candidates[0], how, around, run.export if ablation else None)
         for line in () if contributed is None else contributed.lines():
             reporter.note(line)
             said.append(line)

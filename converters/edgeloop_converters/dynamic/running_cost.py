@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgeloop.bench.instructions import LABEL
+from edgeloop.bench.instructions import LABEL, Instructions
+from edgeloop.devices.emulated.meter import is_built
 from edgeloop.errors import DeviceError
 from edgeloop.graph import Graph
 from edgeloop.progress import Progress
 from edgeloop.targets import Target
-from edgeloop_converters.arm_cost import can_count, counting_core, shared_arm_cost
+from edgeloop_converters.arm_cost import ArmCost, can_count, counting_core, shared_arm_cost
 from edgeloop_converters.passes.figures import macs
 from edgeloop_converters.shared_work import Around
 
@@ -52,7 +53,21 @@ BY_WORK = Counter(MACS, lambda file: RunningCost(macs(Graph.read(file))))
 
 
 def counter_for(target: Target, around: Around, progress: Progress) -> Counter:
-    """By work alone where the core cannot be emulated here; where only that fails, a note says why."""
+    """Files are run, where the core can be emulated here; else by work alone. Where that fails, a note says why."""
+    return _counter(target, around, progress, lambda cost, file: cost.counted(file))
+
+
+def predictor_for(target: Target, around: Around, progress: Progress) -> Counter:
+    """As `counter_for`, of float models: what they would cost as int8, op by op, neither quantized nor run. By work where
+    the emulated system would have to be built for it first."""
+    if not is_built():
+        return BY_WORK
+    return _counter(target, around, progress, lambda cost, file: cost.instructions(Graph.read(file)))
+
+
+def _counter(
+    target: Target, around: Around, progress: Progress, count: Callable[[ArmCost, bytes], Instructions]
+) -> Counter:
     if not can_count(target, around.device):
         return BY_WORK
     try:
@@ -61,7 +76,7 @@ def counter_for(target: Target, around: Around, progress: Progress) -> Counter:
         progress.note(f"costs in {MACS}, because instructions cannot be counted here: {error.message}")
         return BY_WORK
 
-    def count(file: bytes) -> RunningCost:
-        return RunningCost(macs(Graph.read(file)), float(cost.counted(file).simd_instructions))
+    def counted(file: bytes) -> RunningCost:
+        return RunningCost(macs(Graph.read(file)), float(count(cost, file).simd_instructions))
 
-    return Counter(f"SIMD instructions on {counting_core(target, around.device).name} ({LABEL})", count)
+    return Counter(f"SIMD instructions on {counting_core(target, around.device).name} ({LABEL})", counted)
