@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "convert": ("edgeloop.cli.convert", "make a signed int8 bundle of a trained model"),
     "evaluate": ("edgeloop.cli.evaluate", "measure an exported file against its float model"),
     "compare": ("edgeloop.cli.compare", "two models or bundles beside each other; fail where one got worse"),
+    "fuse": ("edgeloop.cli.fuse", "several models as one file: one after another, or on one input"),
     "bench": ("edgeloop.cli.bench", "measure a model or bundle on a device"),
     "devices": ("edgeloop.cli.devices", "names for devices, and those around: list, add, remove, find"),
     "device": ("edgeloop.cli.device", "ask a running agent: ping, info, bench, profile, log level"),

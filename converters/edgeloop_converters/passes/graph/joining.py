@@ -9,21 +9,19 @@ from edgeloop.graph import Graph, Signature, Subgraph
 from edgeloop.graph.parts import output_names
 
 
-def in_series(first: Graph, second: Graph) -> Graph:
-    """second(first(x)): the first one's outputs, in order, are the second one's inputs.
+def in_series(first: Graph, second: Graph, *, names: tuple[str, str] = ("the first model", "the second one")) -> Graph:
+    """second(first(x)): the first one's outputs, in order, are the second one's inputs. names: for what errors say.
 
     A RESHAPE is not put in between. Raises UsageError where number, shape, dtype or quantization do not fit, or where a
     model has more than its main subgraph.
     """
     _check([first, second])
     if len(first.outputs) != len(second.inputs):
-        raise UsageError(
-            f"the first model has {len(first.outputs)} outputs, the second one {len(second.inputs)} inputs"
-        )
+        raise UsageError(f"{names[0]} has {len(first.outputs)} outputs, {names[1]} takes {len(second.inputs)} inputs")
     for n, (given, taken) in enumerate(zip(first.outputs, second.inputs, strict=True)):
         if (given.shape, given.dtype, given.affine) != (taken.shape, taken.dtype, taken.affine):
             raise UsageError(
-                f"output {n} of the first model is {_told(given)}, the second one takes {_told(taken)}",
+                f"output {n} of {names[0]} is {_told(given)}, {names[1]} takes {_told(taken)}",
                 hint="reshape or quantize alike before fusing",
             )
     joined = _Joined(first.description)

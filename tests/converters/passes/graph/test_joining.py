@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from edgeloop.cli.main import main
 from edgeloop.errors import UsageError
 from edgeloop.graph import Graph
 from edgeloop.runtime import open_session
@@ -72,3 +76,33 @@ def test_what_does_not_fit_is_said() -> None:
         side_by_side([Graph.read(tiny_cnn())], ["a", "b"])
     with pytest.raises(UsageError, match="no models"):
         side_by_side([])
+
+
+def test_the_command_writes_one_file_of_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["first.tflite", "second.tflite", "third.tflite", "both.tflite"]
+    first, second, third, both = (str(tmp_path / name) for name in names)
+    models = [Graph.read(tiny_cnn(classes=10)), Graph.read(tiny_mlp()), Graph.read(tiny_mlp(features=3))]
+    for model, path in zip(models, (first, second, third), strict=True):
+        model.save(path)
+    assert main(["fuse", first, second, third, "-o", both, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    x = IMAGE
+    for model in models:
+        x = run(model, x)[0]
+    assert np.allclose(run(Graph.read(Path(both)), IMAGE)[0], x, atol=1e-6)
+    assert said["file"] == both and said["models"] == [first, second, third]
+    assert [o["shape"] for o in said["outputs"]] == [[1, 3]]
+    assert main(["fuse", first, first, "--parallel", "-o", both, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [o["name"].split("/")[0] for o in said["outputs"]] == ["first_0", "first_1"]
+    assert said["merged"] == "4 duplicates merged" and said["ops"] == 6
+    for arguments, line in (
+        (
+            [first, second, first],
+            "output 0 of second.tflite is float32 [1, 3], first.tflite takes float32 [1, 8, 8, 3]",
+        ),
+        ([first, second, "--parallel"], "model 'second' takes other inputs than 'first'"),
+        ([first], "one model alone cannot be fused"),
+    ):
+        assert main(["fuse", *arguments, "-o", both]) == 2
+        assert line in capsys.readouterr().err
