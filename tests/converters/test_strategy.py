@@ -13,6 +13,7 @@ from edgeloop.targets import load_target
 from edgeloop_converters.goals import Goals
 from edgeloop_converters.search import Look, Search, Trial, best, front, how_close
 from edgeloop_converters.strategy import DEFAULT_AGREEMENT, DEFAULT_DROP, Facts, Strategy, decide
+from edgeloop_converters.trials import is_clear_miss
 
 FACTS = Facts(macs=12_500_000, layers=10, samples=40_000, has_labels=True, can_train=True, counts_arm=True)
 RPI4, CORAL = load_target("rpi4"), load_target("coral-usb")
@@ -76,6 +77,34 @@ def test_accuracy_keeps_the_size_and_trains_int8_where_it_can() -> None:
     strategy = decided("accuracy")
     assert (strategy.shares, [step.name for step in strategy.plain]) == ((), ["qat"])
     assert decided("accuracy", can_train=False).plain == ()
+
+
+def test_a_graph_that_can_be_simplified_is_in_every_variant() -> None:
+    strategy = decided(simplified="12 -> 9 ops (chains merged)")
+    assert [step.name for step in strategy.plain] == ["optimize"]
+    assert [step.name for step in strategy.steps(0.7, True)] == ["optimize", "prune", "distill"]
+    assert any("12 -> 9 ops" in reason for reason in strategy.reasons)
+    assert [step.name for step in decided("accuracy", simplified="x").plain] == ["optimize", "qat"]
+    assert decided().plain == ()
+
+
+def test_fast_looks_less_and_says_so() -> None:
+    strategy = decided(effort="fast")
+    assert strategy.prune.options == {"cost": "arm", "samples": 256, "pairs": False}
+    assert any("256 samples" in reason for reason in strategy.reasons)
+
+
+def seen(n: int, whole: float, this: float, agreement: float) -> Metrics:
+    return Metrics("accuracy", whole, this, agreement, n)
+
+
+def test_a_first_look_ends_only_with_a_clear_miss() -> None:
+    assert is_clear_miss(DROP, seen(400, 0.9, 0.7, 0.75))
+    assert not is_clear_miss(DROP, seen(400, 0.9, 0.875, 0.95)), "2.5 pt, and 2 standard errors are 2.2"
+    assert not is_clear_miss(DROP, seen(400, 0.9, 0.89, 0.99))
+    assert is_clear_miss(Goals(min_agreement=0.95), seen(400, 0.9, 0.9, 0.9))
+    assert not is_clear_miss(Goals(min_agreement=0.95), seen(400, 0.9, 0.9, 0.94))
+    assert not is_clear_miss(DROP, Metrics("accuracy", 0.9, 0.1, None, 400)), "nothing is known of how they differ"
 
 
 def test_a_budget_that_was_not_set_is_said() -> None:

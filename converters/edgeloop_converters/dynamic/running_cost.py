@@ -58,8 +58,8 @@ def counter_for(target: Target, around: Around, progress: Progress) -> Counter:
 
 
 def predictor_for(target: Target, around: Around, progress: Progress) -> Counter:
-    """As `counter_for`, of float models: what they would cost as int8, op by op, neither quantized nor run. By work where
-    the emulated system would have to be built for it first."""
+    """As `counter_for`, of float models: what they would cost as int8, op by op, neither quantized nor run. By work
+    where the emulated system would have to be built for it first."""
     if not is_built():
         return BY_WORK
     return _counter(target, around, progress, lambda cost, file: cost.instructions(Graph.read(file)))

@@ -20,7 +20,7 @@ from edgeloop_converters.goals import Goals
 from edgeloop_converters.optimizing import doubt_of, settled, with_validation
 from edgeloop_converters.pipeline import convert
 from edgeloop_converters.recipe import Recipe
-from edgeloop_converters.recipe_reading import parse_recipe
+from edgeloop_converters.recipe_reading import load_recipe, parse_recipe
 from edgeloop_converters.recipe_steps import plan_passes
 from edgeloop_converters.sources import Datasets, Sources
 from support.tiny_models import TinyBuilder
@@ -53,6 +53,11 @@ def test_the_bundle_has_the_smaller_variant_first_and_the_whole_one_beside_it(re
     assert any(note.startswith("strategy: int8-lite is the model at") for note in result.notes)
     again = parse_recipe(Bundle.open(result.bundle.save(tmp_path / "d.bundle")).recipe())
     assert (again.optimize, again.float_passes) == ("size", ())
+    result.save_recipe(tmp_path / "found.toml")
+    found = load_recipe(tmp_path / "found.toml")
+    assert [step.name for step in found.float_passes][-1] == "prune"
+    same = convert(found)
+    assert same.variants[0].model == lite.model, "the recipe that was found, without a search"
 
 
 @pytest.mark.slow
@@ -102,6 +107,14 @@ def test_a_model_whose_channels_all_must_stay_is_converted_all_the_same(recipe: 
     assert "int8" in [variant.name for variant in result.variants]
     assert any("no channels of this model can be removed" in note for note in result.notes)
     assert any("no smaller model could be made" in note for note in result.notes)
+
+
+@pytest.mark.slow
+def test_where_the_time_is_up_before_the_first_trial_the_whole_model_is_there(recipe: Recipe) -> None:
+    result = convert(replace(recipe, minutes=1e-6))
+    assert result.gate.passed
+    assert [variant.name for variant in result.variants][:1] == ["int8"]
+    assert any("the time is up: no more trials" in note for note in result.notes)
 
 
 def test_nothing_is_chosen_by_samples_that_were_learnt_from(tmp_path: Path) -> None:

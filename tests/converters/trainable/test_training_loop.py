@@ -141,6 +141,22 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(tmp_path: Path) -> No
     assert (tmp_path / "killed.tflite").read_bytes() == (tmp_path / "whole.tflite").read_bytes()
 
 
+def test_asked_to_stop_it_ends_in_the_middle_of_an_epoch_and_goes_on_when_it_has_time_again(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) > 14  # an epoch has 9 or 10 steps
+
+    options = replace(OPTIONS, checkpoints=tmp_path)
+    _, report = fitted(replace(options, stop=stop))
+    assert "stopped: the time is up" in report.note()
+    assert len(report.history) == 2 and len(asked) == 15
+    assert report.after["validation loss"] < report.before["validation loss"]
+    _, rest = fitted(options)
+    assert "stopped" not in rest.note() and len(rest.history) == 6
+
+
 def test_a_finished_training_is_not_done_again_and_another_one_is_refused(tmp_path: Path) -> None:
     options = replace(OPTIONS, checkpoints=tmp_path)
     first, _ = fitted(options)
