@@ -84,8 +84,11 @@ class _Training:
             progress.note(note)
         self._learner, self._options, self._seed, self._progress = learner, options, seed, progress
         self._part, self._held = split(data, options.validation, seed)
-        if len(self._part) < FEW_SAMPLES:
-            progress.note(f"only {len(self._part)} samples to learn from: look at the generalization gap")
+        if (count := len(self._part)) < FEW_SAMPLES:
+            advice = (
+                "look at the generalization gap" if len(self._held) else "and none to see the generalization gap by"
+            )
+            progress.note(f"only {count} sample{'s' if count > 1 else ''} to learn from: {advice}")
         self._optimizer = make_optimizer(tf, list(learner.variables.values()), options)
         self._steps = Steps(tf, learner, self._optimizer, options, self._part.read(np.zeros(1, np.int64)), data.labels)
         self._names = ("loss", *learner.metrics)

@@ -128,9 +128,9 @@ def train_int8(
     for number, stage in enumerate(stages or (Stage(options.epochs),)):
         quantizer = _quantizer(packed, stage, ranges, quantizer)
         learner = GraphLearner(trainable, goals, options, teacher=fixed, soft=soft, quantizer=quantizer)
-        folder = None if options.checkpoints is None else Path(options.checkpoints) / f"stage-{number}"
-        own = replace(options, epochs=stage.epochs, checkpoints=folder)
+        own = replace(options, epochs=stage.epochs, checkpoints=_part(options.checkpoints, number))
         if stages:
+            own = replace(own, tensorboard=_part(options.tensorboard, number))
             progress.note(f"stage {number + 1} of {len(stages)}: {_told(stage)}")
         histories.append(train(learner, data, own, seed=seed + number, progress=progress))
     assert quantizer is not None
@@ -184,6 +184,10 @@ def _exported(trainable: TrainableGraph, packed: PackedModel, quantizer: FakeQua
     return Refinement(learnt, codes), last.write()
 
 
+def _part(folder: Path | str | None, number: int) -> Path | None:
+    return None if folder is None else Path(folder) / f"stage-{number}"
+
+
 def _told(stage: Stage) -> str:
     share = "" if stage.share == 1 else f", the first {stage.share:.0%} of the layers"
-    return f"{stage.epochs} epochs in {stage.bits} bits{share}"
+    return f"{stage.epochs} epoch{'s' if stage.epochs > 1 else ''} in {stage.bits} bits{share}"
