@@ -18,6 +18,7 @@ from edgeloop.progress import Progress
 from edgeloop.targets import Target
 from edgeloop_converters.costs import CostSetting, cost_named
 from edgeloop_converters.data import Dataset
+from edgeloop_converters.kept_passes import Done
 from edgeloop_converters.recipe_steps import HOW_MUCH, PRUNE, QAT, PassStep
 from edgeloop_converters.shared_work import Around, key_of
 
@@ -31,6 +32,7 @@ _SAMPLES = 512
 _SCORE = "reconstruction"
 _SAMPLES_OF_EXITS = 4_000
 _CHECKED_ON = 16
+_LOOKED_AT = 32
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,18 @@ class Setting:
     @property
     def has_labels(self) -> bool:
         return self.data.labels is not None
+
+    @property
+    def identity(self) -> str:
+        """Of what passes look at beside the model: another conversion's results are not this one's."""
+
+        def found() -> str:
+            seen = [array.tobytes() for arrays in self.samples(self.original, _LOOKED_AT) for array in arrays]
+            labels = b"" if self.data.labels is None else np.asarray(self.data.labels)[self.indices].tobytes()
+            told = (self.contract.to_dict(), self.data.source, len(self.data), self.around.device)
+            return key_of(labels, b"".join(seen), *told)
+
+        return self.around.work.once(key_of("identity", self.original, self.indices.tobytes(), self.seed), found)
 
     @property
     def watched(self) -> Progress:
@@ -90,13 +104,6 @@ class Lighter:
     stages: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Done:
-    tflite: bytes
-    report: PassReport
-    int8: bytes | None = None
-
-
 def run_float_passes(model: bytes, steps: Sequence[PassStep], setting: Setting) -> Lighter:
     """One after the other; each sees what the one before it left. Raises UsageError where a pass cannot work on it.
 
@@ -106,22 +113,38 @@ def run_float_passes(model: bytes, steps: Sequence[PassStep], setting: Setting) 
     key = key_of(model, setting.original, setting.indices.tobytes(), setting.seed, setting.target.id)
     for step in steps:
         key = key_of(key, step.name, dict(step.options))
-        done = setting.around.work.once(key, partial(_run, graph, step, setting))
+        done = setting.around.work.once(key, partial(_kept, key, graph, step, setting))
         graph, int8 = done.tflite, done.int8
         reports.append(done.report)
         stages.append(graph)
     return Lighter(graph, int8, tuple(reports), tuple(stages))
 
 
-def _run(model: bytes, step: PassStep, setting: Setting) -> _Done:
+def _kept(key: str, model: bytes, step: PassStep, setting: Setting) -> Done:
+    """From where a conversion that was killed had come to, if it had done this."""
+    kept = setting.around.kept
+    if kept is None:
+        return _run(model, step, setting)
+    key = key_of(key, setting.identity)
+    found = kept.load(key)
+    if found is not None:
+        setting.progress.note(f"{step.name}: taken over from the same conversion, which did not come to its end")
+        return found
+    done = _run(model, step, setting)
+    if not setting.around.deadline.is_over:  # what the time cut short is done in full by who has more
+        kept.save(key, done)
+    return done
+
+
+def _run(model: bytes, step: PassStep, setting: Setting) -> Done:
     from edgeloop_converters.float_training import quantized
 
     graph = Graph.read(model)
     if step.name == QAT:
         trained, int8, report = quantized(graph, step.options, setting)
-        return _Done(trained.write(), report, int8)
+        return Done(trained.write(), report, int8)
     made, report = _PASSES[step.name]()(graph, step.options, setting)
-    return _Done(made.write(), report)
+    return Done(made.write(), report)
 
 
 def _prune(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[Graph, PassReport]:
@@ -180,10 +203,10 @@ def _optimize(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tup
     return optimize_graph(graph, samples=samples, progress=setting.progress, seed=setting.seed, **options)
 
 
-def _sparsify(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[Graph, PassReport]:
-    from edgeloop_converters.passes import sparsify
+def _sparsify() -> Run:
+    from edgeloop_converters.float_training import sparsified
 
-    return sparsify(graph, progress=setting.progress, **options)
+    return sparsified
 
 
 def _exits(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[Graph, PassReport]:
@@ -214,7 +237,7 @@ _PASSES: Mapping[str, Callable[[], Run]] = {
     "optimize": lambda: _optimize,
     "prune": lambda: _prune,
     "prune-blocks": lambda: _prune_blocks,
-    "sparsify": lambda: _sparsify,
+    "sparsify": _sparsify,
     "exits": lambda: _exits,
     "distill": _distill,
     "fine-tune": _fine_tune,

@@ -29,6 +29,8 @@ from edgeloop_converters.trials import Export, run_trials, validated, with_passe
 
 _VALIDATION_SHARE = 0.2
 _MOST_VALIDATION = 2_000
+_OPENING_SAMPLES = 200
+"""Opening two models takes about as long as evaluating so many samples of a small one."""
 _CLOSING_S = 3.0
 """What a conversion does behind its last file, beside evaluating: latency, error per layer, report, bundle."""
 _ENOUGH_TO_JUDGE = 200
@@ -234,7 +236,7 @@ def _simplified(graph: Graph) -> str:
 
 def _evaluating_s(sources: Sources, validating_s: float) -> float:
     """What evaluating two variants takes, each beside the float model, by what one took on the validation samples."""
-    each = validating_s / max(1, len(sources.validation))
+    each = validating_s / (len(sources.validation) + _OPENING_SAMPLES)
     return 2 * each * len(sources.evaluation)
 
 

@@ -34,6 +34,7 @@ from edgeloop_converters.export import export
 from edgeloop_converters.frontends import FRONTENDS, start_conversion
 from edgeloop_converters.gate import check_goals_fit
 from edgeloop_converters.headstart import HeadStart
+from edgeloop_converters.kept_passes import KeptPasses
 from edgeloop_converters.measure import Candidate, Measuring, measure
 from edgeloop_converters.on_device import measured_on_device, with_profiles
 from edgeloop_converters.optimizing import optimize, settled, with_validation
@@ -76,8 +77,8 @@ def convert(
     ablation: bool = False,
     identity: Path | None = None,
 ) -> ConvertResult:
-    """Run a recipe. Nothing is written but the float model and decoded pictures (unless `cache` is False) into this
-    host's cache; `result.bundle.save()` writes.
+    """Run a recipe. Nothing is written but the float model, decoded pictures and, until its end, finished passes into
+    this host's cache (unless `cache` is False); `result.bundle.save()` writes.
 
     threads: for evaluation, default one per core up to 4. command: what the user typed, for the report. ahead:
     processes begun before this module was imported, the caller's to close. device: URL of one that candidates are
@@ -105,7 +106,8 @@ def convert(
         decoded = stack.enter_context(DecodedCache()) if cache else None
         how = Measuring(recipe, target, Stages(), reporter, threads, scorer)
         deadline = Deadline(recipe.minutes if recipe.optimize else None)
-        around = Around(stack.enter_context(SharedWork()), device, tensorboard, identity, deadline)
+        kept = KeptPasses() if cache else None
+        around = Around(stack.enter_context(SharedWork()), device, tensorboard, identity, deadline, kept)
         run = _Run(how, trust_code, ahead, decoded, around)
         loaded = run.load(data, stack)
         if recipe.goals.max_drop is not None and loaded.output_kind != "classification":
@@ -157,6 +159,8 @@ def convert(
             from edgeloop_converters.dynamic.trade import measure_trade
 
             trade = measure_trade(measured, how, counter_for(target, around, reporter))
+        if kept is not None:
+            kept.clear()
         return Assembly(
             measured, how, command, by_severity(findings), decoded, tuple(said), told, contributed, trade
         ).result()

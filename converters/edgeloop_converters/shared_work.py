@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from edgeloop_converters.deadline import Deadline
+from edgeloop_converters.kept_passes import KeptPasses
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ class Around:
     """What a conversion brings along that is no part of its recipe.
 
     device: URL that costs are measured on, "" for none; identity: SSH private key for it. tensorboard: folder that
-    trainings write their figures to. deadline: of passes over the float model.
+    trainings write their figures to. deadline: of passes over the float model. kept: those that outlive a kill.
     """
 
     work: SharedWork = field(default_factory=SharedWork)
@@ -55,6 +56,7 @@ class Around:
     tensorboard: Path | None = None
     identity: Path | None = None
     deadline: Deadline = field(default_factory=Deadline)
+    kept: KeptPasses | None = None
 
 
 def key_of(*parts: object) -> str:
