@@ -50,6 +50,19 @@ def fine_tuned(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tu
         return fine_tune(graph, samples=data, options=how, tasks=tasks, progress=setting.progress, seed=setting.seed)
 
 
+def sparsified(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[Graph, PassReport]:
+    """At once, or with `epochs` in steps, after each of which it learns from the teacher what was lost."""
+    from edgeloop_converters.passes import sparsify
+
+    own = {key: options[key] for key in ("amount", "threshold", "by_layer", "steps") if key in options}
+    training = {key: value for key, value in options.items() if key not in own}
+
+    def tuned(sparse: Graph) -> Graph:
+        return distilled(sparse, training, setting)[0]
+
+    return sparsify(graph, progress=setting.progress, tune=tuned if training else None, **own)
+
+
 def quantized(graph: Graph, options: Mapping[str, Any], setting: Setting) -> tuple[Graph, bytes, PassReport]:
     """(the float model as trained, its int8 file, report). teacher: the model that came in, unless labels are learnt
     from and `teacher` does not ask for it.

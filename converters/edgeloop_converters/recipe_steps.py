@@ -88,6 +88,9 @@ _TRAINING: dict[str, tuple[Callable[[Any], bool], str]] = {
     "rate": (_positive, "a number above 0"),
     "optimizer": (_one_of("adam", "sgd"), "adam or sgd"),
     "schedule": (_one_of("cosine", "step", "constant"), "one of cosine, step, constant"),
+    "final": (_share_or_none, "a share, 0 <= final < 1"),
+    "step_epochs": (is_whole(1, 100_000), "a whole number from 1 to 100000"),
+    "step_factor": (_share, "a share, 0 < step_factor < 1"),
     "l1": (_not_negative, "a number from 0"),
     "l2": (_not_negative, "a number from 0"),
     "dropout": (_share_or_none, "a share, 0 <= dropout < 1"),
@@ -136,6 +139,10 @@ PASSES: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
         "amount": (_share, "a share, 0 < amount < 1"),
         "threshold": (_positive, "a number above 0"),
         "by_layer": _TRUTH,
+        "steps": (is_whole(2, 100), "a whole number from 2 to 100"),
+        **_TRAINING,
+        **_PRECISION,
+        **_SOFT,
     },
     "prune": {
         "amount": (_share, "a share, 0 < amount < 1"),
@@ -219,12 +226,18 @@ class PassStep:
 
 
 def check_says_how_much(step: PassStep) -> None:
-    """Raises ConfigError where a pass of `HOW_MUCH` has none of them, or several."""
+    """Raises ConfigError where a pass of `HOW_MUCH` has none of them, or several, or a schedule lacks its other half."""
     ways = HOW_MUCH.get(step.name, ())
     if ways and sum(way in step.options for way in ways) != 1:
         raise ConfigError(
             f"recipe: pass {step.name!r} takes exactly one of {', '.join(ways)}",
             hint=f'for example {{ name = "{step.name}", {ways[0]} = 0.75 }}',
+        )
+    given = set(step.options)
+    if step.name == SPARSIFY and given - {*ways, "by_layer"} and not given >= {"amount", "steps", "epochs"}:
+        raise ConfigError(
+            f"recipe: pass {SPARSIFY!r} goes towards an amount in steps, and trains so many epochs after each",
+            hint=f'{{ name = "{SPARSIFY}", amount = 0.8, steps = 4, epochs = 1 }}, or amount alone',
         )
 
 

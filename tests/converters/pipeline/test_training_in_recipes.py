@@ -13,7 +13,7 @@ from edgeloop_converters.demo.digits import load_split
 from edgeloop_converters.pipeline import convert
 from edgeloop_converters.recipe import Recipe
 from edgeloop_converters.recipe_reading import parse_recipe
-from edgeloop_converters.recipe_steps import PassStep
+from edgeloop_converters.recipe_steps import PassStep, plan_passes
 
 CONTRACT = Contract(
     (InputSpec("image", "image", (8, 8), "gray", None, (0.0,), (255.0,)),),
@@ -38,10 +38,34 @@ def test_a_recipe_regularizes_quantizes_in_stages_and_writes_figures(digits_tfli
     result = convert(recipe, tensorboard=tmp_path / "figures")
     tuned, trained = result.report["refinement"][:2]
     assert "gap accuracy" in tuned["after"] and "generalization gap" in tuned["detail"]
-    assert "stages 1 epochs in 8 bits, the first 50% of the layers; 1 epochs in 6 bits" in trained["detail"]
+    assert "stages 1 epoch in 8 bits, the first 50% of the layers; 1 epoch in 6 bits" in trained["detail"]
     assert {p.name.split("-")[0] for p in (tmp_path / "figures").iterdir()} == {"fine", "qat"}
-    assert all(any(p.glob("events*")) for p in (tmp_path / "figures").iterdir())
+    assert all(any(p.rglob("events*")) for p in (tmp_path / "figures").iterdir())
     assert len(trained["history"]) == 2
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+def test_a_recipe_zeroes_weights_in_steps_and_trains_after_each(digits_tflite: Path, tmp_path: Path) -> None:
+    split = load_split()
+    np.savez(tmp_path / "train.npz", x=split.train_images[:200])
+    gradual = {"amount": 0.5, "steps": 2, "epochs": 1, "rate": 1e-4, "augment": ["flips", "mix"]}
+    recipe = Recipe(
+        str(digits_tflite), "rpi4", str(tmp_path / "train.npz"), contract=CONTRACT, effort="fast", repair=False,
+        passes=(PassStep("sparsify", gradual), PassStep("calibrate", {"samples": 20}), QUANTIZE),
+    )  # fmt: skip
+    result = convert(recipe, tensorboard=tmp_path / "figures")
+    assert result.report["refinement"][0]["after"]["sparsity"] == pytest.approx(0.5, abs=0.01)
+    assert len(list((tmp_path / "figures").rglob("events*"))) == 2
+
+
+@pytest.mark.parametrize("options", [{"steps": 4}, {"steps": 4, "epochs": 1}, {"epochs": 1}])
+def test_zeroing_in_steps_says_towards_what_and_how_long_it_trains(options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="goes towards an amount in steps"):
+        Recipe(
+            "m.tflite",
+            passes=(PassStep("sparsify", {"threshold": 0.1, **options}), *plan_passes("int8", "aeq", "fast")),
+        )
 
 
 def test_stages_survive_the_way_through_toml() -> None:
