@@ -19,7 +19,8 @@ from edgeloop.targets import Target
 from edgeloop_converters.costs import CostSetting, cost_named
 from edgeloop_converters.data import Dataset
 from edgeloop_converters.kept_passes import Done
-from edgeloop_converters.recipe_steps import HOW_MUCH, PRUNE, QAT, PassStep
+from edgeloop_converters.recipe_options import HOW_MUCH
+from edgeloop_converters.recipe_steps import PRUNE, QAT, PassStep
 from edgeloop_converters.shared_work import Around, key_of
 
 if TYPE_CHECKING:

@@ -18,19 +18,17 @@ from edgeloop.errors import ConfigError, UsageError
 from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.dynamic.steps import check_variants
 from edgeloop_converters.goals import Goals
+from edgeloop_converters.recipe_options import CALIBRATION_METHODS, NOT_OF_SCHEME, is_whole
 from edgeloop_converters.recipe_steps import (
-    CALIBRATION_METHODS,
     CALIBRATION_SAMPLES,
     EFFORTS,
     EXITS,
     FLOAT_PASSES,
-    NOT_OF_SCHEME,
     OPTIMIZE,
     QAT,
     PassStep,
     check_order,
     check_says_how_much,
-    is_whole,
     plan_passes,
 )
 from edgeloop_converters.schemes import check_io, check_options, scheme_named

@@ -9,7 +9,8 @@ from edgeloop.errors import UsageError
 from edgeloop_converters.calibration import METHODS, calibrate
 from edgeloop_converters.passes.histograms import CHOICES, Histogram, entropy_range, mse_range, percentile_range
 from edgeloop_converters.recipe import Recipe
-from edgeloop_converters.recipe_steps import CALIBRATION_METHODS, plan_passes
+from edgeloop_converters.recipe_options import CALIBRATION_METHODS
+from edgeloop_converters.recipe_steps import plan_passes
 from support.tiny_models import tiny_cnn
 
 

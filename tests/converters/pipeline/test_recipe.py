@@ -18,9 +18,10 @@ from edgeloop.tomlfile import parse_toml
 from edgeloop_converters.contracts import ContractFlags
 from edgeloop_converters.goals import Goals
 from edgeloop_converters.recipe import Recipe
+from edgeloop_converters.recipe_options import PASSES
 from edgeloop_converters.recipe_reading import _KEYS as KNOWN_KEYS
 from edgeloop_converters.recipe_reading import load_recipe, parse_recipe, recipe_from_dict
-from edgeloop_converters.recipe_steps import PASSES, PassStep, plan_passes
+from edgeloop_converters.recipe_steps import PassStep, plan_passes
 from edgeloop_converters.toml_writer import to_toml
 
 IMAGE = Contract(

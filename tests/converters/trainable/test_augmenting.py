@@ -12,7 +12,8 @@ from edgeloop.errors import ConfigError, UsageError
 from edgeloop.graph import Graph
 from edgeloop.progress import SilentProgress
 from edgeloop_converters.passes import distill, fine_tune
-from edgeloop_converters.recipe_steps import AUGMENTS, PassStep
+from edgeloop_converters.recipe_options import AUGMENTS
+from edgeloop_converters.recipe_steps import PassStep
 from edgeloop_converters.trainable import TrainingOptions, augmenting, chained, flips_and_shifts, mixed
 from edgeloop_converters.trainable.augmenting import augment_named, augmented
 from edgeloop_converters.trainable.data import training_data

@@ -13,8 +13,8 @@ from edgeloop.progress import SilentProgress
 from edgeloop.runtime import open_session
 from edgeloop_converters.passes import optimize_graph
 from edgeloop_converters.passes.graph.replacing import REPLACEMENTS
+from edgeloop_converters.recipe_options import REPLACEMENTS as RECIPE_NAMES
 from edgeloop_converters.recipe_reading import parse_recipe
-from edgeloop_converters.recipe_steps import REPLACEMENTS as RECIPE_NAMES
 from edgeloop_converters.recipe_steps import PassStep
 from support.tiny_models import RELU, TinyBuilder
 
