@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from edgeloop_converters.passes.dynamic import add_exits
     from edgeloop_converters.passes.graph import in_series, optimize_graph, side_by_side
     from edgeloop_converters.passes.pruning import prune, prune_blocks, sparsify
+    from edgeloop_converters.passes.quantizing import quantize
     from edgeloop_converters.passes.train import distill, fine_tune, qat
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "prune",
     "prune_blocks",
     "qat",
+    "quantize",
     "side_by_side",
     "sparsify",
 ]
@@ -39,6 +41,7 @@ _HOMES = {
     "prune_blocks": ".pruning.blocks",
     "sparsify": ".pruning.sparsity",
     "qat": ".train.quantized",
+    "quantize": ".quantizing",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)
