@@ -30,6 +30,7 @@ EXACT: Mapping[str, Rule] = {
     "idle ops removed": cleaning.remove_idle,
     "transposes sunk": transposes.sink_transposes,
     "transposes cancelled": transposes.cancel_transposes,
+    "transposes taken into dense layers": transposes.transpose_into_dense,
     "one-channel depthwise layers made convolutions": replacing.depthwise_of_one_channel,
     "PReLUs put together": replacing.prelu_from_parts,
     "PReLUs simplified": replacing.prelu_to_leaky,

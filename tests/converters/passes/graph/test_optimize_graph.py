@@ -102,6 +102,15 @@ def normalized(b: TinyBuilder, x: int) -> int:
     return add_constant(b, mul(b, mul(b, y, small(b, 1, 1, 1, 4)), small(b, 4)), 4)
 
 
+def halves(b: TinyBuilder, x: int) -> tuple[int, int]:
+    """[1, 4, 8, 8] split into channels, then the same rows of both."""
+    axis = b.constant("axis", np.array(1, np.int32))
+    left, right = b.tensor("left", (1, 2, 8, 8)), b.tensor("right", (1, 2, 8, 8))
+    b.sub.ops.append(Op("SPLIT", [axis, x], [left, right], make_options("SplitOptions", numSplits=2)))
+    begin, size = (b.constant(n, np.array(v, np.int32)) for n, v in (("begin", [0, 1, 0, 0]), ("size", [1, 1, -1, 8])))
+    return relu(b, left, "TANH"), b.op("SLICE", [right, begin, size], (1, 1, 8, 8))
+
+
 def concat_at(b: TinyBuilder, axis: int, *parts: int) -> int:
     shape = list(b.shape(parts[0]))
     shape[axis] = sum(b.shape(p)[axis] for p in parts)
@@ -220,6 +229,14 @@ CASES: dict[str, tuple[Build, dict[str, int]]] = {
     ),
     "transposes around a mean over space": (
         lambda b: transpose(b, mean_axes(b, turned(b, relu(b, 0)), 2, 3), BACK), {"RELU": 1, "MEAN": 1},
+    ),
+    "transposes around a split and a slice": (
+        lambda b: transpose(b, concat_at(b, 1, *halves(b, turned(b, relu(b, 0)))), BACK),
+        {"RELU": 1, "SPLIT": 1, "TANH": 1, "SLICE": 1, "CONCATENATION": 1},
+    ),
+    "a transpose before a dense layer": (
+        lambda b: b.dense(reshape(b, turned(b, b.conv(0, 6)), (1, 384)), 3),
+        {"CONV_2D": 1, "RESHAPE": 1, "FULLY_CONNECTED": 1},
     ),
     "a maximum with 0, a minimum with 6": (
         lambda b: bounded(b, bounded(b, b.conv(0, 4, activation=NONE), "MAXIMUM", 0), "MINIMUM", 6), {"CONV_2D": 1},
