@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeloop_converters.report.html import Markup, columns_in_use, section, soft, tag
-from edgeloop_converters.report.words import Values, number, percent, size
+from edgeloop_converters.report.words import Values, count, number, percent, size
 
 
 def search(report: Values) -> Markup | None:
@@ -16,7 +16,19 @@ def search(report: Values) -> Markup | None:
     trials = [one for one in found.get("trials") or () if isinstance(one, Mapping)]
     parts: list[object] = [tag("ul", [tag("li", str(reason)) for reason in found["reasons"]])]
     if trials:
-        head = ["share of the cost", "reached", "trained", "file", "metric", "agreement", "measured", "", "budget"]
+        head = [
+            "share of the cost",
+            "reached",
+            str(found.get("unit") or "cost"),
+            "trained",
+            "file",
+            "metric",
+            "agreement",
+            "measured",
+            "",
+            "budget",
+            "seconds",
+        ]
         parts += [
             columns_in_use(head, [_row(one, found.get("chosen")) for one in trials]),
             soft(
@@ -34,6 +46,7 @@ def _row(one: Values, chosen: object) -> Sequence[Any]:
     return (
         percent(one.get("share")),
         percent(one.get("reached")),
+        None if one.get("cost") is None else count(round(one["cost"])),
         "yes" if one.get("trained") else None,
         size(one.get("bytes")),
         percent(one.get("value")),
@@ -41,4 +54,5 @@ def _row(one: Values, chosen: object) -> Sequence[Any]:
         value,
         place,
         "; ".join(map(str, missed)) or "within",
+        None if one.get("seconds") is None else number(one["seconds"]),
     )
