@@ -20,9 +20,9 @@ from edgeloop.errors import UsageError
 from edgeloop.graph import Graph, Op, Tensor, make_options
 from edgeloop.graph.parts import cut, exit_heads
 from edgeloop.progress import Progress, SilentProgress
-from edgeloop_converters.passes.dynamic.logistic import fit_soft, softmax
 from edgeloop_converters.passes.dynamic.places import Place, choose_places, find_places
 from edgeloop_converters.passes.figures import Cost, Samples, figures, macs
+from edgeloop_converters.passes.logistic import fit_soft, softmax
 from edgeloop_converters.passes.packed import run_real
 from edgeloop_converters.passes.report import PassReport
 

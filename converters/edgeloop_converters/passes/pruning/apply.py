@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -81,7 +82,7 @@ def apply_prune(
     began = time.monotonic() if started is None else started
     channels = channels_of(graph, plan)
     stay = kept_classes(channels, plan.kept)
-    smaller = slice_channels(_merged(graph, channels, plan), channels, stay)
+    smaller = slice_channels(*_merged(graph, channels, plan), stay)
     done = f"{sum(g.width - len(g.kept) for g in plan.groups)} of {sum(g.width for g in plan.groups)} channels removed"
     before, after = dict(plan.before), dict(plan.after)
     if samples:
@@ -98,10 +99,10 @@ def apply_prune(
     return smaller, PassReport(NAME, f"{done}, by {plan.score}", time.monotonic() - began, before, after)
 
 
-def _merged(graph: Graph, channels: Channels, plan: PrunePlan) -> Graph:
+def _merged(graph: Graph, channels: Channels, plan: PrunePlan) -> tuple[Graph, Channels]:
     """Readers' columns of channels that go are added to those of the channels that take over."""
     if not any(group.merges for group in plan.groups):
-        return graph
+        return graph, channels
     fresh = own_constants(graph)
     for planned in plan.groups:
         group = channels.group(planned.name)
@@ -117,4 +118,12 @@ def _merged(graph: Graph, channels: Channels, plan: PrunePlan) -> Graph:
                 matrix[into] += merge.slope * matrix[gone]
                 matrix[-1] += merge.shift * matrix[gone].sum(axis=0)
             put_matrix(fresh, op, matrix)
-    return fresh
+    return fresh, _with_copies(channels, graph, fresh)
+
+
+def _with_copies(channels: Channels, graph: Graph, fresh: Graph) -> Channels:
+    """Constants that layers no longer share follow the channels that the shared one did."""
+    pairs = (zip(a.inputs, b.inputs, strict=True) for a, b in zip(graph.main.ops, fresh.main.ops, strict=True))
+    copies = {new: old for pair in pairs for old, new in pair if old != new}
+    followers = [replace(f, tensor=new) for new, old in copies.items() for f in channels.followers if f.tensor == old]
+    return replace(channels, followers=(*channels.followers, *followers))

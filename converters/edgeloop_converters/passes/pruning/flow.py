@@ -146,6 +146,13 @@ def _trailing(shape: tuple[int, ...]) -> set[int]:
     return {math.prod(shape[i:]) for i in range(len(shape))}
 
 
+def _transpose(b: Builder, number: int, op: Op) -> None:
+    """Of other axes than the last."""
+    order = b.tensors[op.inputs[1]].data
+    stays_last = order is not None and int(np.asarray(order).ravel()[-1]) in (-1, np.asarray(order).size - 1)
+    (_same if stays_last else stays)(b, number, op)
+
+
 def _split(b: Builder, number: int, op: Op) -> None:
     """Inputs: axis, activations. Along the channels, the parts stay equally wide: they are tied together."""
     axis = b.tensors[op.inputs[0]].data
@@ -201,4 +208,5 @@ FLOW: Mapping[str, Rule] = {
     "CONCATENATION": _concatenate,
     "RESHAPE": _reshape,
     "SPLIT": _split,
+    "TRANSPOSE": _transpose,
 }

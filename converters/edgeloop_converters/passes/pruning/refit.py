@@ -22,6 +22,7 @@ import numpy.typing as npt
 from edgeloop.graph import Graph, Op
 from edgeloop.progress import Progress, SilentProgress
 from edgeloop_converters.passes.patches import LayerRows, as_rows, as_tensor
+from edgeloop_converters.passes.pruning.answers import refit_answers
 from edgeloop_converters.passes.pruning.consumers import LINEAR, data_of, matrix_of, put_bias, put_matrix
 from edgeloop_converters.passes.pruning.pairs import Pair, find_pair, nearest_goal, refine
 from edgeloop_converters.passes.pruning.seen import Samples, blas_threads, with_ones
@@ -56,7 +57,8 @@ def refit(
 
     kept: name of a tensor -> positions of its channels in `original`; those not named are whole. Layers are found in
     both graphs by the name of their output; those whose input is what it was stay as they are. pairs: two layers with
-    an activation between them are then fitted together (`pairs`): better, and slower. whole: of `original` and these
+    an activation between them are then fitted together (`pairs`), and a classifier's last layer to the whole model's
+    probabilities (`answers`): better, and slower. whole: of `original` and these
     samples, for several refits to share. rounds: of each problem, at most.
     """
     graph = own_constants(narrowed)
@@ -80,6 +82,8 @@ def refit(
                 if pair is not None:
                     _refine_pair(job, unit, pair)
             advance(1)
+        if work and pairs:
+            refit_answers(shared.walk, job.walk, graph, len(samples))
     return graph, sum(len(unit.ops) for unit in work)
 
 

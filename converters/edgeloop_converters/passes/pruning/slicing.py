@@ -49,7 +49,7 @@ def slice_channels(graph: Graph, channels: Channels, stay: Bools) -> Graph:
             tensor.shape_signature = None
     for index, classes in channels.of.items():
         tensor = main.tensors[index]
-        if not tensor.is_constant and tensor.shape:
+        if not tensor.is_constant and 0 not in (tensor.element_count, len(tensor.shape)):
             _narrow(tensor, int(stay[classes].sum()))
     for op in main.ops:
         _restate_shape(main, op)

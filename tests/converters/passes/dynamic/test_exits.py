@@ -13,9 +13,9 @@ from edgeloop.graph.parts import cut, exit_heads, halves, output_names, up_to
 from edgeloop.runtime import open_session
 from edgeloop_converters.passes import add_exits, optimize_graph
 from edgeloop_converters.passes.dynamic import Place, find_places
-from edgeloop_converters.passes.dynamic.logistic import cross_entropy, fit_soft, softmax
 from edgeloop_converters.passes.dynamic.places import choose_places
 from edgeloop_converters.passes.figures import macs
+from edgeloop_converters.passes.logistic import cross_entropy, fit_soft, softmax
 from edgeloop_converters.passes.packed import run_real
 from support.learning import blobs, pictures
 from support.tiny_models import NONE, RELU, TinyBuilder

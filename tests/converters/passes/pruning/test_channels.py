@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeloop.errors import UsageError
-from edgeloop.graph import Graph, make_options
+from edgeloop.graph import Graph, Op, make_options
 from edgeloop.runtime import open_session
 from edgeloop_converters.passes.pruning.channels import find_channels
 from edgeloop_converters.passes.pruning.slicing import kept_classes, slice_channels
@@ -27,7 +27,8 @@ def masked(graph: Graph, keep: dict[str, Sequence[int]]) -> Graph:
     """The same function at full width: columns of what goes are zero in every layer that reads it."""
     channels, fresh = find_channels(graph), graph.copy()
     gone = ~kept_classes(channels, keep)
-    readers = {op.inputs[1] for op in graph.main.ops if op.name in ("CONV_2D", "FULLY_CONNECTED")}
+    layers = ("CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+    readers = {op.inputs[1] for op in graph.main.ops if op.name in layers}
     for follower in channels.followers:
         tensor = fresh.main.tensors[follower.tensor]
         if follower.tensor in readers and follower.axis == len(tensor.shape) - 1:
@@ -60,6 +61,34 @@ def many_ways(seed: int = 0) -> Graph:
     return b.finish(b.softmax(b.dense(flat, 4)))
 
 
+def awkward(seed: int = 0) -> Graph:
+    """Weights that two layers share, a grouped layer, a split, a part of the channels cut out, transposed rows and a
+    transposed convolution, concatenated with what stays; two outputs on one trunk, one by a flattened dense layer."""
+    b = TinyBuilder(seed)
+    image = b.input("image", (1, 8, 8, 3))
+    trunk = b.conv(image, 8)
+    left = b.conv(trunk, 6)
+    right = b.op("CONV_2D", [b.conv(trunk, 8), *b.sub.ops[-2].inputs[1:]], (1, 8, 8, 6), b.sub.ops[-2].options)
+    order = b.constant("order", np.array([0, 2, 1, 3], np.int32))
+    turned = b.op("TRANSPOSE", [left, order], (1, 8, 8, 6))
+    halves = [b.tensor(f"half{i}", (1, 8, 8, 3)) for i in range(2)]
+    b.sub.ops.append(Op("SPLIT", [b.constant("axis", np.array(3, np.int32)), right], halves,
+                        make_options("SplitOptions", numSplits=2)))  # fmt: skip
+    begin, size = (b.constant(n, np.array(v, np.int32)) for n, v in (("at", [0, 0, 0, 1]), ("size", [1, 8, 8, 5])))
+    part = b.op("SLICE", [b.conv(turned, 6), begin, size], (1, 8, 8, 5), make_options("SliceOptions"))
+    grouped = b.weights("groups", (8, 3, 3, 4)), b.constant("none", np.zeros(8, np.float32))
+    pairs = b.op("CONV_2D", [b.conv(trunk, 8), *grouped], (1, 8, 8, 8), b.sub.ops[0].options)
+    wide = b.constant("wide", np.array([1, 8, 8, 5], np.int32))
+    up = b.op("TRANSPOSE_CONV", [wide, b.weights("up", (5, 3, 3, 3)), halves[0]], (1, 8, 8, 5),
+              make_options("TransposeConvOptions", padding=0, strideH=1, strideW=1))  # fmt: skip
+    parts = [turned, halves[1], part, pairs, up, image]
+    joined = b.op("CONCATENATION", parts, (1, 8, 8, 30), make_options("ConcatenationOptions", axis=-1))
+    last = b.conv(joined, 7)
+    shape = b.constant("flat", np.array([1, 448], np.int32))
+    flat = b.op("RESHAPE", [last, shape], (1, 448), make_options("ReshapeOptions", newShape=[1, 448]))
+    return b.finish(b.softmax(b.dense(b.dense(flat, 9, activation=RELU), 4)), b.dense(b.mean(last), 5))
+
+
 def test_what_an_addition_joins_is_one_group() -> None:
     channels = find_channels(Graph.read(tiny_residual()))
     assert [(g.width, len(g.producers)) for g in channels.groups] == [(8, 2), (8, 1)]
@@ -78,7 +107,10 @@ def test_groups_run_through_every_way_that_channels_take() -> None:
     assert widths == [(6, 1, 1), (4, 1, 1), (8, 3, 3), (5, 1, 1), (7, 1, 1)]
 
 
-@pytest.mark.parametrize("model", [tiny_cnn(), tiny_residual(), many_ways().write()], ids=["cnn", "residual", "many"])
+@pytest.mark.parametrize(
+    "model", [tiny_cnn(), tiny_residual(), many_ways().write(), awkward().write()],
+    ids=["cnn", "residual", "many", "awkward"],
+)  # fmt: skip
 @given(data=st.data())
 @settings(max_examples=12)
 def test_a_narrowed_model_computes_what_the_masked_one_does(model: bytes, data: st.DataObject) -> None:

@@ -16,8 +16,10 @@ from edgeloop_converters.passes import prune
 from edgeloop_converters.passes.figures import figures, output_error, outputs
 from edgeloop_converters.passes.packed import run_real
 from edgeloop_converters.passes.pruning import apply_prune, plan_prune
+from edgeloop_converters.passes.pruning.answers import TEMPERATURE, refit_answers
 from edgeloop_converters.passes.pruning.channels import find_channels
 from edgeloop_converters.passes.pruning.scores import SCORES
+from edgeloop_converters.passes.pruning.walk import Walk
 from edgeloop_converters.passes.pruning.widths import Ranking, by_cost, options, rounded
 from edgeloop_converters.quantization import quantize_int8
 from support.tiny_models import RELU, TinyBuilder, tiny_cnn, tiny_residual
@@ -65,6 +67,39 @@ def test_every_score_prunes_to_a_model_that_runs(score: str) -> None:
     pruned, report = prune(graph, amount=0.25, score=score, samples=noise(8), gradients=gradients)
     assert run_real(pruned.write(), noise(2))[0].shape[-1] == 4
     assert report.after["macs"] < report.before["macs"] and report.after["bytes"] < report.before["bytes"]
+
+
+def test_filters_that_two_layers_share_are_merged_in_both() -> None:
+    b = TinyBuilder(2)
+    image = b.input("image", (1, 8, 8, 3))
+    first, second = b.conv(image, 8), b.conv(image, 8)
+    once = b.conv(first, 4)
+    again = b.op("CONV_2D", [second, *b.sub.ops[-1].inputs[1:]], (1, 8, 8, 4), b.sub.ops[-1].options)
+    graph = b.finish(b.softmax(b.dense(b.mean(b.add(once, again)), 3)))
+    small, _ = prune(graph, samples=noise(16), amount=0.5, score="correlation", repair=False)
+    assert {small.main.tensors[op.inputs[1]].shape[-1] for op in small.main.ops if op.name == "CONV_2D"} == {3, 4}
+    assert np.isfinite(outputs(small, noise(4))[0]).all()
+
+
+def test_the_last_layer_answers_by_class_where_least_squares_answers_by_score() -> None:
+    random = np.random.default_rng(0)
+    b = TinyBuilder(3)
+    graph = b.finish(b.softmax(b.dense(b.dense(b.input("features", (1, 12)), 24, activation=RELU), 3)))
+    samples = [(random.standard_normal((1, 12), np.float32) * 2,) for _ in range(400)]
+    whole, held = Walk(graph, samples), outputs(graph, samples)[0]
+    narrow, _ = prune(graph, samples=samples, amount=0.75, score="l1", repair=False)
+    before = agreement_loss(narrow, samples, held)
+    assert refit_answers(whole, Walk(narrow, samples), narrow, len(samples)) == 1
+    assert agreement_loss(narrow, samples, held) < before
+    assert refit_answers(whole, Walk(narrow, samples[:30]), narrow, 30) == 0, "too few to learn from"
+
+
+def agreement_loss(graph: Graph, samples: Samples, wanted: np.ndarray) -> float:
+    """Cross-entropy against softmax(wanted), at the temperature that is fitted."""
+    from edgeloop_converters.passes.logistic import cross_entropy, softmax
+
+    scores = outputs(graph, samples)[0].reshape(len(samples), -1) / TEMPERATURE
+    return cross_entropy(scores.astype(float), softmax(wanted.reshape(len(samples), -1).astype(float) / TEMPERATURE))
 
 
 def test_taylor_takes_the_channels_whose_loss_does_not_depend_on_them() -> None:
