@@ -6,6 +6,7 @@ Looked at once, a survey plans for any amount, threshold, goal or widths.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,11 @@ class Survey:
         threads: int = 1,
         progress: Progress | None = None,
     ) -> None:
-        """As `plan_prune`; raises as it does."""
+        """score: a name of `scores.SCORES`. tile: widths are multiples of it (`Target.channel_tile`). cost: what a goal
+        counts. samples: float inputs, needed by the scores that look at activations; with "reconstruction" and a goal,
+        what a width costs is measured at the model's output. labels: of the samples, for "taylor", which asks the
+        model's own outputs without them. keep: groups that stay whole. Raises UsageError.
+        """
         if score not in SCORES:
             raise UsageError(f"score '{score}' is not known", hint=f"one of: {', '.join(SCORES)}")
         if tile < 1:
@@ -76,7 +81,12 @@ class Survey:
         goal: float | None = None,
         widths: Mapping[str, int] | None = None,
     ) -> PrunePlan:
-        """Exactly one of them, see `plan_prune`. Raises UsageError, and GoalNotMetError for a goal out of reach."""
+        """Exactly one of
+
+        amount: share of every group's channels that goes. threshold: theta; channels with a score above it stay. goal:
+        what `cost(pruned)` may be, as a share of `cost(graph)`; groups are narrowed where that loses least. widths:
+        name of a group -> channels that stay. Raises UsageError, and GoalNotMetError for a goal out of reach.
+        """
         if len([v for v in (amount, threshold, goal, widths) if v is not None]) != 1:
             raise UsageError("pruning takes exactly one of amount, threshold, goal and widths")
         if widths is not None:
@@ -147,33 +157,10 @@ def plan_prune(
     threshold: float | None = None,
     goal: float | None = None,
     widths: Mapping[str, int] | None = None,
-    score: str = "l1",
-    tile: int = 1,
-    cost: Cost = macs,
-    samples: Samples = (),
-    gradients: Gradients | None = None,
-    labels: Array | None = None,
-    keep: Sequence[str] = (),
-    seed: int = 0,
-    threads: int = 1,
-    progress: Progress | None = None,
+    **look: Any,
 ) -> PrunePlan:
-    """How to prune; nothing is changed. Exactly one of
-
-    amount: share of every group's channels that goes. threshold: theta; channels with a score above it stay. goal: what
-    `cost(pruned)` may be, as a share of `cost(graph)`; groups are narrowed where that loses least. widths: name of a
-    group -> channels that stay.
-
-    score: a name of `scores.SCORES`. tile: widths are multiples of it (`Target.channel_tile`). samples: float inputs,
-    needed by the scores that look at activations; with "reconstruction" and a goal, what a width costs is measured at
-    the model's output. labels: of the samples, for "taylor", which asks the model's own outputs
-    without them. keep: groups that stay whole. Raises UsageError, and GoalNotMetError for a goal out of reach.
-    """
-    survey = Survey(
-        graph, score=score, tile=tile, cost=cost, samples=samples, gradients=gradients, labels=labels, keep=keep,
-        seed=seed, threads=threads, progress=progress,
-    )  # fmt: skip
-    return survey.plan(amount=amount, threshold=threshold, goal=goal, widths=widths)
+    """One plan of a `Survey(graph, **look)`; nothing is changed."""
+    return Survey(graph, **look).plan(amount=amount, threshold=threshold, goal=goal, widths=widths)
 
 
 def _merges(evidence: Evidence, kept: Mapping[str, Sequence[int]]) -> dict[str, tuple[Merge, ...]]:
