@@ -202,6 +202,8 @@ def with_validation(sources: Sources, seed: int) -> Sources:
     calibration = sources.calibration
     # Samples to calibrate on stay where there are others: a draw by the same seed would take just those.
     free = sources.learnable if sources.data.is_one else np.setdiff1d(sources.learnable, calibration)
+    if len(free) < len(sources.learnable) / 2:  # calibration takes most of few samples: then it gives some of them
+        free = sources.learnable
     count = min(_MOST_VALIDATION, int(len(free) * _VALIDATION_SHARE))
     chosen = free[pick_stratified(sources.data.calibration.subset(free), count, seed + 1)] if count else free[:0]
     return replace(sources, calibration=np.setdiff1d(calibration, chosen), validation=np.sort(chosen))

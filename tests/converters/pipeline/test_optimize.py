@@ -126,6 +126,9 @@ def test_nothing_is_chosen_by_samples_that_were_learnt_from(tmp_path: Path) -> N
     assert not set(sources.validation) & set(sources.learnable)
     assert not set(sources.validation) & set(sources.calibration)
     assert len(sources.calibration) == 100, "there are enough others"
+    few = with_validation(Sources(CONTRACT, data, np.arange(500), np.arange(50), (), ()), seed=0)
+    assert (len(few.validation), len(few.calibration), len(few.learnable)) == (100, 400, 400)
+    assert not set(few.validation) & set(few.calibration)
 
 
 def test_few_samples_to_judge_by_are_said() -> None:
