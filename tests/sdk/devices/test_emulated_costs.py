@@ -104,6 +104,22 @@ def test_an_unknown_cpu_names_those_that_are_known(tmp_path: Path, capsys: pytes
     assert "cortex-a72" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("missing", "package"), [("qemu-aarch64", "qemu-user"), ("cc", "gcc libc6-dev"), ("apt-get", "Raspberry Pi OS")]
+)
+def test_a_missing_tool_is_one_line_that_says_what_to_install(
+    missing: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGELOOP_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("shutil.which", lambda tool, **_: None if tool == missing else f"/usr/bin/{tool}")
+    model = tmp_path / "m.tflite"
+    model.write_bytes(residual_int8())
+    assert main(["bench", str(model), "--device", "emulated:cortex-a72"]) == 3
+    said = capsys.readouterr().err
+    assert f"{missing} is missing" in said and package in said and "Traceback" not in said
+    assert not list((tmp_path / "home").rglob("*.deb")), "nothing large is fetched first"
+
+
 def test_flags_of_real_devices_are_refused_for_an_emulated_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,6 +31,8 @@ _PLATFORM = DevicePlatform("aarch64", (3, 11), (2, 36), "emulated", "root", True
 _QEMU = "qemu-aarch64"
 """The dynamic one: qemu-aarch64-static takes no plugins."""
 _SOURCE = "instruction_counter.c"
+_COMPILER = "cc", "gcc libc6-dev"
+"""The program, and its Debian packages."""
 _PROGRAM = "import sys; from edgeloop.bench.counted import main; sys.exit(main())"
 _KEPT_S = 7 * 86400.0
 
@@ -65,6 +67,8 @@ class InstructionMeter:
     def __enter__(self) -> InstructionMeter:
         base = _base()
         qemu = _tool(_QEMU, "qemu-user")
+        if not _plugin_file(base).is_file():
+            _tool(*_COMPILER)  # said before anything large is fetched
         if not is_built():
             self._progress.note(f"building an arm64 system from Debian's packages in {base} (75 MB, once)")
         with self._progress.step("emulated system"):
@@ -164,10 +168,9 @@ def _site(base: Path) -> Path:
 
 def _plugin(base: Path) -> Path:
     """Compiled from its source here, once per version of it."""
-    source = resources.files("edgeloop.devices.emulated").joinpath(_SOURCE).read_bytes()
-    target = base / f"counter-{hashlib.sha256(source).hexdigest()[:10]}.so"
+    target = _plugin_file(base)
     if not target.is_file():
-        compiler = _tool("cc", "gcc libc6-dev")
+        compiler, source = _tool(*_COMPILER), _source()
         partial = target.with_suffix(".partial")
         command = [compiler, "-O2", "-shared", "-fPIC", "-x", "c", "-", "-o", str(partial)]
         done = subprocess.run(command, input=source, capture_output=True, check=False)
@@ -177,6 +180,14 @@ def _plugin(base: Path) -> Path:
                               hint="sudo apt-get install gcc libc6-dev")  # fmt: skip
         partial.rename(target)
     return target
+
+
+def _source() -> bytes:
+    return resources.files("edgeloop.devices.emulated").joinpath(_SOURCE).read_bytes()
+
+
+def _plugin_file(base: Path) -> Path:
+    return base / f"counter-{hashlib.sha256(_source()).hexdigest()[:10]}.so"
 
 
 def _view(base: Path, tree: Path, cpu: Cpu) -> Path:
