@@ -33,7 +33,8 @@ _SHARES = {
 _DOWN_TO = (0.4, 0.3, 0.2, 0.13)
 _EPOCHS = {"fast": 0, "default": 3, "best": 10}
 _TRAINED_ON = {"default": 10_000}
-_RATE = 1e-3
+_RATE, _RATE_OF_FEW, _FEW_STEPS = 1e-3, 3e-4, 600
+"""Layers have just been refitted: few steps at the higher rate lead away from there, and not back."""
 _MANY_EPOCHS = 12
 
 
@@ -180,13 +181,14 @@ def _training(facts: Facts, effort: str) -> tuple[tuple[PassStep, ...], str]:
         return (), "no training: TensorFlow is not here (pip install 'edgeloop[keras]'); layers are refitted instead"
     if facts.samples < _ENOUGH_TO_TRAIN:
         return (), f"no training: {facts.samples} samples are few ({_ENOUGH_TO_TRAIN} at least); layers are refitted"
-    options: dict[str, object] = {"epochs": epochs, "rate": _RATE}
+    options: dict[str, object] = {"epochs": epochs}
     if epochs >= _MANY_EPOCHS:
         options["patience"] = epochs // 4
     limit = _TRAINED_ON.get(effort)
     if limit is not None and limit < facts.samples:
         options["samples"] = limit
-    on = options.get("samples", facts.samples)
+    on = min(facts.samples, limit or facts.samples)
+    options["rate"] = _RATE if epochs * on >= _FEW_STEPS * _BATCH else _RATE_OF_FEW
     told = (
         f"what refitting does not bring back is learnt from the model that came in: {epochs} epochs on {on:,} samples"
         f"{', fewer where a quarter of them gains nothing' if 'patience' in options else ''}; "

@@ -125,6 +125,11 @@ def test_few_samples_are_learnt_from_more_often() -> None:
     assert decided().after[0].options["epochs"] == 3
 
 
+def test_few_steps_are_small_ones() -> None:
+    assert decided(samples=900).after[0].options["rate"] < decided(effort="best").after[0].options["rate"]
+    assert "samples" not in decided(samples=900).after[0].options
+
+
 def test_the_first_reason_is_what_it_stands_on() -> None:
     assert decided(minutes=5.0).reasons[0] == (
         "classification; 12.5 million multiply-accumulates and 0 weights in 10 layers; 40,000 samples with labels to "
