@@ -97,7 +97,9 @@ def _sunk(editor: Editor, op: Op) -> tuple[list[int], list[int]] | None:
     """(the order, the op's inputs before it); None where the transpose cannot pass."""
     if op.custom or not op.outputs or editor.main.tensors[op.outputs[0]].dtype != "float32":
         return None
-    if op.name not in _UNARY | _BINARY | _AXES or not all(_leads_to_transpose(editor, i) for i in op.outputs):
+    if op.name not in _UNARY | _BINARY | _AXES or not any(_is_turned(editor, i) for i in op.inputs):
+        return None
+    if not all(_leads_to_transpose(editor, i) for i in op.outputs):
         return None
     if op.name in _AXES:
         return _sunk_by_axis(editor, op)
@@ -157,6 +159,11 @@ def _turned(op: Op, values: npt.NDArray[Any], order: Sequence[int]) -> npt.NDArr
         return np.ascontiguousarray(values[np.argsort(order)])
     turned = [order[int(axis) % len(order)] for axis in values.ravel()]
     return np.sort(np.array(turned, values.dtype)).reshape(values.shape)
+
+
+def _is_turned(editor: Editor, index: int) -> bool:
+    maker = editor.maker(index)
+    return maker is not None and maker.name == "TRANSPOSE"
 
 
 def _leads_to_transpose(editor: Editor, index: int) -> bool:

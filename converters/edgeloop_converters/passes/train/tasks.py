@@ -82,6 +82,8 @@ def goals_of(graph: Graph, tasks: Sequence[Task], labels: Sequence[Array]) -> tu
         squashed = op is not None and _KIND_OF_LAST_OP.get(op.name) == kind
         scores = main.tensors[op.inputs[0]].name if op is not None and squashed else name
         shape = main.tensors[index].shape
+        if not shape:
+            raise UsageError(f"output '{name[:120]}' is one number for any samples: there is nothing to learn at it")
         if at is not None:
             _check_labels(name, kind, shape, labels[at])
         beta = float(getattr(op.options, "beta", 1.0) or 1.0) if op is not None and op.name == "SOFTMAX" else 1.0

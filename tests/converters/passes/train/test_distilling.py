@@ -124,3 +124,11 @@ def test_a_model_without_weights_has_nothing_to_train() -> None:
     model = b.finish(b.op("ADD", [x, x], (1, 4), make_options("AddOptions")))
     with pytest.raises(UsageError, match="no weights to train"):
         distill(model, model, samples=np.zeros((9, 4), np.float32))
+
+
+def test_an_output_without_samples_cannot_be_learnt_at() -> None:
+    b = TinyBuilder(0)
+    axes = b.constant("axes", np.array([0, 1], np.int32))
+    total = b.op("SUM", [b.dense(b.input("features", (1, 10)), 3), axes], (), make_options("ReducerOptions"))
+    with pytest.raises(UsageError, match="is one number for any samples"):
+        distill(b.finish(total), b.graph, samples=np.zeros((9, 10), np.float32))
