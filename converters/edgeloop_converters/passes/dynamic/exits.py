@@ -1,9 +1,9 @@
 """Exit heads: small classifiers on inner tensors, that answer as the whole model does where that is easy.
 
-A head is the mean over each quarter of the map and one dense layer; what comes before is left as it is. So fitting it
-to the whole model's probabilities (distillation at temperature 1, without labels) is a convex problem: multinomial
-logistic regression on soft targets, solved to its optimum in seconds, without a training loop and always the same.
-`distill` and `qat` behind it train heads and model together.
+A head is mean and peak of each quarter of the map and one dense layer; what comes before is left as it is. So
+fitting it to the whole model's probabilities (distillation at temperature 1, without labels) is a convex problem:
+multinomial logistic regression on soft targets, solved to its optimum in seconds, without a training loop and always
+the same.
 """
 
 from __future__ import annotations
@@ -132,8 +132,8 @@ def _append_head(graph: Graph, place: Place, answer: _Answer, name: str) -> _Hea
 
 
 def _pooling(graph: Graph, source: int, name: str) -> tuple[list[Op], int]:
-    """Ops to a tensor [1, columns], and its index: of a map the mean of each quarter, which knows more of where things
-    are than one mean over all (agreement on the larger ResNet: 54 % instead of 40 %); else the mean over the positions.
+    """Ops to a tensor [1, columns], and its index: of a map mean and peak of each quarter, which know more of where
+    things are than one mean over all (ADR 200); else the mean over the positions.
     """
     main, shape = graph.main, graph.main.tensors[source].shape
     if len(shape) == 2:
@@ -141,14 +141,18 @@ def _pooling(graph: Graph, source: int, name: str) -> tuple[list[Op], int]:
     if len(shape) == 4 and min(shape[1:3]) >= _GRID:
         high, wide = shape[1] // _GRID, shape[2] // _GRID
         out = (shape[1] - high) // high + 1, (shape[2] - wide) // wide + 1
-        grid = main.add_tensor(Tensor(f"{name}/means", (1, *out, shape[3])))
-        flat = main.add_tensor(Tensor(f"{name}/features", (1, out[0] * out[1] * shape[3])))
         pool = make_options("Pool2DOptions", padding=_VALID, filterHeight=high, filterWidth=wide, strideH=high,
                             strideW=wide)  # fmt: skip
-        size = np.array([1, out[0] * out[1] * shape[3]], np.int32)
+        parts = [main.add_tensor(Tensor(f"{name}/{what}", (1, *out, shape[3]))) for what in ("means", "peaks")]
+        grid = main.add_tensor(Tensor(f"{name}/grid", (1, *out, 2 * shape[3])))
+        flat = main.add_tensor(Tensor(f"{name}/features", (1, out[0] * out[1] * 2 * shape[3])))
+        size = np.array(main.tensors[flat].shape, np.int32)
         size_at = main.add_tensor(Tensor(f"{name}/shape", size.shape, "int32", size))
         reshape = make_options("ReshapeOptions", newShape=size)
-        return [Op("AVERAGE_POOL_2D", [source], [grid], pool), Op("RESHAPE", [grid, size_at], [flat], reshape)], flat
+        join = make_options("ConcatenationOptions", axis=3)
+        pooling = ("AVERAGE_POOL_2D", "MAX_POOL_2D")
+        ops = [Op(op, [source], [part], pool) for op, part in zip(pooling, parts, strict=True)]
+        return [*ops, Op("CONCATENATION", parts, [grid], join), Op("RESHAPE", [grid, size_at], [flat], reshape)], flat
     axes = np.arange(1, len(shape) - 1, dtype=np.int32)
     axes_at = main.add_tensor(Tensor(f"{name}/axes", axes.shape, "int32", axes))
     flat = main.add_tensor(Tensor(f"{name}/features", (1, shape[-1])))
