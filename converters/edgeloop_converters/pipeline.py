@@ -141,18 +141,24 @@ def convert(
                 findings += more
             models = {c.exported.name: c.exported.model for c in candidates}
             candidates = list(with_profiles(candidates, measured_on_device(models, around, how, reporter.note)))
-        contributed = ablate(made_by, candidates[0], how, around, run.export if ablation else None)
-        for line in () if contributed is None else contributed.lines():
-            reporter.note(line)
-            said.append(line)
         for note in alarms(findings, loaded.whole.sources):
             reporter.note(note)
         measured = tuple(measure(candidate, how) for candidate in candidates)
         if recipe.optimize:
+            if found.spare is not None and not measured[0].gate.passed:
+                found = found.spare()
+                spare = measure(found.candidates[0], how)
+                if spare.gate.passed:
+                    candidates, measured = list(found.candidates), (spare, *measured[1:])
+                    said, told, made_by = [*found.notes], dict(found.told), found.chosen
             measured, left_out = settled(measured)
             for text in left_out:
                 reporter.note(text)
             said += left_out
+        contributed = ablate(made_by, candidates[0], how, around, run.export if ablation else None)
+        for line in () if contributed is None else contributed.lines():
+            reporter.note(line)
+            said.append(line)
         trade = None
         if recipe.has_steps:
             from edgeloop_converters.dynamic.running_cost import counter_for

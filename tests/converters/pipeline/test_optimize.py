@@ -13,10 +13,12 @@ from edgeloop.bundle import Bundle
 from edgeloop.contract import Contract, InputSpec, OutputSpec
 from edgeloop.devices import measurers
 from edgeloop.errors import ConfigError
+from edgeloop_converters import pipeline
 from edgeloop_converters.data import open_data
 from edgeloop_converters.demo.digits import load_split
 from edgeloop_converters.gate import Gate
 from edgeloop_converters.goals import Goals
+from edgeloop_converters.measure import Candidate, Measured, Measuring, measure
 from edgeloop_converters.optimizing import doubt_of, settled, with_validation
 from edgeloop_converters.pipeline import convert
 from edgeloop_converters.recipe import Recipe
@@ -58,6 +60,27 @@ def test_the_bundle_has_the_smaller_variant_first_and_the_whole_one_beside_it(re
     assert [step.name for step in found.float_passes][-1] == "prune"
     same = convert(found)
     assert same.variants[0].model == lite.model, "the recipe that was found, without a search"
+
+
+@pytest.mark.slow
+def test_where_the_evaluation_data_speak_against_the_smallest_the_next_larger_one_takes_its_place(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def strict(candidate: Candidate, how: Measuring) -> Measured:
+        measured = measure(candidate, how)
+        seen.append(len(candidate.exported.model))
+        return replace(measured, gate=Gate(False, ("bad answers",))) if len(seen) == 1 else measured
+
+    monkeypatch.setattr(pipeline, "measure", strict)
+    result = convert(replace(recipe, goals=Goals(max_drop=0.3)))
+    assert result.gate.passed and result.variants[0].name == "int8-lite"
+    assert len(result.variants[0].model) == seen[-1] > seen[0]
+    search = result.to_dict()["search"]
+    taken = next(trial for trial in search["trials"] if trial["name"] == search["chosen"])
+    assert not taken["missed"] and taken["share"] > min(trial["share"] for trial in search["trials"])
+    assert any("the next larger one" in note for note in result.notes)
 
 
 @pytest.mark.slow
