@@ -127,7 +127,10 @@ class InstructionMeter:
         if not line:
             self._log.seek(0)
             said = (self._log.read().strip().splitlines() or [f"exit code {process.poll()}"])[-1]
-            raise DeviceError(f"{self.device} ended while it ran {name}: {said[:200]}")
+            raise DeviceError(
+                f"{self.device} ended while it ran {name}: {said[:200]}",
+                hint=f"where it does so with any model, remove {_base()}: it is made anew",
+            )
         answer: dict[str, Any] = json.loads(line)
         return answer
 
