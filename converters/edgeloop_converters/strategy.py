@@ -35,7 +35,6 @@ _EPOCHS = {"fast": 0, "default": 3, "best": 10}
 _TRAINED_ON = {"default": 10_000}
 _RATE, _RATE_OF_FEW, _FEW_STEPS = 1e-3, 3e-4, 600
 """Layers have just been refitted: few steps at the higher rate lead away from there, and not back."""
-_MANY_EPOCHS = 12
 
 
 @dataclass(frozen=True)
@@ -182,16 +181,13 @@ def _training(facts: Facts, effort: str) -> tuple[tuple[PassStep, ...], str]:
     if facts.samples < _ENOUGH_TO_TRAIN:
         return (), f"no training: {facts.samples} samples are few ({_ENOUGH_TO_TRAIN} at least); layers are refitted"
     options: dict[str, object] = {"epochs": epochs}
-    if epochs >= _MANY_EPOCHS:
-        options["patience"] = epochs // 4
     limit = _TRAINED_ON.get(effort)
     if limit is not None and limit < facts.samples:
         options["samples"] = limit
     on = min(facts.samples, limit or facts.samples)
     options["rate"] = _RATE if epochs * on >= _FEW_STEPS * _BATCH else _RATE_OF_FEW
     told = (
-        f"what refitting does not bring back is learnt from the model that came in: {epochs} epochs on {on:,} samples"
-        f"{', fewer where a quarter of them gains nothing' if 'patience' in options else ''}; "
+        f"what refitting does not bring back is learnt from the model that came in: {epochs} epochs on {on:,} samples; "
         "labels only judge, so that a gain is none of new data"
     )
     return (PassStep("distill", options),), told
