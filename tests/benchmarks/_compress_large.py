@@ -1,7 +1,8 @@
 """The larger ResNet: half the SIMD instructions, and int8 by training.
 
-All start from one adapted model and learn from it and from labels, on the same pictures, as long and with the same
-settings; the control is the adapted model trained on as long, without pruning. Test pictures are looked at once a row.
+All start from one adapted model. Pairs of about the same cost, ours and L1's, are trained alike for a few epochs, which
+gives the Pareto table. The one that halves the instructions is then trained longer, and so is the control: the adapted
+model without pruning, on labels. Test pictures are looked at once a row.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from _compress_common import (
 
 from edgeloop.graph import Graph
 
-GOALS = (0.5, 0.6, 0.4)
-AMOUNTS = (0.35, 0.3, 0.4)
-"""Shares of channels; rounded to 8 they cost about what the goals do. The first ones matter most."""
+PAIRS = ((0.5, 0.35), (0.6, 0.2), (0.7, 0.15), (0.4, 0.4))
+"""Shares of the instructions that may stay, and shares of the channels by which L1, rounded to 8, costs about as much.
+The first pair matters most."""
 TILE = 8
-_ADAPTING_RATE, _RATE, _INT8_RATE = 5e-4, 1e-3, 1e-4
+_ADAPTING_RATE, _RATE = 5e-4, 1e-3
 HEAD = (
     "model", "epochs", "SIMD A76", "SIMD A72", "MACs", "float", "float - adapted", "agrees", "int8", "int8 - adapted",
     "int8 agrees", "int8 bytes",
@@ -40,14 +41,24 @@ HEAD = (
 
 
 @dataclass(frozen=True)
+class _Int8:
+    """How int8 is trained. pictures: how many of them; None: all."""
+
+    epochs: int
+    pictures: int | None
+    rate: float
+
+
+@dataclass(frozen=True)
 class _Plan:
-    """Epochs of each step. int8_pictures: that int8 is trained on."""
+    """Epochs of each step. short: of every pair; long: of the first one. whole, small: int8 of the adapted model, and
+    of the pruned one."""
 
     adapting: int = 4
-    round: int = 3
-    rounds: int = 2
-    int8: int = 1
-    int8_pictures: int = 15_000
+    short: int = 3
+    long: int = 12
+    whole: _Int8 = _Int8(1, 15_000, 1e-4)
+    small: _Int8 = _Int8(3, None, 2e-4)
     batch: int = 64
     samples: int = 256
 
@@ -66,7 +77,8 @@ def large(run: Run) -> str:
     """The block for the document."""
     from _timing import host, shared_data
 
-    plan = _Plan(1, 1, 1, 1, 200, 32, 16) if run.quick else _Plan()
+    few = _Int8(1, 200, 1e-4)
+    plan = _Plan(1, 1, 2, few, few, 32, 16) if run.quick else _Plan()
     pictures = cifar(run)
     came = Graph.read(shared_data() / "models" / "mlperf_tiny" / "pretrainedResnet_large_float.tflite")
     with instructions(came) as cost:
@@ -80,7 +92,8 @@ def large(run: Run) -> str:
     told = (
         f"Host: {host()}, TensorFlow with {run.threads} thread(s). {len(pictures.learn[0]):,} pictures to learn from, "
         f"{len(pictures.test[0]):,} test pictures; adapted in {plan.adapting} epochs; batch {plan.batch}, seed "
-        f"{run.seed}, {plan.samples} pictures to prune by, tile {TILE}; int8 trained on {plan.int8_pictures:,}."
+        f"{run.seed}, {plan.samples} pictures to prune by, tile {TILE}; int8 of the adapted model trained on "
+        f"{plan.whole.pictures:,}."
     )
     return f"{told}{left_out}\n\n{table(HEAD, judged)}"
 
@@ -95,64 +108,50 @@ class _Work:
 
     def rows(self) -> Iterator[Callable[[], _Row]]:
         """Ways to make them, in the order in which they matter."""
-        plan = self.plan
-        pairs = list(zip(GOALS, AMOUNTS, strict=True))[: 1 if self.run.quick else None]
-        (goal, amount), *others = pairs
+        short, long = self.plan.short, self.plan.long
+        (goal, amount), *others = PAIRS[: 1 if self.run.quick else None]
         yield lambda: _Row("as it came", 0, self.came)
         yield lambda: _Row("adapted", 0, self.adapted())
-        yield partial(self._reconstructed, goal, 1)
-        yield partial(self._by_l1, amount, 1)
-        for number in range(2, plan.rounds + 1):
-            yield partial(self._reconstructed, goal, number)
-        yield partial(self._control, 1)
-        yield lambda: self._int8("adapted-int8", _Row("adapted", 0, self.adapted()))
+        yield lambda: self._int8("adapted-int8", _Row("adapted", 0, self.adapted()), self.plan.whole)
+        yield partial(self._reconstructed, goal, long)
+        yield partial(self._control, long)
+        yield lambda: self._int8(f"reconstruction-{goal:.2f}-int8", self._reconstructed(goal, long), self.plan.small)
+        yield partial(self._reconstructed, goal, short)
+        yield partial(self._by_l1, amount, short)
         for goal, amount in others:
-            yield partial(self._reconstructed, goal, 1)
-            yield partial(self._by_l1, amount, 1)
-        for number in range(2, plan.rounds + 1):
-            yield partial(self._control, number)
+            yield partial(self._reconstructed, goal, short)
+            yield partial(self._by_l1, amount, short)
 
     def adapted(self) -> Graph:
         plan = self.plan
         return self.run.kept("adapted", lambda folder: self._tuned(self.came, folder, plan.adapting, _ADAPTING_RATE))
 
-    def _reconstructed(self, goal: float, number: int) -> _Row:
-        model = self._distilled(f"reconstruction-{goal:.2f}", partial(self._by_reconstruction, goal), number)
-        return _Row(f"reconstruction, to {goal:.2f}", number * self.plan.round, model)
+    def _reconstructed(self, goal: float, epochs: int) -> _Row:
+        model = self._distilled(f"reconstruction-{goal:.2f}", partial(self._by_reconstruction, goal), epochs)
+        return _Row(f"reconstruction, to {goal:.2f}", epochs, model)
 
-    def _by_l1(self, amount: float, number: int) -> _Row:
+    def _by_l1(self, amount: float, epochs: int) -> _Row:
         from edgeloop_converters.passes import prune
 
         def way() -> Graph:
             return prune(self.adapted(), amount=amount, score="l1", tile=TILE)[0]
 
-        model = self._distilled(f"L1-uniform-{100 * amount:.0f}", way, number)
-        return _Row(f"L1, uniform, {amount:.0%} off", number * self.plan.round, model)
+        model = self._distilled(f"L1-uniform-{100 * amount:.0f}", way, epochs)
+        return _Row(f"L1, uniform, {amount:.0%} off", epochs, model)
 
-    def _control(self, number: int) -> _Row:
-        return _Row("adapted, trained on without pruning (control)", number * self.plan.round, self._more(number))
+    def _control(self, epochs: int) -> _Row:
+        model = self.run.kept(f"control-{epochs}", lambda folder: self._tuned(self.adapted(), folder, epochs, _RATE))
+        return _Row("adapted, trained on without pruning (control)", epochs, model)
 
-    def _more(self, number: int) -> Graph:
-        if number == 0:
-            return self.adapted()
-        return self.run.kept(
-            f"control{_again(number)}",
-            lambda folder: self._tuned(self._more(number - 1), folder, self.plan.round, _RATE),
-        )
-
-    def _distilled(self, name: str, way: Callable[[], Graph], number: int) -> Graph:
-        """After so many rounds."""
-        if number == 0:
-            return self.run.kept(f"{name}-untrained", lambda _: way())
-
+    def _distilled(self, name: str, way: Callable[[], Graph], epochs: int) -> Graph:
         def make(folder: Path) -> Graph:
             from edgeloop_converters.passes import distill
 
-            options = self._options(folder, self.plan.round, _RATE)
-            start = self._distilled(name, way, number - 1)
+            start = self.run.kept(f"{name}-untrained", lambda _: way())
+            options = self._options(folder, epochs, _RATE)
             return distill(start, self.adapted(), **self._data(), options=options)[0]
 
-        return self.run.kept(f"{name}{_again(number)}", make)
+        return self.run.kept(f"{name}-{epochs}", make)
 
     def _by_reconstruction(self, goal: float) -> Graph:
         from edgeloop_converters.passes import prune
@@ -166,15 +165,15 @@ class _Work:
 
         return fine_tune(start, **self._data(), options=self._options(folder, epochs, rate))[0]
 
-    def _int8(self, name: str, row: _Row) -> _Row:
+    def _int8(self, name: str, row: _Row, way: _Int8) -> _Row:
         from edgeloop_converters.passes import qat
 
         def make(folder: Path) -> Graph:
-            options = self._options(folder, self.plan.int8, _INT8_RATE)
-            return qat(row.model, teacher=self.adapted(), **self._data(self.plan.int8_pictures), options=options)[0]
+            options = self._options(folder, way.epochs, way.rate)
+            return qat(row.model, teacher=self.adapted(), **self._data(way.pictures), options=options)[0]
 
         file = self.run.kept(name, make).write()
-        return replace(row, name=f"{row.name}, int8 by training", epochs=row.epochs + self.plan.int8, int8=file)
+        return replace(row, name=f"{row.name}, int8 by training", epochs=row.epochs + way.epochs, int8=file)
 
     def _data(self, count: int | None = None) -> dict[str, Any]:
         inputs, labels = self.pictures.learn
@@ -188,10 +187,6 @@ class _Work:
             epochs=epochs, batch=self.plan.batch, rate=rate, validation=0, augment=flips_and_shifts(),
             checkpoints=folder, checkpoint_steps=100,
         )  # fmt: skip
-
-
-def _again(number: int) -> str:
-    return "" if number == 1 else f"-{number}"
 
 
 def _judged(rows: list[_Row], pictures: Pictures, cost: Instructions, seed: int) -> list[list[str]]:
