@@ -116,11 +116,22 @@ def check_order(names: Sequence[str]) -> None:
     """Raises ConfigError where passes cannot run in this order."""
     last = [name for name in names if name not in FLOAT_PASSES]
     first = list(names[: len(names) - len(last)])
-    is_right = last in ([], ["quantize"], ["calibrate", "quantize"]) and [*first, *last] == list(names)
-    if not is_right or QAT in first[:-1]:
+    late = next((name for i, name in enumerate(names) if name in FLOAT_PASSES and set(last) & set(names[:i])), "")
+    if late:
         raise ConfigError(
-            f"recipe: passes {', '.join(names)} cannot be run in this order",
-            hint=f"{', '.join(FLOAT_PASSES)} first; then calibrate and quantize, or neither for float",
+            f"recipe: '{late}' changes the float model, and stands behind '{last[0]}'",
+            hint=f"put it before '{last[0]}'",
+        )
+    if last not in ([], ["quantize"], ["calibrate", "quantize"]):
+        raise ConfigError(
+            f"recipe: it ends in {', '.join(map(repr, last))}",
+            hint="it may end in calibrate and quantize, in quantize, or, for a float model, in neither",
+        )
+    if QAT in first[:-1]:
+        behind = first[first.index(QAT) + 1]
+        raise ConfigError(
+            f"recipe: '{behind}' stands behind 'qat', which learns the ranges of the very model that is quantized",
+            hint="qat is the last one before quantize",
         )
     if first.count(EXITS) > 1:
         raise ConfigError("recipe: 'exits' is there more than once", hint="at = [0.3, 0.6] makes several in one pass")

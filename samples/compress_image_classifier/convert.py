@@ -20,6 +20,7 @@ import numpy as np
 import edgeloop as el
 from edgeloop.analysis import analyze
 from edgeloop.graph import Graph
+from edgeloop.progress import SilentProgress
 from edgeloop_converters.demo.digits import load_split
 from edgeloop_converters.pipeline import convert
 from edgeloop_converters.recipe_reading import load_recipe
@@ -31,6 +32,28 @@ GOALS = el.Goals(max_drop=0.02)
 STYLE = """<style>text{font:12px sans-serif;fill:#333}.grid{stroke:#ddd}.axis{stroke:#888}.point{fill:#2563eb}
 .front{fill:none;stroke:#2563eb;stroke-dasharray:4 3}.beaten{fill:#fff;stroke:#2563eb}.allowed{fill:#dcfce7}
 .limit{stroke:#16a34a}.good{fill:#166534}</style>"""
+
+
+class Told(SilentProgress):
+    """Prints what is tried and why, while it is tried."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        print(f"{name}: converting", flush=True)
+
+    def note(self, text: str) -> None:
+        super().note(text)
+        if text.startswith(("strategy", "trial", "ablation")):
+            print(f"{self.name}: {text}", flush=True)
+
+
+def kept(name: str, result: ConvertResult) -> ConvertResult:
+    """The same; its bundle is written."""
+    if not result.gate.passed:
+        raise SystemExit(f"{name}: " + "; ".join(result.gate.reasons))
+    result.bundle.save(f"{name}.bundle")
+    return result
 
 
 def write_inputs() -> None:
@@ -83,17 +106,13 @@ def main() -> None:
     write_inputs()
 
     files = {"data": "train.npz", "evaluate": "held_out.npz", "goals": GOALS, "target": args.target}
-    plain = el.convert("digits.tflite", name="digits-plain", **files)
-    small = el.convert("digits.tflite", name="digits-small", optimize=args.optimize, **files)
+    name = "digits-plain"
+    plain = kept(name, el.convert("digits.tflite", name=name, progress=Told(name), **files))
+    name = "digits-small"
+    small = kept(name, el.convert("digits.tflite", name=name, optimize=args.optimize, progress=Told(name), **files))
     shutil.copyfile(recipe, "recipe.toml")
-    by_hand = convert(load_recipe(Path("recipe.toml")))
-    for result, name in ((plain, "digits-plain"), (small, "digits-small"), (by_hand, "digits-recipe")):
-        if not result.gate.passed:
-            raise SystemExit(f"{name}: " + "; ".join(result.gate.reasons))
-        result.bundle.save(f"{name}.bundle")
-        for note in result.notes:
-            if note.startswith(("strategy", "trial", "ablation")):
-                print(f"{name}: {note}")
+    name = "digits-recipe"
+    by_hand = kept(name, convert(load_recipe(Path("recipe.toml")), progress=Told(name)))
     small.write_report(Path.cwd())
 
     metrics = plain.variants[0].quality.metrics
@@ -105,4 +124,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted: what was converted until now is in the output folder") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from edgeloop.graph import Graph
 from edgeloop.progress import Progress
 from edgeloop_converters.passes.figures import figures
 from edgeloop_converters.passes.report import PassReport
+from edgeloop_converters.passes.samples import Given, as_samples
 
 Array = npt.NDArray[Any]
 EFFORTS = ("fast", "default", "best")
@@ -22,7 +23,7 @@ EFFORTS = ("fast", "default", "best")
 def quantize(
     graph: Graph,
     *,
-    samples: Sequence[Sequence[Array]] = (),
+    samples: Given = (),
     scheme: str = "int8",
     method: str = "grouped",
     effort: str = "default",
@@ -33,11 +34,11 @@ def quantize(
 ) -> tuple[Graph, PassReport]:
     """What a conversion does last. The graph that came in is not changed.
 
-    samples: one float array [1, ...] per input each, what ranges are measured on; needed unless the scheme's
-    activations stay float. scheme: a name of `edgeloop_converters.schemes.SCHEMES`, with options of its own. method: of
-    calibration. effort: "fast" leaves out the refinement of ranges, rounding and biases, which schemes with int8
-    activations can have. Raises UsageError (a name that is not known, no float model's scheme) and DataError (no
-    samples, or some that do not fit).
+    samples: one float array [1, ...] per input each, or an array [samples, ...]: what ranges are measured on; needed
+    unless the scheme's activations stay float. scheme: a name of `edgeloop_converters.schemes.SCHEMES`, with options of
+    its own. method: of calibration. effort: "fast" leaves out the refinement of ranges, rounding and biases, which
+    schemes with int8 activations can have. Raises UsageError (a name that is not known, a scheme that changes nothing)
+    and DataError (no samples, or some that do not fit).
     """
     from edgeloop_converters.schemes import check_options, scheme_named
 
@@ -47,12 +48,13 @@ def quantize(
         raise UsageError(f"scheme {chosen.name} leaves the model as it is", hint="quantize to another one")
     if effort not in EFFORTS:
         raise UsageError(f"effort {effort!r} is not known", hint=f"one of: {', '.join(EFFORTS)}")
-    if chosen.calibrated and not samples:
+    if chosen.calibrated and not len(samples):
         raise DataError(f"{chosen.name} needs samples to measure ranges on", hint="samples=[(array [1, ...],), ...]")
     from edgeloop_converters.calibration import calibrate
     from edgeloop_converters.schemes.job import Job
 
     began, model = time.perf_counter(), graph.write()
+    samples = as_samples(graph, samples)
     found = (
         calibrate(model, samples, method=method, threads=threads, progress=progress, total=len(samples))
         if chosen.calibrated

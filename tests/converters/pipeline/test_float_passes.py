@@ -82,16 +82,20 @@ def test_a_recipe_takes_whole_branches_out(tmp_path: Path) -> None:
 def test_passes_over_the_float_model_come_first() -> None:
     check_order(["prune", "prune", "calibrate", "quantize"])
     check_order(["prune"])
-    for wrong in (["calibrate", "prune", "quantize"], ["quantize", "prune"], ["prune", "calibrate"]):
-        with pytest.raises(ConfigError, match="cannot be run in this order"):
+    for wrong, told in (
+        (["calibrate", "prune", "quantize"], "'prune' changes the float model, and stands behind 'calibrate'"),
+        (["quantize", "prune"], "'prune' changes the float model, and stands behind 'quantize'"),
+        (["prune", "calibrate"], "it ends in 'calibrate'"),
+    ):
+        with pytest.raises(ConfigError, match=told):
             check_order(wrong)
 
 
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        (("qat", "prune", "quantize"), "cannot be run in this order"),
-        (("qat", "qat", "quantize"), "cannot be run in this order"),
+        (("qat", "prune", "quantize"), "'prune' stands behind 'qat'"),
+        (("qat", "qat", "quantize"), "'qat' stands behind 'qat'"),
         (("qat",), "nothing is quantized after it"),
         (("qat", "calibrate", "quantize"), "qat needs no 'calibrate'"),
         (("sparsify", "distill", "calibrate", "quantize"), "fills the zeros again"),

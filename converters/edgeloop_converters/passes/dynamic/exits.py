@@ -25,6 +25,7 @@ from edgeloop_converters.passes.figures import Cost, Samples, figures, macs
 from edgeloop_converters.passes.logistic import fit_soft, softmax
 from edgeloop_converters.passes.packed import run_real
 from edgeloop_converters.passes.report import PassReport
+from edgeloop_converters.passes.samples import Given, as_samples
 
 Floats = npt.NDArray[np.float32]
 
@@ -40,7 +41,7 @@ _VALID = 1
 def add_exits(
     graph: Graph,
     *,
-    samples: Samples,
+    samples: Given,
     at: Sequence[float] = AT,
     cost: Cost = macs,
     output: int = 0,
@@ -50,10 +51,10 @@ def add_exits(
 ) -> tuple[Graph, PassReport]:
     """The model with more outputs behind its own, `exit1` and so on: heads that answer as output `output` does.
 
-    samples: one array [1, ...] per input each; no labels. at: shares of `cost` near which to stop. Raises UsageError:
-    no classification, no place, few samples.
+    samples: one array [1, ...] per input each, or an array [samples, ...]; no labels. at: shares of `cost` near which
+    to stop. Raises UsageError: no classification, no place, few samples.
     """
-    began = time.monotonic()
+    began, samples = time.monotonic(), as_samples(graph, samples)
     if not 1 <= len(at) <= MOST_EXITS:
         raise UsageError(f"exits at {len(at)} places: it must be 1 to {MOST_EXITS}")
     if len(samples) < _FEWEST_SAMPLES:

@@ -17,10 +17,10 @@ from edgeloop_converters.passes.pruning.consumers import LINEAR, column_classes,
 from edgeloop_converters.passes.pruning.plan import PrunePlan, channels_of
 from edgeloop_converters.passes.pruning.refit import ROWS, own_constants, refit
 from edgeloop_converters.passes.pruning.scores import Array, Gradients
-from edgeloop_converters.passes.pruning.seen import Samples
 from edgeloop_converters.passes.pruning.slicing import kept_channels, kept_classes, slice_channels
 from edgeloop_converters.passes.pruning.survey import plan_prune
 from edgeloop_converters.passes.report import PassReport
+from edgeloop_converters.passes.samples import Given, as_samples
 
 NAME = "prune"
 _JUDGES = 256
@@ -29,7 +29,7 @@ _JUDGES = 256
 def prune(
     graph: Graph,
     *,
-    samples: Samples = (),
+    samples: Given = (),
     amount: float | None = None,
     threshold: float | None = None,
     goal: float | None = None,
@@ -48,10 +48,10 @@ def prune(
 ) -> tuple[Graph, PassReport]:
     """`plan_prune`, then `apply_prune`. score: "" is "reconstruction" with samples, else "l1".
 
-    samples: float inputs, one array [1, ...] per model input; labels are not needed, "taylor" takes them. Without
-    samples nothing is repaired.
+    samples: float inputs, one array [1, ...] per model input, or an array [samples, ...] of a model's one input;
+    labels are not needed, "taylor" takes them. Without samples nothing is repaired.
     """
-    started = time.monotonic()
+    started, samples = time.monotonic(), as_samples(graph, samples)
     plan = plan_prune(
         graph, amount=amount, threshold=threshold, goal=goal, widths=widths, tile=tile, cost=cost, samples=samples,
         score=score or ("reconstruction" if samples else "l1"), gradients=gradients, labels=labels, keep=keep,
@@ -67,7 +67,7 @@ def apply_prune(
     graph: Graph,
     plan: PrunePlan,
     *,
-    samples: Samples = (),
+    samples: Given = (),
     repair: bool = True,
     pairs: bool = True,
     rows: int = ROWS,
@@ -79,7 +79,7 @@ def apply_prune(
     """The pruned graph; `graph` stays as it is. repair: with samples, the layers behind are refitted (`refit`, with
     its `pairs`). Raises UsageError where the plan was made for another model.
     """
-    began = time.monotonic() if started is None else started
+    began, samples = time.monotonic() if started is None else started, as_samples(graph, samples)
     channels = channels_of(graph, plan)
     stay = kept_classes(channels, plan.kept)
     smaller = slice_channels(*_merged(graph, channels, plan), stay)

@@ -19,6 +19,7 @@ from edgeloop_converters.passes.graph.editing import Editor, activation
 from edgeloop_converters.passes.pruning.refit import ROWS, refit
 from edgeloop_converters.passes.pruning.seen import Samples
 from edgeloop_converters.passes.report import PassReport
+from edgeloop_converters.passes.samples import Given, as_samples
 
 NAME = "prune blocks"
 _LAYERS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
@@ -100,7 +101,7 @@ def without_block(graph: Graph, block: Block) -> Graph:
 def prune_blocks(
     graph: Graph,
     *,
-    samples: Samples,
+    samples: Given,
     count: int | None = None,
     goal: float | None = None,
     names: Sequence[str] | None = None,
@@ -119,6 +120,7 @@ def prune_blocks(
     started = time.monotonic()
     if sum(v is not None for v in (count, goal, names)) != 1:
         raise UsageError("taking out blocks needs exactly one of count, goal and names")
+    samples = as_samples(graph, samples)
     if not samples:
         raise UsageError("taking out blocks needs samples: what each costs is measured")
     judges = samples[-_JUDGES:]

@@ -19,9 +19,10 @@ from edgeloop_converters.passes.pruning.channels import find_channels
 from edgeloop_converters.passes.pruning.consumers import group_consumers
 from edgeloop_converters.passes.pruning.plan import GroupPlan, Merge, PrunePlan
 from edgeloop_converters.passes.pruning.scores import SCORES, Array, Evidence, Gradients, covariances, explained
-from edgeloop_converters.passes.pruning.seen import Samples, blas_threads
+from edgeloop_converters.passes.pruning.seen import blas_threads
 from edgeloop_converters.passes.pruning.sensitivity import is_affordable, output_losses
 from edgeloop_converters.passes.pruning.slicing import kept_classes, slice_channels
+from edgeloop_converters.passes.samples import Given, as_samples
 
 _ROWS = 20_000
 
@@ -37,7 +38,7 @@ class Survey:
         score: str = "l1",
         tile: int = 1,
         cost: Cost = macs,
-        samples: Samples = (),
+        samples: Given = (),
         gradients: Gradients | None = None,
         labels: Array | None = None,
         keep: Sequence[str] = (),
@@ -54,6 +55,7 @@ class Survey:
             raise UsageError(f"score '{score}' is not known", hint=f"one of: {', '.join(SCORES)}")
         if tile < 1:
             raise UsageError(f"tile must be at least 1, got {tile}")
+        samples = as_samples(graph, samples)
         self.graph, self.samples, self.score = graph, samples, score
         self._tile, self._cost, self._seed, self._progress = tile, cost, seed, progress
         self._channels = channels = find_channels(graph)
