@@ -80,7 +80,7 @@ def optimize(basis: Basis, how: Measuring, export: Export, around: Around) -> Fo
             note(doubt)
         trials = run_trials(basis, how, export, _countable(strategy, how, around, note), deadline, note)
         if best(trials) is None:
-            note(f"strategy: {how_close(trials)}")
+            note(f"strategy: {how_close(trials, deadline.is_over)}")
     rest = (whole, *beside)
     models = {_name_of(t): t.made.exported.model for t in trials if not t.missed and not t.too_large}
     models.update({c.exported.name: c.exported.model for c in rest})

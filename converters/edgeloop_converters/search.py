@@ -145,8 +145,10 @@ def front(trials: Sequence[Trial[T]]) -> tuple[Trial[T], ...]:
     return tuple(sorted(kept, key=lambda t: -t.bytes))
 
 
-def how_close(trials: Sequence[Trial[T]]) -> str:
+def how_close(trials: Sequence[Trial[T]], out_of_time: bool = False) -> str:
     """Where none is within the budget: which goal was missed by how much by the one that came closest, for people."""
+    if not trials and out_of_time:
+        return "no trial came to its end in that time: nothing is known of smaller models -> more --minutes"
     if not trials:
         return "no smaller model could be made"
     good = [t for t in trials if not t.missed]

@@ -2,7 +2,7 @@
 
     python samples/compress_image_classifier/convert.py -o build/compress_image_classifier
 
-Writes the bundles, `pareto.svg` and a table. Passes that train need Keras: scripts/setup. About a minute on 2 cores.
+Writes the bundles, `pareto.svg` and a table. Passes that train need Keras: scripts/setup. Half a minute on 2 cores.
 """
 
 from __future__ import annotations

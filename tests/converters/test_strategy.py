@@ -197,6 +197,7 @@ def test_none_within_the_budget_says_how_close_it_came() -> None:
     assert best(trials) is None
     assert "2.00 pt" in how_close(trials)
     assert "no smaller model could be made" in how_close(())
+    assert "more --minutes" in how_close((), out_of_time=True)
 
 
 def test_too_large_is_no_reason_to_stop_and_is_said() -> None:

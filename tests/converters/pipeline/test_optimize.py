@@ -138,6 +138,7 @@ def test_where_the_time_is_up_before_the_first_trial_the_whole_model_is_there(re
     assert result.gate.passed
     assert [variant.name for variant in result.variants][:1] == ["int8"]
     assert any("the time is up: no more trials" in note for note in result.notes)
+    assert any("no trial came to its end in that time" in note for note in result.notes)
 
 
 def test_nothing_is_chosen_by_samples_that_were_learnt_from(tmp_path: Path) -> None:
